@@ -1,0 +1,67 @@
+# The commands of this project. `make` alone prints the menu.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+DIR    ?= repositories
+BIND   ?= 127.0.0.1:8000
+
+.DEFAULT_GOAL := help
+.PHONY: help setup serve test check format lint types layers tests compat bench real-repos clean
+
+help: ## print this menu
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.installed: setup.cfg pyproject.toml setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
+	$(BIN)/python -m pip install --quiet -e .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -e '.[test]'
+	@touch $@
+
+setup: $(VENV)/.installed-test ## create the environment with everything that the tests need
+
+serve: $(VENV)/.installed ## serve the folder DIR (repositories/) on BIND, with a first repository when it is empty
+	$(BIN)/govc serve $(DIR) --bind $(BIND) --first-repository
+
+test: setup ## install what is needed and run every test, lint, types and layers
+	sh compat/install.sh
+	$(MAKE) --no-print-directory lint types layers
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup tests compat
+
+check: format test ## format, lint, types, layers, tests
+
+format: setup ## format the sources
+	$(BIN)/ruff format protocol govc tests compat bench
+
+lint: setup ## format check and lint
+	$(BIN)/ruff format --check protocol govc tests compat bench
+	$(BIN)/ruff check protocol govc tests compat bench
+
+types: setup ## mypy --strict
+	$(BIN)/mypy
+
+layers: setup ## the arrows between the rooms
+	$(BIN)/lint-imports --no-cache
+
+tests: setup ## the fast tests only (no server, no clients)
+	$(BIN)/python -m pytest -q tests
+
+compat: setup ## the scenarios with real clients against real servers
+	sh compat/install.sh
+	$(BIN)/python -m pytest -q compat
+
+bench: setup ## measure side by side with git-http-backend and dulwich; writes bench/RESULTS.md
+	sh compat/install.sh
+	$(BIN)/python -m bench $(REPOS)
+
+real-repos: setup ## REPOS="a.git b.git": clone, fetch and push real repositories; writes compat/RESULTS.md
+	$(BIN)/python -m compat.real_repositories $(REPOS)
+
+fuzz: setup ## the properties with a long random profile
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -q -p no:randomly tests -k "property or arbitrary or any_split or random"
+
+clean: ## remove the environment and what the tools left
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

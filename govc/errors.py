@@ -1,0 +1,123 @@
+"""The families of errors below the wire.
+
+Each class carries its facts, the HTTP status that answers it (`http_status`), and `public_text`, which is safe to
+show to a peer: no path of the server is in it. `str(error)` is for the log and may name paths.
+"""
+
+
+class GovcError(Exception):
+    """The root. 500 unless a family says otherwise."""
+
+    http_status = 500
+
+    @property
+    def public_text(self) -> str:
+        """What a peer may read."""
+        return "internal server error"
+
+
+class RepositoryNotFound(GovcError):
+    """No repository at that path, or one that is not exported. Answered 404."""
+
+    http_status = 404
+
+    def __init__(self, path: str, reason: str = "not a repository") -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+    @property
+    def public_text(self) -> str:
+        return "repository not found"
+
+
+class RepositoryRefused(GovcError):
+    """The repository is there and we won't serve it: its format, owner or configuration. Answered 500."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class BadConfig(GovcError):
+    """A configuration file that git would die on."""
+
+    def __init__(self, source: str, line: int, reason: str) -> None:
+        super().__init__(f"bad config line {line} in {source}: {reason}")
+        self.source = source
+        self.line = line
+        self.reason = reason
+
+
+class ObjectMissing(GovcError):
+    """An object that had to be there is not."""
+
+    def __init__(self, oid: bytes, kind: str = "object") -> None:
+        super().__init__(f"missing {kind} {oid.hex()}")
+        self.oid = oid
+        self.kind = kind
+
+    @property
+    def public_text(self) -> str:
+        return str(self)
+
+
+class Corrupt(GovcError):
+    """Bytes that don't follow their format. The text names no path and may be shown."""
+
+    @property
+    def public_text(self) -> str:
+        return str(self)
+
+
+class CorruptObject(Corrupt):
+    """An object whose content doesn't parse or doesn't match its name."""
+
+    def __init__(self, oid: bytes, reason: str) -> None:
+        super().__init__(f"corrupt object {oid.hex()}: {reason}")
+        self.oid = oid
+        self.reason = reason
+
+
+class CorruptPack(Corrupt):
+    """A pack or its index; `offset` in bytes from the start of the file."""
+
+    def __init__(self, reason: str, offset: int | None = None) -> None:
+        super().__init__(reason if offset is None else f"{reason} (at offset {offset})")
+        self.reason = reason
+        self.offset = offset
+
+
+class CorruptDelta(Corrupt):
+    """A delta that lies about its sizes or copies from outside its base."""
+
+
+class CorruptRefs(Corrupt):
+    """packed-refs or a loose ref that git would die on."""
+
+
+class LimitExceeded(GovcError):
+    """More than a named limit allows."""
+
+    http_status = 413
+
+    def __init__(self, limit_name: str, limit: int, actual: int | None = None) -> None:
+        super().__init__(f"{limit_name}: more than {limit}" + (f" ({actual})" if actual is not None else ""))
+        self.limit_name = limit_name
+        self.limit = limit
+        self.actual = actual
+
+    @property
+    def public_text(self) -> str:
+        return f"limit exceeded: {self}"
+
+
+class RefUpdateRefused(GovcError):
+    """One ref update that can't be made; `reason` becomes the `ng` line, `detail` the band 2 line."""
+
+    def __init__(self, refname: bytes, reason: str, detail: str = "") -> None:
+        super().__init__(f"{refname!r}: {detail or reason}")
+        self.refname = refname
+        self.reason = reason
+        self.detail = detail

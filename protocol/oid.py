@@ -1,0 +1,73 @@
+"""Object ids and the two hash algorithms that name them.
+
+An oid is raw bytes everywhere inside govc (20 for SHA-1, 32 for SHA-256); hexadecimal is made at an edge
+(a pkt-line, a file, a log line) and parsed at an edge.
+
+Source: gitprotocol-capabilities "object-format", hash-function-transition.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class Hasher(Protocol):
+    """What hashlib's objects offer."""
+
+    def update(self, data: bytes | bytearray | memoryview, /) -> None:
+        """Feed bytes."""
+
+    def digest(self) -> bytes:
+        """Return the raw digest."""
+
+    def copy(self) -> "Hasher":
+        """Return an independent copy of the state."""
+
+
+@dataclass(frozen=True, slots=True)
+class HashAlgorithm:
+    """One object format: its wire name and the sizes of its oids, in bytes and in hex digits."""
+
+    name: str
+    oid_size: int
+    hex_size: int
+    zero: bytes = field(repr=False)
+    zero_hex: bytes = field(repr=False)
+    new: Callable[..., Hasher] = field(repr=False)
+
+    def parse_hex(self, text: bytes) -> bytes | None:
+        """Return the raw oid that `text` spells, or None when it isn't exactly `hex_size` hex digits.
+
+        Upper case is accepted, as git's get_oid_hex does; surrounding blanks are not.
+        """
+        if len(text) != self.hex_size or not text.isalnum():
+            return None
+        try:
+            return bytes.fromhex(text.decode("ascii"))
+        except ValueError:
+            return None
+
+
+def _sha1(data: bytes = b"") -> Hasher:
+    return hashlib.sha1(data, usedforsecurity=False)
+
+
+def _sha256(data: bytes = b"") -> Hasher:
+    return hashlib.sha256(data, usedforsecurity=False)
+
+
+SHA1 = HashAlgorithm("sha1", 20, 40, bytes(20), b"0" * 40, _sha1)
+SHA256 = HashAlgorithm("sha256", 32, 64, bytes(32), b"0" * 64, _sha256)
+
+_ALGORITHMS = {a.name: a for a in (SHA1, SHA256)}
+
+
+def find_algorithm(name: str) -> HashAlgorithm | None:
+    """Return the algorithm with that wire name ("sha1", "sha256"), or None."""
+    return _ALGORITHMS.get(name)
+
+
+def to_hex(oid: bytes) -> bytes:
+    """Return the lower-case hex digits of a raw oid."""
+    return oid.hex().encode("ascii")
