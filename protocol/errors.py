@@ -1,6 +1,7 @@
 """What can go wrong on the wire.
 
-Two children, as in h11: *Remote* is the peer's fault and has an answer for the peer; *Local* is a bug of ours.
+Two children, as in h11: *Remote* is the peer's fault and has an answer for the peer; *Local* is a bug of
+ours.
 """
 
 
@@ -15,8 +16,8 @@ class LocalProtocolError(ProtocolError):
 class RemoteProtocolError(ProtocolError):
     """The peer broke the rules.
 
-    `text` is safe to send back (an `ERR` packet, band 3 or an `unpack` line). `http_status` is the answer when
-    nothing was sent yet. `offset` is the position in the stream, in bytes, where known.
+    `text` is safe to send back (an `ERR` packet, band 3 or an `unpack` line). `http_status` is the answer
+    when nothing was sent yet. `offset` is the position in the stream, in bytes, where known.
     """
 
     def __init__(self, text: str, *, http_status: int = 400, offset: int | None = None) -> None:

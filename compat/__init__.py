@@ -1,0 +1,1 @@
+"""Scenarios with real clients over real sockets; see README.md in this folder."""

@@ -1,0 +1,192 @@
+"""The front ends a scenario runs over, started and stopped as processes on loopback.
+
+    gunicorn   `python -m govc.cli serve`: what most people run
+    nginx      a real nginx with conf/nginx.conf in front of gunicorn
+    cgi        `python -m govc.cli http-backend`, one process per request, behind compat/bridge.py
+    oracle     `git http-backend` behind the same bridge: proves the suite itself, and is what answers are compared with
+
+Nothing here knows a scenario; `start(name, root)` is a context manager that yields the URL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+START_SECONDS = 60
+STOP_SECONDS = 15
+
+
+@dataclass
+class Running:
+    """A front end that answers."""
+
+    name: str
+    url: str
+    pids: list[int] = field(default_factory=list)
+    log: Path | None = None
+
+
+def find_free_port() -> int:
+    """A loopback port nobody listens on at this moment."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def server_environment(home: Path, extra: Mapping[str, str]) -> dict[str, str]:
+    """What a server process sees: nothing of the user who runs the tests."""
+    home.mkdir(exist_ok=True, parents=True)
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "LC_ALL": "C.UTF-8",
+        "TMPDIR": tempfile.gettempdir(),
+        "PYTHONPATH": str(PROJECT),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        **extra,
+    }
+
+
+def wait_for_answer(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Return when something speaks HTTP on the port."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"server ended with {process.returncode}:\n{log.read_text()[-4000:]}")
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        try:
+            connection.request("GET", "/-/healthz")
+            if connection.getresponse().status != 502:
+                return
+        except OSError:
+            pass
+        finally:
+            connection.close()
+        time.sleep(0.05)
+    raise RuntimeError(f"server does not answer:\n{log.read_text()[-4000:]}")
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process we started, and the group it leads."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@contextlib.contextmanager
+def run_logged(command: Sequence[str], env: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process whose output goes to a file, stopped at the end."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command, env=dict(env), cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        stop(process)
+
+
+@contextlib.contextmanager
+def start_bridge(name: str, root: Path, program: list[str], env: Mapping[str, str], scratch: Path) -> Iterator[Running]:
+    """The CGI bridge with a program behind it."""
+    log = scratch / f"{name}.log"
+    with log.open("ab") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "compat.bridge", str(root), "--", *program],
+            env=dict(env),
+            cwd=PROJECT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
+        )
+    try:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        yield Running(name, f"http://127.0.0.1:{port}", [process.pid], log)
+    finally:
+        stop(process)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+@contextlib.contextmanager
+def start_gunicorn(root: Path, env: Mapping[str, str], scratch: Path, options: Sequence[str] = ()) -> Iterator[Running]:
+    """`govc serve` with two workers."""
+    port = find_free_port()
+    log = scratch / f"gunicorn-{port}.log"
+    command = [sys.executable, "-m", "govc.cli", "serve", str(root), "--bind", f"127.0.0.1:{port}", "--workers", "2"]
+    command += ["--remote-user-header", "X-Remote-User", *options]
+    with run_logged(command, env, log) as process:
+        wait_for_answer(port, process, log)
+        yield Running("gunicorn", f"http://127.0.0.1:{port}", [process.pid], log)
+
+
+def nginx_configuration(source: str, *, port: int, backend_port: int) -> str:
+    """conf/nginx.conf with its two addresses replaced, and nothing else."""
+    text = source
+    for found, wanted in (("listen 127.0.0.1:8080;", port), ("server 127.0.0.1:8000;", backend_port)):
+        if text.count(found) != 1:
+            raise RuntimeError(f"conf/nginx.conf should say {found!r} exactly once")
+        text = text.replace(found, f"{found.rsplit(':', 1)[0]}:{wanted};")
+    return text
+
+
+@contextlib.contextmanager
+def start_nginx(root: Path, env: Mapping[str, str], scratch: Path) -> Iterator[Running]:
+    """nginx in front of gunicorn."""
+    program = shutil.which("nginx") or "/usr/sbin/nginx"
+    if not os.access(program, os.X_OK):
+        raise RuntimeError("nginx is not installed: run compat/install.sh")
+    with start_gunicorn(root, env, scratch) as backend:
+        port = find_free_port()
+        place = Path(tempfile.mkdtemp(dir=scratch, prefix="nginx-"))
+        configuration = place / "nginx.conf"
+        source = (PROJECT / "conf" / "nginx.conf").read_text()
+        backend_port = int(backend.url.rsplit(":", 1)[1])
+        configuration.write_text(nginx_configuration(source, port=port, backend_port=backend_port))
+        log = place / "nginx.log"
+        command = [program, "-p", str(place), "-c", str(configuration), "-e", str(place / "nginx-error.log")]
+        if os.getuid() == 0:  # root's temporary folders are closed to nginx's default user
+            command += ["-g", "user root;"]
+        with run_logged(command, env, log) as process:
+            wait_for_answer(port, process, log)
+            yield Running("nginx", f"http://127.0.0.1:{port}", [process.pid, *backend.pids], backend.log)
+
+
+@contextlib.contextmanager
+def start(name: str, root: Path, scratch: Path, env: Mapping[str, str] | None = None) -> Iterator[Running]:
+    """Start the front end of that name over the folder `root`; `env` is added to the server's environment."""
+    full = server_environment(scratch / "home", env or {})
+    if name == "gunicorn":
+        with start_gunicorn(root, full, scratch) as running:
+            yield running
+    elif name == "nginx":
+        with start_nginx(root, full, scratch) as running:
+            yield running
+    elif name == "cgi":
+        with start_bridge(name, root, [sys.executable, "-m", "govc.cli", "http-backend"], full, scratch) as running:
+            yield running
+    elif name == "oracle":
+        with start_bridge(name, root, ["git", "http-backend"], full, scratch) as running:
+            yield running
+    else:
+        raise ValueError(f"no front end is called {name}")

@@ -1,0 +1,49 @@
+"""gunicorn's configuration, for those who run it themselves:
+
+    GIT_PROJECT_ROOT=/srv/git gunicorn -c conf/gunicorn.conf.py govc.wsgi:application
+
+`govc serve` sets the same. For metrics with several workers set PROMETHEUS_MULTIPROC_DIR to an empty folder.
+"""
+
+import os
+from typing import Any
+
+bind = os.environ.get("GOVC_BIND", "127.0.0.1:8000")
+workers = int(os.environ.get("GOVC_WORKERS", "2"))
+worker_class = "gevent"
+worker_connections = 10000
+backlog = 2048
+
+# Longer than nginx keeps its idle connections, so that nginx never meets a closed one.
+keepalive = 75
+# About a hub that stands still, not about long requests.
+timeout = 600
+graceful_timeout = 60
+
+# A path of up to 4096 bytes, percent-encoded, is ours to answer.
+limit_request_line = 8190
+# No header of a client may become SCRIPT_NAME or PATH_INFO, and X_Remote_User is not X-Remote-User.
+forwarder_headers = ""
+header_map = "drop"
+
+accesslog = None
+errorlog = "-"
+logconfig_dict = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "loggers": {
+        "govc": {"level": "INFO", "handlers": ["stderr"], "propagate": False},
+        "gunicorn.error": {"level": "INFO", "handlers": ["stderr"], "propagate": False},
+    },
+    "root": {"level": "WARNING", "handlers": ["stderr"]},
+}
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Forget what a dead worker counted as momentary."""
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        from prometheus_client.multiprocess import mark_process_dead
+
+        mark_process_dead(worker.pid)

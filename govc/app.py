@@ -1,0 +1,57 @@
+"""The composition root: the one place that sees every room, because it puts them together.
+
+from govc.app import create_app
+application = create_app(root="/srv/git", export_all=True)
+"""
+
+import importlib
+import os
+import sys
+from typing import Any
+
+from govc.repo.runtime import PLAIN, Runtime
+from govc.service.backend import Backend
+from govc.settings import Settings, load_settings, override
+from govc.web.metrics import Metrics
+from govc.web.wsgi_app import Application, WebOptions
+
+
+def choose_runtime() -> Runtime:
+    """Return how this process waits: with gevent when it runs the sockets, plainly otherwise.
+
+    gevent is not imported to find out: a CGI program lives for one request and would pay for it every time.
+    """
+    if "gevent.monkey" not in sys.modules:
+        return PLAIN
+    room: Any = importlib.import_module("govc.web.gevent_runtime")
+    runtime: Runtime = room.GEVENT if room.is_active() else PLAIN
+    return runtime
+
+
+def create_backend(settings: Settings, runtime: Runtime | None = None) -> Backend:
+    """Return the services over the repositories that the settings name."""
+    return Backend(settings, runtime if runtime is not None else choose_runtime())
+
+
+def create_app(
+    settings: Settings | None = None, *, runtime: Runtime | None = None, **overrides: Any
+) -> Application:
+    """Return the WSGI callable. Without settings they come from the environment; `overrides` are fields of
+    Settings.
+
+    Raises `BadSetting`.
+    """
+    chosen = settings if settings is not None else load_settings(os.environ)
+    if overrides:
+        chosen = override(chosen, overrides)
+    options = WebOptions(
+        root_is_set=chosen.root is not None,
+        remote_user_header=chosen.remote_user_header,
+        trusted_proxies=chosen.trusted_proxies,
+        git_protocol=chosen.git_protocol or None,
+        namespace=os.fsencode(chosen.namespace),
+        metrics=chosen.metrics,
+    )
+    return Application(
+        create_backend(chosen, runtime), options, metrics=Metrics() if chosen.metrics else None
+    )

@@ -1,0 +1,179 @@
+"""Wild-card patterns over paths and branch names, as conditional includes use them.
+
+What: `matches(pattern, text)` with git's path rules. Not here: refspecs, hideRefs (prefixes, no wild cards).
+
+    ?      one character, not "/"              [a-z] [!x] [[:alpha:]]   one of a class, never "/"
+    *      any run without "/"                 \\x                       x itself
+    **     between slashes or at an end: any run with slashes; "**/" may also stand for nothing; else like *
+
+The pattern and the text may both come from a stranger, so nothing here backtracks: the pattern is a row of
+states, held as the bits of one integer, and each character of the text moves all of them at once.
+
+Source: gitignore "Pattern format", git-config "Conditional includes".
+"""
+
+import string
+from collections.abc import Callable
+from dataclasses import dataclass
+
+PATTERN_CHARS_MAX = 4096
+"""A longer pattern matches nothing."""
+
+_CLASSES: dict[str, Callable[[str], bool]] = {
+    "alnum": lambda c: c.isascii() and c.isalnum(),
+    "alpha": lambda c: c.isascii() and c.isalpha(),
+    "blank": lambda c: c in " \t",
+    "cntrl": lambda c: c < " " or c == "\x7f",
+    "digit": lambda c: c in string.digits,
+    "graph": lambda c: "!" <= c <= "~",
+    "lower": lambda c: c in string.ascii_lowercase,
+    "print": lambda c: " " <= c <= "~",
+    "punct": lambda c: c in string.punctuation,
+    "space": lambda c: c in " \t\n\v\f\r",
+    "upper": lambda c: c in string.ascii_uppercase,
+    "xdigit": lambda c: c in string.hexdigits,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Token:
+    """One state: which character leads on, which stays, and what may be skipped without one."""
+
+    accepts: Callable[[str], bool] = lambda _: False
+    stays_on: Callable[[str], bool] = lambda _: False
+    skips_one: bool = False
+    skips_three: bool = False
+
+
+def matches(pattern: str, text: str, *, ignore_case: bool = False) -> bool:
+    """Say whether the whole text follows the pattern."""
+    if len(pattern) > PATTERN_CHARS_MAX:
+        return False
+    if ignore_case:
+        text = text.lower()
+    tokens = _parse(pattern, ignore_case)
+    if tokens is None:
+        return False
+    one = sum(1 << i for i, token in enumerate(tokens) if token.skips_one)
+    three = sum(1 << i for i, token in enumerate(tokens) if token.skips_three)
+    moves: dict[str, tuple[int, int]] = {}
+    states = _skip(1, one, three)
+    for char in text:
+        if char not in moves:
+            moves[char] = (
+                sum(1 << i for i, token in enumerate(tokens) if token.accepts(char)),
+                sum(1 << i for i, token in enumerate(tokens) if token.stays_on(char)),
+            )
+        on, stay = moves[char]
+        states = _skip((states & on) << 1 | states & stay, one, three)
+        if not states:
+            return False
+    return bool(states >> len(tokens) & 1)
+
+
+def _skip(states: int, one: int, three: int) -> int:
+    while True:
+        more = states | (states & one) << 1 | (states & three) << 3
+        if more == states:
+            return states
+        states = more
+
+
+def _parse(pattern: str, ignore_case: bool) -> list[_Token] | None:
+    """Return the states, or None for a pattern that can match nothing."""
+    tokens: list[_Token] = []
+    position = 0
+    while position < len(pattern):
+        char = pattern[position]
+        if char == "*":
+            end = position
+            while end < len(pattern) and pattern[end] == "*":
+                end += 1
+            position = _star(pattern, position, end, tokens)
+        elif char == "?":
+            tokens.append(_Token(accepts=lambda c: c != "/"))
+            position += 1
+        elif char == "[":
+            found = _char_class(pattern, position + 1, ignore_case)
+            if found is None:
+                return None
+            position, accepts = found
+            tokens.append(_Token(accepts=accepts))
+        else:
+            if char == "\\":
+                position += 1
+                if position == len(pattern):
+                    return None
+                char = pattern[position]
+            tokens.append(_literal(char.lower() if ignore_case else char))
+            position += 1
+    return tokens
+
+
+def _literal(char: str) -> _Token:
+    return _Token(accepts=lambda c: c == char)
+
+
+def _star(pattern: str, start: int, end: int, tokens: list[_Token]) -> int:
+    """Append the states of the stars at start:end; return where to go on."""
+    delimited = (start == 0 or pattern[start - 1] == "/") and (
+        end == len(pattern) or pattern[end] == "/" or pattern.startswith("\\/", end)
+    )
+    if end - start < 2 or not delimited:
+        tokens.append(_Token(stays_on=lambda c: c != "/", skips_one=True))
+        return end
+    if end < len(pattern) and pattern[end] == "/":
+        tokens.append(_Token(skips_one=True, skips_three=True))
+        tokens.append(_Token(stays_on=lambda _: True, skips_one=True))
+        tokens.append(_literal("/"))
+        return end + 1
+    tokens.append(_Token(stays_on=lambda _: True, skips_one=True))
+    return end
+
+
+def _char_class(pattern: str, position: int, ignore_case: bool) -> tuple[int, Callable[[str], bool]] | None:
+    """Parse after "["; return (position after "]", test), or None when it isn't closed or names no class."""
+    negated = pattern[position : position + 1] in ("!", "^")
+    position += negated
+    ranges: list[tuple[str, str]] = []
+    tests: list[Callable[[str], bool]] = []
+    first = True
+    while True:
+        if position >= len(pattern):
+            return None
+        char = pattern[position]
+        if char == "]" and not first:
+            break
+        first = False
+        if pattern.startswith("[:", position):
+            end = pattern.find(":]", position + 2)
+            test = _CLASSES.get(pattern[position + 2 : end]) if end > 0 else None
+            if test is None:
+                return None
+            # Without case, an upper-case letter was lowered before it came here.
+            tests.append(_CLASSES["alpha"] if ignore_case and test is _CLASSES["upper"] else test)
+            position = end + 2
+            continue
+        if char == "\\":
+            position += 1
+        low = pattern[position : position + 1]
+        position += 1
+        high = low
+        if pattern.startswith("-", position) and not pattern.startswith("-]", position):
+            position += 1 + pattern.startswith("\\", position + 1)
+            high = pattern[position : position + 1]
+            position += 1
+        if not low or not high:
+            return None
+        ranges.append((low, high))
+    return (
+        position + 1,
+        lambda c: (
+            c != "/"
+            and negated
+            != (
+                any(low <= c <= high or (ignore_case and low <= c.upper() <= high) for low, high in ranges)
+                or any(test(c) for test in tests)
+            )
+        ),
+    )

@@ -1,0 +1,257 @@
+"""The objects to send: reachable from the wants and not from the haves.
+
+1. Wants and haves are peeled. Wanted tags, trees and blobs go in by themselves, whatever a filter says.
+2. Commits: a date-ordered walk paints the range (`walk.find_range`).
+3. Trees and blobs: each commit of the range is compared with its parents (`trees.Introductions`).
+4. Annotated tags whose target is sent ride along (include-tag).
+
+Both sides see history as the client will: cut at the client's shallow commits and at the new boundary. A
+commit that the cut leaves without parents has its whole tree sent. The result never lacks an object that the
+client needs; it may hold a few that the client has (content that came back after being gone, wrong clocks),
+as git's own does.
+
+When a shallow client is deepened, `shallow.ShallowUpdate` says what to add: the parents of unshallowed
+commits are wants, and those commits themselves haves.
+
+Source: git's upload-pack.c (create_pack_file), list-objects.c, builtin/pack-objects.c (add_ref_tag).
+"""
+
+from array import array
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from govc.errors import ObjectMissing
+from govc.graph.commits import History, find_numbers, follow_tags
+from govc.graph.filter import ALL, ObjectSelection
+from govc.graph.interface import Ticker, Work
+from govc.graph.path_walk import PathWalk
+from govc.graph.trees import (
+    ABSENT,
+    HAD,
+    TREE_DEPTH_MAX,
+    Introductions,
+    parents_first,
+    walk_commits,
+)
+from govc.graph.walk import CommitRange, find_range
+from govc.objects.types import BLOB, COMMIT, TREE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosureRequest:
+    """What one fetch asks for; all are raw oids.
+
+    `client_shallow`: commits whose parents the client lacks. `boundary`: commits whose parents are not to be
+    sent. `include_tags`: tag oid to the oid it peels to, candidates to ride along. Haves and shallow oids
+    that the store lacks are ignored; a want that it lacks raises ObjectMissing.
+    """
+
+    wants: tuple[bytes, ...]
+    haves: tuple[bytes, ...] = ()
+    client_shallow: frozenset[bytes] = frozenset()
+    boundary: frozenset[bytes] = frozenset()
+    selection: ObjectSelection = ALL
+    include_tags: Mapping[bytes, bytes] = field(default_factory=dict)
+    tree_depth_max: int = TREE_DEPTH_MAX
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closure:
+    """The objects to send, as object numbers: commits (newest first), tags, trees, blobs, in this order.
+
+    `client_has` holds numbers of objects known to be at the client, fit as bases of thin deltas; it is not
+    all that the client has, and empty under a filter (a partial clone may lack what its history names).
+    """
+
+    numbers: "array[int]"
+    client_has: frozenset[int]
+    commit_count: int
+    tag_count: int
+    tree_count: int
+    blob_count: int
+
+
+@dataclass(slots=True)
+class _Peeled:
+    """Wants or haves by type, as numbers."""
+
+    commits: list[int] = field(default_factory=list)
+    tags: list[int] = field(default_factory=list)
+    trees: list[int] = field(default_factory=list)
+    blobs: list[int] = field(default_factory=list)
+
+    def add(self, tags: list[int], number: int, type_number: int) -> None:
+        self.tags += tags
+        if number >= 0:
+            {COMMIT: self.commits, TREE: self.trees, BLOB: self.blobs}[type_number].append(number)
+
+
+def find_closure(history: History, request: ClosureRequest) -> Work[Closure]:
+    """Return the objects to send for `request`. Raises ObjectMissing, Corrupt, LimitExceeded."""
+    reader = history.reader
+    history = history.cut(find_numbers(reader, request.client_shallow | request.boundary))
+    wants = yield from _peel_wants(history, request.wants)
+    haves = yield from _peel_haves(history, request.haves)
+    commits = yield from find_range(history, wants.commits, haves.commits)
+    selection = request.selection
+    if selection.depends_on_path:
+        trees, blobs, had = yield from _walk_paths(history, request, wants, haves, commits)
+    else:
+        trees, blobs, had = yield from _walk_differences(history, request, wants, haves, commits)
+    had_tags = set(haves.tags)
+    chosen = list(dict.fromkeys(n for n in wants.tags if n not in had_tags))
+    sent_commits = commits.commits
+    if COMMIT not in selection.types:
+        wanted = set(wants.commits)
+        sent_commits = [number for number in sent_commits if number in wanted]
+    ride = yield from _riding_tags(history, request.include_tags, [sent_commits, chosen, trees, blobs])
+    taken = had_tags.union(chosen)
+    tags = chosen + [number for number in ride if number not in taken]
+    numbers = array("Q", sent_commits)
+    for part in (tags, trees, blobs):
+        numbers.extend(part)
+    at_client: frozenset[int] = frozenset()
+    if selection == ALL:
+        at_client = frozenset(commits.have).union(had, had_tags)
+    return Closure(
+        numbers=numbers,
+        client_has=at_client,
+        commit_count=len(sent_commits),
+        tag_count=len(tags),
+        tree_count=len(trees),
+        blob_count=len(blobs),
+    )
+
+
+def _peel_wants(history: History, oids: Iterable[bytes]) -> Work[_Peeled]:
+    peeled = _Peeled()
+    reader = history.reader
+    ticker = Ticker()
+    for oid in dict.fromkeys(oids):
+        number = reader.find(oid)
+        if number < 0:
+            raise ObjectMissing(oid)
+        peeled.add(*follow_tags(reader, number, history.may_be_missing))
+        if ticker.due():
+            yield
+            ticker.restart()
+    return peeled
+
+
+def _peel_haves(history: History, oids: Iterable[bytes]) -> Work[_Peeled]:
+    """Peel what the client has; what can't be followed is left out: it only makes the answer larger."""
+    peeled = _Peeled()
+    reader = history.reader
+    ticker = Ticker()
+    for number in find_numbers(reader, dict.fromkeys(oids)):
+        try:
+            peeled.add(*follow_tags(reader, number))
+        except ObjectMissing:
+            peeled.tags.append(number)
+        if ticker.due():
+            yield
+            ticker.restart()
+    return peeled
+
+
+def _walk_differences(
+    history: History, request: ClosureRequest, wants: _Peeled, haves: _Peeled, commits: CommitRange
+) -> Work[tuple[list[int], list[int], list[int]]]:
+    """Return (trees, blobs, numbers known to be at the client) under filters that don't ask for paths."""
+    reader = history.reader
+    selection = request.selection
+    found = Introductions(
+        reader,
+        with_blobs=selection.needs_blobs,
+        note_old=bool(commits.have or haves.trees),
+        may_be_missing=history.may_be_missing,
+        tree_depth_max=request.tree_depth_max,
+    )
+    for number in haves.trees:
+        yield from found.add_had_tree(reader.oid_of(number))
+    for number in haves.blobs:
+        found.mark_had(number)
+    wanted_trees = [number for number in wants.trees if found.marks.get(number) != HAD]
+    wanted_blobs = [number for number in wants.blobs if found.marks.get(number) != HAD]
+    for number in wanted_blobs:
+        if found.marks.get(number) == ABSENT:
+            found.marks.set(number, BLOB)
+            found.blobs.append(number)
+    if selection.needs_trees:
+        for number in wanted_trees:
+            yield from found.add_tree(reader.oid_of(number), number)
+        order = yield from parents_first(history, commits.commits)
+        yield from walk_commits(history, order, found)
+    trees = found.trees
+    if not selection.needs_trees or TREE not in selection.types:
+        trees = list(dict.fromkeys(wanted_trees))
+    blobs = found.blobs
+    if selection.blob_limit is not None:
+        blobs = yield from _small_blobs(history, selection, blobs, frozenset(wanted_blobs))
+    return trees, blobs, found.had
+
+
+def _small_blobs(
+    history: History, selection: ObjectSelection, blobs: list[int], wanted: frozenset[int]
+) -> Work[list[int]]:
+    kept = []
+    ticker = Ticker()
+    for number in blobs:
+        if number in wanted or selection.passes_blob(history.reader, number):
+            kept.append(number)
+        if ticker.due():
+            yield
+            ticker.restart()
+    return kept
+
+
+def _walk_paths(
+    history: History, request: ClosureRequest, wants: _Peeled, haves: _Peeled, commits: CommitRange
+) -> Work[tuple[list[int], list[int], list[int]]]:
+    """Return (trees, blobs, nothing known to be at the client) under filters that ask for paths."""
+    had = frozenset(haves.trees + haves.blobs)
+    walk = PathWalk(
+        history,
+        request.selection,
+        had=had,
+        may_be_missing=history.may_be_missing,
+        tree_depth_max=request.tree_depth_max,
+    )
+    for number in commits.commits:
+        yield from walk.add_commit(number)
+    for number in wants.trees:
+        if number not in had:
+            yield from walk.add_tree(history.reader.oid_of(number))
+            walk.trees[number] = None
+    walk.blobs.update(dict.fromkeys(number for number in wants.blobs if number not in had))
+    return list(walk.trees), list(walk.blobs), []
+
+
+def _riding_tags(
+    history: History, include_tags: Mapping[bytes, bytes], sent: list[list[int]]
+) -> Work[list[int]]:
+    """Return the tags, whole chains, among the candidates whose target is sent."""
+    if not include_tags:
+        return []
+    reader = history.reader
+    ticker = Ticker()
+    numbers = {number for part in sent for number in part}
+    by_name = len(numbers) < len(include_tags)
+    names: set[bytes] = set()
+    if by_name:
+        for number in numbers:
+            names.add(reader.oid_of(number))
+            if ticker.due():
+                yield
+                ticker.restart()
+    riding: dict[int, None] = {}
+    for tag, target in include_tags.items():
+        if ticker.due():
+            yield
+            ticker.restart()
+        if target in names if by_name else reader.find(target) in numbers:
+            number = reader.find(tag)
+            if number < 0:
+                raise ObjectMissing(tag, "tag")
+            riding.update(dict.fromkeys(follow_tags(reader, number, history.may_be_missing)[0]))
+    return list(riding)

@@ -1,0 +1,71 @@
+"""Which commits both sides have, and whether that is enough to build a pack.
+
+A have means that its parents are common too, so repeating them is no news. The server is *ready* when every
+want reaches some common commit; commits older than the oldest have are not looked at for that.
+
+Source: gitprotocol-pack "Packfile Negotiation", git's upload-pack.c (do_got_oid, ok_to_give_up).
+"""
+
+from collections.abc import Iterable
+
+from govc.errors import ObjectMissing
+from govc.graph.commits import History, follow_tags
+from govc.graph.interface import Work
+from govc.graph.walk import all_reach
+from govc.objects.types import COMMIT
+
+
+class Negotiation:
+    """The have phase of one request."""
+
+    __slots__ = ("_have_numbers", "_history", "_known", "_oldest_have", "_they_have", "_wants", "common")
+
+    def __init__(self, history: History, wants: Iterable[bytes]) -> None:
+        self._history = history
+        self._wants = self._peel_wants(wants)
+        self._they_have: set[int] = set()
+        self._have_numbers: set[int] = set()
+        self._known: set[int] = set()
+        self._oldest_have: int | None = None
+        self.common: list[bytes] = []
+        """The haves that we have too and that said something new, in order: the haves of the closure."""
+
+    def add_have(self, oid: bytes) -> bool:
+        """Note a have. Return True when we have that object (of any type), which is then acknowledged."""
+        reader = self._history.reader
+        number = reader.find(oid)
+        if number < 0:
+            return False
+        if reader.type_of(number) != COMMIT:
+            if number not in self._have_numbers:
+                self._have_numbers.add(number)
+                self.common.append(oid)
+            return True
+        time = self._history.time(number)
+        if self._oldest_have is None or time < self._oldest_have:
+            self._oldest_have = time
+        if number not in self._they_have:
+            self._they_have.add(number)
+            self.common.append(oid)
+        self._they_have.update(self._history.known_parents(number))
+        return True
+
+    def is_ready(self) -> Work[bool]:
+        """Return whether every wanted commit reaches a common one; False while there is no common object."""
+        if not self.common:
+            return False
+        oldest = 0 if self._oldest_have is None else self._oldest_have
+        return (yield from all_reach(self._history, self._wants, self._they_have, oldest, self._known))
+
+    def _peel_wants(self, wants: Iterable[bytes]) -> list[int]:
+        """Return the wanted commits; other wants have no ancestry to tell by and hold nothing back."""
+        reader = self._history.reader
+        commits: dict[int, None] = {}
+        for oid in wants:
+            number = reader.find(oid)
+            if number < 0:
+                raise ObjectMissing(oid)
+            _tags, target, type_number = follow_tags(reader, number, self._history.may_be_missing)
+            if type_number == COMMIT and target >= 0:
+                commits[target] = None
+        return list(commits)

@@ -1,0 +1,68 @@
+"""Small steps with files that the room's writers share: private temporary names, exclusive placing,
+syncing.
+"""
+
+import os
+import secrets
+import string
+from contextlib import suppress
+
+_LETTERS = string.ascii_letters + string.digits
+_ATTEMPTS = 100
+
+
+def random_suffix() -> str:
+    """Return six random letters and digits, as mkstemp's names end."""
+    return "".join(secrets.choice(_LETTERS) for _ in range(6))
+
+
+def create_temporary(directory: str, prefix: str, mode: int) -> tuple[int, str]:
+    """Create a new file for writing and return (descriptor, path). The umask applies to `mode`, as it does
+    in git.
+    """
+    for _ in range(_ATTEMPTS):
+        path = f"{directory}/{prefix}{random_suffix()}"
+        with suppress(FileExistsError):
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), path
+    raise FileExistsError(f"{directory}: no free name for {prefix}*")
+
+
+def place_file(source: str, target: str) -> bool:
+    """Move a file into place without replacing what is there; False when something was, and `source` is
+    gone then.
+
+    A hard link can't overwrite; where links don't work, a rename has to do.
+    """
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        os.unlink(source)
+        return False
+    except OSError:
+        if os.path.lexists(target):
+            os.unlink(source)
+            return False
+        os.rename(source, target)
+        return True
+    os.unlink(source)
+    return True
+
+
+def sync_path(path: str) -> None:
+    """Make a file's content, or a directory's names, durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def same_content(path: str, other: str) -> bool:
+    """Compare two files byte by byte."""
+    with open(path, "rb") as left, open(other, "rb") as right:
+        while True:
+            chunk = left.read(1 << 20)
+            if chunk != right.read(1 << 20):
+                return False
+            if not chunk:
+                return True

@@ -1,0 +1,178 @@
+"""The packs of a store: which there are, what numbers their objects have, which of them holds an oid.
+
+Packs are opened largest first, later ones are appended; numbers never change. An object that lies in
+several packs is found in the one that was opened first, at any time. Small packs share one dictionary, so
+that hundreds of them (a repository between two consolidations) cost one look-up; large ones are asked one
+by one.
+"""
+
+import logging
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+
+from govc.errors import CorruptPack
+from govc.odb.listing import list_packs
+from govc.odb.packs import OUR_TROUBLE, PackFile, PackIdentity, identity_of
+from govc.protocol.oid import HashAlgorithm
+
+log = logging.getLogger(__name__)
+
+_SMALL_PACK_COUNT_MAX = 4096
+_SMALL_TABLE_COUNT_MAX = 1 << 16
+
+
+class PackSet:
+    """An append-only list of open packs."""
+
+    __slots__ = (
+        "_algo",
+        "_base_limit",
+        "_base_table",
+        "_by_path",
+        "_first_numbers",
+        "_large_packs",
+        "_packs",
+        "_refused",
+        "_small_table",
+        "next_number",
+        "vanished",
+    )
+
+    def __init__(self, algo: HashAlgorithm) -> None:
+        self._algo = algo
+        self.next_number = 0
+        self.vanished = False
+        self._packs: list[PackFile] = []
+        self._first_numbers = array("Q")
+        self._by_path: dict[str, PackFile] = {}
+        self._large_packs: list[PackFile] = []
+        self._small_table: dict[bytes, int] = {}
+        self._refused: dict[str, PackIdentity | None] = {}
+        # For a set that continues another one: the other's table, of which numbers below the limit count.
+        self._base_table: dict[bytes, int] = {}
+        self._base_limit = 0
+
+    def continued(self) -> "PackSet":
+        """Return a set with the same packs and numbers, to which others can be added without a change to
+        this one.
+        """
+        continued = PackSet(self._algo)
+        continued.next_number = self.next_number
+        continued._packs = list(self._packs)
+        continued._first_numbers = self._first_numbers[:]
+        continued._by_path = dict(self._by_path)
+        continued._large_packs = list(self._large_packs)
+        continued._small_table = dict(self._small_table) if self._base_table else {}
+        continued._base_table = self._base_table or self._small_table
+        continued._base_limit = self._base_limit if self._base_table else self.next_number
+        return continued
+
+    def __iter__(self) -> Iterator[PackFile]:
+        return iter(self._packs)
+
+    def __len__(self) -> int:
+        return len(self._packs)
+
+    def append(self, pack: PackFile) -> PackFile:
+        """Add an open pack under the next numbers, and return it as it is numbered here."""
+        pack = pack.renumbered(self.next_number)
+        self._packs.append(pack)
+        self._by_path[pack.path] = pack
+        self._first_numbers.append(pack.first_number)
+        self.next_number += pack.count
+        table = self._small_table
+        if pack.count <= _SMALL_PACK_COUNT_MAX and len(table) + pack.count <= _SMALL_TABLE_COUNT_MAX:
+            for number, oid in enumerate(pack.index.iter_oids(), pack.first_number):
+                table.setdefault(oid, number)
+        else:
+            self._large_packs.append(pack)
+        return pack
+
+    def find(self, oid: bytes) -> int:
+        """Return the lowest number of the object, -1 when no pack holds it."""
+        best = self._base_table.get(oid, -1) if self._base_limit else -1
+        if best < 0 or best >= self._base_limit:
+            best = self._small_table.get(oid, -1)
+        for pack in self._large_packs:
+            if 0 <= best < pack.first_number:
+                break
+            position = pack.index.find(oid)
+            if position >= 0:
+                return pack.first_number + position
+        return best
+
+    def locate(self, number: int) -> tuple[PackFile, int]:
+        """Return the pack and the position that a number means; IndexError for one that was never given."""
+        if not 0 <= number < self.next_number:
+            raise IndexError(f"no object has the number {number}")
+        pack = self._packs[bisect_right(self._first_numbers, number) - 1]
+        return pack, number - pack.first_number
+
+    def rescan(
+        self, objects_dirs: Iterable[str], reusable: dict[str, PackFile], *, is_partial: bool = False
+    ) -> list[PackFile] | None:
+        """List the pack folders; open what is new, taking over what is in `reusable` (by path) if it is the file.
+
+        Return the packs that were added; None when nothing came and nothing went. Sets `vanished` when a pack is
+        gone or was replaced by another file; it stays readable by number. With `is_partial`, these aren't all
+        the folders, and nothing is taken for gone.
+        """
+        listing: dict[str, frozenset[str]] = {}
+        for directory in objects_dirs:
+            listing.update(_list_or_nothing(directory))
+        is_gone = not is_partial and self._note_vanished(listing)
+        opened = []
+        for path, side_files in listing.items():
+            known = self._by_path.get(path)
+            if known is not None:
+                known.side_files = side_files
+            elif (pack := self._open(path, reusable.get(path))) is not None:
+                opened.append(pack)
+        # Largest first: that is where most look-ups end. (By path among equals, to be deterministic.)
+        opened.sort(key=lambda pack: (-pack.count, pack.path))
+        added = [self.append(pack) for pack in opened]
+        for pack in added:
+            pack.side_files = listing[pack.path]
+        return added if added or is_gone else None
+
+    def _note_vanished(self, listing: dict[str, frozenset[str]]) -> bool:
+        gone = [path for path, pack in self._by_path.items() if path not in listing or not pack.is_on_disk()]
+        for path in gone:
+            del self._by_path[path]
+            self.vanished = True
+        return bool(gone)
+
+    def _open(self, path: str, known: PackFile | None) -> PackFile | None:
+        """Open one pack; None, and one warning for each file that was met at that path, when it can't be
+        used.
+        """
+        identity = identity_of(path)
+        if known is not None and known.identity == identity:
+            return known
+        if identity is not None and self._refused.get(path) == identity:
+            return None
+        try:
+            pack = PackFile.open(path, self._algo)
+        except CorruptPack as error:
+            log.warning("pack %s is not used: %s", path, error)
+            self._refused[path] = identity
+            return None
+        except OSError as error:
+            if error.errno in OUR_TROUBLE:
+                raise
+            log.warning("pack %s is not used: %s", path, error.strerror)
+            return None
+        self._refused.pop(path, None)
+        return pack
+
+
+def _list_or_nothing(objects_dir: str) -> dict[str, frozenset[str]]:
+    """List a folder; one that can't be read has no packs for us, which is worth a warning."""
+    try:
+        return list_packs(objects_dir)
+    except OSError as error:
+        if error.errno in OUR_TROUBLE:
+            raise
+        log.warning("unable to list %s/pack: %s", objects_dir, error.strerror)
+        return {}

@@ -1,0 +1,294 @@
+"""The quarantine of a push: received objects in a private folder, until it is decided that they may stay.
+
+    objects/tmp_objdir-incoming-XXXXXX/       0700; git's prune knows the prefix
+        pack/                                 the received pack
+        xx/                                   loose objects, when a hook writes some
+
+Hooks see it as their object directory with the repository as an alternate (`environment`). `migrate` moves
+everything over in an order in which no reader meets half a pack: a `.keep` that names us first (a repack
+that starts now must not collect what no ref reaches yet), loose objects, then for each pack .pack, .rev and
+what else there is, .idx last. What isn't migrated is removed, by leaving the `with` block at the latest. A
+folder holds a flock on itself while its process lives, so `stale_quarantines` finds the dead ones.
+
+Source: git-receive-pack(1) "QUARANTINE ENVIRONMENT".
+"""
+
+import fcntl
+import logging
+import os
+import re
+import shutil
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol
+
+from govc.errors import GovcError
+from govc.odb.alternates import quote_path
+from govc.odb.files import create_temporary, place_file, random_suffix, same_content, sync_path
+from govc.odb.modes import FileModes
+
+log = logging.getLogger(__name__)
+
+PREFIX = "tmp_objdir-incoming-"
+STALE_SECONDS = 24 * 3600
+_SHARD = re.compile(r"[0-9a-f]{2}")
+_LAST_SUFFIXES = (".pack", ".rev", ".idx")
+_ATTEMPTS = 100
+
+
+class MigrationFailed(GovcError):
+    """Objects couldn't be moved out of the quarantine. What did move is harmless: nothing refers to it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"unable to migrate objects to permanent storage: {reason}")
+
+    @property
+    def public_text(self) -> str:
+        """git's words."""
+        return "unable to migrate objects to permanent storage"
+
+
+class WritableIndex(Protocol):
+    """What the quarantine needs of an indexed pack."""
+
+    @property
+    def pack_checksum(self) -> bytes:
+        """The trailer, which names the pack."""
+
+    def write_index(self, target: int | str, /) -> None:
+        """Write the .idx to a descriptor or a new file."""
+
+    def write_reverse_index(self, target: int | str, /) -> None:
+        """Write the .rev likewise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """What came over: the new paths of the .pack files and the number of loose objects.
+
+    The packs are kept (`.keep`) until `release_keep`, which belongs after the refs have moved.
+    """
+
+    pack_paths: tuple[str, ...]
+    loose_count: int
+    keep_paths: tuple[str, ...]
+
+    def release_keep(self) -> None:
+        """Remove the `.keep` files that we made; those that were there before stay."""
+        for path in self.keep_paths:
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+class Quarantine:
+    """One folder for one push. Use it in a `with` block; leaving it discards what wasn't migrated."""
+
+    def __init__(self, objects_dir: str, modes: FileModes | None = None) -> None:
+        """Create the folder below `objects_dir`. OSError."""
+        self.objects_dir = os.path.abspath(objects_dir)
+        self.modes = modes or FileModes()
+        self.path = _make_private_directory(self.objects_dir)
+        self.pack_dir = f"{self.path}/pack"
+        self._fd = -1
+        try:
+            os.mkdir(self.pack_dir, 0o700)
+            self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            with suppress(OSError):  # not every file system locks; then age alone tells
+                fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BaseException:
+            self.discard()
+            raise
+
+    def __enter__(self) -> "Quarantine":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.discard()
+
+    def create_pack_file(self) -> tuple[int, str]:
+        """Return a descriptor for reading and writing, the caller's to close, and the path of a new empty
+        file.
+        """
+        return create_temporary(self.pack_dir, "tmp_pack_", 0o444)
+
+    def add_pack(self, path: str, indexed: WritableIndex) -> str:
+        """Name the complete pack at `path` (of `create_pack_file`), write its .rev and .idx, return the new
+        path.
+        """
+        stem = f"{self.pack_dir}/pack-{indexed.pack_checksum.hex()}"
+        os.rename(path, f"{stem}.pack")
+        indexed.write_reverse_index(f"{stem}.rev")
+        indexed.write_index(f"{stem}.idx")
+        return f"{stem}.pack"
+
+    def environment(self, alternates: str = "") -> dict[str, str]:
+        """Return the variables for hooks; `alternates`: what GIT_ALTERNATE_OBJECT_DIRECTORIES was before."""
+        own = os.fsdecode(quote_path(os.fsencode(self.objects_dir)))
+        return {
+            "GIT_OBJECT_DIRECTORY": self.path,
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": f"{alternates}:{own}" if alternates else own,
+            "GIT_QUARANTINE_PATH": self.path,
+        }
+
+    def migrate(self, keep_message: str = "govc", *, fsync: bool = False) -> Migration:
+        """Move everything into the repository, hooks' objects included, and remove the folder.
+
+        With `fsync`, files are synced before they get their names and folders afterwards. A pack that is
+        there already must have the same bytes, and stays. Raises MigrationFailed, after which the
+        quarantine still has to be discarded.
+        """
+        keep_paths: list[str] = []
+        try:
+            stems = self._pack_stems()
+            if stems:
+                self.modes.make_directory(f"{self.objects_dir}/pack")
+            for stem in stems:
+                keep_paths.extend(self._create_keep(stem, keep_message))
+            loose_count = self._migrate_loose(fsync)
+            for stem in stems:
+                self._migrate_pack(stem, fsync)
+            if fsync and stems:
+                sync_path(f"{self.objects_dir}/pack")
+            if fsync:
+                sync_path(self.objects_dir)
+        except (OSError, MigrationFailed) as error:
+            for path in keep_paths:
+                with suppress(OSError):
+                    os.unlink(path)
+            if isinstance(error, MigrationFailed):
+                raise
+            raise MigrationFailed(str(error)) from error
+        self.discard()
+        return Migration(
+            pack_paths=tuple(f"{self.objects_dir}/pack/{stem}.pack" for stem in stems),
+            loose_count=loose_count,
+            keep_paths=tuple(keep_paths),
+        )
+
+    def discard(self) -> None:
+        """Remove the folder and all in it; nothing to do after it is gone."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+        try:
+            shutil.rmtree(self.path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            log.warning("unable to remove quarantine %s: %s", self.path, error)
+
+    def _pack_stems(self) -> list[str]:
+        """Return the names, without suffix, of complete packs; temporary files are left to be discarded."""
+        names = set(os.listdir(self.pack_dir))
+        return sorted(name[:-4] for name in names if name.endswith(".idx") and f"{name[:-4]}.pack" in names)
+
+    def _create_keep(self, stem: str, message: str) -> list[str]:
+        """Create the pack's .keep; return its path, or nothing when somebody else keeps the pack already."""
+        path = f"{self.objects_dir}/pack/{stem}.keep"
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            return []
+        with open(fd, "w") as file:
+            file.write(f"{message}\n")
+        return [path]
+
+    def _migrate_loose(self, fsync: bool) -> int:
+        count = 0
+        for shard in sorted(name for name in os.listdir(self.path) if _SHARD.fullmatch(name)):
+            target_dir = f"{self.objects_dir}/{shard}"
+            self.modes.make_directory(target_dir)
+            for name in sorted(os.listdir(f"{self.path}/{shard}")):
+                if name.startswith("tmp_"):
+                    continue
+                self._migrate_file(f"{self.path}/{shard}/{name}", f"{target_dir}/{name}", fsync)
+                count += 1
+            if fsync:
+                sync_path(target_dir)
+        return count
+
+    def _migrate_pack(self, stem: str, fsync: bool) -> None:
+        """Move the files of one pack, .idx last."""
+        names = [name for name in os.listdir(self.pack_dir) if os.path.splitext(name)[0] == stem]
+        suffixes = {os.path.splitext(name)[1] for name in names} - {".keep"}
+        first = [".pack"]
+        middle = sorted(suffixes.difference(_LAST_SUFFIXES))
+        last = [suffix for suffix in (".rev", ".idx") if suffix in suffixes]
+        for suffix in first + middle + last:
+            source = f"{self.pack_dir}/{stem}{suffix}"
+            target = f"{self.objects_dir}/pack/{stem}{suffix}"
+            if suffix == ".pack" and os.path.lexists(target) and not same_content(source, target):
+                raise MigrationFailed(f"{target} exists and is different")
+            self._migrate_file(source, target, fsync)
+
+    def _migrate_file(self, source: str, target: str, fsync: bool) -> None:
+        """Move one file, unless the target is there already."""
+        self.modes.adjust(source)
+        if fsync:
+            sync_path(source)
+        if not place_file(source, target):
+            with suppress(OSError):  # it was there before: save it from pruning, as git does
+                os.utime(target)
+
+
+def _make_private_directory(objects_dir: str) -> str:
+    for _ in range(_ATTEMPTS):
+        path = f"{objects_dir}/{PREFIX}{random_suffix()}"
+        with suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+            return path
+    raise FileExistsError(f"{objects_dir}: no free name for {PREFIX}*")
+
+
+def stale_quarantines(objects_dir: str, *, now_seconds: float | None = None) -> list[str]:
+    """Return the quarantine folders that nobody touched for a day and no living process of ours holds."""
+    now = time.time() if now_seconds is None else now_seconds
+    found = []
+    for name in sorted(os.listdir(objects_dir)):
+        path = f"{objects_dir}/{name}"
+        if name.startswith(PREFIX) and _is_stale(path, now):
+            found.append(path)
+    return found
+
+
+def _is_stale(path: str, now_seconds: float) -> bool:
+    try:
+        newest = max(os.stat(entry).st_mtime for entry in (path, *_pack_files(path)))
+        if now_seconds - newest < STALE_SECONDS:
+            return False
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def _pack_files(path: str) -> list[str]:
+    folder = f"{path}/pack"
+    try:
+        return [folder, *(f"{folder}/{name}" for name in os.listdir(folder))]
+    except FileNotFoundError:
+        return []
+
+
+def remove_stale_quarantines(objects_dir: str, *, now_seconds: float | None = None) -> list[str]:
+    """Remove what `stale_quarantines` finds, and return it."""
+    found = stale_quarantines(objects_dir, now_seconds=now_seconds)
+    for path in found:
+        try:
+            shutil.rmtree(path)
+        except OSError as error:
+            log.warning("unable to remove %s: %s", path, error)
+    return found

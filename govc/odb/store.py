@@ -1,0 +1,418 @@
+"""All objects of one repository: its packs, its loose objects, those of its alternates.
+
+A store is append-only and lives long. An **object number** names an object inside one store and never
+changes its meaning: a packed object is `pack.first_number` + its position in the pack's index, a loose one
+gets a number from LOOSE_NUMBER_FIRST on when it is first seen. An object that lies in several places has
+one number as far as `find` is concerned: that of a loose object that was seen first, else the one in the
+pack that was opened first.
+
+Packs are opened largest first, later ones are appended by `refresh`. A pack that another process deleted
+stays readable here; `vanished` and `superseded` tell the owner that a new store would be better
+(`ObjectStore.open(..., reuse=old)`, which takes over the packs that are still there; the rest is closed
+when its last user is gone).
+
+Look-ups go: small packs (together in one dictionary), large packs, loose files, then the pack folders are
+listed again, as git does: that an object is absent is never remembered.
+
+Nothing here switches greenlets and nothing locks. A helper process that inherits the descriptors uses
+`ObjectStore.from_descriptors`, and has the same numbers for packed objects.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
+
+from govc.errors import Corrupt, ObjectMissing
+from govc.odb.alternates import ObjectDirectories, find_object_directories
+from govc.odb.cache import BaseCache, CacheStatistics
+from govc.odb.listing import FolderStamp, is_unchanged, stamp_of
+from govc.odb.loose import (
+    has_loose_object,
+    iter_loose_content,
+    iter_loose_oids,
+    loose_path,
+    read_loose_header,
+    read_loose_object,
+)
+from govc.odb.pack_set import PackSet
+from govc.odb.packs import PackDescriptor, PackFile
+from govc.odb.resolve import PackEntry, Resolver
+from govc.protocol.oid import HashAlgorithm
+
+log = logging.getLogger(__name__)
+
+LOOSE_NUMBER_FIRST = 1 << 40
+"""Object numbers from here on are those of loose objects."""
+
+OBJECT_BYTES_MAX = 2 << 30
+_Result = TypeVar("_Result")
+
+
+class StoreStatistics(NamedTuple):
+    """Sizes of one store; `descriptors` and `mapped_bytes` are what its packs hold (perhaps shared with
+    others).
+    """
+
+    packs: int
+    packed_objects: int
+    loose_objects_seen: int
+    descriptors: int
+    mapped_bytes: int
+    pack_bytes: int
+    cache: CacheStatistics
+
+
+class ObjectStore:
+    """See the story of this module. Make one with `open` or `from_descriptors`."""
+
+    def __init__(
+        self,
+        directories: ObjectDirectories,
+        algo: HashAlgorithm,
+        *,
+        cache: BaseCache | None = None,
+        object_bytes_max: int = OBJECT_BYTES_MAX,
+        extra_alternates: Sequence[str] = (),
+    ) -> None:
+        self.algo = algo
+        self.cache = BaseCache() if cache is None else cache
+        self.superseded = False
+        """Objects that have numbers as loose ones were found in a new pack since."""
+        self._directories = directories
+        self._extra_alternates = tuple(extra_alternates)
+        self._resolver = Resolver(algo, self.cache, object_bytes_max=object_bytes_max)
+        self._object_bytes_max = object_bytes_max
+        self._packs = PackSet(algo)
+        self._loose_oids: list[bytes] = []
+        self._loose_numbers: dict[bytes, int] = {}
+        self._stamps: dict[str, FolderStamp | None] = {}
+        self._is_fixed = False
+
+    @classmethod
+    def open(
+        cls,
+        objects_dir: str,
+        algo: HashAlgorithm,
+        *,
+        reuse: "ObjectStore | None" = None,
+        extra_alternates: Sequence[str] = (),
+        cache: BaseCache | None = None,
+        object_bytes_max: int = OBJECT_BYTES_MAX,
+    ) -> "ObjectStore":
+        """Open the objects folder and its alternates; those in `extra_alternates` are searched first among
+        these.
+
+        Packs of `reuse` that are still the files on disk are taken over open, with new numbers, and its
+        cache too.
+        """
+        if cache is None and reuse is not None:
+            cache = reuse.cache
+        store = cls(
+            ObjectDirectories((objects_dir,), (), ()),
+            algo,
+            cache=cache,
+            object_bytes_max=object_bytes_max,
+            extra_alternates=extra_alternates,
+        )
+        store._set_directories(find_object_directories(objects_dir, extra_alternates))
+        store._rescan({pack.path: pack for pack in reuse.packs} if reuse is not None else {})
+        return store
+
+    @classmethod
+    def from_descriptors(
+        cls,
+        objects_dirs: Sequence[str],
+        algo: HashAlgorithm,
+        descriptors: Iterable[tuple[str, int, int]],
+        *,
+        cache: BaseCache | None = None,
+        object_bytes_max: int = OBJECT_BYTES_MAX,
+    ) -> "ObjectStore":
+        """Open a store over packs given by open descriptors, which it owns from now on.
+
+        With the descriptors of another store, in the order of `descriptors()`, packed objects have the same
+        numbers. Loose objects are looked for in `objects_dirs`; the folders are never listed again.
+        """
+        store = cls(
+            ObjectDirectories(tuple(objects_dirs), (), ()),
+            algo,
+            cache=cache,
+            object_bytes_max=object_bytes_max,
+        )
+        store._is_fixed = True
+        for path, pack_fd, idx_fd in descriptors:
+            store._packs.append(PackFile.from_fds(path, pack_fd, idx_fd, algo))
+        return store
+
+    def overlaid(self, objects_dir: str) -> "ObjectStore":
+        """Return a store that has the objects of this one, with their numbers, and those in `objects_dir`
+        beyond.
+
+        This is how a push sees its quarantine. An object that lies in both is this store's. Short-lived:
+        numbers that either gives from now on mean nothing to the other.
+        """
+        store = ObjectStore(
+            find_object_directories(objects_dir, self.directories),
+            self.algo,
+            cache=self.cache,
+            object_bytes_max=self._object_bytes_max,
+            extra_alternates=self.directories,
+        )
+        store._packs = self._packs.continued()
+        store._loose_oids = list(self._loose_oids)
+        store._loose_numbers = dict(self._loose_numbers)
+        store._stamps = dict(self._stamps)
+        store._packs.rescan((objects_dir,), {}, is_partial=True)
+        return store
+
+    def is_overlaid(self, number: int) -> bool:
+        """Tell whether an object lies only in the first folder: in an `overlaid` store, the one on top."""
+        own, *others = self._directories.directories
+        if number < LOOSE_NUMBER_FIRST:
+            return self._packs.locate(number)[0].path.startswith(f"{own}/")
+        oid = self.oid_of(number)
+        return not any(has_loose_object(directory, oid) for directory in others)
+
+    # Folders
+
+    @property
+    def packs(self) -> tuple[PackFile, ...]:
+        """The open packs by ascending `first_number`."""
+        return tuple(self._packs)
+
+    @property
+    def vanished(self) -> bool:
+        """A pack that is open here is no longer in its folder, or is another file by now."""
+        return self._packs.vanished
+
+    @property
+    def directories(self) -> tuple[str, ...]:
+        """The objects folders that are searched, the own one first."""
+        return self._directories.directories
+
+    @property
+    def messages(self) -> tuple[str, ...]:
+        """What the alternates files name and we couldn't use."""
+        return self._directories.messages
+
+    def watched(self) -> tuple[str, ...]:
+        """Return the paths whose change (stat) may change what this store holds; some may not exist."""
+        folders = tuple(f"{path}/pack" for path in self._directories.directories)
+        return folders + self._directories.watched
+
+    def descriptors(self) -> list[PackDescriptor]:
+        """Return what `from_descriptors` needs in another process. They stay open as long as this store's
+        packs.
+        """
+        return [pack.descriptor() for pack in self._packs]
+
+    def refresh(self) -> bool:
+        """Look at the folders again where their stamps changed; True when a pack came or went."""
+        if self._is_fixed:
+            return False
+        if all(is_unchanged(self._stamps.get(path), stamp_of(path)) for path in self.watched()):
+            return False
+        own = self._directories.directories[0]
+        self._set_directories(find_object_directories(own, self._extra_alternates))
+        return self._rescan({})
+
+    def _set_directories(self, directories: ObjectDirectories) -> None:
+        for message in directories.messages:
+            if message not in self._directories.messages:
+                log.warning("%s", message)
+        self._directories = directories
+
+    def _rescan(self, reusable: dict[str, PackFile]) -> bool:
+        # The stamps are taken before listing: a change in between is met as a change later, not lost.
+        self._stamps = {path: stamp_of(path) for path in self.watched()}
+        added = self._packs.rescan(self._directories.directories, reusable)
+        if added and not self.superseded:
+            self.superseded = any(pack.index.find(oid) >= 0 for pack in added for oid in self._loose_oids)
+        return added is not None
+
+    # Looking up
+
+    def find(self, oid: bytes, *, rescan: bool = True) -> int:
+        """Return the number of the object, -1 when it is nowhere.
+
+        `rescan=False` leaves out listing the pack folders again: for callers who expect many absent objects
+        and don't mind missing one that another process is just packing.
+        """
+        number = self._find_now(oid)
+        return self._find_now(oid) if number < 0 and rescan and self.refresh() else number
+
+    def _find_now(self, oid: bytes) -> int:
+        """Look through packs, then loose files. An object that has a loose number keeps it while it is
+        anywhere.
+        """
+        loose = self._loose_numbers.get(oid, -1) if self._loose_numbers else -1
+        number = self._packs.find(oid)
+        if number >= 0:
+            return number if loose < 0 else loose
+        if not any(has_loose_object(directory, oid) for directory in self._directories.directories):
+            return -1
+        if loose < 0:
+            loose = LOOSE_NUMBER_FIRST + len(self._loose_oids)
+            self._loose_oids.append(oid)
+            self._loose_numbers[oid] = loose
+        return loose
+
+    def contains(self, oid: bytes, *, rescan: bool = True) -> bool:
+        """Tell whether the object is there."""
+        return self.find(oid, rescan=rescan) >= 0
+
+    def oid_of(self, number: int) -> bytes:
+        """Return the oid of an object; IndexError for a number that was never given."""
+        if number >= LOOSE_NUMBER_FIRST:
+            return self._loose_oids[number - LOOSE_NUMBER_FIRST]
+        pack, position = self._packs.locate(number)
+        return pack.index.oid_at(position)
+
+    def entry(self, number: int) -> PackEntry | None:
+        """Return where and how a packed object lies; None for a loose one. CorruptPack."""
+        if number >= LOOSE_NUMBER_FIRST:
+            return None
+        pack, position = self._packs.locate(number)
+        return self._resolver.entry(pack, position)
+
+    def iter_oids(self) -> Iterator[bytes]:
+        """Yield every oid of packs and loose files; one that lies in several places comes several times."""
+        for pack in self.packs:
+            yield from pack.index.iter_oids()
+        for directory in self._directories.directories:
+            yield from iter_loose_oids(directory, self.algo)
+
+    # Reading
+
+    def read(self, number: int) -> tuple[int, bytes]:
+        """Return (type 1-4, content).
+
+        A damaged copy is passed over when there is another one. Raises Corrupt, LimitExceeded;
+        ObjectMissing when a loose object is gone and lies nowhere else.
+        """
+        if number < LOOSE_NUMBER_FIRST:
+            pack, position = self._packs.locate(number)
+            try:
+                return self._resolver.read(pack, pack.index.offset_at(position))
+            except Corrupt as error:
+                return self._read_elsewhere(pack.index.oid_at(position), pack, error)
+        oid = self.oid_of(number)
+        for directory in self._directories.directories:
+            try:
+                return read_loose_object(directory, oid, object_bytes_max=self._object_bytes_max)
+            except FileNotFoundError:
+                continue
+            except Corrupt as error:
+                return self._read_elsewhere(oid, None, error)
+        return self._from_packs(oid, self._resolver.read)
+
+    def read_oid(self, oid: bytes) -> tuple[int, bytes]:
+        """Return (type 1-4, content); ObjectMissing when it is nowhere, else as `read`."""
+        number = self.find(oid)
+        if number < 0:
+            raise ObjectMissing(oid)
+        return self.read(number)
+
+    def _read_elsewhere(self, oid: bytes, damaged: PackFile | None, error: Corrupt) -> tuple[int, bytes]:
+        """Return another copy of an object of which one is damaged, or raise what was wrong with that."""
+        log.error("damaged copy of %s in %s: %s", oid.hex(), damaged.path if damaged else "a file", error)
+        for pack in self._packs:
+            position = pack.index.find(oid) if pack is not damaged else -1
+            if position >= 0:
+                try:
+                    return self._resolver.read(pack, pack.index.offset_at(position))
+                except Corrupt:
+                    continue
+        for directory in self._directories.directories if damaged is not None else ():
+            try:
+                return read_loose_object(directory, oid, object_bytes_max=self._object_bytes_max)
+            except (FileNotFoundError, Corrupt):
+                continue
+        raise error
+
+    def _from_packs(self, oid: bytes, read: Callable[[PackFile, int], _Result]) -> _Result:
+        """Read a loose object that was packed and removed since it got its number."""
+        for is_fresh in (False, True):
+            if is_fresh and not self.refresh():
+                break
+            for pack in self._packs:
+                position = pack.index.find(oid)
+                if position >= 0:
+                    return read(pack, pack.index.offset_at(position))
+        raise ObjectMissing(oid)
+
+    def _loose_header(self, number: int) -> tuple[int, int] | None:
+        """Return (type, size) of a loose object; None when its file is gone."""
+        for directory in self._directories.directories:
+            try:
+                return read_loose_header(directory, self.oid_of(number))
+            except FileNotFoundError:
+                continue
+        return None
+
+    def type_of(self, number: int) -> int:
+        """Return the type (1-4), through delta chains without inflating anything. Raises as `read`."""
+        if number >= LOOSE_NUMBER_FIRST:
+            header = self._loose_header(number)
+            return header[0] if header else self._from_packs(self.oid_of(number), self._resolver.type_of)
+        pack, position = self._packs.locate(number)
+        return self._resolver.type_of(pack, pack.index.offset_at(position))
+
+    def size_of(self, number: int) -> int:
+        """Return the size of the content in bytes, from headers. Raises as `read`."""
+        if number >= LOOSE_NUMBER_FIRST:
+            header = self._loose_header(number)
+            return header[1] if header else self._from_packs(self.oid_of(number), self._resolver.size_of)
+        pack, position = self._packs.locate(number)
+        return self._resolver.size_of(pack, pack.index.offset_at(position))
+
+    def iter_content(self, number: int, chunk_bytes: int = 1 << 20) -> Iterator[bytes]:
+        """Yield the content in pieces of at most `chunk_bytes`.
+
+        Whole entries and loose files are streamed and may be of any size; the result of a delta is made in
+        memory. Raises as `read`, perhaps after some pieces.
+        """
+        if number < LOOSE_NUMBER_FIRST:
+            pack, position = self._packs.locate(number)
+            yield from self._resolver.iter_content(pack, pack.index.offset_at(position), chunk_bytes)
+            return
+        oid = self.oid_of(number)
+        for directory in self._directories.directories:
+            if has_loose_object(directory, oid):
+                yield from iter_loose_content(directory, oid, chunk_bytes)
+                return
+        content = self._from_packs(oid, self._resolver.read)[1]
+        for at in range(0, len(content), chunk_bytes):
+            yield content[at : at + chunk_bytes]
+
+    def freshen(self, number: int) -> bool:
+        """Set the times of the file that holds the object to now, which saves it from pruning; False if we
+        may not.
+
+        As git does when it would write an object that is there already. Never in an alternate.
+        """
+        own = self._directories.directories[0]
+        if number >= LOOSE_NUMBER_FIRST:
+            path = loose_path(own, self.oid_of(number))
+        else:
+            path = self._packs.locate(number)[0].path
+            if not path.startswith(f"{own}/"):
+                return False
+        try:
+            os.utime(path)
+        except OSError:
+            return False
+        return True
+
+    def statistics(self) -> StoreStatistics:
+        """Return the sizes for metrics."""
+        return StoreStatistics(
+            packs=len(self._packs),
+            packed_objects=self._packs.next_number,
+            loose_objects_seen=len(self._loose_oids),
+            descriptors=sum(pack.descriptor_count for pack in self._packs),
+            mapped_bytes=sum(pack.mapped_bytes for pack in self._packs),
+            pack_bytes=sum(pack.size for pack in self._packs),
+            cache=self.cache.statistics(),
+        )

@@ -1,0 +1,106 @@
+"""Writing a pack's index (version 2) and its reverse index (version 1), in pieces.
+
+    idx   \\377tOc  2  fan-out (256)  oids  CRC-32s  offsets  8-byte offsets  pack checksum  own checksum
+    rev   RIDX  1  hash id  idx positions in the order of the pack  pack checksum  own checksum
+
+All numbers are big-endian, four bytes but for the 8-byte offsets. The bytes are those that `git index-pack`
+writes.
+
+Source: gitformat-pack "Version 2 pack-*.idx files", "pack-*.rev files have the format".
+"""
+
+import struct
+import sys
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+
+from govc.pack.format import (
+    HASH_IDS,
+    INDEX_SIGNATURE,
+    INDEX_VERSION,
+    REVERSE_INDEX_SIGNATURE,
+    REVERSE_INDEX_VERSION,
+)
+from govc.protocol.oid import HashAlgorithm
+
+_OFFSET_SMALL_LIMIT = 1 << 31
+_CHUNK_BYTES = 1 << 20
+
+
+def _big_endian(numbers: "array[int]") -> bytes:
+    if sys.byteorder == "little":
+        numbers = numbers[:]
+        numbers.byteswap()
+    return numbers.tobytes()
+
+
+def _split_offsets(offsets: "array[int]") -> "tuple[array[int], array[int]]":
+    """Return the 4-byte column and the 8-byte table that it points into."""
+    large: array[int] = array("Q")
+    if not offsets or max(offsets) < _OFFSET_SMALL_LIMIT:
+        return array("I", offsets), large
+    small: array[int] = array("I")
+    for offset in offsets:
+        if offset < _OFFSET_SMALL_LIMIT:
+            small.append(offset)
+        else:
+            small.append(_OFFSET_SMALL_LIMIT | len(large))
+            large.append(offset)
+    return small, large
+
+
+def _with_checksum(algo: HashAlgorithm, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Pass the pieces on in chunks, and end with the hash of them all."""
+    hasher = algo.new()
+    for piece in pieces:
+        hasher.update(piece)
+        for at in range(0, len(piece), _CHUNK_BYTES):
+            yield piece[at : at + _CHUNK_BYTES]
+    yield hasher.digest()
+
+
+def encode_index_v2(
+    algo: HashAlgorithm,
+    oids_sorted: bytes | bytearray,
+    crcs: "array[int]",
+    offsets: "array[int]",
+    pack_checksum: bytes,
+) -> Iterator[bytes]:
+    """Yield an index in chunks.
+
+    `oids_sorted` holds the raw oids in ascending order; `crcs` (array of I) and `offsets` (array of Q)
+    follow them.
+    """
+    count = len(offsets)
+    if len(oids_sorted) != count * algo.oid_size or len(crcs) != count:
+        raise ValueError("columns of different lengths")
+    return _with_checksum(algo, _index_pieces(algo, oids_sorted, crcs, offsets, pack_checksum))
+
+
+def _index_pieces(
+    algo: HashAlgorithm,
+    oids_sorted: bytes | bytearray,
+    crcs: "array[int]",
+    offsets: "array[int]",
+    pack_checksum: bytes,
+) -> Iterator[bytes]:
+    yield INDEX_SIGNATURE + struct.pack(">I", INDEX_VERSION)
+    firsts = oids_sorted[:: algo.oid_size]
+    yield struct.pack(">256I", *[bisect_right(firsts, byte) for byte in range(256)])
+    yield oids_sorted if isinstance(oids_sorted, bytes) else bytes(oids_sorted)
+    yield _big_endian(crcs)
+    small, large = _split_offsets(offsets)
+    yield _big_endian(small)
+    yield _big_endian(large)
+    yield pack_checksum
+
+
+def encode_reverse_index(
+    algo: HashAlgorithm, positions: "array[int]", pack_checksum: bytes
+) -> Iterator[bytes]:
+    """Yield a reverse index in chunks; `positions` (array of I) are idx positions in the order of the pack:
+    what `govc.pack.tables.sort_by_offset` makes of the offsets in the order of the idx.
+    """
+    header = REVERSE_INDEX_SIGNATURE + struct.pack(">II", REVERSE_INDEX_VERSION, HASH_IDS[algo.name])
+    return _with_checksum(algo, (header, _big_endian(positions), pack_checksum))

@@ -1,0 +1,45 @@
+"""How much a received pack may ask of us. Every number has a name, and passing one raises LimitExceeded."""
+
+from dataclasses import dataclass
+
+from govc.errors import LimitExceeded
+
+_MIB = 1 << 20
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexLimits:
+    """Ceilings for indexing one pack, all but the ratio in bytes.
+
+    object_bytes_max          one inflated entry, streamed if it is a large blob
+    delta_result_bytes_max    one object that a delta makes, or that a delta is applied to: it is held in
+    memory expansion_bytes_base, expansion_ratio_max
+                              everything inflated and rebuilt together: at most base + ratio * size of the
+                              pack
+    stream_bytes_min          blobs larger than this are hashed as they inflate and never held whole
+    delta_cache_bytes         deltas kept from the first pass to the second
+    base_cache_bytes          bases kept while their deltas are being resolved
+    """
+
+    object_bytes_max: int = 16 * _GIB
+    delta_result_bytes_max: int = 512 * _MIB
+    expansion_bytes_base: int = 4 * _GIB
+    expansion_ratio_max: int = 2000
+    stream_bytes_min: int = _MIB
+    delta_cache_bytes: int = 8 * _MIB
+    base_cache_bytes: int = 16 * _MIB
+
+
+class Expansion:
+    """The running total of inflated and rebuilt bytes of one pack against its ceiling."""
+
+    def __init__(self, limits: IndexLimits, pack_size: int) -> None:
+        self._limit = limits.expansion_bytes_base + limits.expansion_ratio_max * pack_size
+        self._total = 0
+
+    def add(self, size: int) -> None:
+        """Count `size` bytes before they are made."""
+        self._total += size
+        if self._total > self._limit:
+            raise LimitExceeded("pack expansion bytes", self._limit, self._total)

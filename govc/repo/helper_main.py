@@ -1,0 +1,85 @@
+"""The child's side of `helper`: read one job, do it, answer in frames.
+
+Run as `python -m govc.repo.helper_main`; it imports no gevent, no web and no settings. A job is a function
+`(argument, emit) -> result`: it emits bytes of its product and `Progress` texts, and its result is pickled.
+"""
+
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from govc.errors import GovcError
+from govc.repo.helper import (
+    FRAME_BYTES_MAX,
+    FRAME_HEADER,
+    KIND_DATA,
+    KIND_ERROR,
+    KIND_PROGRESS,
+    KIND_RESULT,
+    Emit,
+    Job,
+    Progress,
+)
+from govc.repo.maintenance import maintain_job
+from govc.repo.packing import pack_job
+from govc.repo.receiving import receive_job
+
+JobFunction = Callable[[Any, Emit], Any]
+
+JOBS: dict[str, JobFunction] = {"pack": pack_job, "receive": receive_job, "maintain": maintain_job}
+
+
+def write_frame(descriptor: int, kind: bytes, payload: bytes) -> None:
+    """Write one frame whole. Blocks: the pipe's bound is the back pressure of a slow client."""
+    header = FRAME_HEADER.pack(kind, len(payload))
+    written = os.writev(descriptor, [header, payload])
+    if written < len(header) + len(payload):
+        rest = memoryview(header + payload)[written:]
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+
+
+def make_emitter(descriptor: int) -> Emit:
+    """Return the function by which a job says something."""
+
+    def emit(item: bytes | Progress) -> None:
+        if isinstance(item, Progress):
+            write_frame(descriptor, KIND_PROGRESS, item.text.encode("utf-8"))
+            return
+        for start in range(0, len(item), FRAME_BYTES_MAX):
+            write_frame(descriptor, KIND_DATA, item[start : start + FRAME_BYTES_MAX])
+
+    return emit
+
+
+def serve_one(job_bytes: bytes, descriptor: int) -> None:
+    """Do the pickled job and write its frames to `descriptor`."""
+    job = pickle.loads(job_bytes)
+    assert isinstance(job, Job)
+    try:
+        result = JOBS[job.name](job.argument, make_emitter(descriptor))
+        write_frame(descriptor, KIND_RESULT, pickle.dumps(result, protocol=pickle.HIGHEST_PROTOCOL))
+    except GovcError as error:
+        answer = (error.public_text, f"{type(error).__name__}: {error}", error.http_status)
+        write_frame(descriptor, KIND_ERROR, pickle.dumps(answer))
+    except MemoryError:
+        write_frame(descriptor, KIND_ERROR, pickle.dumps(("out of memory", "MemoryError in a helper", 500)))
+    except BrokenPipeError:
+        return  # nobody wants the answer any more
+    except OSError as error:
+        text = os.strerror(error.errno or 0)
+        write_frame(descriptor, KIND_ERROR, pickle.dumps((text, f"OSError in a helper: {error}", 500)))
+
+
+def main() -> int:
+    """Entry point."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the terminal is the parent's to act on
+    serve_one(sys.stdin.buffer.read(), sys.stdout.fileno())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""Keeping a repository quick: few packs, few loose refs, no leftovers.
+
+Each push adds one pack, so packs are merged when there are many of them, in a geometric progression: every object is
+copied a logarithmic number of times over the life of a repository, entries as they lie. Loose refs are packed when there
+are many. What killed processes left in quarantine goes after a day. Nothing reachable or unreachable is ever dropped here:
+pruning stays `git gc`'s business.
+
+One maintenance at a time per repository, and none beside git's own: `gc.pid` is honoured and a lock of ours is taken. The work runs in
+a helper process, started after the push was answered.
+
+Source: git-maintenance "incremental-repack", git-repack "--geometric", git-config "gc.autoPackLimit", "receive.autogc".
+"""
+
+import fcntl
+import logging
+import os
+import time
+from dataclasses import dataclass
+
+from govc.errors import ObjectMissing
+from govc.graph.commits import follow_tags
+from govc.odb.quarantine import remove_stale_quarantines
+from govc.odb.repack import choose_packs_to_merge, merge_packs, remove_merged_packs
+from govc.odb.store import ObjectStore
+from govc.protocol.oid import find_algorithm
+from govc.refs.database import RefDatabase
+from govc.refs.pack_refs import pack_refs
+from govc.repo.helper import Emit
+from govc.repo.layout import RepositoryLayout, SharedPermissions
+from govc.repo.modes import RefModes, object_modes
+from govc.repo.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
+
+PACKS_MAX = 20
+"""From this many packs on they are merged: look-ups by plain git beside us stay cheap (git's own limit is 50)."""
+
+LOOSE_REFS_MAX = 1000
+GC_PID_SECONDS = 12 * 3600
+LOCK_NAME = "govc-maintenance.lock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaintenanceTask:
+    """One repository to look after. Picklable."""
+
+    gitdir: str
+    commondir: str
+    objects_dir: str
+    algo_name: str
+    shared: SharedPermissions
+    precious_objects: bool
+
+    @classmethod
+    def of(cls, layout: RepositoryLayout) -> "MaintenanceTask":
+        """Take what the layout knows."""
+        return cls(
+            gitdir=layout.gitdir,
+            commondir=layout.commondir,
+            objects_dir=layout.objects_dir,
+            algo_name=layout.algo.name,
+            shared=layout.shared,
+            precious_objects=layout.precious_objects,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaintenanceReport:
+    """What was done; `skipped` says why nothing was."""
+
+    packs_merged: int = 0
+    refs_packed: int = 0
+    quarantines_removed: int = 0
+    skipped: str = ""
+
+
+def is_due(snapshot: Snapshot) -> bool:
+    """Say whether a push should start maintenance: `receive.autogc`, `maintenance.auto` and the counts."""
+    config = snapshot.config
+    is_wanted = config.get_bool("receive.autogc", True) and config.get_bool("maintenance.auto", True)
+    if not is_wanted or config.get_int("gc.auto", 6700) == 0:
+        return False
+    own = f"{snapshot.layout.objects_dir}/pack/"
+    pack_count = sum(pack.path.startswith(own) for pack in snapshot.store.packs)
+    return pack_count > PACKS_MAX or len(snapshot.refs.loose.refs) > LOOSE_REFS_MAX
+
+
+def maintain_job(task: MaintenanceTask, _emit: Emit) -> MaintenanceReport:
+    """The helper's "maintain" job."""
+    return maintain(task)
+
+
+def maintain(task: MaintenanceTask) -> MaintenanceReport:
+    """Look after one repository. Raises OSError, Corrupt."""
+    descriptor = os.open(
+        f"{task.objects_dir}/{LOCK_NAME}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666
+    )
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return MaintenanceReport(skipped="another maintenance is running")
+        if is_git_gc_running(task.commondir):
+            return MaintenanceReport(skipped="git gc is running")
+        return MaintenanceReport(
+            quarantines_removed=len(remove_stale_quarantines(task.objects_dir)),
+            packs_merged=_merge(task),
+            refs_packed=_pack_refs(task),
+        )
+    finally:
+        os.close(descriptor)
+
+
+def is_git_gc_running(commondir: str) -> bool:
+    """Say whether a fresh gc.pid is there; git itself ignores one that is older than twelve hours."""
+    try:
+        age = time.time() - os.stat(f"{commondir}/gc.pid").st_mtime
+    except OSError:
+        return False
+    return age < GC_PID_SECONDS
+
+
+def _merge(task: MaintenanceTask) -> int:
+    if task.precious_objects:
+        return 0  # the old packs would have to stay: merging would only add
+    algo = find_algorithm(task.algo_name)
+    assert algo is not None
+    store = ObjectStore.open(task.objects_dir, algo)
+    packs = choose_packs_to_merge(store.packs, task.objects_dir)
+    if not packs:
+        return 0
+    merged = merge_packs(store, packs, task.objects_dir, object_modes(task.shared))
+    return len(remove_merged_packs(packs, merged, algo))
+
+
+def _pack_refs(task: MaintenanceTask) -> int:
+    algo = find_algorithm(task.algo_name)
+    assert algo is not None
+    database = RefDatabase(task.gitdir, task.commondir, algo)
+    if len(database.load().loose.refs) <= LOOSE_REFS_MAX:
+        return 0
+    store = ObjectStore.open(task.objects_dir, algo)
+    return pack_refs(
+        database,
+        StorePeeler(store),
+        sleep=time.sleep,
+        modes=RefModes(task.shared),
+        fsync=True,
+    )
+
+
+class StorePeeler:
+    """Peels by a store: what pack-refs writes behind an annotated tag."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def __call__(self, oid: bytes) -> bytes | None:
+        """Return what a tag finally names, None for no tag. Raises ObjectMissing."""
+        number = self._store.find(oid)
+        if number < 0:
+            raise ObjectMissing(oid)
+        tags, target, _type = follow_tags(self._store, number)
+        return self._store.oid_of(target) if tags else None

@@ -1,0 +1,225 @@
+"""From wants and haves to pack bytes: the work behind every fetch and clone.
+
+`produce_pack` is one generator wherever it runs. It yields None while it enumerates (its driver looks at the clock
+there), `Progress` texts that read like git's, and the bytes of the pack. Small fetches, most of the traffic, run inline
+between two ticks of the hub; the clone that takes seconds runs in a helper process (`pack_job`), which inherits the
+open packs. Which of the two is `PackProducer`'s decision, taken by trying: the inline attempt has a budget.
+
+Source: git's upload-pack.c (create_pack_file), builtin/pack-objects.c for the progress texts.
+"""
+
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from time import monotonic
+
+from govc.graph.closure import Closure, ClosureRequest, find_closure
+from govc.graph.commits import CommitTable, History
+from govc.graph.filter import ALL, ObjectSelection
+from govc.odb.cache import BaseCache
+from govc.odb.packs import PackDescriptor
+from govc.odb.store import ObjectStore
+from govc.pack.writer import write_pack
+from govc.protocol.oid import find_algorithm
+from govc.repo.helper import Emit, HelperSlots, Job, Progress, Quiet, run_helper
+from govc.repo.runtime import Runtime
+from govc.repo.snapshot import Snapshot, make_history
+
+PROGRESS_SECONDS = 0.2
+INLINE_CHUNK_BYTES = 64 << 10
+HELPER_CHUNK_BYTES = 256 << 10
+HELPER_CACHE_BYTES = 24 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackPlan:
+    """Everything that decides a pack's content and form. Oids are raw; the value is picklable.
+
+    `client_shallow`: commits whose parents the client lacks. `boundary`: commits whose parents are not sent.
+    `include_tags`: tag oid -> peeled oid, candidates that ride along when their target is sent.
+    """
+
+    wants: tuple[bytes, ...]
+    haves: tuple[bytes, ...] = ()
+    client_shallow: frozenset[bytes] = frozenset()
+    boundary: frozenset[bytes] = frozenset()
+    selection: ObjectSelection = ALL
+    include_tags: Mapping[bytes, bytes] = field(default_factory=dict)
+    thin: bool = False
+    ofs_delta: bool = False
+    progress: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreHandle:
+    """A picklable description of a snapshot's objects: a helper opens the same store from it.
+
+    Packed objects have the same numbers there; the pack descriptors must be inherited.
+    """
+
+    directories: tuple[str, ...]
+    algo_name: str
+    descriptors: tuple[PackDescriptor, ...]
+    shallow: frozenset[bytes]
+    grafts: Mapping[bytes, tuple[bytes, ...]]
+    is_partial: bool
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> "StoreHandle":
+        """Describe the store of a snapshot."""
+        return cls(
+            directories=snapshot.store.directories,
+            algo_name=snapshot.algo.name,
+            descriptors=tuple(snapshot.store.descriptors()),
+            shallow=snapshot.shallow,
+            grafts=dict(snapshot.grafts),
+            is_partial=snapshot.is_partial,
+        )
+
+    @property
+    def inherited(self) -> tuple[int, ...]:
+        """The descriptors that the helper needs."""
+        return tuple(fd for descriptor in self.descriptors for fd in (descriptor.pack_fd, descriptor.idx_fd))
+
+    def open_store(self) -> ObjectStore:
+        """Open the store, in the helper."""
+        algo = find_algorithm(self.algo_name)
+        assert algo is not None
+        return ObjectStore.from_descriptors(
+            self.directories, algo, self.descriptors, cache=BaseCache(HELPER_CACHE_BYTES)
+        )
+
+    def make_history(self, store: ObjectStore) -> History:
+        """Return the commit graph as the snapshot has it."""
+        return make_history(CommitTable(store), self.shallow, self.grafts, is_partial=self.is_partial)
+
+
+def enumerate_objects(history: History, plan: PackPlan) -> Generator[Progress | None, None, Closure]:
+    """List the objects that `plan` asks for. Raises ObjectMissing, Corrupt, LimitExceeded."""
+    work = find_closure(
+        history,
+        ClosureRequest(
+            wants=plan.wants,
+            haves=plan.haves,
+            client_shallow=plan.client_shallow,
+            boundary=plan.boundary,
+            selection=plan.selection,
+            include_tags=plan.include_tags,
+        ),
+    )
+    closure: Closure = yield from work
+    if plan.progress:
+        count = len(closure.numbers)
+        yield Progress(f"Enumerating objects: {count}, done.\n")
+        if count:
+            yield Progress(f"Counting objects: 100% ({count}/{count}), done.\n")
+    return closure
+
+
+def write_objects(
+    store: ObjectStore, closure: Closure, plan: PackPlan, chunk_bytes: int
+) -> Iterator[bytes | Progress | None]:
+    """Yield the pack's bytes, then git's closing line."""
+    chunks = write_pack(
+        store,
+        closure.numbers,
+        ofs_delta=plan.ofs_delta,
+        thin_bases=closure.client_has.__contains__ if plan.thin else None,
+        chunk_bytes=chunk_bytes,
+        ticks=True,
+    )
+    for chunk in chunks:
+        yield chunk or None
+    if plan.progress:
+        count = len(closure.numbers)
+        yield Progress(f"Total {count} (delta 0), reused {count} (delta 0), pack-reused {count}\n")
+
+
+def pack_job(argument: tuple[StoreHandle, PackPlan], emit: Emit) -> int:
+    """The helper's "pack" job; the result is the number of objects."""
+    handle, plan = argument
+    store = handle.open_store()
+    said = monotonic()
+    work = enumerate_objects(handle.make_history(store), plan)
+    while True:
+        try:
+            item = next(work)
+        except StopIteration as stop:
+            closure: Closure = stop.value
+            break
+        if item is not None:
+            emit(item)
+        elif plan.progress and monotonic() - said > PROGRESS_SECONDS:
+            said = monotonic()
+            emit(Progress("Enumerating objects...\r"))
+    for product in write_objects(store, closure, plan, HELPER_CHUNK_BYTES):
+        if product is not None:
+            emit(product)
+    return len(closure.numbers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProducerLimits:
+    """When a pack is made in a helper: enumeration took longer than `inline_seconds` of CPU, or found more than
+    `inline_objects_max` objects. `quiet_seconds`: silence after which QUIET is yielded.
+    """
+
+    inline_seconds: float = 0.010
+    inline_objects_max: int = 3000
+    quiet_seconds: float = 5.0
+
+
+class PackProducer:
+    """Makes packs, inline or in helpers."""
+
+    def __init__(self, runtime: Runtime, slots: HelperSlots | None, limits: ProducerLimits) -> None:
+        """`slots` None: everything is done inline (a process that serves one request)."""
+        self._runtime = runtime
+        self._slots = slots
+        self._limits = limits
+
+    def produce(self, snapshot: Snapshot, plan: PackPlan, quiet_seconds: float) -> Iterator[bytes | Progress | Quiet]:
+        """Yield the pack, progress and silences. Closing the generator stops the work. May switch.
+
+        Raises GovcError; HelperFailed when a helper died.
+        """
+        spoken: list[Progress] = []
+        closure = self._try_inline(snapshot, plan, spoken)
+        if closure is not None:
+            yield from spoken
+            for item in write_objects(snapshot.store, closure, plan, INLINE_CHUNK_BYTES):
+                if item is None:
+                    self._runtime.pause()
+                else:
+                    yield item
+            return
+        assert self._slots is not None
+        handle = StoreHandle.of(snapshot)
+        yield from run_helper(
+            Job("pack", (handle, plan)),
+            descriptors=handle.inherited,
+            slots=self._slots,
+            quiet_seconds=quiet_seconds,
+        )
+
+    def _try_inline(self, snapshot: Snapshot, plan: PackPlan, spoken: list[Progress]) -> Closure | None:
+        """Enumerate within the budget; None when a helper should do it."""
+        work = enumerate_objects(snapshot.history(), plan)
+        spent = 0.0
+        while True:
+            started = monotonic()
+            try:
+                item = next(work)
+            except StopIteration as stop:
+                closure: Closure = stop.value
+                break
+            spent += monotonic() - started
+            if item is not None:
+                spoken.append(item)
+            elif self._slots is not None and spent > self._limits.inline_seconds:
+                work.close()
+                return None
+            self._runtime.pause()
+        if self._slots is not None and len(closure.numbers) > self._limits.inline_objects_max:
+            return None
+        return closure
+

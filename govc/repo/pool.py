@@ -1,0 +1,70 @@
+"""Which repositories are open in this process, and within what budget.
+
+The least recently used ones are dropped when there are more than `repositories_max`, or when their packs hold more than
+`descriptors_max` open files. A repository that a request still uses lives on until that request ends; dropping one
+loses nothing but time. A folder that was deleted, renamed or replaced at the same path is noticed by its inode.
+"""
+
+import os
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from govc.repo.repository import Repository, Surroundings, identity_of
+
+
+class PoolStatistics(NamedTuple):
+    """How full the pool is, for metrics."""
+
+    repositories: int
+    descriptors: int
+    opened: int
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolLimits:
+    """Upper bounds per process. Two descriptors per pack."""
+
+    repositories_max: int = 256
+    descriptors_max: int = 4096
+
+
+class RepositoryPool:
+    """The open repositories by path of their git folder."""
+
+    def __init__(self, surroundings: Surroundings, limits: PoolLimits) -> None:
+        self._around = surroundings
+        self._limits = limits
+        self._open: OrderedDict[str, Repository] = OrderedDict()
+        self._opened = 0
+        self._dropped = 0
+
+    def get(self, gitdir: str) -> Repository:
+        """Return the repository at `gitdir` (absolute). Raises RepositoryNotFound when the folder is gone."""
+        gitdir = os.path.realpath(gitdir)
+        known = self._open.get(gitdir)
+        if known is not None and identity_of(gitdir) == known.identity:
+            self._open.move_to_end(gitdir)
+            return known
+        repository = Repository(gitdir, self._around)
+        self._open[gitdir] = repository
+        self._open.move_to_end(gitdir)
+        self._opened += 1
+        return repository
+
+    def trim(self) -> None:
+        """Drop what is over the limits, least recently used first; the last one used always stays."""
+        while len(self._open) > 1 and (
+            len(self._open) > self._limits.repositories_max
+            or self._descriptor_count() > self._limits.descriptors_max
+        ):
+            self._open.popitem(last=False)
+            self._dropped += 1
+
+    def _descriptor_count(self) -> int:
+        return sum(repository.descriptor_count for repository in self._open.values())
+
+    def statistics(self) -> PoolStatistics:
+        """Return the sizes for metrics."""
+        return PoolStatistics(len(self._open), self._descriptor_count(), self._opened, self._dropped)

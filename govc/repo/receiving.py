@@ -1,0 +1,190 @@
+"""From a received pack in quarantine to "it is whole": indexing and the connectivity check.
+
+`receive_pack_file` is one function wherever it runs: inline for the small push that is most of the traffic (under
+tight limits, with pauses), in a helper process for the rest. It reads the repository as git's own hooks would: the
+quarantine folder is the object directory, the repository its alternate.
+
+Source: git's builtin/receive-pack.c (unpack, set_connectivity_errors), connected.c; storage rule 29.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from time import monotonic
+
+from govc.graph.commits import CommitTable
+from govc.graph.connectivity import Problem, check_connectivity
+from govc.graph.interface import Work
+from govc.odb.store import ObjectStore
+from govc.pack.indexer import PHASE_RESOLVING, IndexedPack, index_pack
+from govc.pack.limits import IndexLimits
+from govc.protocol.oid import find_algorithm
+from govc.repo.helper import Emit, Progress
+from govc.repo.snapshot import Snapshot, make_history
+
+PROGRESS_SECONDS = 0.2
+
+INLINE_LIMITS = IndexLimits(
+    object_bytes_max=16 << 20,
+    delta_result_bytes_max=4 << 20,
+    expansion_bytes_base=32 << 20,
+    expansion_ratio_max=0,
+)
+"""What the hub's own process takes on; a pack that passes them is started again in a helper."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiveTask:
+    """A pack that lies complete in quarantine, and what it has to be whole for. Picklable.
+
+    `new_tips`: the new values of the push's commands. `ref_tips`: values of existing refs, alternates' included.
+    `shallow`: the repository's boundary and the push's own together.
+    """
+
+    quarantine_dir: str
+    pack_path: str
+    objects_dir: str
+    algo_name: str
+    new_tips: tuple[bytes, ...]
+    ref_tips: frozenset[bytes]
+    shallow: frozenset[bytes] = frozenset()
+    grafts: Mapping[bytes, tuple[bytes, ...]] = field(default_factory=dict)
+    is_partial: bool = False
+    limits: IndexLimits = field(default_factory=IndexLimits)
+    progress: bool = True
+    fsync: bool = True
+
+    @classmethod
+    def of(
+        cls,
+        snapshot: Snapshot,
+        *,
+        quarantine_dir: str,
+        pack_path: str,
+        new_tips: tuple[bytes, ...],
+        ref_tips: frozenset[bytes],
+        client_shallow: frozenset[bytes],
+        limits: IndexLimits,
+        progress: bool,
+    ) -> "ReceiveTask":
+        """Take what the snapshot knows."""
+        return cls(
+            quarantine_dir=quarantine_dir,
+            pack_path=pack_path,
+            objects_dir=snapshot.layout.objects_dir,
+            algo_name=snapshot.algo.name,
+            new_tips=new_tips,
+            ref_tips=ref_tips,
+            shallow=snapshot.shallow | client_shallow,
+            grafts=dict(snapshot.grafts),
+            is_partial=snapshot.is_partial,
+            limits=limits,
+            progress=progress,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiveResult:
+    """What came of it: the objects in the pack, and the tips that are not whole with the first reason for each."""
+
+    object_count: int
+    broken_tips: Mapping[bytes, Problem]
+    missing_tips: frozenset[bytes]
+
+
+def receive_job(task: ReceiveTask, emit: Emit) -> ReceiveResult:
+    """The helper's "receive" job."""
+    return receive_pack_file(task, emit, lambda: None)
+
+
+def receive_pack_file(
+    task: ReceiveTask,
+    emit: Emit,
+    pause: Callable[[], None],
+    *,
+    reuse: ObjectStore | None = None,
+) -> ReceiveResult:
+    """Index the pack, put its index beside it, and check connectivity.
+
+    `pause` is called every few milliseconds. `reuse`: an open store of the repository. Raises Corrupt, LimitExceeded.
+    """
+    algo = find_algorithm(task.algo_name)
+    assert algo is not None
+    base = reuse or ObjectStore.open(task.objects_dir, algo)
+    descriptor = os.open(task.pack_path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        indexed = _index(descriptor, base, task, emit, pause)
+        if task.fsync and reuse is None:
+            os.fsync(descriptor)  # here, where nobody waits for it, rather than when the files move
+    finally:
+        os.close(descriptor)
+    stem = f"{os.path.dirname(task.pack_path)}/pack-{indexed.pack_checksum.hex()}"
+    os.rename(task.pack_path, f"{stem}.pack")
+    indexed.write_reverse_index(f"{stem}.rev")
+    indexed.write_index(f"{stem}.idx")
+    count = indexed.object_count_received
+    del indexed
+    store = ObjectStore.open(task.quarantine_dir, algo, reuse=base, extra_alternates=(task.objects_dir,))
+    return _check(store, task, count, pause)
+
+
+def _index(
+    descriptor: int, base: ObjectStore, task: ReceiveTask, emit: Emit, pause: Callable[[], None]
+) -> IndexedPack:
+    said = monotonic()
+
+    def read_base(oid: bytes) -> tuple[int, bytes] | None:
+        number = base.find(oid)
+        return base.read(number) if number >= 0 else None
+
+    def tell(phase: str, done: int, total: int) -> None:
+        nonlocal said
+        is_last = done == total
+        if task.progress and phase == PHASE_RESOLVING and total and (is_last or monotonic() - said > PROGRESS_SECONDS):
+            said = monotonic()
+            end = ", done.\n" if is_last else "\r"
+            emit(Progress(f"{phase}: {100 * done // total:3d}% ({done}/{total}){end}"))
+        pause()
+
+    return index_pack(
+        descriptor,
+        base.algo,
+        base_reader=read_base,
+        limits=task.limits,
+        progress=tell,
+        known=lambda oid: base.find(oid, rescan=False) >= 0,
+        existing_reader=read_base,
+    )
+
+
+def _check(store: ObjectStore, task: ReceiveTask, count: int, pause: Callable[[], None]) -> ReceiveResult:
+    history = make_history(CommitTable(store), task.shallow, task.grafts, is_partial=task.is_partial)
+    prefix = f"{task.quarantine_dir}/"
+    ranges = [
+        (pack.first_number, pack.first_number + pack.count)
+        for pack in store.packs
+        if pack.path.startswith(prefix)
+    ]
+
+    def is_new(number: int) -> bool:
+        return any(first <= number < end for first, end in ranges)
+
+    def find_problems(tips: tuple[bytes, ...]) -> list[Problem]:
+        work: Work[list[Problem]] = check_connectivity(history, tips, ref_tips=task.ref_tips, is_new=is_new)
+        while True:
+            try:
+                next(work)
+            except StopIteration as stop:
+                problems: list[Problem] = stop.value
+                return problems
+            pause()
+
+    broken: dict[bytes, Problem] = {}
+    if find_problems(task.new_tips):
+        # Some tip isn't whole: tell which, one by one, as git does.
+        for tip in task.new_tips:
+            problems = find_problems((tip,))
+            if problems:
+                broken[tip] = problems[0]
+    missing = frozenset(tip for tip in task.new_tips if store.find(tip) < 0)
+    return ReceiveResult(object_count=count, broken_tips=broken, missing_tips=missing)

@@ -1,0 +1,300 @@
+"""One repository in memory: the current snapshot, and how a handful of stat calls keeps it true.
+
+`snapshot()` compares what was read with what lies on disk now (docs/architecture.md has the table of files) and reads
+again what changed, piece by piece: a push by plain git costs the loose ref that it moved and the pack that it added, not
+the rest. Pieces that turn out the same stay the same Python objects, so what was derived from them stays, too.
+
+The order of reading matters: refs before packs. An object is written before the ref that names it, so a pack folder that
+is listed after the refs holds what the refs need.
+
+Nothing here locks and no call switches greenlets, except where a file system makes a stat wait.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from govc.config.config import Config
+from govc.config.loader import load_config
+from govc.errors import GovcError, RepositoryNotFound
+from govc.graph.commits import CommitTable
+from govc.odb.cache import BaseCache
+from govc.odb.store import ObjectStore
+from govc.protocol.oid import HashAlgorithm
+from govc.refs.database import RefDatabase, RefState
+from govc.repo.layout import RepositoryLayout, find_commondir, read_layout
+from govc.repo.snapshot import Snapshot
+from govc.watch import StatFunction, WatchedFile, are_current, read_watched, watch_path
+
+log = logging.getLogger(__name__)
+
+OID_FILE_BYTES_MAX = 64 << 20
+"""shallow and info/grafts: a line of 41 bytes per commit."""
+
+CONFIG_TRIES = 5
+ALTERNATE_TIPS_MAX = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What all repositories of a process share: the environment, the delta base cache, `stat`, object limits."""
+
+    environ: Mapping[str, str]
+    base_cache: BaseCache
+    object_bytes_max: int
+    stat: StatFunction = os.stat
+
+
+@dataclass(frozen=True, slots=True)
+class _ConfigPiece:
+    config: Config
+    layout: RepositoryLayout
+    watches: tuple[WatchedFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _CutPiece:
+    """The shallow file and info/grafts."""
+
+    shallow: frozenset[bytes]
+    grafts: Mapping[bytes, tuple[bytes, ...]]
+    watches: tuple[WatchedFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _AlternateRefs:
+    database: RefDatabase
+    state: RefState
+
+
+class Repository:
+    """One repository of this process. `gitdir` is absolute; see the story of this module."""
+
+    def __init__(self, gitdir: str, surroundings: Surroundings) -> None:
+        self.gitdir = gitdir
+        self.identity = identity_of(gitdir)
+        self._around = surroundings
+        self._config: _ConfigPiece | None = None
+        self._refs: RefDatabase | None = None
+        self._cut: _CutPiece | None = None
+        self._store: ObjectStore | None = None
+        self._commits: CommitTable | None = None
+        self._alternate_refs: dict[str, _AlternateRefs] = {}
+        self._snapshot: Snapshot | None = None
+
+    @property
+    def layout(self) -> RepositoryLayout:
+        """Folders and format, as of the last snapshot."""
+        assert self._config is not None, "snapshot() comes first"
+        return self._config.layout
+
+    @property
+    def ref_database(self) -> RefDatabase:
+        """The refs on disk, for transactions."""
+        assert self._refs is not None, "snapshot() comes first"
+        return self._refs
+
+    @property
+    def descriptor_count(self) -> int:
+        """How many files the packs hold open."""
+        return self._store.statistics().descriptors if self._store is not None else 0
+
+    def snapshot(self) -> Snapshot:
+        """Return a snapshot that is true now. Raises GovcError, or OSError when a file can't be read."""
+        old = self._snapshot
+        config = self._validate_config()
+        refs = self._validate_refs(config.layout, old.refs if old is not None else None)
+        cut = self._validate_cut(config.layout)
+        store = self._validate_store(config.layout)
+        tips = self._alternate_tips(store, config.layout.algo)
+        if (
+            old is not None
+            and old.config is config.config
+            and old.refs.table is refs.table
+            and old.store is store
+            and old.shallow is cut.shallow
+            and old.grafts is cut.grafts
+            and old.alternate_tips == tips
+            and old.pack_count == len(store.packs)
+        ):
+            if old.refs is refs:
+                return old
+            derived = old.derived
+        else:
+            derived = {}
+        assert self._commits is not None
+        self._snapshot = Snapshot(
+            layout=config.layout,
+            config=config.config,
+            refs=refs,
+            store=store,
+            commits=self._commits,
+            shallow=cut.shallow,
+            grafts=cut.grafts,
+            is_partial=_is_partial(config),
+            alternate_tips=tips,
+            pack_count=len(store.packs),
+            derived=derived,
+        )
+        return self._snapshot
+
+    # Pieces
+
+    def _validate_config(self) -> _ConfigPiece:
+        if self._config is None or not are_current(self._config.watches, self._around.stat):
+            old = self._config
+            new = self._load_config()
+            if old is not None and old.config == new.config and old.layout == new.layout:
+                new = _ConfigPiece(old.config, old.layout, new.watches)
+            elif old is not None and old.layout != new.layout:
+                self._forget_objects()
+            self._config = new
+        return self._config
+
+    def _forget_objects(self) -> None:
+        """The format changed under us: nothing that was read by the old one is kept."""
+        self._refs = self._cut = self._store = self._commits = self._snapshot = None
+
+    def _load_config(self) -> _ConfigPiece:
+        """Load, then watch what was looked at, then load again: the stamps must be older than the reading."""
+        watches: tuple[WatchedFile, ...] = ()
+        for _ in range(CONFIG_TRIES):
+            commondir = find_commondir(self.gitdir)
+            loaded = load_config(
+                environ=self._around.environ,
+                gitdir=self.gitdir,
+                commondir=commondir,
+                head_branch=_head_branch(self.gitdir),
+            )
+            paths = (*loaded.watched, f"{self.gitdir}/commondir")
+            if tuple(watch.path for watch in watches) == paths:
+                return _ConfigPiece(loaded.config, read_layout(self.gitdir, loaded.config), watches)
+            watches = tuple(watch_path(path, self._around.stat) for path in paths)
+        raise GovcError(f"{self.gitdir}: the list of configuration files keeps changing")
+
+    def _validate_refs(self, layout: RepositoryLayout, old: RefState | None) -> RefState:
+        if self._refs is None:
+            self._refs = RefDatabase(self.gitdir, layout.commondir, layout.algo, stat=self._around.stat)
+            old = None
+        if old is not None and self._refs.is_current(old):
+            return old
+        state = self._refs.load(old)
+        if old is None or old.table is not state.table:
+            for warning in state.table.warnings:
+                log.warning("%s: %s", self.gitdir, warning)
+        return state
+
+    def _validate_cut(self, layout: RepositoryLayout) -> _CutPiece:
+        old = self._cut
+        if old is not None and are_current(old.watches, self._around.stat):
+            return old
+        shallow_data, shallow_watch = self._read_oid_file(f"{layout.commondir}/shallow")
+        grafts_data, grafts_watch = self._read_oid_file(f"{layout.commondir}/info/grafts")
+        shallow = frozenset(
+            oid for line in shallow_data.split() if (oid := layout.algo.parse_hex(line)) is not None
+        )
+        grafts = parse_grafts(grafts_data, layout.algo)
+        if old is not None and (old.shallow, old.grafts) == (shallow, grafts):
+            shallow, kept = old.shallow, old.grafts
+            self._cut = _CutPiece(shallow, kept, (shallow_watch, grafts_watch))
+            return self._cut
+        self._cut = _CutPiece(shallow, grafts, (shallow_watch, grafts_watch))
+        return self._cut
+
+    def _read_oid_file(self, path: str) -> tuple[bytes, WatchedFile]:
+        data, watch = read_watched(path, bytes_max=OID_FILE_BYTES_MAX, stat=self._around.stat)
+        return data or b"", watch
+
+    def _validate_store(self, layout: RepositoryLayout) -> ObjectStore:
+        store = self._store
+        if store is not None:
+            store.refresh()
+            if not store.vanished and not store.superseded:
+                return store
+        self._store = ObjectStore.open(
+            layout.objects_dir,
+            layout.algo,
+            reuse=store,
+            extra_alternates=_environment_alternates(self._around.environ),
+            cache=self._around.base_cache,
+            object_bytes_max=self._around.object_bytes_max,
+        )
+        self._commits = CommitTable(self._store)
+        return self._store
+
+    def _alternate_tips(self, store: ObjectStore, algo: HashAlgorithm) -> tuple[bytes, ...]:
+        """Return the ref values of the repositories whose objects we borrow, without doubles, in order."""
+        alternates = store.directories[1:]
+        if not alternates:
+            return ()
+        kept: dict[str, _AlternateRefs] = {}
+        tips: dict[bytes, None] = {}
+        for objects_dir in alternates:
+            gitdir = os.path.dirname(objects_dir)
+            if not os.path.isdir(f"{gitdir}/refs"):
+                continue
+            known = self._alternate_refs.get(gitdir)
+            if known is None:
+                database = RefDatabase(gitdir, gitdir, algo, stat=self._around.stat)
+                known = _AlternateRefs(database, database.load())
+            elif not known.database.is_current(known.state):
+                known = _AlternateRefs(known.database, known.database.load(known.state))
+            kept[gitdir] = known
+            for ref in known.state.table.iter_refs():
+                tips[ref.oid] = None
+                if len(tips) >= ALTERNATE_TIPS_MAX:
+                    break
+        self._alternate_refs = kept
+        return tuple(tips)
+
+
+def identity_of(gitdir: str) -> tuple[int, int]:
+    """Return (device, inode) of a folder. Raises RepositoryNotFound when it is gone."""
+    try:
+        status = os.stat(gitdir)
+    except OSError as error:
+        raise RepositoryNotFound(gitdir, error.strerror or "not there") from error
+    return status.st_dev, status.st_ino
+
+
+def parse_grafts(data: bytes, algo: HashAlgorithm) -> dict[bytes, tuple[bytes, ...]]:
+    """Parse info/grafts: `commit parent...` a line; comments, blank and bad lines are passed over, as git does.
+
+    Source: gitrepository-layout "info/grafts".
+    """
+    grafts: dict[bytes, tuple[bytes, ...]] = {}
+    for line in data.splitlines():
+        oids = [algo.parse_hex(word) for word in line.split()]
+        if line.startswith(b"#") or not oids or None in oids:
+            continue
+        known = [oid for oid in oids if oid is not None]
+        grafts[known[0]] = tuple(known[1:])
+    return grafts
+
+
+def _head_branch(gitdir: str) -> str | None:
+    try:
+        with open(f"{gitdir}/HEAD", "rb") as file:
+            head = file.read(4096)
+    except OSError:
+        return None
+    prefix = b"ref: refs/heads/"
+    return os.fsdecode(head[len(prefix) :].strip()) if head.startswith(prefix) else None
+
+
+def _is_partial(piece: _ConfigPiece) -> bool:
+    """Say whether some remote promises objects: extensions.partialClone or remote.<name>.promisor."""
+    if "partialclone" in piece.layout.extensions:
+        return True
+    find: Callable[[str], bool | None] = piece.config.find_bool
+    return any(
+        bool(find(entry.key))
+        for _, name, entry in piece.config.iter_section("remote")
+        if name == "promisor"
+    )
+
+
+def _environment_alternates(environ: Mapping[str, str]) -> tuple[str, ...]:
+    value = environ.get("GIT_ALTERNATE_OBJECT_DIRECTORIES", "")
+    return tuple(path for path in value.split(":") if path)

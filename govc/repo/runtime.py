@@ -1,0 +1,33 @@
+"""How this process waits: the three things that differ between gevent, a CGI program and a helper.
+
+`app` chooses one and hands it down; no room below asks which it is.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+def _call_here(function: Callable[..., Any], /, *arguments: Any) -> Any:
+    return function(*arguments)
+
+
+def _do_not_pause() -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """`call_blocking(f, *args)` runs a call that blocks in the kernel (fsync) without stalling others;
+    `pause()` lets others run between two chunks of our CPU work; `sleep(seconds)` waits;
+    `lock_sleep(seconds)` waits inside a `call_blocking` call.
+    """
+
+    call_blocking: Callable[..., Any] = _call_here
+    pause: Callable[[], None] = _do_not_pause
+    sleep: Callable[[float], None] = time.sleep
+    lock_sleep: Callable[[float], None] = time.sleep
+
+
+PLAIN = Runtime()

@@ -1,0 +1,148 @@
+"""What the server says first: the body of GET info/refs?service=…
+
+Encoded once per snapshot and way of asking, then answered from memory.
+
+Source: gitprotocol-http "Smart Clients", gitprotocol-v2 "Capability Advertisement"; rows HB-65, U0-04..19, V2-01..03,
+RP-01..14.
+"""
+
+import os
+import platform
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+
+from govc import __version__
+from govc.protocol.advertisement import (
+    AdvertisedRef,
+    encode_capability_advertisement,
+    iter_advertisement,
+    service_header,
+)
+from govc.protocol.capabilities import ReceivePackFeatures, UploadPackFeatures, V2Features, sanitize_agent
+from govc.repo.snapshot import Snapshot
+from govc.service.context import RECEIVE_PACK, RequestContext
+from govc.service.policy import ReceivePolicy, UploadPolicy
+from govc.service.shown import HEAD, ShownRefs
+
+
+def agent(environ: Mapping[str, str]) -> bytes:
+    """Return our agent string: `git/govc-V-OS`, or GIT_USER_AGENT (HB-74).
+
+    It starts with `git/` as JGit's and others' do not: stock clients don't look at it, and log analysers do.
+    """
+    given = environ.get("GIT_USER_AGENT")
+    return sanitize_agent(given if given else f"git/govc-{__version__}-{platform.system()}")
+
+
+def session_id(context: RequestContext, is_on: bool) -> bytes:
+    """Return a session id where `transfer.advertiseSID` asks for one, else b""."""
+    if not is_on:
+        return b""
+    return sanitize_agent(context.request_id or f"{os.getpid()}-{secrets.token_hex(8)}")
+
+
+def v2_features(snapshot: Snapshot, context: RequestContext, environ: Mapping[str, str]) -> V2Features:
+    """Return what this repository offers in protocol v2."""
+    policy = UploadPolicy.from_config(snapshot.config)
+    return V2Features(
+        algo=snapshot.algo,
+        agent=agent(environ),
+        unborn=policy.unborn == "advertise",
+        filter=policy.allow_filter,
+        ref_in_want=policy.allow_ref_in_want,
+        sideband_all=policy.allow_sideband_all,
+        session_id=session_id(context, policy.advertise_session_id),
+        object_info=policy.advertise_object_info,
+    )
+
+
+def advertise(snapshot: Snapshot, context: RequestContext, environ: Mapping[str, str]) -> bytes:
+    """Return the whole body, from the snapshot's memory when it was asked for before."""
+    key = ("advertisement", context.service, context.protocol_version, context.namespace)
+    known = snapshot.derived.get(key)
+    if known is not None:
+        body: bytes = known
+        return body
+    body = b"".join(_iter_body(snapshot, context, environ))
+    if not snapshot.config.get_bool("transfer.advertisesid", False):
+        snapshot.derived[key] = body
+    return body
+
+
+def _iter_body(
+    snapshot: Snapshot, context: RequestContext, environ: Mapping[str, str]
+) -> Iterator[bytes]:
+    if context.service == RECEIVE_PACK:
+        yield service_header(b"git-receive-pack")
+        yield from _receive_pack_body(snapshot, context, environ)
+    elif context.protocol_version == 2:
+        yield encode_capability_advertisement(v2_features(snapshot, context, environ).encode_lines())
+    else:
+        yield service_header(b"git-upload-pack")
+        yield from _upload_pack_body(snapshot, context, environ)
+
+
+def _upload_pack_body(
+    snapshot: Snapshot, context: RequestContext, environ: Mapping[str, str]
+) -> Iterator[bytes]:
+    policy = UploadPolicy.from_config(snapshot.config)
+    shown = ShownRefs(snapshot, "uploadpack", context.namespace)
+    head = shown.head()
+    features = UploadPackFeatures(
+        algo=snapshot.algo,
+        agent=agent(environ),
+        head_target=head.target if head.oid is not None else None,
+        allow_tip_sha1_in_want=policy.allow_tip,
+        allow_reachable_sha1_in_want=policy.allow_reachable,
+        filter=policy.allow_filter,
+        session_id=session_id(context, policy.advertise_session_id),
+    )
+    return iter_advertisement(
+        _advertised(shown),
+        capabilities=features.encode(),
+        algo=snapshot.algo,
+        shallows=sorted(snapshot.shallow),
+        version=context.protocol_version,
+    )
+
+
+def _advertised(shown: ShownRefs) -> Iterator[AdvertisedRef]:
+    peel = shown.snapshot.peel
+    head = shown.head()
+    if head.oid is not None and not shown.is_hidden(HEAD):
+        yield AdvertisedRef(HEAD, head.oid, shown.snapshot.table.peeled(head.oid, peel))
+    for name, oid, peeled, _ in shown.iter_refs(peel=peel):
+        yield AdvertisedRef(name, oid, peeled)
+
+
+def _receive_pack_body(
+    snapshot: Snapshot, context: RequestContext, environ: Mapping[str, str]
+) -> Iterator[bytes]:
+    policy = ReceivePolicy.from_config(snapshot.config)
+    shown = ShownRefs(snapshot, "receive", context.namespace)
+    features = ReceivePackFeatures(
+        algo=snapshot.algo,
+        agent=agent(environ),
+        atomic=policy.advertise_atomic,
+        ofs_delta=snapshot.config.get_bool("repack.usedeltabaseoffset", True),
+        push_options=policy.advertise_push_options,
+        session_id=session_id(context, snapshot.config.get_bool("transfer.advertisesid", False)),
+    )
+    refs = [AdvertisedRef(name, oid) for name, oid, _, _ in shown.iter_refs()]
+    return iter_advertisement(
+        refs,
+        capabilities=features.encode(),
+        algo=snapshot.algo,
+        shallows=sorted(snapshot.shallow),
+        haves=_other_tips(shown, {ref.oid for ref in refs}),
+        version=1 if context.protocol_version == 1 else 0,
+    )
+
+
+def _other_tips(shown: ShownRefs, own: set[bytes]) -> Iterable[bytes]:
+    """Tips that the client may leave out of its pack though they aren't refs here: alternates', other namespaces'."""
+    seen = set(own)
+    for oid in (*shown.iter_outside_tips(), *shown.snapshot.alternate_tips):
+        if oid not in seen:
+            seen.add(oid)
+            yield oid

@@ -1,0 +1,177 @@
+"""The door to the repositories: finds the one that a request names, and offers the services on it.
+
+Everything that `web` (or a program that embeds us) needs goes through `Backend.open` and the handle that it returns. A
+handle is made for one request: it holds the snapshot that the request is answered from.
+"""
+
+import logging
+import os
+import threading
+from collections.abc import Iterator, Mapping
+
+from govc.config.loader import load_protected_config
+from govc.errors import GovcError
+from govc.odb.cache import BaseCache
+from govc.pack.limits import IndexLimits
+from govc.repo.discover import FoundRepository, check_ownership, find_repository
+from govc.repo.helper import HelperSlots, Job, drain, run_helper
+from govc.repo.maintenance import MaintenanceTask, is_due
+from govc.repo.packing import PackProducer, ProducerLimits
+from govc.repo.pool import PoolLimits, RepositoryPool
+from govc.repo.repository import Repository, Surroundings
+from govc.repo.runtime import Runtime
+from govc.repo.snapshot import Snapshot
+from govc.service import dumb
+from govc.service.advertise import advertise
+from govc.service.context import RECEIVE_PACK, RequestContext
+from govc.service.fetch import FetchTools, serve_upload_pack
+from govc.service.policy import getanyfile_enabled, service_enabled
+from govc.service.receive import BodyReader, ReceiveTools, serve_receive_pack
+from govc.settings import Settings
+
+log = logging.getLogger(__name__)
+
+REQUEST_BYTES_DEFAULT = 10 << 20
+REQUEST_BYTES_MIN = 8 << 10
+
+
+class Backend:
+    """The services over one folder of repositories."""
+
+    def __init__(
+        self, settings: Settings, runtime: Runtime, environ: Mapping[str, str] | None = None
+    ) -> None:
+        """`environ` is the server's own environment, in which git's variables count; os.environ by default."""
+        self.settings = settings
+        self.runtime = runtime
+        self.environ: Mapping[str, str] = os.environ if environ is None else environ
+        around = Surroundings(
+            environ=self.environ,
+            base_cache=BaseCache(settings.object_cache_bytes),
+            object_bytes_max=settings.object_bytes_max,
+        )
+        self.pool = RepositoryPool(around, PoolLimits(repositories_max=settings.repositories_max))
+        slots = HelperSlots(settings.helper_processes_max) if settings.helper_processes_max else None
+        self._slots = slots
+        # Maintenance has a slot of its own: it must never make a push or a clone wait.
+        self._maintenance_slots = HelperSlots(1) if slots is not None else None
+        self._maintaining: set[str] = set()
+        self.fetch_tools = FetchTools(
+            runtime=runtime,
+            producer=PackProducer(runtime, slots, ProducerLimits()),
+            environ=self.environ,
+        )
+        self.receive_tools = ReceiveTools(
+            runtime=runtime,
+            slots=slots,
+            environ=self.environ,
+            limits=IndexLimits(
+                object_bytes_max=settings.object_bytes_max,
+                delta_result_bytes_max=settings.delta_result_bytes_max,
+            ),
+            inline_bytes_max=settings.helper_threshold_bytes,
+            after_push=self._after_push,
+            lock_sleep=runtime.lock_sleep,
+        )
+
+    def open(self, path_info: str, *, context: RequestContext) -> "Handle":
+        """Return the repository at the URL path `path_info` (surrogateescape, service part cut off).
+
+        Without a root in the settings the path is one on disk. Raises RepositoryNotFound (404), RepositoryRefused, PathRefused, BadConfig (500).
+        """
+        root = self.settings.root
+        found = find_repository(
+            "/" if root is None else root,
+            path_info,
+            export_all=self.settings.export_all,
+            environ=self.environ,
+        )
+        if context.service == RECEIVE_PACK:
+            self._check_link_target(found)
+        repository = self.pool.get(found.gitdir)
+        snapshot = repository.snapshot()
+        self.pool.trim()
+        return Handle(self, repository, snapshot)
+
+    def _check_link_target(self, found: FoundRepository) -> None:
+        """A push also asks who owns what a symbolic link leads to, as git-receive-pack does."""
+        if os.path.islink(found.gitdir):
+            config = load_protected_config(self.environ).config
+            check_ownership(found, config, environ=self.environ, euid=os.geteuid(), follows_links=True)
+
+    def _after_push(self, repository: Repository) -> None:
+        """Start maintenance when a push has made it due; nobody waits for it."""
+        try:
+            if self._maintenance_slots is None or not is_due(repository.snapshot()):
+                return
+        except (GovcError, OSError) as error:
+            log.warning("%s: maintenance not started: %s", repository.gitdir, error)
+            return
+        if repository.gitdir not in self._maintaining:
+            self._maintaining.add(repository.gitdir)
+            threading.Thread(target=self._maintain, args=(repository,), daemon=True).start()
+
+    def _maintain(self, repository: Repository) -> None:
+        assert self._maintenance_slots is not None
+        try:
+            job = Job("maintain", MaintenanceTask.of(repository.layout))
+            report = drain(run_helper(job, slots=self._maintenance_slots))
+            log.info("%s: maintenance: %s", repository.gitdir, report)
+        except (GovcError, OSError) as error:
+            log.error("%s: maintenance failed: %s", repository.gitdir, error)
+        finally:
+            self._maintaining.discard(repository.gitdir)
+
+
+class Handle:
+    """One repository as one request sees it."""
+
+    def __init__(self, backend: Backend, repository: Repository, snapshot: Snapshot) -> None:
+        self._backend = backend
+        self.repository = repository
+        self.snapshot = snapshot
+
+    def service_enabled(self, service: str, remote_user: str | None) -> bool:
+        """Say whether http.uploadpack or http.receivepack allow the service to this user."""
+        return service_enabled(self.snapshot.config, service, remote_user)
+
+    def getanyfile_enabled(self) -> bool:
+        """Say whether http.getanyfile allows the dumb routes."""
+        return getanyfile_enabled(self.snapshot.config)
+
+    def max_request_bytes(self) -> int:
+        """Return the limit of a fetch request, in bytes: GIT_HTTP_MAX_REQUEST_BUFFER, else http.maxRequestBuffer."""
+        given = self._backend.settings.max_request_buffer
+        if given is None:
+            given = self.snapshot.config.get_unsigned("http.maxrequestbuffer", REQUEST_BYTES_DEFAULT)
+        return max(given, REQUEST_BYTES_MIN)
+
+    def advertise(self, context: RequestContext) -> bytes:
+        """Return the whole body of a smart info/refs answer."""
+        return advertise(self.snapshot, context, self._backend.environ)
+
+    def upload_pack(self, context: RequestContext, body: bytes) -> Iterator[bytes]:
+        """Answer a fetch request."""
+        return serve_upload_pack(self.snapshot, context, body, self._backend.fetch_tools)
+
+    def receive_pack(self, context: RequestContext, body: BodyReader) -> Iterator[bytes]:
+        """Answer a push, reading its body as it comes."""
+        return serve_receive_pack(
+            self.repository, self.snapshot, context, body, self._backend.receive_tools
+        )
+
+    def dumb_info_refs(self, namespace: bytes = b"") -> bytes:
+        """Return the refs as `oid TAB name` lines."""
+        return dumb.info_refs(self.snapshot, namespace)
+
+    def dumb_head(self, namespace: bytes = b"") -> bytes:
+        """Return what HEAD says; b"" when unborn."""
+        return dumb.head(self.snapshot, namespace)
+
+    def dumb_info_packs(self) -> bytes:
+        """Return the local packs."""
+        return dumb.info_packs(self.snapshot)
+
+    def dumb_file(self, kind: str, relative: str) -> str | None:
+        """Return the path on disk of a file of the repository, or None."""
+        return dumb.find_file(self.snapshot, kind, relative)

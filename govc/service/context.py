@@ -1,0 +1,24 @@
+"""Who asks, and how: what the web layer knows of a request and the services need."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+UPLOAD_PACK = "upload-pack"
+RECEIVE_PACK = "receive-pack"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestContext:
+    """One request, from the services' side.
+
+    `service` is "upload-pack" or "receive-pack"; `namespace` is GIT_NAMESPACE as given ("" for none);
+    `protocol_version` is 0, 1 or 2; `environ` holds the CGI variables (for hooks and the pusher's identity).
+    """
+
+    service: str
+    protocol_version: int = 0
+    remote_user: str | None = None
+    remote_addr: str | None = None
+    request_id: str = ""
+    namespace: bytes = b""
+    environ: Mapping[str, str] = field(default_factory=dict)

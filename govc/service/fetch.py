@@ -1,0 +1,396 @@
+"""The fetch conversation over one repository: what upload-pack does, as the protocol's steps in order.
+
+    v0, v1      parse → check wants → shallow lines → haves and ACKs → pack
+    v2          parse → check wants → acknowledgments → wanted-refs → shallow-info → pack
+
+Both versions share everything but the framing around those steps. Requests are stateless: each POST holds all that the
+server has to know, and any worker may answer it.
+
+Errors before the pack are an `ERR` packet, errors within it are band 3, and the stream is then cut short, as git does, so
+that no client takes half a pack for a whole one.
+
+Source: gitprotocol-pack "Packfile Negotiation", gitprotocol-v2 "fetch", git's upload-pack.c; rows U0-20..71, V2-22..46.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from time import monotonic
+from typing import TypeVar
+
+from govc.errors import GovcError
+from govc.graph.filter import ObjectSelection
+from govc.graph.interface import Work
+from govc.graph.negotiate import Negotiation
+from govc.graph.shallow import INFINITE_DEPTH, ShallowUpdate, deepen, deepen_by_range, deepen_relative
+from govc.graph.walk import find_unreachable
+from govc.objects.types import COMMIT
+from govc.protocol.errors import ProtocolError, RemoteProtocolError
+from govc.protocol.fetch import (
+    encode_acknowledgments,
+    encode_fatal,
+    encode_packfile_header,
+    encode_shallow_info,
+    encode_wanted_refs,
+    parse_command_request,
+    parse_fetch_args,
+)
+from govc.protocol.fetch_request import FetchRequest, Step
+from govc.protocol.object_info import iter_object_info, parse_object_info
+from govc.protocol.pktline import FLUSH, encode_error
+from govc.protocol.sideband import KEEPALIVE, Band, frame
+from govc.protocol.upload_pack import Negotiator, encode_shallow_lines, parse_upload_pack_request
+from govc.repo.helper import Progress
+from govc.repo.packing import PackPlan, PackProducer
+from govc.repo.runtime import Runtime
+from govc.repo.snapshot import Snapshot
+from govc.service.advertise import v2_features
+from govc.service.context import RequestContext
+from govc.service.ls_refs import ls_refs
+from govc.service.policy import UploadPolicy
+from govc.service.selection import select_objects
+from govc.service.shown import ShownRefs
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+ABORTING = "aborting due to possible repository corruption on the remote side."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchTools:
+    """What a fetch needs beside the snapshot: how to wait, who makes packs, the server's environment."""
+
+    runtime: Runtime
+    producer: PackProducer
+    environ: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _ShallowReply:
+    """What to tell the client of its new boundary, and what that means for the pack."""
+
+    update: ShallowUpdate
+    boundary: frozenset[bytes]
+
+
+class FetchSession:
+    """One request."""
+
+    def __init__(self, snapshot: Snapshot, context: RequestContext, tools: FetchTools) -> None:
+        self.snapshot = snapshot
+        self.context = context
+        self.policy = UploadPolicy.from_config(snapshot.config)
+        self.shown = ShownRefs(snapshot, "uploadpack", context.namespace)
+        self._tools = tools
+        self._history = snapshot.history()
+
+    def _run(self, work: Work[_T]) -> _T:
+        """Run graph work to its end, letting others run at its ticks. May switch."""
+        pause = self._tools.runtime.pause
+        while True:
+            try:
+                next(work)
+            except StopIteration as stop:
+                result: _T = stop.value
+                return result
+            pause()
+
+    # v0 and v1
+
+    def serve_v0(self, body: bytes) -> Iterator[bytes]:
+        """Answer one v0 or v1 request."""
+        try:
+            request = parse_upload_pack_request(
+                body, self.snapshot.algo, allow_filter=self.policy.allow_filter
+            )
+            if request is None:
+                return
+            self._check_wants_v0(request)
+            selection = self._select(request)
+            shallow = self._shallow_reply(request)
+            if request.deepens:
+                yield encode_shallow_lines(shallow.update.shallow, shallow.update.unshallow)
+            negotiation = Negotiation(self._history, request.wants)
+            answer, goes_on = self._answer_haves(request, negotiation)
+            yield answer
+        except (GovcError, ProtocolError) as error:
+            yield self._fatal(error)
+            return
+        if goes_on:
+            yield from self._send_pack(request, negotiation.common, shallow, selection)
+            if request.side_band:
+                yield FLUSH
+
+    def _answer_haves(self, request: FetchRequest, negotiation: Negotiation) -> tuple[bytes, bool]:
+        """Return the ACKs and NAKs, and whether the pack follows."""
+        negotiator = Negotiator(request.ack_mode, no_done=request.no_done)
+        answer: list[bytes] = []
+        for step in request.steps:
+            if step is Step.FLUSH:
+                text, goes_on = negotiator.flush(lambda: self._run(negotiation.is_ready()))
+                return b"".join([*answer, text]), goes_on
+            if step is Step.DONE:
+                return b"".join([*answer, negotiator.done()]), True
+            assert isinstance(step, bytes)
+            is_common = negotiation.add_have(step)
+            answer.append(negotiator.have(step, is_common, lambda: self._run(negotiation.is_ready())))
+        return b"".join(answer), False
+
+    def _check_wants_v0(self, request: FetchRequest) -> None:
+        """Refuse what this caller may not want (U0-23..25): an unreachable object that no shown ref names."""
+        store = self.snapshot.store
+        for oid in request.wants:
+            if store.find(oid) < 0:
+                raise _not_our_ref(oid)
+        if self.policy.allow_any:
+            return
+        tips = self._shown_tips()
+        others = [oid for oid in request.wants if oid not in tips]
+        if others and self.policy.allow_tip:
+            hidden = set(self.shown.iter_hidden_tips())
+            tips |= hidden
+            others = [oid for oid in others if oid not in hidden]
+        if not others:
+            return
+        numbers = {store.find(oid): oid for oid in others}
+        for number, oid in numbers.items():
+            if store.type_of(number) != COMMIT:
+                raise _not_our_ref(oid)
+        lost = self._run(find_unreachable(self._history, numbers, self._commit_numbers(tips)))
+        if lost:
+            raise _not_our_ref(numbers[lost[0]])
+
+    def _shown_tips(self) -> set[bytes]:
+        key = ("shown tips", self.context.namespace)
+        known = self.snapshot.derived.get(key)
+        if known is None:
+            known = {ref.oid for ref in self.shown.iter_refs()}
+            head = self.shown.head()
+            if head.oid is not None:
+                known.add(head.oid)
+            self.snapshot.derived[key] = known
+        return set(known)
+
+    def _commit_numbers(self, oids: Iterable[bytes]) -> list[int]:
+        """Peel to commits; what is no commit reaches none."""
+        store = self.snapshot.store
+        numbers = []
+        for oid in oids:
+            peeled = self.snapshot.table.peeled(oid, self.snapshot.peel) or oid
+            number = store.find(peeled)
+            if number >= 0 and store.type_of(number) == COMMIT:
+                numbers.append(number)
+        return numbers
+
+    # v2
+
+    def serve_v2(self, body: bytes) -> Iterator[bytes]:
+        """Answer one v2 command."""
+        features = v2_features(self.snapshot, self.context, self._tools.environ)
+        try:
+            command = parse_command_request(
+                body, self.snapshot.algo.name, commands=features.commands, keys=features.request_keys
+            )
+            if command is None:
+                return
+            if command.name == b"ls-refs":
+                yield from ls_refs(self.snapshot, self.context.namespace, command.args)
+                return
+            if command.name == b"object-info":
+                request = parse_object_info(command.args)
+                yield b"".join(iter_object_info(request, self.snapshot.algo, self._find_size))
+                return
+        except (GovcError, ProtocolError) as error:
+            yield self._fatal(error)
+            return
+        yield from self._fetch_v2(command.args)
+
+    def _find_size(self, oid: bytes) -> int | None:
+        number = self.snapshot.store.find(oid)
+        return self.snapshot.store.size_of(number) if number >= 0 else None
+
+    def _fetch_v2(self, args: list[bytes]) -> Iterator[bytes]:
+        sideband_all = self.policy.allow_sideband_all and b"sideband-all" in args
+        try:
+            request = parse_fetch_args(
+                args,
+                self.snapshot.algo,
+                allow_filter=self.policy.allow_filter,
+                allow_ref_in_want=self.policy.allow_ref_in_want,
+                allow_sideband_all=self.policy.allow_sideband_all,
+            )
+            wanted_refs = self._wanted_refs(request)
+            request = replace(
+                request, wants=tuple(dict.fromkeys((*request.wants, *(oid for oid, _ in wanted_refs))))
+            )
+            for oid in request.wants:
+                if self.snapshot.store.find(oid) < 0:
+                    raise _not_our_ref(oid)
+            if not request.wants and not request.wait_for_done:
+                return
+            selection = self._select(request)
+            negotiation = Negotiation(self._history, request.wants)
+            if request.haves and not request.done:
+                acks = [oid for oid in request.haves if negotiation.add_have(oid)]
+                ready = not request.wait_for_done and self._run(negotiation.is_ready())
+                yield encode_acknowledgments(acks, ready=ready, sideband_all=sideband_all)
+                if not ready:
+                    return
+            else:
+                for oid in request.haves:
+                    negotiation.add_have(oid)
+            if wanted_refs:
+                yield encode_wanted_refs(wanted_refs, sideband_all=sideband_all)
+            shallow = self._shallow_reply(request)
+            if request.deepens or request.shallows or self.snapshot.shallow:
+                yield encode_shallow_info(
+                    shallow.update.shallow, shallow.update.unshallow, sideband_all=sideband_all
+                )
+        except (GovcError, ProtocolError) as error:
+            yield self._fatal(error, sideband_all=sideband_all)
+            return
+        yield encode_packfile_header(sideband_all=sideband_all)
+        yield from self._send_pack(request, negotiation.common, shallow, selection)
+        yield FLUSH
+
+    def _wanted_refs(self, request: FetchRequest) -> list[tuple[bytes, bytes]]:
+        found = []
+        for name in request.want_refs:
+            ref = self.shown.find_ref(name)
+            oid = ref.oid if ref is not None else self.shown.head().oid if name == b"HEAD" else None
+            if oid is None:
+                raise RemoteProtocolError(f"unknown ref {name.decode('utf-8', 'replace')}")
+            found.append((oid, name))
+        return found
+
+    # Common to all versions
+
+    def _select(self, request: FetchRequest) -> ObjectSelection:
+        return select_objects(request.filter, self.snapshot, self.policy)
+
+    def _shallow_reply(self, request: FetchRequest) -> _ShallowReply:
+        """Compute the boundary that the client will have. Raises NoCommitsSelected and RemoteProtocolError."""
+        nothing = ShallowUpdate([], [], [], [])
+        history = self._history
+        if request.deepen_since is not None or request.deepen_not:
+            excluded = [self._deepen_not_oid(name) for name in request.deepen_not]
+            work = deepen_by_range(
+                history, request.wants, request.shallows, since=request.deepen_since, exclude=excluded
+            )
+        elif request.depth and request.deepen_relative:
+            work = deepen_relative(history, self._shown_tips(), request.depth, request.shallows)
+        elif request.depth:
+            work = deepen(history, request.wants, request.depth, request.shallows)
+        elif self.snapshot.shallow and self.context.protocol_version == 2:
+            work = deepen(history, request.wants, INFINITE_DEPTH, request.shallows)
+        else:
+            return _ShallowReply(nothing, frozenset())
+        update = self._run(work)
+        return _ShallowReply(update, frozenset(update.shallow))
+
+    def _deepen_not_oid(self, name: bytes) -> bytes:
+        """Resolve the name as git's expand_ref does: it must name exactly one ref (U0-44)."""
+        rules = (b"%b", b"refs/%b", b"refs/tags/%b", b"refs/heads/%b", b"refs/remotes/%b", b"refs/remotes/%b/HEAD")
+        found = {}
+        for rule in rules:
+            full = rule % name
+            ref = self.shown.find_ref(full)
+            if ref is not None:
+                found[full] = ref.oid
+        head = self.shown.head()
+        if name == b"HEAD" and head.oid is not None:
+            found[name] = head.oid
+        if len(found) != 1:
+            raise RemoteProtocolError(
+                f"git upload-pack: ambiguous deepen-not: {name.decode('utf-8', 'replace')}"
+            )
+        return next(iter(found.values()))
+
+    def _send_pack(
+        self,
+        request: FetchRequest,
+        common: list[bytes],
+        shallow: _ShallowReply,
+        selection: ObjectSelection,
+    ) -> Iterator[bytes]:
+        """Yield the pack in the frames that the client asked for; the flush after it is the caller's."""
+        plan = PackPlan(
+            wants=tuple(dict.fromkeys((*request.wants, *shallow.update.more_wants))),
+            haves=tuple(dict.fromkeys((*common, *shallow.update.more_haves))),
+            client_shallow=frozenset(request.shallows),
+            boundary=shallow.boundary,
+            selection=selection,
+            include_tags=self._tag_candidates() if request.include_tag else {},
+            thin=request.thin_pack,
+            ofs_delta=request.ofs_delta,
+            progress=bool(request.side_band) and not request.no_progress,
+        )
+        keepalive = self.policy.keepalive_seconds
+        quiet_seconds = float(keepalive) if keepalive > 0 else 3600.0
+        started = monotonic()
+        try:
+            for item in self._tools.producer.produce(self.snapshot, plan, quiet_seconds):
+                if isinstance(item, bytes):
+                    yield frame(Band.DATA, item, request.side_band) if request.side_band else item
+                elif isinstance(item, Progress):
+                    yield frame(Band.PROGRESS, item.text.encode("utf-8"), request.side_band)
+                elif request.side_band and keepalive > 0:
+                    yield KEEPALIVE
+        except GovcError as error:
+            log.error(
+                "%s: %s: fetch failed after %.1f s: %s",
+                self.context.request_id,
+                self.snapshot.layout.gitdir,
+                monotonic() - started,
+                error,
+            )
+            if request.side_band:
+                yield frame(Band.ERROR, ABORTING.encode("ascii"), request.side_band)
+            raise BrokenStream(str(error)) from error
+
+    def _tag_candidates(self) -> dict[bytes, bytes]:
+        key = ("tags", self.context.namespace)
+        known = self.snapshot.derived.get(key)
+        if known is None:
+            known = {
+                ref.oid: ref.peeled
+                for ref in self.shown.iter_refs(b"refs/tags/", peel=self.snapshot.peel)
+                if ref.peeled is not None
+            }
+            self.snapshot.derived[key] = known
+        candidates: dict[bytes, bytes] = known
+        return candidates
+
+    def _fatal(self, error: GovcError | ProtocolError, *, sideband_all: bool = False) -> bytes:
+        """Return the packet that ends the reply, and say why in the log."""
+        log.warning("%s: %s: %s", self.context.request_id, self.snapshot.layout.gitdir, error)
+        text = error.public_text if isinstance(error, GovcError) else getattr(error, "text", str(error))
+        if sideband_all:
+            return encode_fatal(text, sideband_all=True)
+        return encode_error(text)
+
+
+class BrokenStream(GovcError):
+    """The answer can't be finished; what was sent says so already, and the connection must end unclean."""
+
+
+def _not_our_ref(oid: bytes) -> RemoteProtocolError:
+    return RemoteProtocolError(f"upload-pack: not our ref {oid.hex()}")
+
+
+def serve_upload_pack(
+    snapshot: Snapshot, context: RequestContext, body: bytes, tools: FetchTools
+) -> Iterator[bytes]:
+    """Answer one POST git-upload-pack. Yields framed bytes; closing the generator cancels the work. May switch."""
+    try:
+        session = FetchSession(snapshot, context, tools)
+    except GovcError as error:
+        yield encode_error(error.public_text)
+        return
+    if context.protocol_version == 2:
+        yield from session.serve_v2(body)
+    else:
+        yield from session.serve_v0(body)
+

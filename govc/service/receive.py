@@ -1,0 +1,582 @@
+"""The push conversation over one repository: what receive-pack does, as the protocol's steps in order.
+
+    read commands → receive the pack into quarantine → index it, check connectivity → hidden refs
+    → judge each command → move the objects out of quarantine → lock, verify, stage → publish → report
+
+A failure before `publish` leaves no ref changed. Nothing of a refused push stays on disk: the quarantine is removed on
+every way out. The reasons in the report are git's own words, since scripts and people read them.
+
+Source: gitprotocol-pack "Pushing Data To a Server", git's builtin/receive-pack.c; rows RP-15..66, RP-90..100.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
+
+from govc.errors import GovcError, LimitExceeded, RefUpdateRefused
+from govc.graph.interface import Work
+from govc.graph.walk import is_ancestor
+from govc.objects.types import COMMIT
+from govc.odb.quarantine import Migration, MigrationFailed, Quarantine
+from govc.pack.limits import IndexLimits
+from govc.protocol.errors import ProtocolError, RemoteProtocolError
+from govc.protocol.pktline import FLUSH, NEED_DATA, encode_error
+from govc.protocol.receive_pack import (
+    Command,
+    CommandStatus,
+    PushRequest,
+    PushRequestParser,
+    encode_report,
+)
+from govc.protocol.refname import is_safe_refname, is_storable_refname
+from govc.protocol.sideband import KEEPALIVE, Band, frame
+from govc.refs.plan import RefUpdate, split_by_conflict
+from govc.refs.reflog import choose_log_updates
+from govc.refs.transaction import RefTransaction
+from govc.repo.helper import HelperSlots, Job, Progress, run_helper
+from govc.repo.modes import RefModes, object_modes
+from govc.repo.receiving import INLINE_LIMITS, ReceiveResult, ReceiveTask, receive_pack_file
+from govc.repo.repository import Repository
+from govc.repo.runtime import Runtime
+from govc.repo.snapshot import Snapshot
+from govc.service.context import RequestContext
+from govc.service.identity import committer_ident
+from govc.service.policy import DenyAction, ReceivePolicy
+from govc.service.shown import ShownRefs
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+READ_BYTES = 1 << 20
+PACK_HEADER_BYTES = 12
+UNPACK_LIMIT = 100
+
+
+class BodyReader(Protocol):
+    """A request body, decoded."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return 1 to `size` bytes, b"" at the end. A body cut short raises RemoteProtocolError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiveTools:
+    """What a push needs beside the repository.
+
+    `slots` None: everything inline. `inline_bytes_max`: packs up to this size are tried inline. `after_push` is
+    called with the repository once refs have moved.
+    """
+
+    runtime: Runtime
+    slots: HelperSlots | None
+    environ: Mapping[str, str]
+    limits: IndexLimits
+    inline_bytes_max: int
+    after_push: Callable[[Repository], None]
+    clock: Callable[[], float] = time.time
+    lock_sleep: Callable[[float], None] = time.sleep
+
+
+class _Unpacked(GovcError):
+    """The pack can't be taken: `reason` for the report's first line, `detail` for band 2."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+
+class ReceiveSession:
+    """One push."""
+
+    def __init__(
+        self, repository: Repository, snapshot: Snapshot, context: RequestContext, tools: ReceiveTools
+    ) -> None:
+        self._repository = repository
+        self._snapshot = snapshot
+        self._context = context
+        self._tools = tools
+        self._policy = ReceivePolicy.from_config(snapshot.config)
+        self._shown = ShownRefs(snapshot, "receive", context.namespace)
+        self._zero = snapshot.algo.zero
+        self._errors: dict[int, str] = {}
+        self._commands: tuple[Command, ...] = ()
+        self._said: list[bytes] = []
+        self._band = False
+
+    # The steps
+
+    def serve(self, body: BodyReader) -> Iterator[bytes]:
+        """Answer one push. Yields framed bytes. May switch."""
+        parser = PushRequestParser(
+            self._snapshot.algo,
+            allow_atomic=self._policy.advertise_atomic,
+            allow_push_options=self._policy.advertise_push_options,
+        )
+        try:
+            request = self._read_request(parser, body)
+        except ProtocolError as error:
+            log.warning("%s: %s: %s", self._context.request_id, self._snapshot.layout.gitdir, error)
+            yield encode_error(getattr(error, "text", str(error)))
+            return
+        if not request.commands:
+            return
+        self._commands = request.commands
+        self._band = request.side_band
+        unpack = "ok"
+        try:
+            if request.wants_pack:
+                yield from self._receive_and_update(request, parser.take_rest(), body)
+            else:
+                self._judge_hidden()
+                self._update_refs(request, self._snapshot, None)
+        except _Unpacked as error:
+            unpack = error.reason
+            log.warning("%s: %s: %s", self._context.request_id, self._snapshot.layout.gitdir, error)
+            if error.detail:
+                self._say(error.detail)
+            self._fail_all("unpacker error")
+        yield from self._drain_said()
+        yield from self._report(request, unpack)
+
+    def _read_request(self, parser: PushRequestParser, body: BodyReader) -> PushRequest:
+        while True:
+            event = parser.next_event()
+            if event is not NEED_DATA:
+                assert isinstance(event, PushRequest)
+                return event
+            data = body.read(READ_BYTES)
+            if not data:
+                parser.close()
+                return PushRequest()
+            parser.receive_data(data)
+
+    def _receive_and_update(self, request: PushRequest, first: bytes, body: BodyReader) -> Iterator[bytes]:
+        try:
+            quarantine = Quarantine(
+                self._snapshot.layout.objects_dir, object_modes(self._snapshot.layout.shared)
+            )
+        except OSError as error:
+            raise _Unpacked("unable to create temporary object directory", error.strerror or "") from error
+        with quarantine:
+            pack_path, size, count = self._store_pack(quarantine, first, body)
+            result = yield from self._check_pack(request, quarantine, pack_path, size, count)
+            self._note_broken(result)
+            self._judge_hidden()
+            if len(self._errors) == len(self._commands) or (request.atomic and self._errors):
+                self._fail_rest_if_atomic(request)
+                return
+            migration = self._migrate(quarantine)
+            if migration is None:
+                return
+            try:
+                self._update_refs(request, self._repository.snapshot(), result)
+            finally:
+                self._tools.runtime.call_blocking(migration.release_keep)
+
+    # Receiving the pack
+
+    def _store_pack(
+        self, quarantine: Quarantine, first: bytes, body: BodyReader
+    ) -> tuple[str, int, int]:
+        """Write the pack into quarantine as it comes; return its path, size in bytes and stated object count."""
+        size_max = self._policy.pack_bytes_max
+        try:
+            descriptor, path = quarantine.create_pack_file()
+        except OSError as error:
+            raise _Unpacked("unable to create temporary object directory", error.strerror or "") from error
+        try:
+            header = first
+            while len(header) < PACK_HEADER_BYTES:
+                data = body.read(READ_BYTES)
+                if not data:
+                    raise _Unpacked("eof before pack header was fully read")
+                header += data
+            count = _check_pack_header(header)
+            size = 0
+            data = header
+            while data:
+                size += len(data)
+                if size_max and size > size_max:
+                    raise _Unpacked(
+                        _unpacker(count), f"fatal: pack exceeds maximum allowed size ({_shown_size(size_max)})"
+                    )
+                _write_all(descriptor, data)
+                data = body.read(READ_BYTES)
+            return path, size, count
+        except RemoteProtocolError as error:
+            raise _Unpacked(_unpacker(0), f"fatal: early EOF: {error.text}") from error
+        except OSError as error:
+            raise _Unpacked(_unpacker(0), f"fatal: write error: {error.strerror}") from error
+        finally:
+            os.close(descriptor)
+
+    def _check_pack(
+        self, request: PushRequest, quarantine: Quarantine, pack_path: str, size: int, count: int
+    ) -> Generator[bytes, None, ReceiveResult]:
+        """Index the pack and check that the new tips are whole. Yields progress and keepalives."""
+        task = ReceiveTask.of(
+            self._snapshot,
+            quarantine_dir=quarantine.path,
+            pack_path=pack_path,
+            new_tips=tuple(dict.fromkeys(c.new for c in self._commands if c.new != self._zero)),
+            ref_tips=self._ref_tips(),
+            client_shallow=self._new_shallow(request),
+            limits=self._tools.limits,
+            progress=request.side_band and not request.quiet,
+        )
+        try:
+            if self._tools.slots is None or size <= self._tools.inline_bytes_max:
+                result = self._check_inline(task, is_bounded=self._tools.slots is not None)
+                if result is not None:
+                    yield from self._drain_said()
+                    return result
+            assert self._tools.slots is not None
+            keepalive = self._policy.keepalive_seconds
+            work = run_helper(
+                Job("receive", task),
+                slots=self._tools.slots,
+                quiet_seconds=float(keepalive) if keepalive > 0 else 3600.0,
+            )
+            while True:
+                try:
+                    item = next(work)
+                except StopIteration as stop:
+                    outcome: ReceiveResult = stop.value
+                    return outcome
+                if isinstance(item, Progress):
+                    self._say_raw(item.text)
+                    yield from self._drain_said()
+                elif not isinstance(item, bytes) and self._band and keepalive > 0:
+                    yield KEEPALIVE
+        except GovcError as error:
+            raise _Unpacked(_unpacker(count), f"fatal: {error.public_text}") from error
+        except OSError as error:
+            raise _Unpacked(_unpacker(count), f"fatal: {error.strerror}") from error
+
+    def _check_inline(self, task: ReceiveTask, *, is_bounded: bool) -> ReceiveResult | None:
+        """Do it here; None when the pack turns out to be more than this process should take on."""
+        said: list[str] = []
+        try:
+            result = receive_pack_file(
+                replace(task, limits=INLINE_LIMITS) if is_bounded else task,
+                lambda item: said.append(item.text) if isinstance(item, Progress) else None,
+                self._tools.runtime.pause,
+                reuse=self._snapshot.store,
+            )
+        except LimitExceeded:
+            if not is_bounded:
+                raise
+            return None
+        for text in said:
+            self._say_raw(text)
+        return result
+
+    def _ref_tips(self) -> frozenset[bytes]:
+        key = "ref tips"
+        known = self._snapshot.derived.get(key)
+        if known is None:
+            table = self._snapshot.table
+            tips = {ref.oid for ref in table.iter_refs()}
+            tips.update(self._snapshot.alternate_tips)
+            store = self._snapshot.store
+            known = frozenset(oid for oid in tips if store.find(oid, rescan=False) >= 0)
+            self._snapshot.derived[key] = known
+        tips_known: frozenset[bytes] = known
+        return tips_known
+
+    def _new_shallow(self, request: PushRequest) -> frozenset[bytes]:
+        """Return the client's boundary as far as it isn't ours: commits whose parents may be absent."""
+        store = self._snapshot.store
+        return frozenset(oid for oid in request.shallows if store.find(oid) < 0)
+
+    def _note_broken(self, result: ReceiveResult) -> None:
+        for index, command in enumerate(self._commands):
+            problem = result.broken_tips.get(command.new)
+            if problem is not None and command.new != self._zero:
+                self._fail(index, "missing necessary objects")
+                self._say(
+                    f"error: {problem.reason} {problem.kind} {problem.oid.hex()}"
+                    if problem.reason == "missing"
+                    else f"error: {problem.kind} {problem.oid.hex()} {problem.reason}"
+                )
+
+    def _migrate(self, quarantine: Quarantine) -> Migration | None:
+        """Make the objects visible; None, with every command failed, when that isn't possible."""
+        call = self._tools.runtime.call_blocking
+        try:
+            migration: Migration = call(_migrate_synced, quarantine)
+            return migration
+        except MigrationFailed as error:
+            log.error("%s: %s: %s", self._context.request_id, self._snapshot.layout.gitdir, error)
+            self._fail_all("unable to migrate objects to permanent storage")
+            return None
+
+    # Judging and updating
+
+    def _judge_hidden(self) -> None:
+        for index, command in enumerate(self._commands):
+            if index not in self._errors and self._shown.is_hidden(command.refname):
+                deletes = command.new == self._zero
+                self._fail(index, "deny deleting a hidden ref" if deletes else "deny updating a hidden ref")
+
+    def _update_refs(
+        self, request: PushRequest, snapshot: Snapshot, result: ReceiveResult | None
+    ) -> None:
+        """Judge every command that still stands, then change the refs."""
+        self._fail_rest_if_atomic(request)
+        for index, command in enumerate(self._commands):
+            if index in self._errors:
+                continue
+            reason = self._judge(command, snapshot, result)
+            if reason is not None:
+                self._fail(index, reason)
+                if request.atomic:
+                    break
+        self._fail_rest_if_atomic(request)
+        updates = {
+            index: self._ref_update(command, snapshot)
+            for index, command in enumerate(self._commands)
+            if index not in self._errors
+        }
+        if updates:
+            self._tools.runtime.call_blocking(self._change_refs, request, updates, snapshot)
+            self._tools.after_push(self._repository)
+
+    def _ref_update(self, command: Command, snapshot: Snapshot) -> RefUpdate:
+        name = self._shown.full_name(command.refname)
+        if command.new == self._zero and snapshot.table.raw(name) is None:
+            # git deletes what isn't there without asking for an old value
+            return RefUpdate(name, None, command.new)
+        return RefUpdate(name, command.old, command.new)
+
+    def _judge(self, command: Command, snapshot: Snapshot, result: ReceiveResult | None) -> str | None:
+        """Return git's reason why a command is refused by rule, or None (git: update())."""
+        deletes = command.new == self._zero
+        name = command.refname
+        if not is_safe_refname(name, deleting=deletes):
+            self._say(f"error: refusing to {'delete' if deletes else 'update'} funny ref '{_shown(name)}' remotely")
+            return "funny refname"
+        if not is_storable_refname(self._shown.full_name(name)):
+            return "failed to update ref"
+        refusal = self._judge_current_branch(command, snapshot)
+        if refusal is not None:
+            return refusal
+        if not deletes and result is not None and command.new in result.missing_tips:
+            self._say(f"error: unpack should have generated {command.new.hex()}, but I can't find it!")
+            return "bad pack"
+        if not deletes and result is None and snapshot.store.find(command.new) < 0:
+            return "bad pack"
+        is_branch = name.startswith(b"refs/heads/")
+        if deletes:
+            if command.old != self._zero and is_branch and self._policy.deny_deletes:
+                self._say(f"error: denying ref deletion for {_shown(name)}")
+                return "deletion prohibited"
+            self._warn_of_odd_deletion(command, snapshot)
+            return None
+        if is_branch and command.old != self._zero:
+            return self._judge_fast_forward(command, snapshot)
+        return None
+
+    def _judge_current_branch(self, command: Command, snapshot: Snapshot) -> str | None:
+        head = self._shown.head()
+        if head.target is None or command.refname != head.target:
+            return None
+        name = _shown(command.refname)
+        if command.new == self._zero:
+            action = self._policy.deny_delete_current
+            if command.old == self._zero or snapshot.table.raw(self._shown.full_name(command.refname)) is None:
+                return None
+            if action is DenyAction.WARN:
+                self._say("warning: deleting the current branch")
+            elif action is not DenyAction.IGNORE:
+                self._say(f"error: refusing to delete the current branch: {name}")
+                return "deletion of the current branch prohibited"
+            return None
+        if snapshot.layout.is_bare:
+            return None
+        action = self._policy.deny_current_branch
+        if action is DenyAction.WARN:
+            self._say("warning: updating the current branch")
+        elif action is not DenyAction.IGNORE:
+            self._say(f"error: refusing to update checked out branch: {name}")
+            return "branch is currently checked out"
+        return None
+
+    def _warn_of_odd_deletion(self, command: Command, snapshot: Snapshot) -> None:
+        full = self._shown.full_name(command.refname)
+        raw = snapshot.table.raw(full)
+        if raw is None:
+            self._say("warning: deleting a non-existent ref")
+        elif raw.problem or (raw.oid is not None and snapshot.store.find(raw.oid) < 0):
+            self._say("warning: allowing deletion of corrupt ref")
+
+    def _judge_fast_forward(self, command: Command, snapshot: Snapshot) -> str | None:
+        """Apply receive.denyNonFastForwards: branches, commits only."""
+        if not self._policy.deny_non_fast_forwards:
+            return None
+        store = snapshot.store
+        old, new = store.find(command.old), store.find(command.new)
+        if old < 0 or new < 0 or store.type_of(old) != COMMIT or store.type_of(new) != COMMIT:
+            self._say(f"error: bad sha1 objects {command.old.hex()} and {command.new.hex()}")
+            return "bad ref"
+        if not self._run(is_ancestor(snapshot.history(), old, new)):
+            self._say(
+                f"error: denying non-fast-forward {_shown(command.refname)} (you should pull first)"
+            )
+            return "non-fast-forward"
+        return None
+
+    def _run(self, work: Work[_T]) -> _T:
+        while True:
+            try:
+                next(work)
+            except StopIteration as stop:
+                result: _T = stop.value
+                return result
+            self._tools.runtime.pause()
+
+    def _change_refs(
+        self, request: PushRequest, updates: dict[int, RefUpdate], snapshot: Snapshot
+    ) -> None:
+        """Lock, verify, stage and publish. Runs where blocking is allowed."""
+        indexes: dict[bytes, list[int]] = {}
+        for index, update in updates.items():
+            indexes.setdefault(update.name, []).append(index)
+        for group in split_by_conflict(tuple(updates.values()), self._zero):
+            transaction = self._transaction(snapshot)
+            for update in group:
+                transaction.add(update)
+            try:
+                refused = transaction.prepare()
+                if refused and request.atomic:
+                    transaction.rollback()
+                    self._refuse(refused, indexes)
+                    self._fail_rest_if_atomic(request)
+                    return
+                self._refuse({**refused, **transaction.commit()}, indexes)
+            except (GovcError, OSError) as error:
+                log.error("%s: %s: %s", self._context.request_id, snapshot.layout.gitdir, error)
+                for update in group:
+                    for index in indexes[update.name]:
+                        self._fail(index, "failed to update ref")
+
+    def _transaction(self, snapshot: Snapshot) -> RefTransaction:
+        layout, config = snapshot.layout, snapshot.config
+        entry = config.find_entry("core.logallrefupdates")
+        value = entry.value if entry is not None else None
+        is_always = value is not None and value.lower() == "always"
+        return RefTransaction(
+            self._repository.ref_database,
+            committer=committer_ident(self._context, self._tools.environ),
+            message=b"push",
+            clock=self._tools.clock,
+            sleep=self._tools.lock_sleep,
+            fsync=True,
+            modes=RefModes(layout.shared),
+            log_updates=choose_log_updates(
+                value,
+                None if entry is None or is_always else config.get_bool("core.logallrefupdates", False),
+                is_bare=layout.is_bare,
+            ),
+            peel=snapshot.peel,
+            lock_timeout_ms=config.get_int("core.filesreflocktimeout", 100),
+            packed_timeout_ms=config.get_int("core.packedrefstimeout", 1000),
+        )
+
+    def _refuse(
+        self, refused: Mapping[bytes, RefUpdateRefused], indexes: Mapping[bytes, list[int]]
+    ) -> None:
+        for name, error in refused.items():
+            for index in indexes.get(name, ()):
+                self._fail(index, error.reason)
+            if error.detail:
+                self._say(f"error: {error.detail}")
+
+    # What was decided and said
+
+    def _fail(self, index: int, reason: str) -> None:
+        self._errors.setdefault(index, reason)
+
+    def _fail_all(self, reason: str) -> None:
+        for index in range(len(self._commands)):
+            self._fail(index, reason)
+
+    def _fail_rest_if_atomic(self, request: PushRequest) -> None:
+        if request.atomic and self._errors:
+            self._fail_all("atomic push failure")
+
+    def _say(self, text: str) -> None:
+        self._said.append(text.encode("utf-8", "surrogateescape") + b"\n")
+
+    def _say_raw(self, text: str) -> None:
+        self._said.append(text.encode("utf-8", "surrogateescape"))
+
+    def _drain_said(self) -> Iterator[bytes]:
+        """Yield what is to be said on band 2; without a side band there is nowhere to say it."""
+        said, self._said = self._said, []
+        if self._band:
+            for text in said:
+                yield frame(Band.PROGRESS, text)
+
+    def _report(self, request: PushRequest, unpack: str) -> Iterator[bytes]:
+        if request.report:
+            statuses = [
+                CommandStatus(refname=command.refname, error=self._errors.get(index))
+                for index, command in enumerate(self._commands)
+            ]
+            report = encode_report(unpack, statuses, request.report)
+            yield frame(Band.DATA, report) if self._band else report
+        if self._band:
+            yield FLUSH
+
+
+def _migrate_synced(quarantine: Quarantine) -> Migration:
+    return quarantine.migrate(f"govc receive-pack {os.getpid()}", fsync=True)
+
+
+def _check_pack_header(header: bytes) -> int:
+    """Return the stated number of objects. Raises _Unpacked with receive-pack's texts (RP-26)."""
+    if header[:4] != b"PACK":
+        raise _Unpacked("protocol error (pack signature mismatch detected)")
+    if int.from_bytes(header[4:8], "big") not in (2, 3):
+        raise _Unpacked("protocol error (pack version unsupported)")
+    return int.from_bytes(header[8:12], "big")
+
+
+def _unpacker(count: int) -> str:
+    """Return what git says when the program that it would have started gave up (RP-27)."""
+    return "unpack-objects abnormal exit" if count < UNPACK_LIMIT else "index-pack abnormal exit"
+
+
+def _shown(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
+
+
+def _shown_size(size: int) -> str:
+    """Return a size as git's strbuf_humanise_bytes does."""
+    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if size > unit:
+            return f"{size / unit:.2f} {name}"
+    return f"{size} bytes"
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def serve_receive_pack(
+    repository: Repository,
+    snapshot: Snapshot,
+    context: RequestContext,
+    body: BodyReader,
+    tools: ReceiveTools,
+) -> Iterator[bytes]:
+    """Answer one POST git-receive-pack. Closing the generator abandons the push: nothing of it stays. May switch."""
+    yield from ReceiveSession(repository, snapshot, context, tools).serve(body)

@@ -1,0 +1,115 @@
+"""From the filter that a client sends to the selection that the graph applies.
+
+Here the wire's value (`protocol.object_filter`) meets the graph's (`graph.filter`), and the repository's own word on
+which kinds it serves.
+
+Source: git-config "uploadpackfilter.*", rev-list "--filter"; rows U0-50..53.
+"""
+
+from govc.errors import ObjectMissing
+from govc.graph.commits import follow_tags
+from govc.graph.filter import ALL, ALL_TYPES, NO_BLOBS, ObjectSelection
+from govc.graph.sparse import parse_sparse_patterns
+from govc.objects.commit import parse_commit_links
+from govc.objects.tree import parse_tree
+from govc.objects.types import BLOB, COMMIT, TREE
+from govc.protocol.errors import RemoteProtocolError
+from govc.protocol.object_filter import (
+    BlobLimit,
+    BlobNone,
+    Combine,
+    ObjectFilter,
+    ObjectType,
+    SparseOid,
+    TreeDepth,
+    find_banned_filter,
+)
+from govc.repo.snapshot import Snapshot
+from govc.service.policy import UploadPolicy
+
+
+def select_objects(
+    object_filter: ObjectFilter | None, snapshot: Snapshot, policy: UploadPolicy
+) -> ObjectSelection:
+    """Return the selection for a filter. Raises RemoteProtocolError for one that is banned or names no blob."""
+    if object_filter is None:
+        return ALL
+    depth_max = None
+    if snapshot.config.find_entry("uploadpackfilter.tree.maxdepth") is not None:
+        depth_max = snapshot.config.get_int("uploadpackfilter.tree.maxdepth", 0)
+    banned = find_banned_filter(
+        object_filter, lambda kind: policy.allows_filter_kind(snapshot.config, kind), depth_max
+    )
+    if banned is not None:
+        raise RemoteProtocolError(banned)
+    return _convert(object_filter, snapshot)
+
+
+def _convert(object_filter: ObjectFilter, snapshot: Snapshot) -> ObjectSelection:
+    """Convert one filter; `combine:` nests no deeper than its parser allows."""
+    if isinstance(object_filter, BlobNone):
+        return NO_BLOBS
+    if isinstance(object_filter, BlobLimit):
+        return ObjectSelection(blob_limit=object_filter.size_limit)
+    if isinstance(object_filter, TreeDepth):
+        return ObjectSelection(tree_depth=object_filter.depth)
+    if isinstance(object_filter, ObjectType):
+        return ObjectSelection(types=ALL_TYPES & {object_filter.type_number})
+    if isinstance(object_filter, SparseOid):
+        return ObjectSelection(sparse=(parse_sparse_patterns(_sparse_blob(object_filter, snapshot)),))
+    assert isinstance(object_filter, Combine)
+    selection = ALL
+    for part in object_filter.parts:
+        selection = selection.and_also(_convert(part, snapshot))
+    return selection
+
+
+def _sparse_blob(object_filter: SparseOid, snapshot: Snapshot) -> bytes:
+    """Return the patterns: the expression is an oid, a ref, or either of them and `:path`."""
+    expression = object_filter.expression
+    name, colon, path = expression.partition(b":")
+    oid = snapshot.algo.parse_hex(name) or _resolve_name(name, snapshot)
+    try:
+        if oid is not None and colon:
+            oid = _entry_at(oid, path, snapshot)
+        if oid is not None:
+            type_number, content = snapshot.store.read_oid(oid)
+            if type_number == BLOB:
+                return content
+    except ObjectMissing as error:
+        raise _unusable(expression) from error
+    raise _unusable(expression)
+
+
+def _unusable(expression: bytes) -> RemoteProtocolError:
+    return RemoteProtocolError(f"unable to access sparse blob in '{expression.decode('utf-8', 'replace')}'")
+
+
+def _resolve_name(name: bytes, snapshot: Snapshot) -> bytes | None:
+    for prefix in (b"", b"refs/", b"refs/tags/", b"refs/heads/"):
+        oid = snapshot.table.resolve(prefix + name)
+        if oid is not None:
+            return oid
+    return None
+
+
+def _entry_at(oid: bytes, path: bytes, snapshot: Snapshot) -> bytes | None:
+    """Return the oid at a path below a commit, tag or tree."""
+    store, algo = snapshot.store, snapshot.algo
+    number = store.find(oid)
+    if number < 0:
+        return None
+    _tags, number, type_number = follow_tags(store, number)
+    if type_number == COMMIT:
+        oid = parse_commit_links(store.read(number)[1], algo).tree
+    elif type_number == TREE:
+        oid = store.oid_of(number)
+    for name in path.strip(b"/").split(b"/"):
+        type_number, content = store.read_oid(oid)
+        found = None
+        if type_number == TREE:
+            found = next((entry for entry in parse_tree(content, algo) if entry.name == name), None)
+        if found is None:
+            return None
+        oid = found.oid
+    return oid

@@ -1,0 +1,133 @@
+"""Which refs a caller is shown, and under which names.
+
+One place for the three things that stand between the table of refs and a peer: namespaces (GIT_NAMESPACE cuts a prefix
+off), hidden refs (`transfer.hideRefs` and the section's own), and refs whose object is not there, which git leaves out
+with a warning.
+
+Source: gitnamespaces, git-config "transfer.hideRefs"; rows U0-04..07, U0-68, V2-12..20, RP-10, RP-13.
+"""
+
+import logging
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from govc.config.config import Config
+from govc.refs.namespace import expand_namespace, strip_namespace
+from govc.refs.table import HeadState, Peel, Ref
+from govc.refs.visibility import HiddenRefs
+from govc.repo.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
+
+HEAD = b"HEAD"
+
+
+class ShownHead(NamedTuple):
+    """HEAD as the peer sees it. `target` is None when detached, or when it names a ref outside the namespace."""
+
+    oid: bytes | None
+    target: bytes | None
+
+
+def hidden_refs(config: Config, section: str) -> HiddenRefs:
+    """Return the patterns of `section` ("uploadpack" or "receive") and of `transfer`, in configuration order."""
+    keys = ("transfer.hiderefs", f"{section}.hiderefs")
+    return HiddenRefs(
+        (entry.value or "").encode("utf-8", "surrogateescape")
+        for entry in config.entries
+        if entry.key in keys
+    )
+
+
+class ShownRefs:
+    """The refs of a snapshot as one caller sees them. Cheap to make."""
+
+    def __init__(self, snapshot: Snapshot, section: str, namespace: bytes) -> None:
+        """`section` is "uploadpack" or "receive". Raises BadNamespace."""
+        self.snapshot = snapshot
+        self.prefix = expand_namespace(namespace)
+        self.hidden = hidden_refs(snapshot.config, section)
+
+    def is_hidden(self, name: bytes) -> bool:
+        """Say whether the ref that the peer calls `name` is hidden from it."""
+        return self.hidden.is_hidden(name, self.prefix + name)
+
+    def full_name(self, name: bytes) -> bytes:
+        """Return the name on disk of what the peer calls `name`."""
+        return self.prefix + name
+
+    def head(self) -> ShownHead:
+        """Return HEAD: the repository's own, or the namespace's."""
+        table = self.snapshot.table
+        if not self.prefix:
+            state = table.head
+        else:
+            state = self._namespace_head()
+        oid = state.oid
+        if oid is not None and not self._exists(HEAD, oid):
+            oid = None
+        target = state.symref_target
+        return ShownHead(oid, strip_namespace(target, self.prefix) if target is not None else None)
+
+    def _namespace_head(self) -> HeadState:
+        """HEAD of a namespace is an ordinary symref, refs/namespaces/x/HEAD."""
+        name = self.prefix + HEAD
+        raw = self.snapshot.table.raw(name)
+        if raw is None:
+            return HeadState(None, None, False)
+        end = self.snapshot.table.follow(name)
+        if end is None:
+            return HeadState(None, None, False)
+        return HeadState(end[0] if raw.target is not None else None, end[1], raw.target is None)
+
+    def iter_refs(self, prefix: bytes = b"", *, peel: Peel | None = None) -> Iterator[Ref]:
+        """Yield the shown refs below refs/ whose shown name starts with `prefix`, in byte order.
+
+        Names and symref targets come out as the peer sees them. Refs without an object are left out.
+        """
+        cut = self.prefix
+        hidden = self.hidden
+        for ref in self.snapshot.table.iter_refs(cut + prefix if prefix else cut + b"refs/", peel):
+            name = ref.name[len(cut) :] if cut else ref.name
+            if hidden and hidden.is_hidden(name, ref.name):
+                continue
+            if not self._exists(ref.name, ref.oid):
+                continue
+            if cut:
+                target = ref.symref_target
+                ref = Ref(
+                    name, ref.oid, ref.peeled, strip_namespace(target, cut) if target is not None else None
+                )
+            yield ref
+
+    def find_ref(self, name: bytes) -> Ref | None:
+        """Return the shown ref of that name, or None."""
+        full = self.prefix + name
+        if not name.startswith(b"refs/") or self.hidden.is_hidden(name, full):
+            return None
+        ref = self.snapshot.table.get(full)
+        if ref is None or not self._exists(full, ref.oid):
+            return None
+        return ref
+
+    def iter_hidden_tips(self) -> Iterator[bytes]:
+        """Yield the values of hidden refs (which `allowTipSHA1InWant` lets a client want)."""
+        if not self.hidden:
+            return
+        for ref in self.snapshot.table.iter_refs(self.prefix + b"refs/"):
+            if self.hidden.is_hidden(ref.name[len(self.prefix) :], ref.name):
+                yield ref.oid
+
+    def iter_outside_tips(self) -> Iterator[bytes]:
+        """Yield the values of refs outside the namespace: receive-pack shows them as `.have` (RP-11)."""
+        if not self.prefix:
+            return
+        for ref in self.snapshot.table.iter_refs(b"refs/"):
+            if not ref.name.startswith(self.prefix) and not self.hidden.is_hidden(None, ref.name):
+                yield ref.oid
+
+    def _exists(self, name: bytes, oid: bytes) -> bool:
+        if self.snapshot.store.find(oid) >= 0 or self.snapshot.is_partial:
+            return True
+        log.warning("%s: ignoring broken ref %r", self.snapshot.layout.gitdir, name)
+        return False

@@ -1,0 +1,284 @@
+"""Every knob, once: its name, unit, default and reason.
+
+A value comes from, later wins:
+
+    1. the default below
+    2. govc.toml (`--config`, else GOVC_CONFIG, else `govc.toml` in the current folder for `govc serve`)
+    3. git-http-backend's own environment: GIT_PROJECT_ROOT, GIT_HTTP_EXPORT_ALL (set is enough),
+       GIT_HTTP_MAX_REQUEST_BUFFER, GIT_NAMESPACE, GIT_PROTOCOL
+    4. GOVC_<FIELD>
+    5. flags: `max_request_buffer` is --max-request-buffer
+
+Sizes take k, m and g, as in git's configuration. An error names the field and where its value came from. What
+belongs to one repository (who may push, hidden refs, hooks) is not here: that stays in git's own
+configuration.
+"""
+
+import dataclasses
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+MIB = 1 << 20
+GIB = 1 << 30
+
+_SIZE = re.compile(r"([0-9]+)([kmg]?)", re.IGNORECASE)
+_HEADER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_TRUE = ("1", "true", "yes", "on")
+_FALSE = ("", "0", "false", "no", "off")
+_UNSET = ""
+
+
+class BadSetting(Exception):
+    """A value that a field can't take; says which field and where the value came from."""
+
+    def __init__(self, name: str, source: str, reason: str) -> None:
+        super().__init__(f"setting '{name}' (from {source}): {reason}")
+        self.name = name
+        self.source = source
+        self.reason = reason
+
+
+def _knob(default: Any, reason: str, *, unit: str = "", git_name: str = "", least: int = 0) -> Any:
+    return field(
+        default=default, metadata={"reason": reason, "unit": unit, "git_name": git_name, "least": least}
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings of a server. The text beside each field is its reason; `govc serve --print-config` shows
+    it."""
+
+    root: str | None = _knob(
+        None,
+        "folder that holds the repositories; unset: PATH_TRANSLATED of the web server",
+        git_name="GIT_PROJECT_ROOT",
+    )
+    export_all: bool = _knob(
+        False,
+        "serve repositories that have no git-daemon-export-ok file too",
+        git_name="GIT_HTTP_EXPORT_ALL",
+    )
+    namespace: str = _knob("", "serve this namespace of every repository", git_name="GIT_NAMESPACE")
+    git_protocol: str = _knob(
+        "", "protocol that wins over the client's Git-Protocol header", git_name="GIT_PROTOCOL"
+    )
+    bind: str = _knob("127.0.0.1:8000", "HOST:PORT or unix:PATH; loopback, since the proxy is beside us")
+    workers: int = _knob(2, "one per core that may be busy with Git", unit="processes", least=1)
+    worker_connections: int = _knob(
+        10000, "14 KiB each when idle; the proxy keeps many open", unit="connections", least=1
+    )
+    keepalive_seconds: int = _knob(
+        75, "longer than nginx keeps its side, so that it never meets a closed one", unit="seconds"
+    )
+    stall_seconds: int = _knob(
+        600, "a worker whose hub stands still for so long is restarted; 0: never", unit="seconds"
+    )
+    graceful_seconds: int = _knob(60, "what a running request gets to finish on restart", unit="seconds")
+    remote_user_header: str | None = _knob(
+        None, "header in which a trusted proxy names the user; unset: REMOTE_USER of the web server"
+    )
+    trusted_proxies: tuple[str, ...] = _knob(
+        ("127.0.0.0/8", "::1/128", "unix"), "networks whose headers are believed; 'unix' is a Unix socket"
+    )
+    metrics: bool = _knob(True, "answer /-/metrics")
+    max_request_buffer: int | None = _knob(
+        None,
+        "largest fetch request; unset: http.maxRequestBuffer of the repository, else 10 MiB",
+        unit="bytes",
+        git_name="GIT_HTTP_MAX_REQUEST_BUFFER",
+    )
+    object_bytes_max: int = _knob(
+        2 * GIB, "largest object that a push may contain, inflated", unit="bytes", least=1
+    )
+    delta_result_bytes_max: int = _knob(
+        512 * MIB, "largest object that a delta may make: it is held in memory", unit="bytes", least=1
+    )
+    delta_depth_max: int = _knob(
+        4095, "longest chain of deltas; git never writes more", unit="deltas", least=1
+    )
+    commands_max: int = _knob(
+        100_000,
+        "ref updates in one push, so that a request of commands stays in memory",
+        unit="commands",
+        least=1,
+    )
+    pack_bytes_inline_max: int = _knob(
+        1 * MIB, "a pushed pack up to this size is kept in memory until it is published", unit="bytes"
+    )
+    object_cache_bytes: int = _knob(32 * MIB, "contents of objects kept per worker", unit="bytes")
+    response_cache_bytes: int = _knob(
+        2 * GIB, "answers to fetches kept on disk, of all workers together", unit="bytes"
+    )
+    response_cache_dir: str | None = _knob(
+        None, "folder of that cache; safe to delete; unset: no cache on disk"
+    )
+    repositories_max: int = _knob(256, "repositories kept open per worker", unit="repositories", least=1)
+    helper_processes_max: int = _knob(
+        2, "processes per worker for long work (packs); 0: all is done in the worker", unit="processes"
+    )
+    helper_threshold_bytes: int = _knob(
+        256 * 1024, "a pushed pack above this size is indexed in a helper process", unit="bytes"
+    )
+
+
+FIELDS: tuple["dataclasses.Field[Any]", ...] = dataclasses.fields(Settings)
+
+
+def environment_name(name: str) -> str:
+    """Return the variable of a field: "bind" is GOVC_BIND."""
+    return f"GOVC_{name.upper()}"
+
+
+def parse_size(text: str) -> int | None:
+    """Return the bytes that "512", "10k", "4m" or "1g" stand for, or None."""
+    match = _SIZE.fullmatch(text.strip())
+    return int(match[1]) * _UNITS[match[2].lower()] if match else None
+
+
+def _parse_bool(text: str) -> bool | None:
+    lowered = text.strip().lower()
+    if lowered in _TRUE:
+        return True
+    return False if lowered in _FALSE else None
+
+
+def _convert(knob: "dataclasses.Field[Any]", value: Any, source: str) -> Any:
+    """Return `value` as the field's type. Text is parsed; what TOML already typed is checked."""
+    kind = str(knob.type)
+    if "bool" in kind:
+        parsed: Any = _parse_bool(value) if isinstance(value, str) else value
+        return _checked(knob, parsed if isinstance(parsed, bool) else None, source, value, "true or false")
+    if "int" in kind:
+        if "None" in kind and value == _UNSET:
+            return None
+        parsed = parse_size(value) if isinstance(value, str) else value
+        good = isinstance(parsed, int) and not isinstance(parsed, bool) and parsed >= knob.metadata["least"]
+        wanted = f"a whole number of at least {knob.metadata['least']}"
+        return _checked(knob, parsed if good else None, source, value, wanted)
+    if "tuple" in kind:
+        items = value.split(",") if isinstance(value, str) else value
+        good = isinstance(items, list | tuple) and all(isinstance(item, str) for item in items)
+        names = tuple(item.strip() for item in items if item.strip()) if good else None
+        return _checked(knob, names, source, value, "a list of names")
+    if "None" in kind and value == _UNSET:
+        return None
+    return _checked(knob, value if isinstance(value, str) else None, source, value, "text")
+
+
+def _checked(knob: "dataclasses.Field[Any]", result: Any, source: str, value: Any, wanted: str) -> Any:
+    if result is None:
+        raise BadSetting(knob.name, source, f"wants {wanted}, not {value!r}")
+    return result
+
+
+def _check_meaning(settings: Settings, sources: Mapping[str, str]) -> None:
+    """Check what a type alone doesn't say."""
+
+    def fail(name: str, reason: str) -> BadSetting:
+        return BadSetting(name, sources.get(name, "default"), reason)
+
+    for network in settings.trusted_proxies:
+        if network == "unix":
+            continue
+        try:
+            ipaddress.ip_network(network, strict=False)
+        except ValueError as error:
+            raise fail("trusted_proxies", str(error)) from error
+    header = settings.remote_user_header
+    if header is not None and not _HEADER_NAME.fullmatch(header):
+        raise fail("remote_user_header", f"not the name of a header: {header!r}")
+    if not settings.bind.startswith("unix:") and not settings.bind.rpartition(":")[2].isdigit():
+        raise fail("bind", f"wants HOST:PORT or unix:PATH, not {settings.bind!r}")
+
+
+def read_settings_file(path: str) -> dict[str, Any]:
+    """Return the fields that a govc.toml sets. Raises `BadSetting` for what is not TOML or not a field."""
+    try:
+        with open(path, "rb") as file:
+            values = tomllib.load(file)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadSetting("config", path, str(error)) from error
+    known = {knob.name for knob in FIELDS}
+    for name in values:
+        if name not in known:
+            raise BadSetting(name, path, "there is no such setting")
+    return values
+
+
+def _environment_values(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
+    found: dict[str, tuple[Any, str]] = {}
+    for knob in FIELDS:
+        git_name: str = knob.metadata["git_name"]
+        if git_name in environ:
+            value: Any = True if knob.name == "export_all" else environ[git_name]
+            if value != _UNSET:
+                found[knob.name] = (value, git_name)
+        own_name = environment_name(knob.name)
+        if own_name in environ:
+            found[knob.name] = (environ[own_name], own_name)
+    return found
+
+
+def load_settings(
+    environ: Mapping[str, str], *, file_path: str | None = None, flags: Mapping[str, Any] | None = None
+) -> Settings:
+    """Put the settings together from a file, the environment and flags (a flag that is None is not given).
+
+    Raises `BadSetting`.
+    """
+    given: dict[str, tuple[Any, str]] = {}
+    path = file_path or environ.get("GOVC_CONFIG")
+    if path:
+        given.update({name: (value, path) for name, value in read_settings_file(path).items()})
+    given.update(_environment_values(environ))
+    for name, value in (flags or {}).items():
+        if value is not None:
+            given[name] = (value, f"--{name.replace('_', '-')}")
+    converted = {knob.name: _convert(knob, *given[knob.name]) for knob in FIELDS if knob.name in given}
+    settings = Settings(**converted)
+    _check_meaning(settings, {name: source for name, (_, source) in given.items()})
+    if settings.root is not None:
+        settings = dataclasses.replace(settings, root=os.path.abspath(settings.root))
+    return settings
+
+
+def override(settings: Settings, overrides: Mapping[str, Any]) -> Settings:
+    """Return settings with some fields replaced, checked. Raises `BadSetting`."""
+    for name in overrides:
+        if name not in Settings.__slots__:
+            raise BadSetting(name, "create_app", "there is no such setting")
+    changed = dataclasses.replace(settings, **overrides)
+    _check_meaning(changed, dict.fromkeys(overrides, "create_app"))
+    return changed
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    quoted = str(value).encode("utf-8", "replace").decode("utf-8").replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in quoted) + '"'
+
+
+def format_settings(settings: Settings) -> str:
+    """Return the settings as a govc.toml with the reason, unit and variable of each field."""
+    lines = []
+    for knob in FIELDS:
+        value = getattr(settings, knob.name)
+        names = " ".join(filter(None, (knob.metadata["git_name"], environment_name(knob.name))))
+        unit = f" ({knob.metadata['unit']})" if knob.metadata["unit"] else ""
+        lines.append(f"# {knob.metadata['reason']}{unit}; {names}")
+        unset = value is None
+        lines.append(f"# {knob.name} is not set" if unset else f"{knob.name} = {_toml_value(value)}")
+        lines.append("")
+    return "\n".join(lines)

@@ -1,0 +1,185 @@
+"""Has this file changed? Answered by comparing `stat` results, honestly about the clock's grain.
+
+A cached picture of a file is valid while device, inode, size, mtime and ctime are what they were. Two
+traps:
+
+- A file system stamps with a coarse clock (4 ms on common kernels, 1 s or 2 s on old file systems). Two
+  writes within one tick leave the same stamps. So a stamp that was younger than the grain when we read is
+  *unsettled*: the signature proves nothing yet, and the file is read again next time. Only ctime is asked,
+  because anybody can set mtime and nobody can set ctime. A stamp from the future is unsettled too.
+- A file can change between the stat and the read. So the stat is taken before and after, until both agree.
+
+What this isn't: inotify. Nothing here waits, and nothing is kept open except what `HeldInode` is asked to
+keep. The `stat` function is always an argument, so that tests can use a clock with any grain.
+"""
+
+import errno
+import os
+import stat as stat_modes
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+StatFunction = Callable[[str], os.stat_result]
+ClockNs = Callable[[], int]
+
+GRAIN_NS = 20_000_000
+"""Younger than this is unsettled: five ticks of the slowest common kernel clock (HZ=250)."""
+
+COARSE_GRAIN_NS = 2_100_000_000
+"""The same for a file system that stamps in whole seconds (FAT: two of them)."""
+
+READ_TRIES = 100
+"""A file that changes this often while it is being read is returned unsettled."""
+
+_ABSENT_ERRNOS = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG))
+_SECOND_NS = 1_000_000_000
+
+
+class StatSignature(NamedTuple):
+    """What `stat` says about one file, as far as it changes when the file does."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+def signature_from(result: os.stat_result) -> StatSignature:
+    """Return the signature within a stat result that was already taken."""
+    return StatSignature(result.st_dev, result.st_ino, result.st_size, result.st_mtime_ns, result.st_ctime_ns)
+
+
+def signature_of(path: str, stat: StatFunction = os.stat) -> StatSignature | None:
+    """Return the signature of a file or folder, or None when there is none. Other errors are OSError."""
+    try:
+        return signature_from(stat(path))
+    except OSError as error:
+        if error.errno in _ABSENT_ERRNOS:
+            return None
+        raise
+
+
+def is_settled(signature: StatSignature, now_ns: int, grain_ns: int = GRAIN_NS) -> bool:
+    """Say whether a change made after `now_ns` must show in the signature.
+
+    `now_ns` is the time just before the content was read, by a clock that agrees with the file system's. A
+    stamp of whole seconds is taken for a coarse file system's, whose grain is two seconds.
+    """
+    if signature.ctime_ns % _SECOND_NS == 0 and signature.mtime_ns % _SECOND_NS == 0:
+        grain_ns = max(grain_ns, COARSE_GRAIN_NS)
+    return now_ns - signature.ctime_ns >= grain_ns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchedFile:
+    """A file or folder as it was when it was read. `signature` None: it was absent (and that is settled)."""
+
+    path: str
+    signature: StatSignature | None
+    is_settled: bool
+
+    def is_current(self, stat: StatFunction = os.stat) -> bool:
+        """Say whether what was read then is what would be read now. One stat; none when unsettled."""
+        return self.is_settled and signature_of(self.path, stat) == self.signature
+
+
+def watch_path(
+    path: str, stat: StatFunction = os.stat, clock_ns: ClockNs = time.time_ns, grain_ns: int = GRAIN_NS
+) -> WatchedFile:
+    """Return the watch of a file or folder. Call it BEFORE reading or listing, never after."""
+    now_ns = clock_ns()
+    signature = signature_of(path, stat)
+    settled = signature is None or is_settled(signature, now_ns, grain_ns)
+    return WatchedFile(path=path, signature=signature, is_settled=settled)
+
+
+def are_current(files: Iterable[WatchedFile], stat: StatFunction = os.stat) -> bool:
+    """Say whether every one of the files is still what it was."""
+    return all(file.is_current(stat) for file in files)
+
+
+def read_watched(
+    path: str,
+    *,
+    bytes_max: int,
+    stat: StatFunction = os.stat,
+    clock_ns: ClockNs = time.time_ns,
+    grain_ns: int = GRAIN_NS,
+) -> tuple[bytes | None, WatchedFile]:
+    """Return (content, watch) of a regular file; content is None when it is absent.
+
+    Stats before and after reading and starts over when they differ. Content longer than `bytes_max` bytes
+    and anything but a regular file raise OSError (EFBIG, EINVAL), as does a file that can't be read.
+    """
+    watch = watch_path(path, stat, clock_ns, grain_ns)
+    for _ in range(READ_TRIES):
+        content = read_regular(path, bytes_max)
+        after = watch_path(path, stat, clock_ns, grain_ns)
+        if after.signature == watch.signature and (content is None) == (after.signature is None):
+            return content, watch
+        watch = after
+    return content, WatchedFile(path=path, signature=watch.signature, is_settled=False)
+
+
+def read_regular(path: str, bytes_max: int) -> bytes | None:
+    """Return the content of a regular file, None when absent. Never blocks on a pipe or reads a device."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in _ABSENT_ERRNOS:
+            return None
+        raise
+    try:
+        result = os.fstat(descriptor)
+        if not stat_modes.S_ISREG(result.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        return _read_all(descriptor, result.st_size, bytes_max, path)
+    finally:
+        os.close(descriptor)
+
+
+def _read_all(descriptor: int, size_hint: int, bytes_max: int, path: str) -> bytes:
+    """Read to the end; one byte more than the size says, so that growth is noticed."""
+    if size_hint > bytes_max:
+        raise OSError(errno.EFBIG, "file too large", path)
+    pieces: list[bytes] = []
+    total = 0
+    while piece := os.read(descriptor, max(size_hint + 1 - total, 65536 if total else 512)):
+        pieces.append(piece)
+        total += len(piece)
+        if total > bytes_max:
+            raise OSError(errno.EFBIG, "file too large", path)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+class HeldInode:
+    """Keeps a descriptor open on a file, so that its inode number can't be given to another file meanwhile.
+
+    Closed by `close()`, or when the last holder forgets it.
+    """
+
+    __slots__ = ("_descriptor",)
+
+    def __init__(self, path: str) -> None:
+        """Open the file; a missing or unreadable one holds nothing."""
+        self._descriptor = -1
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            self._descriptor = -1
+
+    def signature(self) -> StatSignature | None:
+        """Return the signature of the held file (also when its name is gone), None when nothing is held."""
+        return signature_from(os.fstat(self._descriptor)) if self._descriptor >= 0 else None
+
+    def close(self) -> None:
+        """Let go; a second call does nothing."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        self.close()

@@ -1,0 +1,66 @@
+"""One line per request, on the logger "govc.access": who asked for what of which repository, and how it
+ended.
+
+    request=5f0c… remote=127.0.0.1 user="ann" method=POST route=rpc repository="/a.git"
+    path="/a.git/git-upload-pack" status=200 bytes=1234 seconds=0.012 error="client went away"
+
+(On one line.) What a client can choose is quoted as JSON quotes it, so it can't forge a line of its own.
+"""
+
+import json
+import logging
+import time
+from dataclasses import dataclass, field
+
+from govc.web.metrics import Metrics
+
+_LOG = logging.getLogger("govc.access")
+NO_ROUTE = "none"
+
+
+@dataclass(slots=True, kw_only=True)
+class Exchange:
+    """One request and its answer while it happens; `finish` writes the line and counts, once."""
+
+    request_id: str
+    method: str
+    path: str
+    remote_addr: str | None = None
+    remote_user: str | None = None
+    route: str = NO_ROUTE
+    repository: str = ""
+    status: int = 0
+    bytes_sent: int = 0
+    error: str = ""
+    broke_off: bool = False
+    started_seconds: float = field(default_factory=time.monotonic)
+    finished: bool = False
+
+    def finish(self, metrics: Metrics | None) -> None:
+        """Write the line and count the request; a second call does nothing."""
+        if self.finished:
+            return
+        self.finished = True
+        seconds = time.monotonic() - self.started_seconds
+        if metrics is not None:
+            metrics.count(
+                route=self.route,
+                status=self.status,
+                bytes_sent=self.bytes_sent,
+                seconds=seconds,
+                finished=not self.broke_off,
+            )
+        if _LOG.isEnabledFor(logging.INFO):
+            _LOG.info("%s", self.line(seconds))
+
+    def line(self, seconds: float) -> str:
+        """Return the line."""
+        quote = json.dumps
+        text = (
+            f"request={self.request_id} remote={self.remote_addr or '-'} "
+            f"user={quote(self.remote_user) if self.remote_user else '-'} "
+            f"method={self.method if self.method.isalpha() else quote(self.method)} route={self.route} "
+            f"repository={quote(self.repository)} path={quote(self.path)} status={self.status} "
+            f"bytes={self.bytes_sent} seconds={seconds:.6f}"
+        )
+        return f"{text} error={quote(self.error)}" if self.error else text

@@ -1,0 +1,31 @@
+"""How a process with gevent waits: off the hub. Only imported where gevent already runs the sockets."""
+
+import gevent
+from gevent import monkey
+
+from govc.repo.runtime import Runtime
+
+PAUSE_SECONDS = 0.0001
+"""A pause that lets the hub look at its sockets: sleep(0) only runs what is already due, and under a long
+computation others then waited half a second instead of milliseconds."""
+
+
+def _call_in_thread(function: object, /, *arguments: object) -> object:
+    return gevent.get_hub().threadpool.apply(function, arguments)
+
+
+def _pause() -> None:
+    gevent.sleep(PAUSE_SECONDS)
+
+
+_thread_sleep = monkey.get_original("time", "sleep")
+"""In a thread of the pool there is no hub to switch to: waiting for a lock file there is plain waiting."""
+
+GEVENT = Runtime(
+    call_blocking=_call_in_thread, pause=_pause, sleep=gevent.sleep, lock_sleep=_thread_sleep
+)
+
+
+def is_active() -> bool:
+    """Whether gevent has taken over this process's sockets."""
+    return bool(monkey.is_module_patched("socket"))

@@ -1,0 +1,90 @@
+"""gunicorn with gevent workers, run from inside: what `govc serve` starts.
+
+The application is made in each worker, after the fork and after gevent has patched the standard library; the
+master process imports none of it. Why each option: see `make_options`.
+"""
+
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+from gunicorn.app.base import BaseApplication
+from prometheus_client.multiprocess import mark_process_dead
+
+HEADER_LINE_BYTES_MAX = 8190
+
+
+def make_options(
+    *,
+    bind: str,
+    workers: int,
+    worker_connections: int,
+    keepalive_seconds: int,
+    stall_seconds: int,
+    graceful_seconds: int,
+) -> dict[str, Any]:
+    """Return gunicorn's options."""
+    return {
+        "bind": bind,
+        "workers": workers,
+        "worker_class": "gevent",
+        "worker_connections": worker_connections,
+        "keepalive": keepalive_seconds,
+        # A gevent worker beats from its own greenlet: this is about a hub that stands still, not about long
+        # requests.
+        "timeout": stall_seconds,
+        "graceful_timeout": graceful_seconds,
+        "backlog": 2048,
+        # Paths of up to PATH_MAX are answered by us (404), not by gunicorn (400).
+        "limit_request_line": HEADER_LINE_BYTES_MAX,
+        "limit_request_field_size": HEADER_LINE_BYTES_MAX,
+        # No header of a client may become SCRIPT_NAME or PATH_INFO, and X_Remote_User is not X-Remote-User.
+        "forwarder_headers": "",
+        "header_map": "drop",
+        # The line per request is ours ("govc.access").
+        "accesslog": None,
+        "errorlog": "-",
+        "loglevel": "info",
+        "control_socket_disable": True,
+        "proc_name": "govc",
+    }
+
+
+class GovcServer(BaseApplication):  # type: ignore[misc]
+    """A gunicorn application whose WSGI callable `load_application` makes, once per worker."""
+
+    def __init__(
+        self,
+        load_application: Callable[[], Any],
+        options: dict[str, Any],
+        *,
+        when_ready: Callable[[Any], None] | None = None,
+        metrics_folder: str | None = None,
+    ) -> None:
+        self._load_application = load_application
+        self._options = options
+        self._when_ready = when_ready
+        self._metrics_folder = metrics_folder
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Hand the options to gunicorn (its own hook)."""
+        for name, value in self._options.items():
+            self.cfg.set(name, value)
+        if self._when_ready is not None:
+            self.cfg.set("when_ready", self._when_ready)
+        folder = self._metrics_folder
+        if folder is not None:
+            # gunicorn looks at the number of parameters of a hook.
+            def child_exit(_server: Any, worker: Any) -> None:
+                mark_process_dead(worker.pid, folder)  # type: ignore[no-untyped-call]
+
+            def on_exit(_server: Any) -> None:
+                shutil.rmtree(folder, ignore_errors=True)
+
+            self.cfg.set("child_exit", child_exit)
+            self.cfg.set("on_exit", on_exit)
+
+    def load(self) -> Any:
+        """Make the application (gunicorn's own hook, called in the worker)."""
+        return self._load_application()

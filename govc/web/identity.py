@@ -1,0 +1,100 @@
+"""Who asks, and from where? The proxy in front knows; this decides when to believe it.
+
+- With a header configured (`--remote-user-header X-Remote-User`) its value is the user when, and only when,
+  the direct peer is one of the trusted proxies. Without that nobody is authenticated, whatever else is in the
+  environ.
+- Without one, REMOTE_USER of the environ counts: it is set by the web server itself (CGI, mod_wsgi). A client
+  can't set it, since every header of its own arrives with the prefix HTTP_.
+- The address is the direct peer, or, when that is a trusted proxy, the last address of X-Forwarded-For that
+  is not a trusted proxy too: entries further left are the client's own words.
+
+A trusted proxy must overwrite the header, also when its user is not logged in (conf/nginx.conf shows it), and
+drop header names with underscores, which WSGI can't tell from dashes (nginx and gunicorn both do).
+"""
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from govc.web.request import wsgi_text
+
+UNIX_SOCKET = "unix"
+"""The name in a list of trusted proxies for peers on a Unix socket, whose address is empty."""
+
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who asks: the user, None when not authenticated, and the client's address, None when unknown."""
+
+    remote_user: str | None
+    remote_addr: str | None
+
+
+def _parse_address(text: str) -> _Address | None:
+    try:
+        address = ipaddress.ip_address(text.strip().partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+class TrustedProxies:
+    """The peers whose word counts: CIDR networks, single addresses, and "unix" for Unix sockets."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        wanted = [name.strip() for name in names if name.strip()]
+        self.unix = UNIX_SOCKET in wanted
+        self.networks: tuple[_Network, ...] = tuple(
+            ipaddress.ip_network(name, strict=False) for name in wanted if name != UNIX_SOCKET
+        )
+        # A peer's address is one of a few; parsing it anew for each request costs more than the answer.
+        self._contains = lru_cache(maxsize=1024)(self._contains_address)
+
+    def _contains_address(self, text: str) -> bool:
+        address = _parse_address(text)
+        return address is not None and any(address in network for network in self.networks)
+
+    def contains(self, remote_addr: str | None) -> bool:
+        """Whether this direct peer is trusted: "" is a Unix socket, None (not told) never is."""
+        if remote_addr is None:
+            return False
+        if remote_addr == "":
+            return self.unix
+        return self._contains(remote_addr)
+
+
+def header_variable(header: str) -> str:
+    """Return the WSGI variable of a header: "X-Remote-User" is HTTP_X_REMOTE_USER."""
+    return "HTTP_" + header.strip().upper().replace("-", "_")
+
+
+def _client_address(environ: Mapping[str, Any], peer: str | None, proxies: TrustedProxies) -> str | None:
+    forwarded = environ.get("HTTP_X_FORWARDED_FOR")
+    if not forwarded or not proxies.contains(peer):
+        return peer or None
+    client: str | None = peer or None
+    for item in reversed(forwarded.split(",")):
+        address = _parse_address(item)
+        if address is None:
+            break
+        client = str(address)
+        if not proxies.contains(client):
+            break
+    return client
+
+
+def identify(environ: Mapping[str, Any], *, header: str | None, proxies: TrustedProxies) -> Identity:
+    """Decide who asks. `header` is the variable name that `header_variable` gave, or None."""
+    peer: str | None = environ.get("REMOTE_ADDR")
+    if header is None:
+        user = environ.get("REMOTE_USER")
+    else:
+        user = environ.get(header) if proxies.contains(peer) else None
+    return Identity(wsgi_text(user) if user else None, _client_address(environ, peer, proxies))

@@ -1,0 +1,68 @@
+"""What the web layer asks of the services, as types.
+
+The real thing is `govc.service.backend`; the tests of this room use a fake. Nothing here has behaviour.
+
+Errors that any of these may raise carry `http_status`: the families of `govc.errors` and the peer's faults of
+`govc.protocol.errors`.
+"""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from govc.service.context import RequestContext
+
+
+class BodyReader(Protocol):
+    """A request body, decoded: what Content-Length, chunked and gzip leave of it."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return 1 to `size` bytes, or b"" at the end. A body that was cut short raises `BodyError`."""
+
+
+class RepositoryHandle(Protocol):
+    """One repository as one request sees it."""
+
+    def service_enabled(self, service: str, remote_user: str | None) -> bool:
+        """Whether http.uploadpack or http.receivepack allow the service to this user."""
+
+    def getanyfile_enabled(self) -> bool:
+        """Whether http.getanyfile allows the dumb routes."""
+
+    def max_request_bytes(self) -> int:
+        """The limit of http.maxRequestBuffer for a fetch request, in bytes."""
+
+    def advertise(self, context: RequestContext) -> bytes:
+        """The whole body of a smart info/refs answer."""
+
+    def upload_pack(self, context: RequestContext, body: bytes) -> Iterator[bytes]:
+        """Answer a fetch request."""
+
+    def receive_pack(self, context: RequestContext, body: BodyReader) -> Iterator[bytes]:
+        """Answer a push, reading its body as it comes."""
+
+    def dumb_info_refs(self) -> bytes:
+        """The refs as `oid TAB name LF` lines, computed now."""
+
+    def dumb_head(self) -> bytes:
+        """What HEAD says, b"" when unborn and detached from nothing."""
+
+    def dumb_info_packs(self) -> bytes:
+        """The local packs as `P name LF` lines and a blank one."""
+
+    def dumb_file(self, kind: str, relative: str) -> str | None:
+        """Path on disk of a file of the repository, or None.
+
+        `kind` is one of "loose", "pack", "idx", "alternates", "http-alternates"; `relative` is the path
+        inside the repository, such as "objects/pack/pack-….idx".
+        """
+
+
+class Backend(Protocol):
+    """The door to the repositories."""
+
+    def open(self, path_info: str, *, context: RequestContext) -> RepositoryHandle:
+        """Find the repository at `path_info` (the URL path without the route's tail, surrogateescape).
+
+        Raises `RepositoryNotFound` when there is none or it is not exported, and other `GovcError`s for what
+        is refused.
+        """

@@ -1,0 +1,53 @@
+"""A few honest counters in Prometheus' format: requests by route and status, bytes sent, seconds spent.
+
+With several workers each counts into files in PROMETHEUS_MULTIPROC_DIR (which `govc serve` makes) and any of
+them adds up all. The library looks at that variable when it is first imported, so it must be set before.
+"""
+
+import os
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+class Metrics:
+    """The counters of one application."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "govc_http_requests", "Requests answered.", ["route", "status"], registry=self._registry
+        )
+        self._bytes = Counter(
+            "govc_http_response_bytes", "Bytes of response bodies sent.", ["route"], registry=self._registry
+        )
+        self._seconds = Counter(
+            "govc_http_request_seconds",
+            "Seconds from the first byte of a request known to the last byte of its answer handed over.",
+            ["route"],
+            registry=self._registry,
+        )
+        self._unfinished = Counter(
+            "govc_http_unfinished",
+            "Answers that broke off after their headers were sent.",
+            ["route"],
+            registry=self._registry,
+        )
+
+    def count(self, *, route: str, status: int, bytes_sent: int, seconds: float, finished: bool) -> None:
+        """Count one request. `route` is from a closed set, so that labels stay few."""
+        self._requests.labels(route, str(status)).inc()
+        self._bytes.labels(route).inc(bytes_sent)
+        self._seconds.labels(route).inc(seconds)
+        if not finished:
+            self._unfinished.labels(route).inc()
+
+    def encode(self) -> bytes:
+        """Return everything counted so far, of all workers, as text."""
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return generate_latest(self._registry)
+        summed = CollectorRegistry()
+        MultiProcessCollector(summed)  # type: ignore[no-untyped-call]
+        return generate_latest(summed)

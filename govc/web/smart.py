@@ -1,0 +1,66 @@
+"""The smart routes: discovery and the two services.
+
+Checks come in git-http-backend's order: may the service be used (403), is the Content-Type right (415), then
+the body. A service that is unknown, switched off, or wants a user that nobody is, answers 403; never 401,
+since asking for a password is the front server's affair.
+
+Remote archives are known as a route and not offered: 403, as where `http.uploadarchive` is false.
+
+Source: gitprotocol-http "Smart Server Response", "Smart Service git-upload-pack", "Smart Service
+git-receive-pack".
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from govc.service.context import RECEIVE_PACK, UPLOAD_PACK, RequestContext
+from govc.web.bodies import open_body, read_bounded_body
+from govc.web.interface import RepositoryHandle
+from govc.web.responses import NEVER_CACHE, Response, error_response, whole_response
+
+_SERVICES = {
+    b"git-upload-pack": UPLOAD_PACK,
+    b"git-receive-pack": RECEIVE_PACK,
+}
+_SHOWN_TYPE_CHARACTERS_MAX = 200
+
+
+def find_service(name: bytes) -> str | None:
+    """Return "upload-pack" or "receive-pack" for "git-upload-pack" and "git-receive-pack", None for all
+    else."""
+    return _SERVICES.get(name)
+
+
+def _is_allowed(handle: RepositoryHandle, service: str | None, context: RequestContext) -> bool:
+    return service is not None and handle.service_enabled(service, context.remote_user)
+
+
+def advertise(handle: RepositoryHandle, service: str | None, context: RequestContext) -> Response:
+    """Answer GET info/refs?service=…"""
+    if not _is_allowed(handle, service, context):
+        return error_response(403)
+    return whole_response(f"application/x-git-{service}-advertisement", handle.advertise(context))
+
+
+def _wrong_content_type(expected: str, received: str) -> Response:
+    shown = "".join(c if c.isprintable() else "?" for c in received[:_SHOWN_TYPE_CHARACTERS_MAX])
+    sentence = f"Expected POST with Content-Type '{expected}', but received '{shown}' instead.\n"
+    return error_response(415, sentence=sentence.encode("utf-8", "replace"))
+
+
+def serve_rpc(
+    handle: RepositoryHandle, service: str | None, context: RequestContext, environ: Mapping[str, Any]
+) -> Response:
+    """Answer POST git-upload-pack or git-receive-pack; the body of the answer is produced while it is
+    sent."""
+    if service is None or not _is_allowed(handle, service, context):
+        return error_response(403)
+    expected = f"application/x-git-{service}-request"
+    received = environ.get("CONTENT_TYPE", "")
+    if received != expected:
+        return _wrong_content_type(expected, received)
+    headers = [*NEVER_CACHE, ("Content-Type", f"application/x-git-{service}-result")]
+    if service == UPLOAD_PACK:
+        request = read_bounded_body(environ, handle.max_request_bytes())
+        return Response(200, headers, handle.upload_pack(context, request))
+    return Response(200, headers, handle.receive_pack(context, open_body(environ)))

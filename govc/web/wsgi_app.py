@@ -1,0 +1,314 @@
+"""The WSGI application: environ in, iterable out. The only place where an environ is opened.
+
+Order of checks, as in git-http-backend: is the path in its plain form (500), is there such a route (404), is
+the method right (405), is there such a repository and is it exported (404), may the service be used (403), is
+the Content-Type right (415).
+
+The first chunk of an answer is produced before the status is sent, so that what fails early has an HTTP
+status of its own. What fails later can only be said inside the stream, which the services do; when even that
+fails the exception goes on to the server, which cuts the connection: an answer that merely ended would look
+complete to the client.
+
+A client that goes away makes the server call `close()` on the answer, which closes the service's generator.
+"""
+
+import logging
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from govc.errors import GovcError
+from govc.protocol.errors import RemoteProtocolError
+from govc.service.context import RECEIVE_PACK, UPLOAD_PACK, RequestContext
+from govc.web.access_log import Exchange
+from govc.web.dumb import serve_dumb
+from govc.web.identity import Identity, TrustedProxies, header_variable, identify
+from govc.web.interface import Backend
+from govc.web.metrics import CONTENT_TYPE, Metrics
+from govc.web.request import (
+    find_parameter,
+    hook_variables,
+    parse_protocol_version,
+    request_path,
+    wsgi_text,
+)
+from govc.web.responses import Header, Response, error_response, status_line, whole_response
+from govc.web.routes import Route, RouteKind, find_route
+from govc.web.smart import advertise, find_service, serve_rpc
+
+_LOG = logging.getLogger("govc.web")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_OWN_PREFIX = "/-/"
+_CLIENT_WENT_AWAY = "client went away"
+
+StartResponse = Callable[[str, list[Header]], Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebOptions:
+    """What the web layer takes from the settings.
+
+    `root_is_set`: repositories are found by PATH_INFO below a root, else by PATH_TRANSLATED.
+    `remote_user_header`: such as "X-Remote-User"; None: REMOTE_USER of the environ.
+    `git_protocol`, `namespace`: GIT_PROTOCOL and GIT_NAMESPACE of the server; those of an environ win.
+    """
+
+    root_is_set: bool = True
+    remote_user_header: str | None = None
+    trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1/128", "unix")
+    git_protocol: str | None = None
+    namespace: bytes = b""
+    metrics: bool = True
+
+
+class _Stream:
+    """An answer under way: its first chunk is here already, the others are produced as they are asked for."""
+
+    def __init__(
+        self, first: bytes, chunks: Iterator[bytes], exchange: Exchange, metrics: Metrics | None
+    ) -> None:
+        self._first: bytes | None = first
+        self._chunks = chunks
+        self._exchange = exchange
+        self._metrics = metrics
+        self._ended = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        chunk = self._first
+        self._first = None
+        if chunk is None:
+            try:
+                chunk = _next_chunk(self._chunks)
+            except Exception as error:
+                self._fail(error)
+                raise
+        if chunk is None:
+            self._ended = True
+            raise StopIteration
+        self._exchange.bytes_sent += len(chunk)
+        return chunk
+
+    def _fail(self, error: Exception) -> None:
+        self._exchange.error = f"broke off: {error}"
+        self._exchange.broke_off = True
+        _LOG.error("request %s broke off", self._exchange.request_id, exc_info=error)
+
+    def close(self) -> None:
+        """End the answer, cancelling what still works for it; again is harmless."""
+        _close(self._chunks, self._exchange)
+        if not self._ended and not self._exchange.error:
+            self._exchange.error = _CLIENT_WENT_AWAY
+            self._exchange.broke_off = True
+        self._exchange.finish(self._metrics)
+
+
+def _next_chunk(chunks: Iterator[bytes]) -> bytes | None:
+    """Return the next chunk that has bytes in it, None at the end."""
+    return next((chunk for chunk in chunks if chunk), None)
+
+
+def _close(chunks: Iterable[bytes], exchange: Exchange) -> None:
+    close = getattr(chunks, "close", None)
+    if close is None:
+        return
+    try:
+        close()
+    except Exception:
+        _LOG.exception("request %s: clean-up failed", exchange.request_id)
+
+
+class Application:
+    """The whole of govc as a WSGI callable."""
+
+    def __init__(self, backend: Backend, options: WebOptions, *, metrics: Metrics | None = None) -> None:
+        self._backend = backend
+        self._options = options
+        self._proxies = TrustedProxies(options.trusted_proxies)
+        self._user_variable = (
+            header_variable(options.remote_user_header) if options.remote_user_header else None
+        )
+        self._metrics = metrics if metrics is not None else (Metrics() if options.metrics else None)
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request (PEP 3333)."""
+        path = environ.get("PATH_INFO", "")
+        if path.startswith(_OWN_PREFIX):
+            own = self._answer_own(path, environ)
+            if own is not None:
+                start_response(status_line(own.status), own.headers)
+                return [own.body] if isinstance(own.body, bytes) and own.body else []
+        identity = identify(environ, header=self._user_variable, proxies=self._proxies)
+        exchange = Exchange(
+            request_id=self._request_id(environ),
+            method=environ.get("REQUEST_METHOD", ""),
+            path=wsgi_text(path),
+            remote_addr=identity.remote_addr,
+            remote_user=identity.remote_user,
+        )
+        response, first = self._answer_guarded(environ, identity, exchange)
+        exchange.status = response.status
+        return self._send(response, first, exchange, start_response)
+
+    def _send(
+        self, response: Response, first: bytes | None, exchange: Exchange, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        body = response.body
+        try:
+            start_response(status_line(response.status), response.headers)
+        except BaseException:
+            if not isinstance(body, bytes):
+                _close(body, exchange)
+            raise
+        if exchange.method == "HEAD" or first is None:
+            if not isinstance(body, bytes):
+                _close(body, exchange)
+            exchange.finish(self._metrics)
+            return []
+        if isinstance(body, bytes):
+            exchange.bytes_sent = len(body)
+            exchange.finish(self._metrics)
+            return [body]
+        return _Stream(first, iter(body), exchange, self._metrics)
+
+    def _answer_guarded(
+        self, environ: dict[str, Any], identity: Identity, exchange: Exchange
+    ) -> tuple[Response, bytes | None]:
+        """Return an answer and its first chunk (None when it is empty); whatever is raised becomes an
+        answer."""
+        response: Response | None = None
+        try:
+            response = self._answer(environ, identity, exchange)
+            if isinstance(response.body, bytes):
+                return response, response.body or None
+            chunks = iter(response.body)
+            return response._replace(body=chunks), _next_chunk(chunks)
+        except Exception as error:
+            self._drop(response, exchange)
+            failed = _answer_error(error, exchange)
+            return failed, None
+        except BaseException:
+            self._drop(response, exchange)
+            raise
+
+    @staticmethod
+    def _drop(response: Response | None, exchange: Exchange) -> None:
+        if response is not None and not isinstance(response.body, bytes):
+            _close(response.body, exchange)
+
+    def _answer(self, environ: dict[str, Any], identity: Identity, exchange: Exchange) -> Response:
+        path = request_path(environ, root_is_set=self._options.root_is_set)
+        route = find_route(path)
+        if route is None:
+            exchange.error = "no such route"
+            return error_response(404)
+        exchange.route = route.kind.value
+        exchange.repository = os.fsdecode(route.repository)
+        method = "GET" if exchange.method == "HEAD" else exchange.method
+        if method != route.method:
+            return _wrong_method(route, environ.get("SERVER_PROTOCOL", ""))
+        return self._answer_route(environ, route, identity, exchange)
+
+    def _answer_route(
+        self, environ: dict[str, Any], route: Route, identity: Identity, exchange: Exchange
+    ) -> Response:
+        wanted: bytes | None = None
+        if route.kind is RouteKind.RPC:
+            wanted = route.tail
+        elif route.kind is RouteKind.INFO_REFS:
+            wanted = find_parameter(environ.get("QUERY_STRING", ""), b"service")
+        service = find_service(wanted) if wanted is not None else None
+        context = self._context(environ, route, service, identity, exchange)
+        handle = self._backend.open(exchange.repository, context=context)
+        if route.kind is RouteKind.RPC:
+            return serve_rpc(handle, service, context, environ)
+        if wanted is not None:
+            return advertise(handle, service, context)
+        return serve_dumb(handle, route)
+
+    def _context(
+        self,
+        environ: dict[str, Any],
+        route: Route,
+        service: str | None,
+        identity: Identity,
+        exchange: Exchange,
+    ) -> RequestContext:
+        git_protocol = (
+            environ.get("GIT_PROTOCOL") or self._options.git_protocol or environ.get("HTTP_GIT_PROTOCOL")
+        )
+        version = parse_protocol_version(git_protocol)
+        if service == RECEIVE_PACK and version == 2:
+            version = 0  # There is no v2 of pushing; git answers such a request as v0.
+        variables: dict[str, str] = {}
+        if route.kind is RouteKind.RPC:
+            variables = hook_variables(
+                environ,
+                remote_user=identity.remote_user,
+                remote_addr=identity.remote_addr,
+                git_protocol=git_protocol,
+            )
+        namespace = environ.get("GIT_NAMESPACE")
+        return RequestContext(
+            service=service or UPLOAD_PACK,
+            protocol_version=version,
+            remote_user=identity.remote_user,
+            remote_addr=identity.remote_addr,
+            request_id=exchange.request_id,
+            namespace=os.fsencode(wsgi_text(namespace)) if namespace else self._options.namespace,
+            environ=variables,
+        )
+
+    def _request_id(self, environ: dict[str, Any]) -> str:
+        """Return the proxy's X-Request-Id, so that its log and ours can be joined, or one of our own."""
+        given: str = environ.get("HTTP_X_REQUEST_ID", "")
+        if given and _REQUEST_ID.fullmatch(given) and self._proxies.contains(environ.get("REMOTE_ADDR")):
+            return given
+        return os.urandom(8).hex()
+
+    def _answer_own(self, path: str, environ: dict[str, Any]) -> Response | None:
+        """Answer /-/healthz, /-/readyz and /-/metrics; None for other paths, which may be repositories."""
+        if path == "/-/metrics" and self._metrics is not None:
+            content_type, encode = CONTENT_TYPE, self._metrics.encode
+        elif path in ("/-/healthz", "/-/readyz"):
+            content_type, encode = "text/plain; charset=utf-8", _encode_ok
+        else:
+            return None
+        method = environ.get("REQUEST_METHOD")
+        if method not in ("GET", "HEAD"):
+            return error_response(405, ("Allow", "GET, HEAD"))
+        response = whole_response(content_type, encode())
+        return response._replace(body=b"") if method == "HEAD" else response
+
+
+def _encode_ok() -> bytes:
+    return b"ok\n"
+
+
+def _wrong_method(route: Route, server_protocol: str) -> Response:
+    """405 with Allow; 400 for clients older than HTTP/1.1, which has the 405."""
+    if server_protocol in ("", "HTTP/0.9", "HTTP/1.0"):
+        return error_response(400)
+    return error_response(405, ("Allow", "GET, HEAD" if route.method == "GET" else route.method))
+
+
+def _answer_error(error: Exception, exchange: Exchange) -> Response:
+    """Turn an exception into an answer: its status for the client, its text for the log."""
+    if isinstance(error, (GovcError, RemoteProtocolError)):
+        status = error.http_status
+        exchange.error = str(error)
+        if status >= 500:
+            _LOG.error("request %s: %s", exchange.request_id, error)
+    else:
+        status = 500
+        exchange.error = f"{type(error).__name__}: {error}"
+        _LOG.error("request %s: %s", exchange.request_id, exchange.repository, exc_info=error)
+    return (
+        error_response(status, ("X-Request-Id", exchange.request_id))
+        if status >= 500
+        else error_response(status)
+    )

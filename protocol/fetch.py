@@ -1,0 +1,277 @@
+"""Protocol v2: the command request, the arguments of `fetch`, and the sections of its reply.
+
+    command=NAME LF
+    key[=value] LF …          capabilities, in any order, also before the command
+    [delim  argument LF …]
+    flush
+
+    reply to fetch:  acknowledgments, wanted-refs, shallow-info, packfile-uris, packfile
+                     each absent or followed by a delim; a flush after the last one
+
+When the client did not say `done` and the server isn't ready, the reply is the acknowledgments and a flush.
+With `sideband-all` each line carries a band byte; delim and flush never do.
+
+Source: gitprotocol-v2 "Command Request", "fetch"; rows V2-04..09, V2-22..46.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from govc.protocol.capabilities import CapabilityList
+from govc.protocol.errors import RemoteProtocolError
+from govc.protocol.fetch_request import DeepenLines, FetchRequest, parse_have
+from govc.protocol.oid import HashAlgorithm, find_algorithm
+from govc.protocol.pktline import (
+    DELIM,
+    FLUSH,
+    HUNG_UP,
+    Control,
+    check_not_error,
+    encode,
+    encode_error,
+    iter_packets,
+    strip_lf,
+)
+from govc.protocol.sideband import PACKET_MAX_LARGE, Band, frame
+from govc.protocol.text import quote_line
+
+DEFAULT_COMMANDS: Final = frozenset({b"ls-refs", b"fetch"})
+DEFAULT_KEYS: Final = frozenset({b"agent", b"server-option", b"object-format"})
+
+_FLAGS: Final = (
+    b"done",
+    b"thin-pack",
+    b"ofs-delta",
+    b"no-progress",
+    b"include-tag",
+    b"deepen-relative",
+    b"wait-for-done",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One v2 request: the command's name, the client's capabilities, and the argument lines without LF."""
+
+    name: bytes
+    capabilities: CapabilityList
+    args: list[bytes]
+
+    @property
+    def client_agent(self) -> bytes:
+        """What the client calls itself; b"" when it doesn't say."""
+        return self.capabilities.get(b"agent", [b""])[0]
+
+
+def parse_command_request(
+    body: bytes,
+    algo_name: str,
+    *,
+    commands: frozenset[bytes] = DEFAULT_COMMANDS,
+    keys: frozenset[bytes] = DEFAULT_KEYS,
+) -> Command | None:
+    """Parse a whole request body; None when it is empty or only a flush.
+
+    `commands` and `keys` are what was advertised (V2Features.commands, .request_keys). A second request in
+    the body is ignored (V2-07). Raises RemoteProtocolError with git's texts.
+    """
+    if not body:
+        return None
+    packets = iter_packets(body)
+    name: bytes | None = None
+    capabilities: CapabilityList = {}
+    ending: Control | None = None
+    for packet in packets:
+        if isinstance(packet, Control):
+            ending = packet
+            break
+        line = strip_lf(packet)
+        if line.startswith(b"command="):
+            name = _parse_command_name(line[8:], name, commands)
+        else:
+            _take_capability(line, keys, capabilities)
+    if ending is None:
+        raise RemoteProtocolError(HUNG_UP)
+    if ending is Control.FLUSH and name is None and not capabilities:
+        return None
+    if ending is Control.RESPONSE_END:
+        raise RemoteProtocolError("unexpected response end packet")
+    if name is None:
+        raise RemoteProtocolError("no command requested")
+    _check_object_format(capabilities, algo_name)
+    return Command(name, capabilities, _parse_args(packets, name) if ending is Control.DELIM else [])
+
+
+def _parse_command_name(text: bytes, earlier: bytes | None, commands: frozenset[bytes]) -> bytes:
+    if earlier is not None:
+        raise RemoteProtocolError(
+            f"command '{quote_line(text)}' requested after already requesting command '{quote_line(earlier)}'"
+        )
+    if text not in commands:
+        raise RemoteProtocolError(f"invalid command '{quote_line(text)}'")
+    return text
+
+
+def _take_capability(line: bytes, keys: frozenset[bytes], capabilities: CapabilityList) -> None:
+    key, equals, value = line.partition(b"=")
+    if key not in keys:
+        check_not_error(line)
+        raise RemoteProtocolError(f"unknown capability '{quote_line(line)}'")
+    if key == b"object-format":
+        if not equals:
+            raise RemoteProtocolError("object-format capability requires an argument")
+        if find_algorithm(value.decode("utf-8", "replace")) is None:
+            raise RemoteProtocolError(f"unknown object format '{quote_line(value)}'")
+    capabilities.setdefault(key, []).append(value)
+
+
+def _check_object_format(capabilities: CapabilityList, algo_name: str) -> None:
+    """The last one given counts, and none means SHA-1 (V2-09)."""
+    client_name = capabilities.get(b"object-format", [b"sha1"])[-1].decode("ascii")
+    if client_name != algo_name:
+        raise RemoteProtocolError(f"mismatched object format: server {algo_name}; client {client_name}")
+
+
+def _parse_args(packets: Iterator[bytes | Control], name: bytes) -> list[bytes]:
+    args: list[bytes] = []
+    for packet in packets:
+        if packet is Control.FLUSH:
+            return args
+        if isinstance(packet, Control):
+            prefix = "object-info: " if name == b"object-info" else ""
+            raise RemoteProtocolError(f"{prefix}expected flush after {quote_line(name)} arguments")
+        line = strip_lf(packet)
+        check_not_error(line)
+        args.append(line)
+    raise RemoteProtocolError(HUNG_UP)
+
+
+def parse_fetch_args(
+    args: Iterable[bytes],
+    algo: HashAlgorithm,
+    *,
+    allow_filter: bool = False,
+    allow_ref_in_want: bool = False,
+    allow_sideband_all: bool = False,
+    allow_packfile_uris: bool = False,
+) -> FetchRequest:
+    """Parse the argument lines of `fetch`. Arguments of features that are off are unknown lines, and fatal.
+
+    Raises RemoteProtocolError with git's texts.
+    """
+    wants: dict[bytes, None] = {}
+    haves: list[bytes] = []
+    want_refs: dict[bytes, None] = {}
+    packfile_uris: tuple[bytes, ...] = ()
+    flags = dict.fromkeys(_FLAGS, False)
+    if allow_sideband_all:
+        flags[b"sideband-all"] = False
+    deepen = DeepenLines(algo)
+    for arg in args:
+        if arg.startswith(b"have "):
+            haves.append(parse_have(arg[5:], algo))
+        elif arg.startswith(b"want "):
+            wants[_parse_want(arg, algo)] = None
+        elif arg in flags:
+            flags[arg] = True
+        elif allow_ref_in_want and arg.startswith(b"want-ref "):
+            _take_want_ref(arg[9:], want_refs)
+        elif allow_filter and arg.startswith(b"filter "):
+            deepen.take_filter(arg[7:])
+        elif allow_packfile_uris and arg.startswith(b"packfile-uris "):
+            if packfile_uris:
+                raise RemoteProtocolError("multiple packfile-uris lines forbidden")
+            packfile_uris = tuple(arg[14:].split(b","))
+        elif not deepen.take(arg):
+            raise RemoteProtocolError(f"unexpected line: '{quote_line(arg)}'")
+    deepen.check_consistent()
+    return FetchRequest(
+        wants=tuple(wants),
+        haves=tuple(haves),
+        done=flags[b"done"],
+        shallows=tuple(deepen.shallows),
+        depth=deepen.depth,
+        deepen_since=deepen.deepen_since,
+        deepen_not=tuple(deepen.deepen_not),
+        deepen_relative=flags[b"deepen-relative"],
+        filter=deepen.filter,
+        thin_pack=flags[b"thin-pack"],
+        ofs_delta=flags[b"ofs-delta"],
+        no_progress=flags[b"no-progress"],
+        include_tag=flags[b"include-tag"],
+        side_band=PACKET_MAX_LARGE,
+        want_refs=tuple(want_refs),
+        wait_for_done=flags[b"wait-for-done"],
+        sideband_all=flags.get(b"sideband-all", False),
+        packfile_uris=packfile_uris,
+    )
+
+
+def _parse_want(arg: bytes, algo: HashAlgorithm) -> bytes:
+    oid = algo.parse_hex(arg[5 : 5 + algo.hex_size])
+    if oid is None:
+        raise RemoteProtocolError(
+            f"git upload-pack: protocol error, expected to get oid, not '{quote_line(arg)}'"
+        )
+    return oid
+
+
+def _take_want_ref(name: bytes, want_refs: dict[bytes, None]) -> None:
+    if name in want_refs:
+        raise RemoteProtocolError(f"duplicate want-ref {quote_line(name)}")
+    want_refs[name] = None
+
+
+def encode_line(line: bytes, *, sideband_all: bool = False) -> bytes:
+    """Return one reply line as a packet, with band byte 1 when everything is side-banded. No LF is added."""
+    return frame(Band.DATA, line) if sideband_all else encode(line)
+
+
+def encode_fatal(text: str, *, sideband_all: bool = False) -> bytes:
+    """Return the fatal answer: `ERR …`, or band 3 when everything is side-banded (V2-58)."""
+    if sideband_all:
+        return frame(Band.ERROR, text.encode("utf-8", "surrogateescape"))
+    return encode_error(text)
+
+
+def _encode_section(lines: Iterable[bytes], ending: bytes, sideband_all: bool) -> bytes:
+    return b"".join(encode_line(line, sideband_all=sideband_all) for line in lines) + ending
+
+
+def encode_acknowledgments(common_oids: Iterable[bytes], *, ready: bool, sideband_all: bool = False) -> bytes:
+    """Return the acknowledgments section: NAK or ACKs, then `ready` and a delim, or a flush.
+
+    Left out by the caller when the client said `done` (V2-29).
+    """
+    acks = [b"ACK %b\n" % oid.hex().encode("ascii") for oid in common_oids] or [b"NAK\n"]
+    lines = [b"acknowledgments\n", *acks]
+    if ready:
+        lines.append(b"ready\n")
+    return _encode_section(lines, DELIM if ready else FLUSH, sideband_all)
+
+
+def encode_wanted_refs(refs: Iterable[tuple[bytes, bytes]], *, sideband_all: bool = False) -> bytes:
+    """Return the wanted-refs section of (oid, name as asked for) pairs, and its delim."""
+    lines = [b"%b %b\n" % (oid.hex().encode("ascii"), name) for oid, name in refs]
+    return _encode_section([b"wanted-refs\n", *lines], DELIM, sideband_all)
+
+
+def encode_shallow_info(
+    shallows: Iterable[bytes], unshallows: Iterable[bytes], *, sideband_all: bool = False
+) -> bytes:
+    """Return the shallow-info section (it may be empty) and its delim. git puts no LF on these lines."""
+    lines = [b"shallow " + oid.hex().encode("ascii") for oid in shallows]
+    lines += [b"unshallow " + oid.hex().encode("ascii") for oid in unshallows]
+    return _encode_section([b"shallow-info\n", *lines], DELIM, sideband_all)
+
+
+def encode_packfile_uris(uris: Iterable[tuple[bytes, bytes]], *, sideband_all: bool = False) -> bytes:
+    """Return the packfile-uris section of (hex pack hash, URI) pairs, and its delim."""
+    lines = [b"%b %b\n" % pair for pair in uris]
+    return _encode_section([b"packfile-uris\n", *lines], DELIM, sideband_all)
+
+
+def encode_packfile_header(*, sideband_all: bool = False) -> bytes:
+    """Return the line that opens the packfile section; framed pack bytes and a flush follow."""
+    return encode_line(b"packfile\n", sideband_all=sideband_all)

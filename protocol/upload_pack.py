@@ -1,0 +1,241 @@
+"""upload-pack in v0 and v1: the request, and the dance of haves.
+
+    want OID [SP capabilities] LF        capabilities on a want line, in practice the first
+    shallow OID | deepen N | deepen-since T | deepen-not REF | filter SPEC
+    flush
+    have OID …   then flush or "done"    absent when the client only wants the shallow lines
+
+Over HTTP every request stands alone: the client repeats its wants and what is common. So at a flush the
+reply ends, unless `no-done` lets the pack follow; what the body holds behind that flush is ignored, as git
+does.
+
+`Negotiator` says what to answer to each have. It knows no objects: the caller says whether a have is known,
+and answers "ready?" (every want reaches something common).
+
+Source: gitprotocol-pack "Packfile Negotiation"; gitprotocol-http "Smart Service git-upload-pack"; rows
+U0-20..49.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from govc.protocol.capabilities import CapabilityList, parse_capability_list
+from govc.protocol.errors import RemoteProtocolError
+from govc.protocol.fetch_request import AckMode, DeepenLines, FetchRequest, Step, parse_have
+from govc.protocol.oid import HashAlgorithm
+from govc.protocol.pktline import HUNG_UP, Control, check_not_error, encode_text, iter_packets, strip_lf
+from govc.protocol.sideband import PACKET_MAX_LARGE, PACKET_MAX_SMALL
+from govc.protocol.text import quote_line
+
+NAK: Final = encode_text(b"NAK")
+
+
+def parse_upload_pack_request(
+    body: bytes, algo: HashAlgorithm, *, allow_filter: bool = True
+) -> FetchRequest | None:
+    """Parse a whole request body; None when it wants nothing (U0-26).
+
+    `allow_filter` says whether the repository advertised `filter`. Raises RemoteProtocolError with git's
+    texts.
+    """
+    packets = iter_packets(body)
+    wants, capabilities, deepen = _parse_wants(packets, algo, allow_filter)
+    if not wants:
+        return None
+    deepen.check_consistent()
+    haves, steps = _parse_haves(packets, algo)
+    return FetchRequest(
+        wants=tuple(wants),
+        haves=tuple(haves),
+        done=steps[-1:] == [Step.DONE],
+        shallows=tuple(deepen.shallows),
+        depth=deepen.depth,
+        deepen_since=deepen.deepen_since,
+        deepen_not=tuple(deepen.deepen_not),
+        deepen_relative=b"deepen-relative" in capabilities,
+        filter=deepen.filter,
+        thin_pack=b"thin-pack" in capabilities,
+        ofs_delta=b"ofs-delta" in capabilities,
+        no_progress=b"no-progress" in capabilities,
+        include_tag=b"include-tag" in capabilities,
+        side_band=_side_band(capabilities),
+        ack_mode=_ack_mode(capabilities),
+        no_done=b"no-done" in capabilities,
+        steps=tuple(steps),
+        client_agent=capabilities.get(b"agent", [b""])[0],
+    )
+
+
+def _side_band(capabilities: CapabilityList) -> int:
+    if b"side-band-64k" in capabilities:
+        return PACKET_MAX_LARGE
+    return PACKET_MAX_SMALL if b"side-band" in capabilities else 0
+
+
+def _ack_mode(capabilities: CapabilityList) -> AckMode:
+    if b"multi_ack_detailed" in capabilities:
+        return AckMode.DETAILED
+    return AckMode.MULTI if b"multi_ack" in capabilities else AckMode.NONE
+
+
+def _parse_wants(
+    packets: Iterator[bytes | Control], algo: HashAlgorithm, allow_filter: bool
+) -> tuple[dict[bytes, None], CapabilityList, DeepenLines]:
+    """Read up to the flush. A body that ends before it is a peer that hung up."""
+    wants: dict[bytes, None] = {}
+    capabilities: CapabilityList = {}
+    deepen = DeepenLines(algo)
+    for packet in packets:
+        if isinstance(packet, Control):
+            return wants, capabilities, deepen
+        line = strip_lf(packet)
+        if line.startswith(b"want "):
+            oid, words = _parse_want(line, algo)
+            wants[oid] = None
+            if words:
+                # git takes capabilities from every want line, though clients send them on the first
+                capabilities.update(parse_capability_list(words))
+        elif line.startswith(b"filter "):
+            if not (allow_filter and b"filter" in capabilities):
+                raise RemoteProtocolError("git upload-pack: filtering capability not negotiated")
+            deepen.take_filter(line[7:])
+        elif not deepen.take(line):
+            check_not_error(line)
+            raise _bad_want(line)
+    raise RemoteProtocolError(HUNG_UP)
+
+
+def _parse_want(line: bytes, algo: HashAlgorithm) -> tuple[bytes, bytes]:
+    """Return the oid and what follows it."""
+    end = 5 + algo.hex_size
+    oid = algo.parse_hex(line[5:end])
+    if oid is None:
+        raise _bad_want(line)
+    return oid, line[end:]
+
+
+def _bad_want(line: bytes) -> RemoteProtocolError:
+    return RemoteProtocolError(
+        f"git upload-pack: protocol error, expected to get object ID, not '{quote_line(line)}'"
+    )
+
+
+def _parse_haves(
+    packets: Iterator[bytes | Control], algo: HashAlgorithm
+) -> tuple[list[bytes], list[bytes | Step]]:
+    """Return the haves, and the steps: the same and the FLUSH or DONE that ends them.
+
+    Nothing at all is fine: a stateless client goes away once it knows the shallow lines (U0-40).
+    """
+    haves: list[bytes] = []
+    ending: Step | None = None
+    is_empty = True
+    for packet in packets:
+        is_empty = False
+        if isinstance(packet, Control):
+            ending = Step.FLUSH
+            break
+        line = strip_lf(packet)
+        if line.startswith(b"have "):
+            haves.append(parse_have(line[5:], algo))
+        elif line == b"done":
+            ending = Step.DONE
+            break
+        else:
+            check_not_error(line)
+            raise RemoteProtocolError(f"git upload-pack: expected SHA1 list, got '{quote_line(line)}'")
+    if ending is None:
+        if not is_empty:
+            raise RemoteProtocolError(HUNG_UP)
+        return haves, []
+    return haves, [*haves, ending]
+
+
+def encode_shallow_lines(shallows: list[bytes], unshallows: list[bytes]) -> bytes:
+    """Return the shallow reply of a request that deepens: lines without LF, as in git, and a flush."""
+    lines = [b"shallow " + oid.hex().encode("ascii") for oid in shallows]
+    lines += [b"unshallow " + oid.hex().encode("ascii") for oid in unshallows]
+    return b"".join(b"%04x%b" % (len(line) + 4, line) for line in lines) + b"0000"
+
+
+class Negotiator:
+    """Answers to haves, flush and done in the three acknowledgment modes.
+
+    One per request. The methods return the packets to send, b"" for none. `ready` may be asked on every
+    call until it first says yes; it isn't asked again before another common have came, since nothing else
+    can change its answer.
+    """
+
+    def __init__(self, mode: AckMode, *, no_done: bool = False) -> None:
+        self._mode = mode
+        self._no_done = no_done
+        self._last_common: bytes | None = None
+        self._is_ready: bool | None = False  # None: a common have came since it was last asked
+        self._sent_ready = False
+        self._got_common = False  # in this round
+        self._got_other = False
+
+    @property
+    def has_common(self) -> bool:
+        """True when any have so far was common."""
+        return self._last_common is not None
+
+    def have(self, oid: bytes, is_common: bool, ready: Callable[[], bool]) -> bytes:
+        """Answer one have."""
+        if not is_common:
+            return self._have_unknown(oid, ready)
+        is_first = self._last_common is None
+        self._last_common = oid
+        self._got_common = True
+        if not self._is_ready:
+            self._is_ready = None
+        if self._mode is AckMode.DETAILED:
+            return _ack(oid, b" common")
+        if self._mode is AckMode.MULTI:
+            return _ack(oid, b" continue")
+        return _ack(oid) if is_first else b""
+
+    def _have_unknown(self, oid: bytes, ready: Callable[[], bool]) -> bytes:
+        self._got_other = True
+        if self._mode is AckMode.NONE or not self._ask(ready):
+            return b""
+        if self._mode is AckMode.MULTI:
+            return _ack(oid, b" continue")
+        self._sent_ready = True
+        return _ack(oid, b" ready")
+
+    def _ask(self, ready: Callable[[], bool]) -> bool:
+        if self._is_ready is None:
+            self._is_ready = ready()
+        return self._is_ready
+
+    def flush(self, ready: Callable[[], bool]) -> tuple[bytes, bool]:
+        """Answer a flush. True with it means that the pack follows at once (no-done, U0-30).
+
+        Otherwise a stateless reply ends here, and a stateful conversation goes on.
+        """
+        answer = b""
+        is_whole_round_common = self._got_common and not self._got_other
+        if self._mode is AckMode.DETAILED and is_whole_round_common and self._ask(ready):
+            self._sent_ready = True
+            answer += _ack(self._get_last_common(), b" ready")
+        if self._mode is not AckMode.NONE or self._last_common is None:
+            answer += NAK
+        if self._no_done and self._sent_ready:
+            return answer + _ack(self._get_last_common()), True
+        self._got_common = self._got_other = False
+        return answer, False
+
+    def done(self) -> bytes:
+        """Answer "done": the pack follows."""
+        if self._last_common is None:
+            return NAK
+        return b"" if self._mode is AckMode.NONE else _ack(self._last_common)
+
+    def _get_last_common(self) -> bytes:
+        assert self._last_common is not None, "ready without a common have"
+        return self._last_common
+
+
+def _ack(oid: bytes, status: bytes = b"") -> bytes:
+    return encode_text(b"ACK %b%b" % (oid.hex().encode("ascii"), status))

@@ -1,0 +1,59 @@
+import runpy
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from govc.settings import Settings
+from govc.web.gevent_runtime import GEVENT, is_active
+from govc.web.gunicorn_server import GovcServer, make_options
+
+CONF = Path(__file__).parents[2] / "conf"
+DEFAULTS = Settings()
+
+
+def default_options():
+    return make_options(
+        bind=DEFAULTS.bind,
+        workers=DEFAULTS.workers,
+        worker_connections=DEFAULTS.worker_connections,
+        keepalive_seconds=DEFAULTS.keepalive_seconds,
+        stall_seconds=DEFAULTS.stall_seconds,
+        graceful_seconds=DEFAULTS.graceful_seconds,
+    )
+
+
+def test_gunicorn_takes_our_options_and_makes_the_application_in_the_worker():
+    made = []
+    server = GovcServer(lambda: made.append(1) or "application", default_options(), metrics_folder="/nowhere")
+    assert ("gevent", DEFAULTS.workers) == (server.cfg.worker_class_str, server.cfg.workers)
+    assert server.cfg.forwarder_headers == []
+    assert made == []
+    assert server.load() == "application"
+
+
+def test_the_configuration_file_says_the_same_as_govc_serve(monkeypatch):
+    for name in ("GOVC_BIND", "GOVC_WORKERS"):
+        monkeypatch.delenv(name, raising=False)
+    values = runpy.run_path(str(CONF / "gunicorn.conf.py"))
+    ours = {name: value for name, value in default_options().items() if name in values}
+    assert len(ours) >= 12
+    assert {name: values[name] for name in ours} == ours
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+def test_nginx_accepts_its_configuration(tmp_path):
+    shutil.copy(CONF / "nginx.conf", tmp_path)
+    done = subprocess.run(
+        ["nginx", "-p", str(tmp_path), "-c", "nginx.conf", "-t"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_blocking_calls_run_off_the_hub_and_give_their_result():
+    assert GEVENT.call_blocking(divmod, 7, 2) == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        GEVENT.call_blocking(divmod, 7, 0)
+    GEVENT.pause()
+    assert is_active() is False
