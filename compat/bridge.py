@@ -1,9 +1,9 @@
 """A small web server that runs one CGI program per request: what Apache's mod_cgi does, and nothing more.
 
-It is the reference front end: with `git http-backend` behind it, it is the oracle that govc's answers are compared with;
-with `govc http-backend` behind it, it shows that the CGI program is a drop-in. Bodies are streamed in both directions
-(RFC 3875 for the CGI side, RFC 9112 chunked for the HTTP side); a request without Content-Length reaches the program
-without CONTENT_LENGTH and ends with end of file.
+It is the reference front end: with `git http-backend` behind it, it is the oracle that govc's answers are
+compared with; with `govc http-backend` behind it, it shows that the CGI program is a drop-in. Bodies stream
+in both directions (RFC 3875 for the CGI side, RFC 9112 chunked for the HTTP side); a request without
+Content-Length reaches the program without CONTENT_LENGTH and ends with end of file.
 
 Run as a program: `python -m compat.bridge ROOT -- git http-backend`; it prints its port as its first line.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -53,6 +54,12 @@ def iter_exactly(stream: BinaryIO, size: int) -> Iterator[bytes]:
             raise TruncatedBody(f"{size} bytes missing")
         size -= len(piece)
         yield piece
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """End a program and what it started; it may be gone already."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 class CgiHandler(BaseHTTPRequestHandler):
@@ -99,7 +106,7 @@ class CgiHandler(BaseHTTPRequestHandler):
         return iter_exactly(self.rfile, int(self.headers.get("Content-Length") or 0))  # type: ignore[arg-type]
 
     def feed(self, process: subprocess.Popen[bytes]) -> None:
-        """Copy the body to the program; a program that stops reading doesn't stop us from draining the client."""
+        """Copy the body to the program; when that stops reading, the client is drained all the same."""
         stdin = process.stdin
         assert stdin is not None
         reading = True
@@ -114,7 +121,7 @@ class CgiHandler(BaseHTTPRequestHandler):
         except (TruncatedBody, OSError):
             self.close_connection = True
             # git http-backend may wait for ever for a body that will not come.
-            timer = threading.Timer(3, process.kill)
+            timer = threading.Timer(3, kill_group, (process,))
             timer.daemon = True
             timer.start()
         finally:
@@ -139,7 +146,7 @@ class CgiHandler(BaseHTTPRequestHandler):
             self.relay(process.stdout)
         except OSError:
             self.close_connection = True
-            process.kill()
+            kill_group(process)
         finally:
             assert process.stdout is not None
             process.stdout.close()
@@ -188,7 +195,9 @@ class BridgeServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def handle_error(self, request: socket.socket | tuple[bytes, socket.socket], client_address: object) -> None:
+    def handle_error(
+        self, request: socket.socket | tuple[bytes, socket.socket], client_address: object
+    ) -> None:
         """A client that hangs up is no news."""
 
 

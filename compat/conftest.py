@@ -1,9 +1,9 @@
 """Fixtures: a running front end, fresh repositories in the folder it serves, and git as its client.
 
 Environment:
-    GOVC_COMPAT_FRONTENDS    comma-separated front ends (default: gunicorn,nginx,cgi). Scenarios marked `every_frontend`
-                             run over all of them, the others over the first. `oracle` is git http-backend itself, which
-                             proves the scenarios rather than govc.
+    GOVC_COMPAT_FRONTENDS    comma-separated front ends (default: gunicorn,nginx,cgi). Scenarios marked
+                             `every_frontend` run over all of them, the others over the first. `oracle` is
+                             git http-backend itself, which proves the scenarios rather than govc.
     GOVC_REQUIRE_CLIENTS     when set, a missing client (java, node, ...) fails instead of skipping
 """
 
@@ -96,7 +96,11 @@ class Repo:
             if Path(folder).name in ("hooks", "govc"):
                 names.clear()
                 continue
-            out += [f"{folder}/{name}" for name in [*names, *files] if re.search(r"^tmp_|\.lock$|^incoming|\.keep$", name)]
+            out += [
+                f"{folder}/{name}"
+                for name in [*names, *files]
+                if re.search(r"^tmp_|\.lock$|^incoming|\.keep$", name)
+            ]
         return out
 
 

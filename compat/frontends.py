@@ -3,7 +3,7 @@
     gunicorn   `python -m govc.cli serve`: what most people run
     nginx      a real nginx with conf/nginx.conf in front of gunicorn
     cgi        `python -m govc.cli http-backend`, one process per request, behind compat/bridge.py
-    oracle     `git http-backend` behind the same bridge: proves the suite itself, and is what answers are compared with
+    oracle     `git http-backend` behind the same bridge: proves the suite; answers are compared with its own
 
 Nothing here knows a scenario; `start(name, root)` is a context manager that yields the URL.
 """
@@ -92,11 +92,19 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def run_logged(command: Sequence[str], env: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def run_logged(
+    command: Sequence[str], env: Mapping[str, str], log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
     """A process whose output goes to a file, stopped at the end."""
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command, env=dict(env), cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            command,
+            env=dict(env),
+            cwd=PROJECT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     try:
         yield process
@@ -105,7 +113,9 @@ def run_logged(command: Sequence[str], env: Mapping[str, str], log: Path) -> Ite
 
 
 @contextlib.contextmanager
-def start_bridge(name: str, root: Path, program: list[str], env: Mapping[str, str], scratch: Path) -> Iterator[Running]:
+def start_bridge(
+    name: str, root: Path, program: list[str], env: Mapping[str, str], scratch: Path
+) -> Iterator[Running]:
     """The CGI bridge with a program behind it."""
     log = scratch / f"{name}.log"
     with log.open("ab") as errors:
@@ -129,11 +139,23 @@ def start_bridge(name: str, root: Path, program: list[str], env: Mapping[str, st
 
 
 @contextlib.contextmanager
-def start_gunicorn(root: Path, env: Mapping[str, str], scratch: Path, options: Sequence[str] = ()) -> Iterator[Running]:
+def start_gunicorn(
+    root: Path, env: Mapping[str, str], scratch: Path, options: Sequence[str] = ()
+) -> Iterator[Running]:
     """`govc serve` with two workers."""
     port = find_free_port()
     log = scratch / f"gunicorn-{port}.log"
-    command = [sys.executable, "-m", "govc.cli", "serve", str(root), "--bind", f"127.0.0.1:{port}", "--workers", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "govc.cli",
+        "serve",
+        str(root),
+        "--bind",
+        f"127.0.0.1:{port}",
+        "--workers",
+        "2",
+    ]
     command += ["--remote-user-header", "X-Remote-User", *options]
     with run_logged(command, env, log) as process:
         wait_for_answer(port, process, log)
@@ -183,7 +205,9 @@ def start(name: str, root: Path, scratch: Path, env: Mapping[str, str] | None = 
         with start_nginx(root, full, scratch) as running:
             yield running
     elif name == "cgi":
-        with start_bridge(name, root, [sys.executable, "-m", "govc.cli", "http-backend"], full, scratch) as running:
+        with start_bridge(
+            name, root, [sys.executable, "-m", "govc.cli", "http-backend"], full, scratch
+        ) as running:
             yield running
     elif name == "oracle":
         with start_bridge(name, root, ["git", "http-backend"], full, scratch) as running:

@@ -90,24 +90,37 @@ class Git:
         result = Result(os.fsdecode(done.stdout), os.fsdecode(done.stderr), done.returncode)
         if check and done.returncode != 0:
             words = " ".join(map(str, arguments))
-            raise GitFailed(f"git {words}: status {done.returncode}\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}")
+            raise GitFailed(
+                f"git {words}: status {done.returncode}\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
+            )
         return result
 
-    def output_bytes(self, *arguments: str | Path, cwd: Path | str | None = None, input: bytes = b"") -> bytes:
+    def output_bytes(
+        self, *arguments: str | Path, cwd: Path | str | None = None, input: bytes = b""
+    ) -> bytes:
         """What a command writes to stdout, as bytes."""
         where = self.cwd if cwd is None else self.cwd / cwd
         return subprocess.run(
-            ["git", *map(str, arguments)], cwd=where, env=client_environment(self.home), input=input, stdout=subprocess.PIPE, check=True
+            ["git", *map(str, arguments)],
+            cwd=where,
+            env=client_environment(self.home),
+            input=input,
+            stdout=subprocess.PIPE,
+            check=True,
         ).stdout
 
     def fails(self, *arguments: str | Path, **options: object) -> str:
         """Run what must fail; its stderr and stdout in one text."""
         result = self(*arguments, check=False, **options)  # type: ignore[arg-type]
         if result.code == 0:
-            raise AssertionError(f"git {' '.join(map(str, arguments))} succeeded:\n{result.stdout}\n{result.stderr}")
+            raise AssertionError(
+                f"git {' '.join(map(str, arguments))} succeeded:\n{result.stdout}\n{result.stderr}"
+            )
         return result.stderr + result.stdout
 
-    def start(self, *arguments: str | Path, cwd: Path | str | None = None, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    def start(
+        self, *arguments: str | Path, cwd: Path | str | None = None, env: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
         """Run in the background; the caller waits for it."""
         return subprocess.Popen(
             ["git", *map(str, arguments)],

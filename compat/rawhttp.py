@@ -1,4 +1,4 @@
-"""Requests built by hand and answers taken apart: pkt-lines, side bands, reports (gitprotocol-common, -pack, -v2).
+"""Requests built by hand and answers taken apart: pkt-lines, side bands, reports (gitprotocol-common, -pack).
 
 Written apart from govc.protocol on purpose: a mistake there must not be able to hide itself here.
 """
@@ -80,7 +80,9 @@ def request(
     connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=timeout)
     try:
         chunked = body is not None and not isinstance(body, bytes)
-        connection.request(method, place.path + path, body=body, headers=dict(headers or {}), encode_chunked=chunked)
+        connection.request(
+            method, place.path + path, body=body, headers=dict(headers or {}), encode_chunked=chunked
+        )
         return read_reply(connection.getresponse())
     finally:
         connection.close()
@@ -97,7 +99,9 @@ def read_reply(answer: http.client.HTTPResponse) -> Reply:
     return Reply(answer.status, answer.reason, headers, data, cut)
 
 
-def post(base: str, service: str, body: bytes | Iterable[bytes], headers: Mapping[str, str] | None = None) -> Reply:
+def post(
+    base: str, service: str, body: bytes | Iterable[bytes], headers: Mapping[str, str] | None = None
+) -> Reply:
     """POST to a service with the right content type."""
     types = {"Content-Type": f"application/x-git-{service}-request"}
     return request(base, "POST", f"/git-{service}", body=body, headers=types | dict(headers or {}))
@@ -116,6 +120,15 @@ def receive(base: str, body: bytes, headers: Mapping[str, str] | None = None) ->
 def discover(base: str, service: str = "upload-pack", headers: Mapping[str, str] | None = None) -> Reply:
     """GET info/refs for a service."""
     return request(base, "GET", f"/info/refs?service=git-{service}", headers=headers)
+
+
+def raw_head(base: str, service: str, framing: str) -> bytes:
+    """The head of a POST to a service, for `send_raw`; `framing` is the header that bounds the body."""
+    path = urlsplit(base).path
+    kind = f"application/x-git-{service}-request"
+    return (
+        f"POST {path}/git-{service} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\n{framing}\r\n\r\n".encode()
+    )
 
 
 def send_raw(base: str, data: bytes, *, close: bool = True, timeout: float = TIMEOUT_SECONDS) -> bytes:
@@ -209,7 +222,9 @@ def parse_advertisement(packets: list[Packet]) -> tuple[list[bytes], list[bytes]
     for line in found:
         name, nul, words = line.partition(b"\0")
         if nul:
-            capabilities = [word for word in words.split() if not word.startswith((b"agent=", b"session-id="))]
+            capabilities = [
+                word for word in words.split() if not word.startswith((b"agent=", b"session-id="))
+            ]
         out.append(name)
     return out, capabilities
 
@@ -234,4 +249,6 @@ def pack_objects(git: Git, pack: bytes, *, bases: str | None = None, object_form
 def make_pack(git: Git, repository: object, revisions: Iterable[str], *options: str) -> bytes:
     """`git pack-objects` over revisions (`^x` excludes) of a repository, as bytes."""
     stdin = "".join(f"{revision}\n" for revision in revisions).encode()
-    return git.output_bytes("pack-objects", "--revs", "-q", "--stdout", *options, cwd=str(repository), input=stdin)
+    return git.output_bytes(
+        "pack-objects", "--revs", "-q", "--stdout", *options, cwd=str(repository), input=stdin
+    )

@@ -1,7 +1,7 @@
 """Repositories as code: small languages for histories, written through `git fast-import`.
 
-Every builder is deterministic (fixed clock and identity), so object ids are the same in every run. `BUILDERS` maps the
-name of a template to the function that fills an empty bare repository.
+Every builder is deterministic (fixed clock and identity), so object ids are the same in every run.
+`BUILDERS` maps the name of a template to the function that fills an empty bare repository.
 """
 
 from __future__ import annotations
@@ -108,7 +108,9 @@ def build_small(git: Git, repository: Path) -> None:
     git("pack-refs", "--all", cwd=repository)
     more = Stream()
     main = more.commit("refs/heads/main", {"src/module1.txt": text(31, 41)}, parents=["refs/heads/main^0"])
-    merge = more.commit("refs/heads/main", {"merged": b"yes\n"}, parents=[main, "refs/heads/topic^0"], message="merge topic")
+    merge = more.commit(
+        "refs/heads/main", {"merged": b"yes\n"}, parents=[main, "refs/heads/topic^0"], message="merge topic"
+    )
     more.reset("refs/tags/light", merge)
     tag = more.tag("v1", main)
     more.tag("v1-of-tag", tag)
@@ -137,7 +139,11 @@ def build_merges(git: Git, repository: Path) -> None:
     for n in range(60):
         sides: list[int | str] = []
         for side in range(3):
-            sides.append(stream.commit(f"refs/heads/side{side}", {f"s{side}/{n % 9}": text(n * 3 + side, 12)}, parents=[tip]))
+            sides.append(
+                stream.commit(
+                    f"refs/heads/side{side}", {f"s{side}/{n % 9}": text(n * 3 + side, 12)}, parents=[tip]
+                )
+            )
         tip = stream.commit("refs/heads/main", {"round": b"%d\n" % n}, parents=[tip, *sides])
         if n % 10 == 0:
             stream.tag(f"round-{n}", tip)
@@ -162,7 +168,11 @@ def build_many_refs(git: Git, repository: Path) -> None:
 def build_gitlinks(git: Git, repository: Path) -> None:
     """A history with a submodule whose commit is not here."""
     stream = Stream()
-    stream.commit("refs/heads/main", {".gitmodules": b'[submodule "lib"]\n\tpath = lib\n\turl = ./lib\n'}, gitlinks={"lib": "1" * 40})
+    stream.commit(
+        "refs/heads/main",
+        {".gitmodules": b'[submodule "lib"]\n\tpath = lib\n\turl = ./lib\n'},
+        gitlinks={"lib": "1" * 40},
+    )
     stream.commit("refs/heads/main", {"x": b"x\n"}, gitlinks={"lib": "2" * 40})
     stream.load(git, repository)
 
@@ -183,16 +193,22 @@ def build_shapes(git: Git, repository: Path) -> None:
     bodies = [
         b"author A <a@b> 1 +0000\ncommitter A <a@b> 1 +0000\nencoding ISO-8859-1\n\ncaf\xe9\n",
         b"author  <> 2 +0000\ncommitter  <> 2 -1200\n\nno name\n",
-        b"author A <a@b> 3 +0000\ncommitter A <a@b> 3 +0000\ngpgsig -----BEGIN PGP SIGNATURE-----\n \n abc\n -----END\n\nsigned\n",
-        b"author A <a@b> 4 +0000\ncommitter A <a@b> 4 +0000\nmergetag object %b\n type commit\n tag x\n\nmergetag\n",
+        b"author A <a@b> 3 +0000\ncommitter A <a@b> 3 +0000\n"
+        b"gpgsig -----BEGIN PGP SIGNATURE-----\n \n abc\n -----END\n\nsigned\n",
+        b"author A <a@b> 4 +0000\ncommitter A <a@b> 4 +0000\n"
+        b"mergetag object %b\n type commit\n tag x\n\nmergetag\n",
         b"author A <a@b> 5 +0000\ncommitter A <a@b> 5 +0000\nmystery header\n continued\n\nno newline at end",
     ]
     for body in bodies:
         links = f"tree {tree}\n" + (f"parent {parent}\n" if parent else "")
         data = links.encode() + body.replace(b"%b", parent.encode())
-        parent = git("hash-object", "-t", "commit", "-w", "--stdin", cwd=repository, input=data).stdout.strip()
+        parent = git(
+            "hash-object", "-t", "commit", "-w", "--stdin", cwd=repository, input=data
+        ).stdout.strip()
         git("update-ref", "refs/heads/main", parent, cwd=repository)
-    many = [git("commit-tree", tree, "-m", f"p{n}", cwd=repository, input=b"").stdout.strip() for n in range(12)]
+    many = [
+        git("commit-tree", tree, "-m", f"p{n}", cwd=repository, input=b"").stdout.strip() for n in range(12)
+    ]
     parents = [word for oid in many for word in ("-p", oid)]
     octopus = git("commit-tree", tree, "-m", "octopus", *parents, "-p", parent, cwd=repository).stdout.strip()
     git("update-ref", "refs/heads/main", octopus, cwd=repository)

@@ -52,7 +52,7 @@ def test_clone_of_an_empty_repository_works(server: Server, git: Git, version: s
     repo.run("symbolic-ref", "HEAD", "refs/heads/unusual")
     path = clone(git, repo, version=version)
     if version == "2":
-        assert "refs/heads/unusual" == git("symbolic-ref", "HEAD", cwd=path).stdout.strip()
+        assert git("symbolic-ref", "HEAD", cwd=path).stdout.strip() == "refs/heads/unusual"
 
 
 @versions
@@ -62,7 +62,7 @@ def test_clone_checks_out_the_branch_that_head_names(server: Server, git: Git, v
     repo.run("update-ref", "refs/heads/aaa", "main")
     repo.run("symbolic-ref", "HEAD", "refs/heads/feature/deep/name")
     path = clone(git, repo, version=version)
-    assert "refs/heads/feature/deep/name" == git("symbolic-ref", "HEAD", cwd=path).stdout.strip()
+    assert git("symbolic-ref", "HEAD", cwd=path).stdout.strip() == "refs/heads/feature/deep/name"
 
 
 @versions
@@ -167,12 +167,14 @@ def test_progress_reads_like_git(server: Server, git: Git) -> None:
     for words in ("remote: Enumerating objects: ", "remote: Total "):
         assert words in text
     quiet = git("clone", "-q", repo.url, "quiet").stderr
-    assert "" == quiet
+    assert quiet == ""
 
 
 @pytest.mark.rows("V2-12", "V2-13", "V2-14", "V2-15")
 @versions
-def test_ls_remote_in_all_its_forms_agrees_with_the_repository(server: Server, git: Git, version: str) -> None:
+def test_ls_remote_in_all_its_forms_agrees_with_the_repository(
+    server: Server, git: Git, version: str
+) -> None:
     repo = server.create_repo()
     for options in ([], ["--tags"], ["--heads"], ["--symref"], ["--refs"]):
         ours = git("-c", f"protocol.version={version}", "ls-remote", *options, repo.url).stdout
@@ -207,7 +209,9 @@ def test_what_is_no_ref_is_not_advertised(server: Server, git: Git) -> None:
     (repo.path / "refs/heads/bad..name").write_text(repo.rev("main") + "\n")
     after = git("ls-remote", repo.url).stdout.splitlines(keepends=True)
     # git 2.39 lists the ill-named ref with a zero id; never with the id inside it.
-    assert before == "".join(line for line in after if not (line.startswith("0" * 40) and "bad..name" in line))
+    assert before == "".join(
+        line for line in after if not (line.startswith("0" * 40) and "bad..name" in line)
+    )
     (repo.path / "refs/heads/main.lock").unlink()
     (repo.path / "refs/heads/bad..name").unlink()
 
@@ -219,7 +223,7 @@ def test_eight_clones_at_once(server: Server, git: Git) -> None:
     running = [git.start("clone", "-q", repo.url, f"c{n}") for n in range(8)]
     for n, process in enumerate(running):
         errors = process.communicate(timeout=120)[1]
-        assert (0, b"") == (process.returncode, errors)
+        assert (process.returncode, errors) == (0, b"")
         assert repo.rev("main") == git.rev(f"c{n}", "HEAD")
 
 
@@ -228,8 +232,12 @@ def test_a_clone_needs_three_requests(server: Server, git: Git) -> None:
     repo = server.create_repo()
     trace = git.cwd / "trace"
     git("clone", "-q", repo.url, "clone", env={"GIT_TRACE_CURL": str(trace), "GIT_TRACE_CURL_NO_DATA": "1"})
-    requests = [line for line in trace.read_text().splitlines() if "=> Send header: GET" in line or "header: POST" in line]
-    assert 3 == len(requests)
+    requests = [
+        line
+        for line in trace.read_text().splitlines()
+        if "=> Send header: GET" in line or "header: POST" in line
+    ]
+    assert len(requests) == 3
 
 
 @pytest.mark.rows("HB-21", "HB-22")

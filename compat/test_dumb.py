@@ -43,7 +43,13 @@ def test_dumb_clone(server: Server, git: Git, object_format: str) -> None:
 @pytest.mark.rows("HB-06", "HB-07", "HB-08", "HB-09", "HB-10", "HB-35")
 def test_lists_and_texts_are_gits(server: Server, git: Git, twin: Twin) -> None:
     repo = server.create_repo()
-    for path in ("/info/refs", "/HEAD", "/objects/info/packs", "/objects/info/alternates", "/objects/info/http-alternates"):
+    for path in (
+        "/info/refs",
+        "/HEAD",
+        "/objects/info/packs",
+        "/objects/info/alternates",
+        "/objects/info/http-alternates",
+    ):
         compare(repo, twin, path)
     repo.run("repack", "-dq")
     repo.run("update-ref", "-d", "refs/heads/topic")
@@ -69,12 +75,18 @@ def test_objects_packs_and_indexes(server: Server, twin: Twin) -> None:
     pack = next(repo.path.glob("objects/pack/*.pack"))
     for path in (loose, f"/objects/pack/{pack.name}", f"/objects/pack/{pack.with_suffix('.idx').name}"):
         reply = compare(repo, twin, path)
-        assert 200 == reply.status
+        assert reply.status == 200
         assert str(len(reply.body)) == reply.headers["content-length"]
-        assert "public, max-age=31536000" == reply.headers["cache-control"]
+        assert reply.headers["cache-control"] == "public, max-age=31536000"
         assert "last-modified" in reply.headers and "expires" in reply.headers
-    for path in (loose.upper(), f"/objects/{main[:2]}/{'1' * 38}", f"/objects/pack/pack-{'1' * 40}.pack", loose + "0", f"/objects/{main}"):
-        assert 404 == request(repo.url, "GET", path).status
+    for path in (
+        loose.upper(),
+        f"/objects/{main[:2]}/{'1' * 38}",
+        f"/objects/pack/pack-{'1' * 40}.pack",
+        loose + "0",
+        f"/objects/{main}",
+    ):
+        assert request(repo.url, "GET", path).status == 404
 
 
 @pytest.mark.rows("HB-36")

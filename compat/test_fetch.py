@@ -1,4 +1,4 @@
-"""Fetching into repositories that have something already: negotiation, tags, ids, and changes made beside the server."""
+"""Fetching into repositories that have something: negotiation, tags, ids, changes made beside the server."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_commits_added_beside_us_come_with_the_next_fetch(server: Server, git: G
 def test_a_fetch_with_nothing_new_is_quiet(server: Server, git: Git, version: str) -> None:
     repo = server.create_repo()
     git("clone", "-q", repo.url, "clone")
-    assert "" == fetch(git, "clone", version=version)
+    assert fetch(git, "clone", version=version) == ""
 
 
 @versions
@@ -66,12 +66,17 @@ def test_diverged_histories_with_hundreds_of_haves(server: Server, git: Git, ver
     before = git.objects("clone.git")
     trace = git.cwd / "trace"
     git(
-        "-c", f"protocol.version={version}", "fetch", "origin", "refs/heads/main:refs/heads/theirs",
-        cwd="clone.git", env={"GIT_TRACE_PACKET": str(trace)},
-    )  # fmt: skip
+        "-c",
+        f"protocol.version={version}",
+        "fetch",
+        "origin",
+        "refs/heads/main:refs/heads/theirs",
+        cwd="clone.git",
+        env={"GIT_TRACE_PACKET": str(trace)},
+    )
     assert repo.rev("main") == git.rev("clone.git", "theirs")
     git.fsck("clone.git")
-    assert 40 * 4 >= len(git.objects("clone.git") - before)
+    assert len(git.objects("clone.git") - before) <= 40 * 4
     assert trace.read_text().count("> have ") > 100
 
 
@@ -84,7 +89,14 @@ def test_tags_of_fetched_commits_ride_along(server: Server, git: Git, version: s
     repo.run("tag", "-a", "-m", "new", "v2", "main~1")
     repo.run("tag", "light2", "main~2")
     trace = git.cwd / "trace"
-    git("-c", f"protocol.version={version}", "fetch", "-q", cwd="clone", env={"GIT_TRACE_CURL": str(trace), "GIT_TRACE_CURL_NO_DATA": "1"})
+    git(
+        "-c",
+        f"protocol.version={version}",
+        "fetch",
+        "-q",
+        cwd="clone",
+        env={"GIT_TRACE_CURL": str(trace), "GIT_TRACE_CURL_NO_DATA": "1"},
+    )
     assert repo.rev("refs/tags/v2") == git.rev("clone", "refs/tags/v2")
     posts = trace.read_text().count("header: POST")
     assert posts <= (3 if version == "2" else 2)
@@ -148,7 +160,15 @@ def test_every_negotiation_algorithm(server: Server, git: Git, version: str, alg
     for n in range(40):
         git("commit", "-q", "--allow-empty", "-m", f"{n}", cwd="clone")
     grow(repo, 20)
-    git("-c", f"fetch.negotiationAlgorithm={algorithm}", "-c", f"protocol.version={version}", "fetch", "-q", cwd="clone")
+    git(
+        "-c",
+        f"fetch.negotiationAlgorithm={algorithm}",
+        "-c",
+        f"protocol.version={version}",
+        "fetch",
+        "-q",
+        cwd="clone",
+    )
     agree(git, "clone", repo)
     git.fsck("clone")
 
@@ -232,7 +252,9 @@ def test_expect_100_continue_does_not_stall(server: Server, git: Git) -> None:
 
 
 @pytest.mark.rows("FS-36")
-def test_a_clone_continues_from_another_repository_as_reference(server: Server, git: Git, tmp_path: Path) -> None:
+def test_a_clone_continues_from_another_repository_as_reference(
+    server: Server, git: Git, tmp_path: Path
+) -> None:
     repo = server.create_repo("linear")
     git("clone", "-q", "--bare", repo.url, "first.git")
     tip = grow(repo)

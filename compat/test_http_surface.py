@@ -23,6 +23,7 @@ from compat.rawhttp import (
     pack_objects,
     parse_advertisement,
     post,
+    raw_head,
     receive,
     request,
     send_raw,
@@ -44,7 +45,7 @@ def wanted(repo: Repo, ref: str = "main") -> bytes:
 
 def assert_never_cached(reply: Reply) -> None:
     """The triple of http-backend's hdr_nocache."""
-    assert NO_CACHE == {name: reply.headers.get(name) for name in NO_CACHE}
+    assert {name: reply.headers.get(name) for name in NO_CACHE} == NO_CACHE
 
 
 @pytest.mark.every_frontend
@@ -52,7 +53,7 @@ def assert_never_cached(reply: Reply) -> None:
 @pytest.mark.rows("HB-01", "HB-02", "HB-30", "HB-32", "HB-65")
 def test_discovery_has_git_types_and_is_never_cached(server: Server, service: str) -> None:
     reply = discover(server.create_repo().url, service)
-    assert 200 == reply.status
+    assert reply.status == 200
     assert f"application/x-git-{service}-advertisement" == reply.headers["content-type"]
     assert_never_cached(reply)
     assert f"# service=git-{service}\n".encode() == reply.packets[0]
@@ -64,11 +65,11 @@ def test_answers_of_services_have_git_types_and_are_never_cached(server: Server)
     repo = server.create_repo()
     for service, body in (("upload-pack", wanted(repo)), ("receive-pack", b"0000")):
         reply = post(repo.url, service, body)
-        assert 200 == reply.status
+        assert reply.status == 200
         assert f"application/x-git-{service}-result" == reply.headers["content-type"]
         assert_never_cached(reply)
     reply = upload(repo.url, lines("want " + "1" * 40, FLUSH, "done"))
-    assert 200 == reply.status
+    assert reply.status == 200
     assert b"ERR upload-pack: not our ref " + b"1" * 40 in reply.body
 
 
@@ -76,13 +77,29 @@ def test_answers_of_services_have_git_types_and_are_never_cached(server: Server)
 @pytest.mark.rows("HB-13", "HB-20")
 @pytest.mark.parametrize(
     "path",
-    ["/config", "/refs/heads/main", "/packed-refs", "/description", "/hooks/update", "/logs/HEAD", "/git-daemon-export-ok",
-     "/objects/info/commit-graph", "/objects/pack/multi-pack-index", "/whatever", "/objects/", "/", "/info/", "/index",
-     "/objects/pack/pack-" + "1" * 40 + ".rev", "/objects/pack/pack-" + "1" * 40 + ".bitmap", "/info/refs/x"],
-)  # fmt: skip
+    [
+        "/config",
+        "/refs/heads/main",
+        "/packed-refs",
+        "/description",
+        "/hooks/update",
+        "/logs/HEAD",
+        "/git-daemon-export-ok",
+        "/objects/info/commit-graph",
+        "/objects/pack/multi-pack-index",
+        "/whatever",
+        "/objects/",
+        "/",
+        "/info/",
+        "/index",
+        "/objects/pack/pack-" + "1" * 40 + ".rev",
+        "/objects/pack/pack-" + "1" * 40 + ".bitmap",
+        "/info/refs/x",
+    ],
+)
 def test_nothing_else_is_reachable(server: Server, path: str) -> None:
     repo = server.create_repo()
-    assert 404 == request(repo.url, "GET", path).status
+    assert request(repo.url, "GET", path).status == 404
 
 
 @pytest.mark.every_frontend
@@ -90,16 +107,22 @@ def test_nothing_else_is_reachable(server: Server, path: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        ("PUT", "/HEAD", "GET, HEAD"), ("POST", "/info/refs", "GET, HEAD"), ("DELETE", "/objects/info/packs", "GET, HEAD"),
-        ("GET", "/git-upload-pack", "POST"), ("HEAD", "/git-receive-pack", "POST"), ("PUT", "/git-upload-pack", "POST"),
+        ("PUT", "/HEAD", "GET, HEAD"),
+        ("POST", "/info/refs", "GET, HEAD"),
+        ("DELETE", "/objects/info/packs", "GET, HEAD"),
+        ("GET", "/git-upload-pack", "POST"),
+        ("HEAD", "/git-receive-pack", "POST"),
+        ("PUT", "/git-upload-pack", "POST"),
     ],
-)  # fmt: skip
-def test_the_wrong_method_is_answered_405_with_allow(server: Server, method: str, path: str, allow: str) -> None:
+)
+def test_the_wrong_method_is_answered_405_with_allow(
+    server: Server, method: str, path: str, allow: str
+) -> None:
     repo = server.create_repo()
     for base in (repo.url, f"{server.url}/nosuch.git"):
         reply = request(base, method, path)
         assert (405, allow) == (reply.status, reply.headers["allow"])
-        assert "Method Not Allowed" == reply.reason
+        assert reply.reason == "Method Not Allowed"
         assert_never_cached(reply)
 
 
@@ -109,29 +132,35 @@ def test_head_is_get_without_a_body(server: Server) -> None:
     repo = server.create_repo()
     for path in ("/info/refs", "/HEAD", "/info/refs?service=git-upload-pack"):
         get, head = request(repo.url, "GET", path), request(repo.url, "HEAD", path)
-        assert (200, b"") == (head.status, head.body)
+        assert (head.status, head.body) == (200, b"")
         assert get.headers["content-type"] == head.headers["content-type"]
 
 
 @pytest.mark.every_frontend
 @pytest.mark.rows("HB-23")
-@pytest.mark.parametrize("service", ["foo", "", "upload-pack", "git-", "git-foo", "git-upload-pack%00", "git-upload-packx"])
+@pytest.mark.parametrize(
+    "service", ["foo", "", "upload-pack", "git-", "git-foo", "git-upload-pack%00", "git-upload-packx"]
+)
 def test_unknown_services_are_forbidden(server: Server, service: str) -> None:
     repo = server.create_repo()
     reply = request(repo.url, "GET", f"/info/refs?service={service}")
     if service == "git-upload-pack%00":
         assert reply.status in (200, 400, 403)
         return
-    assert (403, "Forbidden") == (reply.status, reply.reason)
+    assert (reply.status, reply.reason) == (403, "Forbidden")
     assert_never_cached(reply)
 
 
 @pytest.mark.rows("HB-67")
 def test_the_query_is_decoded_and_its_last_value_wins(server: Server) -> None:
     repo = server.create_repo()
-    for query in ("x=1&service=git-upload-pack", "service=foo&service=git-upload-pack", "service=git%2Dupload%2Dpack&"):
-        assert ADVERT == request(repo.url, "GET", f"/info/refs?{query}").headers["content-type"]
-    assert 403 == request(repo.url, "GET", "/info/refs?service=git-upload-pack&service=foo").status
+    for query in (
+        "x=1&service=git-upload-pack",
+        "service=foo&service=git-upload-pack",
+        "service=git%2Dupload%2Dpack&",
+    ):
+        assert request(repo.url, "GET", f"/info/refs?{query}").headers["content-type"] == ADVERT
+    assert request(repo.url, "GET", "/info/refs?service=git-upload-pack&service=foo").status == 403
 
 
 @pytest.mark.every_frontend
@@ -140,10 +169,17 @@ def test_repositories_that_are_missing_or_not_exported_are_404(server: Server) -
     hidden = server.create_repo(exported=False)
     for base in (f"{server.url}/nosuch.git", hidden.url):
         replies = [
-            discover(base), discover(base, "receive-pack"), request(base, "GET", "/HEAD"), request(base, "GET", "/info/refs"),
-            upload(base, b"0000"), receive(base, b"0000"), request(base, "GET", "/objects/info/packs"),
-        ]  # fmt: skip
-        assert [(404, "Not Found", b"")] * 7 == [(reply.status, reply.reason, reply.body) for reply in replies]
+            discover(base),
+            discover(base, "receive-pack"),
+            request(base, "GET", "/HEAD"),
+            request(base, "GET", "/info/refs"),
+            upload(base, b"0000"),
+            receive(base, b"0000"),
+            request(base, "GET", "/objects/info/packs"),
+        ]
+        assert [(reply.status, reply.reason, reply.body) for reply in replies] == [
+            (404, "Not Found", b"")
+        ] * 7
 
 
 @pytest.mark.rows("HB-24", "HB-26", "HB-28")
@@ -172,22 +208,24 @@ def test_configuration_is_read_with_every_request(server: Server) -> None:
     for value, status in (("false", 403), ("true", 200), ("no", 403), ("1", 200)):
         repo.config("http.uploadpack", value)
         assert [status, status] == [discover(repo.url).status, upload(repo.url, b"0000").status]
-        assert 200 == request(repo.url, "GET", "/HEAD").status
+        assert request(repo.url, "GET", "/HEAD").status == 200
     for value, status in (("false", 403), ("true", 200)):
         repo.config("http.getanyfile", value)
         for path in ("/HEAD", "/objects/info/packs"):
             assert status == request(repo.url, "GET", path).status
-        assert 200 == discover(repo.url).status
+        assert discover(repo.url).status == 200
 
 
 @pytest.mark.every_frontend
 @pytest.mark.rows("HB-29")
-@pytest.mark.parametrize("kind", [None, "text/plain", UPLOAD + "; charset=utf-8", RECEIVE, "Application/x-git-upload-pack-request"])
+@pytest.mark.parametrize(
+    "kind", [None, "text/plain", UPLOAD + "; charset=utf-8", RECEIVE, "Application/x-git-upload-pack-request"]
+)
 def test_another_content_type_is_unsupported(server: Server, kind: str | None) -> None:
     repo = server.create_repo()
     headers = {} if kind is None else {"Content-Type": kind}
     reply = request(repo.url, "POST", "/git-upload-pack", body=b"0000", headers=headers)
-    assert (415, "Unsupported Media Type") == (reply.status, reply.reason)
+    assert (reply.status, reply.reason) == (415, "Unsupported Media Type")
     assert_never_cached(reply)
     assert UPLOAD.encode() in reply.body
     if kind is not None:
@@ -201,7 +239,7 @@ def test_the_probe_of_four_bytes_is_answered(server: Server) -> None:
     before = repo.state()
     for service in ("upload-pack", "receive-pack"):
         reply = post(repo.url, service, b"0000")
-        assert 200 == reply.status
+        assert reply.status == 200
         assert len(reply.body) <= 4
     assert before == repo.state()
 
@@ -215,7 +253,7 @@ def test_gzip_and_chunked_bodies_are_decoded(server: Server, git: Git, coding: s
     packed = gzip.compress(wanted(repo))
     body = [packed[:7], packed[7:20], packed[20:]] if chunked else packed
     reply = post(repo.url, "upload-pack", body, {"Content-Encoding": coding})
-    assert 200 == reply.status
+    assert reply.status == 200
     assert repo.rev("main") in pack_objects(git, demux(reply.packets).data)
 
 
@@ -255,10 +293,10 @@ def test_a_kept_connection_answers_several_requests(server: Server) -> None:
     repo = server.create_repo()
     path = repo.url.split("/", 3)[3]
     body = wanted(repo)
-    head = f"POST /{path}/git-upload-pack HTTP/1.1\r\nHost: x\r\nContent-Type: {UPLOAD}\r\nContent-Length: {len(body)}\r\n"
+    head = raw_head(repo.url, "upload-pack", f"Content-Length: {len(body)}")
     end = f"GET /{path}/HEAD HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
-    answer = send_raw(repo.url, (head.encode() + b"\r\n" + body) * 2 + end, close=False)
-    assert 3 == answer.count(b"HTTP/1.1 200 ")
+    answer = send_raw(repo.url, (head + body) * 2 + end, close=False)
+    assert answer.count(b"HTTP/1.1 200 ") == 3
     assert b"ref: refs/heads/main" in answer
 
 
@@ -266,13 +304,13 @@ def test_a_kept_connection_answers_several_requests(server: Server) -> None:
 @pytest.mark.parametrize("length", ["abc", "-1", "99999999999999999999999999"])
 def test_an_absurd_content_length_is_refused(server: Server, length: str) -> None:
     repo = server.create_repo()
-    path = repo.url.split("/", 3)[3]
     before = repo.state()
-    data = f"POST /{path}/git-receive-pack HTTP/1.1\r\nHost: x\r\nContent-Type: {RECEIVE}\r\nContent-Length: {length}\r\n\r\n0000"
-    answer = send_raw(repo.url, data.encode(), timeout=20)
+    answer = send_raw(
+        repo.url, raw_head(repo.url, "receive-pack", f"Content-Length: {length}") + b"0000", timeout=20
+    )
     assert b"Traceback" not in answer
     assert before == repo.state()
-    assert 200 == discover(repo.url).status
+    assert discover(repo.url).status == 200
 
 
 @pytest.mark.rows("HB-50")
@@ -281,7 +319,7 @@ def test_a_broken_configuration_file_is_a_500_without_a_body(server: Server) -> 
     repo.broken = True
     (repo.path / "config").write_text("[core\nnonsense")
     for reply in (discover(repo.url), request(repo.url, "GET", "/HEAD"), upload(repo.url, b"0000")):
-        assert (500, b"") == (reply.status, reply.body)
+        assert (reply.status, reply.body) == (500, b"")
         assert_never_cached(reply)
 
 
@@ -289,9 +327,22 @@ def test_a_broken_configuration_file_is_a_500_without_a_body(server: Server) -> 
 @pytest.mark.rows("HB-53", "SEC-19")
 @pytest.mark.parametrize(
     "trick",
-    ["/../{0}/HEAD", "/x/../{0}/HEAD", "/%2e%2e/{0}/HEAD", "/x/%2e%2e/{0}/HEAD", "/./{0}/HEAD", "//{0}/HEAD", "/{0}/../{0}/HEAD",
-     "/{0}%00/HEAD", "/{0}/..%2f{0}/HEAD", "/{0}/%5c..%5c/HEAD", "/..%252f/HEAD", "/{0}/.git/../HEAD", "/~root/{0}/HEAD"],
-)  # fmt: skip
+    [
+        "/../{0}/HEAD",
+        "/x/../{0}/HEAD",
+        "/%2e%2e/{0}/HEAD",
+        "/x/%2e%2e/{0}/HEAD",
+        "/./{0}/HEAD",
+        "//{0}/HEAD",
+        "/{0}/../{0}/HEAD",
+        "/{0}%00/HEAD",
+        "/{0}/..%2f{0}/HEAD",
+        "/{0}/%5c..%5c/HEAD",
+        "/..%252f/HEAD",
+        "/{0}/.git/../HEAD",
+        "/~root/{0}/HEAD",
+    ],
+)
 def test_paths_that_climb_are_not_followed(server: Server, tmp_path: Path, trick: str) -> None:
     repo = server.create_repo()
     path = trick.format(repo.path.name)
@@ -299,10 +350,10 @@ def test_paths_that_climb_are_not_followed(server: Server, tmp_path: Path, trick
     assert b"Traceback" not in reply.body
     # nginx and other fronts clean a path before they pass it on; then it names the repository plainly.
     if server.name in ("nginx",) and reply.status == 200:
-        assert b"ref: refs/heads/main\n" == reply.body
+        assert reply.body == b"ref: refs/heads/main\n"
     else:
         assert reply.status in (400, 403, 404, 500)
-        assert b"" == reply.body or b"ref:" not in reply.body
+        assert reply.body == b"" or b"ref:" not in reply.body
 
 
 @pytest.mark.rows("HB-53")
@@ -313,7 +364,7 @@ def test_nothing_above_the_root_is_served(server: Server, tmp_path: Path, git: G
     (outside / "git-daemon-export-ok").touch()
     for dots in ("..", "%2e%2e", ".%2e", "x/../..", "x%2f..%2f.."):
         reply = request(server.url, "GET", f"/{dots}/outside.git/HEAD")
-        assert 200 != reply.status
+        assert reply.status != 200
 
 
 @pytest.mark.rows("HB-57")
@@ -328,21 +379,33 @@ def test_a_folder_without_its_parts_is_no_repository(server: Server, part: str) 
     repo = server.create_repo()
     repo.broken = True
     (repo.path / part).rename(repo.path / f"{part}.away")
-    assert 404 == discover(repo.url).status
+    assert discover(repo.url).status == 404
     (repo.path / f"{part}.away").rename(repo.path / part)
-    assert 200 == discover(repo.url).status
+    assert discover(repo.url).status == 200
 
 
 @pytest.mark.every_frontend
 @pytest.mark.rows("HB-62", "HB-64", "HB-65", "HB-66")
 @pytest.mark.parametrize(
     ("value", "first"),
-    [("version=2", b"version 2\n"), ("version=1", b"version 1\n"), ("version=0", b""), ("version=9", b""), ("", b""),
-     ("version=1:version=2:foo=bar", b"version 2\n"), ("version=2:version=1", b"version 2\n"), ("foo:version=1", b"version 1\n")],
-)  # fmt: skip
+    [
+        ("version=2", b"version 2\n"),
+        ("version=1", b"version 1\n"),
+        ("version=0", b""),
+        ("version=9", b""),
+        ("", b""),
+        ("version=1:version=2:foo=bar", b"version 2\n"),
+        ("version=2:version=1", b"version 2\n"),
+        ("foo:version=1", b"version 1\n"),
+    ],
+)
 def test_the_highest_known_version_wins(server: Server, value: str, first: bytes) -> None:
     repo = server.create_repo()
-    packets = [packet for packet in discover(repo.url, headers={"Git-Protocol": value}).packets if isinstance(packet, bytes)]
+    packets = [
+        packet
+        for packet in discover(repo.url, headers={"Git-Protocol": value}).packets
+        if isinstance(packet, bytes)
+    ]
     if packets[0].startswith(b"# service"):
         packets.pop(0)
     if first:
@@ -368,8 +431,8 @@ def test_a_repository_of_another_user_is_refused(server: Server) -> None:
     os.chown(repo.path, 12345, 12345)
     reply = discover(repo.url)
     os.chown(repo.path, 0, 0)
-    assert 500 == reply.status
-    assert 200 == discover(repo.url).status
+    assert reply.status == 500
+    assert discover(repo.url).status == 200
 
 
 @pytest.mark.rows("HB-46")
@@ -380,29 +443,45 @@ def test_a_fetch_request_beyond_the_limit_fails_and_hurts_nobody(server: Server)
     reply = upload(repo.url, body)
     assert b"PACK" not in reply.body
     assert b"Traceback" not in reply.body
-    assert 200 == discover(repo.url).status
+    assert discover(repo.url).status == 200
 
 
 @pytest.mark.rows("HB-75")
 def test_headers_without_meaning_are_ignored(server: Server) -> None:
     repo = server.create_repo()
-    headers = {"Cookie": "a=b; c=" + "d" * 500, "Accept": "image/png", "Accept-Language": "xx", "User-Agent": "x"}
-    assert 200 == discover(repo.url, headers=headers).status
+    headers = {
+        "Cookie": "a=b; c=" + "d" * 500,
+        "Accept": "image/png",
+        "Accept-Language": "xx",
+        "User-Agent": "x",
+    }
+    assert discover(repo.url, headers=headers).status == 200
 
 
 @pytest.mark.rows("HB-18")
 def test_http_1_0_is_served_and_wrong_methods_get_400(server: Server) -> None:
     repo = server.create_repo()
     path = repo.url.split("/", 3)[3]
-    assert b"ref: refs/heads/main" in send_raw(repo.url, f"GET /{path}/HEAD HTTP/1.0\r\n\r\n".encode(), close=False)
-    answer = send_raw(repo.url, f"PUT /{path}/HEAD HTTP/1.0\r\nContent-Length: 0\r\n\r\n".encode(), close=False)
+    assert b"ref: refs/heads/main" in send_raw(
+        repo.url, f"GET /{path}/HEAD HTTP/1.0\r\n\r\n".encode(), close=False
+    )
+    answer = send_raw(
+        repo.url, f"PUT /{path}/HEAD HTTP/1.0\r\nContent-Length: 0\r\n\r\n".encode(), close=False
+    )
     assert answer.split(b" ", 2)[1] in (b"400", b"405")
 
 
 @pytest.mark.rows("HB-50", "HB-23")
 def test_answers_never_show_a_traceback(server: Server) -> None:
     repo = server.create_repo()
-    paths = ["/info/refs?service=%ff", "/info/refs?%", "/HEAD?a=%zz", "/objects/zz/" + "z" * 38, "/git-upload-pack?x", "/%ff%fe/HEAD"]
+    paths = [
+        "/info/refs?service=%ff",
+        "/info/refs?%",
+        "/HEAD?a=%zz",
+        "/objects/zz/" + "z" * 38,
+        "/git-upload-pack?x",
+        "/%ff%fe/HEAD",
+    ]
     for method, path in itertools.product(("GET", "POST", "OPTIONS", "TRACE", "PATCH"), paths):
         reply = request(repo.url, method, path)
         assert b"Traceback" not in reply.body
@@ -412,12 +491,15 @@ def test_answers_never_show_a_traceback(server: Server) -> None:
 @pytest.mark.rows("HB-63", "HB-72")
 def test_configuration_and_protocol_from_the_servers_environment(private_server, git: Git) -> None:  # type: ignore[no-untyped-def]
     env = {
-        "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "http.receivepack", "GIT_CONFIG_VALUE_0": "true",
-        "GIT_HTTP_EXPORT_ALL": "", "GIT_PROTOCOL": "version=0",
-    }  # fmt: skip
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": "http.receivepack",
+        "GIT_CONFIG_VALUE_0": "true",
+        "GIT_HTTP_EXPORT_ALL": "",
+        "GIT_PROTOCOL": "version=0",
+    }
     server = private_server(env)
     repo = server.create_repo(exported=False, pushable=False)
-    assert 200 == discover(repo.url, "receive-pack").status
+    assert discover(repo.url, "receive-pack").status == 200
     assert b"# service" in discover(repo.url, headers=V2).body
 
 
@@ -427,24 +509,27 @@ def test_the_servers_own_git_configuration_counts(private_server, tmp_path: Path
     path.write_text("[http]\n\treceivepack = true\n[uploadpack]\n\tallowFilter = true\n")
     server = private_server({"GIT_CONFIG_GLOBAL": str(path)})
     repo = server.create_repo(pushable=False)
-    assert 200 == discover(repo.url, "receive-pack").status
+    assert discover(repo.url, "receive-pack").status == 200
     assert b"filter" in parse_advertisement(discover(repo.url).packets)[1]
 
 
 @pytest.mark.rows("SEC-45")
-def test_git_variables_of_the_servers_environment_do_not_redirect_requests(private_server, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_git_variables_of_the_servers_environment_do_not_redirect_requests(
+    private_server, tmp_path: Path
+) -> None:  # type: ignore[no-untyped-def]
     other = tmp_path / "elsewhere"
     other.mkdir()
-    server = private_server({"GIT_DIR": str(other), "GIT_INDEX_FILE": str(other / "i"), "GIT_WORK_TREE": str(other)})
+    server = private_server(
+        {"GIT_DIR": str(other), "GIT_INDEX_FILE": str(other / "i"), "GIT_WORK_TREE": str(other)}
+    )
     repo = server.create_repo()
     assert b"ref: refs/heads/main" in request(repo.url, "GET", "/HEAD").body
-    assert 200 == discover(repo.url).status
+    assert discover(repo.url).status == 200
 
 
 def test_health_is_told_apart_from_repositories(server: Server) -> None:
     if server.name not in ("gunicorn", "nginx"):
         pytest.skip("only the long-running server has health pages")
-    assert 200 == request(server.url, "GET", "/-/healthz").status
+    assert request(server.url, "GET", "/-/healthz").status == 200
     ready = request(server.url, "GET", "/-/readyz")
     assert ready.status in (200, 503)
-

@@ -1,4 +1,4 @@
-"""Refs that are there and not for everybody: hideRefs in its three places, and GIT_NAMESPACE (gitnamespaces)."""
+"""Refs that are there and not for everybody: hideRefs in its three places, and GIT_NAMESPACE."""
 
 from __future__ import annotations
 
@@ -14,9 +14,17 @@ from compat.rawhttp import V2, discover, parse_advertisement, request
 
 Twin = Callable[[Repo], str]
 RULES = [
-    ["refs/heads/feature"], ["refs/heads/"], ["refs/heads", "!refs/heads/topic"], ["refs/tags", "!refs/tags/v1", "refs/tags/v1"], ["^refs/heads/main"],
-    ["refs/heads/top"], ["!refs/heads"], ["refs"], ["HEAD"], ["refs/heads/main", "refs/notes/"],
-]  # fmt: skip
+    ["refs/heads/feature"],
+    ["refs/heads/"],
+    ["refs/heads", "!refs/heads/topic"],
+    ["refs/tags", "!refs/tags/v1", "refs/tags/v1"],
+    ["^refs/heads/main"],
+    ["refs/heads/top"],
+    ["!refs/heads"],
+    ["refs"],
+    ["HEAD"],
+    ["refs/heads/main", "refs/notes/"],
+]
 
 
 @pytest.mark.rows("U0-68", "V2-20", "RP-13")
@@ -27,16 +35,22 @@ def test_hidden_refs_are_gits(server: Server, git: Git, twin: Twin, rules: list[
     for rule in rules:
         repo.run("config", "--add", f"{section}.hideRefs", rule)
     for service in ("upload-pack", "receive-pack"):
-        ours, theirs = (parse_advertisement(discover(url, service).packets)[0] for url in (repo.url, twin(repo)))
+        ours, theirs = (
+            parse_advertisement(discover(url, service).packets)[0] for url in (repo.url, twin(repo))
+        )
         assert theirs == ours
     assert git("ls-remote", twin(repo), check=False).stdout == git("ls-remote", repo.url, check=False).stdout
 
 
 @pytest.mark.rows("U0-68")
 def test_settings_of_two_sections_add_up(server: Server, twin: Twin) -> None:
-    repo = server.create_repo(config={"transfer.hideRefs": "refs/heads", "uploadpack.hideRefs": "!refs/heads/main"})
+    repo = server.create_repo(
+        config={"transfer.hideRefs": "refs/heads", "uploadpack.hideRefs": "!refs/heads/main"}
+    )
     for service in ("upload-pack", "receive-pack"):
-        ours, theirs = (parse_advertisement(discover(url, service).packets)[0] for url in (repo.url, twin(repo)))
+        ours, theirs = (
+            parse_advertisement(discover(url, service).packets)[0] for url in (repo.url, twin(repo))
+        )
         assert theirs == ours
 
 

@@ -1,4 +1,4 @@
-"""Partial clones: filters, the lazy fetches that follow, and the server's say in it (git rev-list "--filter")."""
+"""Partial clones: filters, the lazy fetches that follow, and the server's say in it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,20 @@ def missing(git: Git, where: str) -> set[str]:
 @versions
 @pytest.mark.every_frontend
 @pytest.mark.parametrize(
-    "spec", ["blob:none", "blob:limit=600", "blob:limit=1k", "tree:0", "tree:1", "tree:2", "object:type=commit", "object:type=tree",
-             "combine:tree:2+blob:limit=600", "combine:blob:none+tree:3"],
-)  # fmt: skip
+    "spec",
+    [
+        "blob:none",
+        "blob:limit=600",
+        "blob:limit=1k",
+        "tree:0",
+        "tree:1",
+        "tree:2",
+        "object:type=commit",
+        "object:type=tree",
+        "combine:tree:2+blob:limit=600",
+        "combine:blob:none+tree:3",
+    ],
+)
 @pytest.mark.rows("U0-16", "U0-50", "V2-36")
 def test_filtered_clone_lacks_what_gits_own_lacks(server: Server, git: Git, version: str, spec: str) -> None:
     repo = server.create_repo(config=OPEN)
@@ -61,7 +72,16 @@ def test_a_treeless_clone_can_diff_and_log(server: Server, git: Git, version: st
 @pytest.mark.rows("U0-51", "V2-36")
 def test_fetching_into_a_partial_clone(server: Server, git: Git, version: str) -> None:
     repo = server.create_repo(config=OPEN)
-    git("-c", f"protocol.version={version}", "clone", "-q", "--filter=blob:none", "--no-checkout", repo.url, "clone")
+    git(
+        "-c",
+        f"protocol.version={version}",
+        "clone",
+        "-q",
+        "--filter=blob:none",
+        "--no-checkout",
+        repo.url,
+        "clone",
+    )
     tip = grow(repo, 5)
     git("-c", f"protocol.version={version}", "fetch", "-q", cwd="clone")
     assert tip == git.rev("clone", "origin/main")
@@ -98,7 +118,16 @@ def test_banned_filters_are_refused_by_name(server: Server, git: Git, version: s
     assert "filter 'blob:none' not supported" in words
     words = git.fails("-c", f"protocol.version={version}", "clone", "--filter=tree:3", repo.url, "two")
     assert "tree filter allows max depth 2, but got 3" in words
-    git("-c", f"protocol.version={version}", "clone", "-q", "--no-checkout", "--filter=tree:2", repo.url, "three")
+    git(
+        "-c",
+        f"protocol.version={version}",
+        "clone",
+        "-q",
+        "--no-checkout",
+        "--filter=tree:2",
+        repo.url,
+        "three",
+    )
 
 
 @pytest.mark.rows("U0-50")
@@ -108,7 +137,7 @@ def test_shallow_and_partial_together(server: Server, git: Git) -> None:
     git.fsck("clone")
     git("fetch", "-q", "--unshallow", cwd="clone")
     git.fsck("clone")
-    assert "400" == git("rev-list", "--count", "HEAD", cwd="clone").stdout.strip()
+    assert git("rev-list", "--count", "HEAD", cwd="clone").stdout.strip() == "400"
 
 
 @pytest.mark.rows("RP-38")

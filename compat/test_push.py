@@ -50,9 +50,16 @@ def test_create_update_force_and_delete_in_one_push(server: Server, git: Git) ->
     clone(git, repo)
     tip = git.commit_file("clone", "a.txt", "a\n")
     git(
-        "push", "-q", "origin", "main", "main:refs/heads/new/deep", "+main~3:refs/heads/topic",
-        ":refs/heads/feature/deep/name", "main~1:refs/tags/pushed", cwd="clone",
-    )  # fmt: skip
+        "push",
+        "-q",
+        "origin",
+        "main",
+        "main:refs/heads/new/deep",
+        "+main~3:refs/heads/topic",
+        ":refs/heads/feature/deep/name",
+        "main~1:refs/tags/pushed",
+        cwd="clone",
+    )
     refs = repo.refs()
     assert tip == refs["refs/heads/main"] == refs["refs/heads/new/deep"]
     assert git.rev("clone", "main~3") == refs["refs/heads/topic"]
@@ -81,7 +88,7 @@ def test_packed_refs_that_we_write_are_in_gits_form(server: Server, git: Git) ->
     clone(git, repo)
     git("push", "-q", "origin", ":refs/tags/light", cwd="clone")
     after = (repo.path / "packed-refs").read_text().splitlines()
-    assert "# pack-refs with: peeled fully-peeled sorted" == after[0].rstrip()
+    assert after[0].rstrip() == "# pack-refs with: peeled fully-peeled sorted"
     assert [line for line in before[1:] if not line.endswith("refs/tags/light")] == after[1:]
 
 
@@ -197,7 +204,7 @@ def test_received_objects_become_a_pack(server: Server, git: Git) -> None:
     git("push", "-q", repo.url, "main", cwd="source.git")
     packs = list(repo.path.glob("objects/pack/*.pack"))
     loose = [name for _, _, files in os.walk(repo.path / "objects") for name in files if len(name) == 38]
-    assert (1, 0) == (len(packs), len(loose))
+    assert (len(packs), len(loose)) == (1, 0)
     assert packs[0].with_suffix(".idx").exists()
 
 
@@ -248,7 +255,7 @@ def test_quiet_push_is_silent_and_porcelain_lists_refs(server: Server, git: Git)
     assert "*\trefs/heads/main:refs/heads/new\t[new branch]" in result.stdout
     git.commit_file("clone", "b.txt", "b\n")
     quiet = git("push", "-q", cwd="clone")
-    assert ("", "") == (quiet.stdout, quiet.stderr)
+    assert (quiet.stdout, quiet.stderr) == ("", "")
 
 
 @pytest.mark.rows("RP-48", "RP-49")
@@ -292,10 +299,10 @@ def test_group_shared_repositories_stay_shared(server: Server, git: Git) -> None
     clone(git, repo)
     git.commit_file("clone", "a.txt", "a\n")
     git("push", "-q", "origin", "main", "main:shared/new", cwd="clone")
-    assert 0o060 == (repo.path / "refs/heads/shared/new").stat().st_mode & 0o060
-    assert 0o2070 == (repo.path / "refs/heads/shared").stat().st_mode & 0o2070
+    assert (repo.path / "refs/heads/shared/new").stat().st_mode & 0o060 == 0o060
+    assert (repo.path / "refs/heads/shared").stat().st_mode & 0o2070 == 0o2070
     for path in repo.path.glob("objects/pack/*.pack"):
-        assert 0 == path.stat().st_mode & 0o222
+        assert path.stat().st_mode & 0o222 == 0
 
 
 @pytest.mark.rows("FS-21", "FS-15", "FS-16")

@@ -1,4 +1,4 @@
-"""Several at once: clients on one ref, readers while writers write, and git's own housekeeping beside the server."""
+"""Several at once: clients on one ref, readers while writers write, git's housekeeping beside the server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from compat.conftest import Repo, Server
 from compat.gitclient import Git
-from compat.rawhttp import FLUSH, demux, lines, pack_objects, request, upload
+from compat.rawhttp import FLUSH, demux, lines, pack_objects, raw_head, request, upload
 from compat.test_fetch import grow
 
 
@@ -36,7 +36,7 @@ def test_of_many_pushes_to_one_branch_exactly_one_wins(server: Server, git: Git)
     names = clones(git, repo, 5)
     ends = [finish(process) for process in [git.start("push", "origin", "main", cwd=name) for name in names]]
     won = [name for name, (code, _) in zip(names, ends, strict=True) if code == 0]
-    assert 1 == len(won)
+    assert len(won) == 1
     assert git.rev(won[0], "HEAD") == repo.rev("main")
     for code, words in ends:
         assert code == 0 or "rejected" in words
@@ -48,11 +48,11 @@ def test_pushes_to_different_branches_all_succeed(server: Server, git: Git) -> N
     repo = server.create_repo()
     names = clones(git, repo, 8)
     running = [git.start("push", "-q", "origin", f"main:refs/heads/a/b/{name}", cwd=name) for name in names]
-    assert [(0, "")] * 8 == [finish(process) for process in running]
+    assert [finish(process) for process in running] == [(0, "")] * 8
     assert [git.rev(name, "HEAD") for name in names] == [repo.rev(f"a/b/{name}") for name in names]
     running = [git.start("push", "-q", "origin", f":refs/heads/a/b/{name}", cwd=name) for name in names]
-    assert [(0, "")] * 8 == [finish(process) for process in running]
-    assert [] == [name for name in repo.refs() if name.startswith("refs/heads/a/")]
+    assert [finish(process) for process in running] == [(0, "")] * 8
+    assert [name for name in repo.refs() if name.startswith("refs/heads/a/")] == []
 
 
 @pytest.mark.every_frontend
@@ -64,8 +64,8 @@ def test_clones_while_pushing_are_always_whole(server: Server, git: Git) -> None
         tip = git.commit_file("pusher", f"n{n}/file.txt", f"{n}\n")
         push = git.start("push", "-q", "origin", "main", cwd="pusher")
         clone = git.start("clone", "-q", "--bare", repo.url, f"reader{n}.git")
-        assert (0, "") == finish(push)
-        assert (0, "") == finish(clone)
+        assert finish(push) == (0, "")
+        assert finish(clone) == (0, "")
         git("rev-list", "--objects", "--all", cwd=f"reader{n}.git")
         assert tip == git("ls-remote", repo.url, "refs/heads/main").stdout.split()[0]
 
@@ -75,14 +75,21 @@ def test_clones_while_pushing_are_always_whole(server: Server, git: Git) -> None
 def test_housekeeping_of_git_beside_clones_and_pushes(server: Server, git: Git) -> None:
     repo = server.create_repo("linear")
     git("clone", "-q", repo.url, "pusher")
-    chores = (["repack", "-adq"], ["pack-refs", "--all"], ["gc", "-q"], ["repack", "-dq"], ["multi-pack-index", "write"], ["commit-graph", "write", "--reachable"])
+    chores = (
+        ["repack", "-adq"],
+        ["pack-refs", "--all"],
+        ["gc", "-q"],
+        ["repack", "-dq"],
+        ["multi-pack-index", "write"],
+        ["commit-graph", "write", "--reachable"],
+    )
     for n, chore in enumerate(chores * 2):
         tip = git.commit_file("pusher", "n.txt", f"{n}\n")
         work = git.start(*chore, cwd=repo.path)
         push = git.start("push", "-q", "origin", "main", f"main:refs/heads/round{n}", cwd="pusher")
         reader = git.start("clone", "-q", "--bare", repo.url, f"reader{n}.git")
-        assert (0, "") == finish(push)
-        assert (0, "") == finish(reader)
+        assert finish(push) == (0, "")
+        assert finish(reader) == (0, "")
         finish(work)
         assert tip == repo.rev("main") == repo.rev(f"round{n}")
         git.fsck(f"reader{n}.git")
@@ -128,8 +135,13 @@ def test_plain_git_and_we_race_for_one_branch(server: Server, git: Git) -> None:
         for name, url in ((f"http{n}", repo.url), (f"file{n}", f"file://{repo.path}")):
             git("clone", "-q", url, name)
             git.commit_file(name, f"{name}.txt", name)
-        ends = [finish(process) for process in [git.start("push", "origin", "main", cwd=f"{kind}{n}") for kind in ("http", "file")]]
-        assert 1 == [code for code, _ in ends].count(0)
+        ends = [
+            finish(process)
+            for process in [
+                git.start("push", "origin", "main", cwd=f"{kind}{n}") for kind in ("http", "file")
+            ]
+        ]
+        assert [code for code, _ in ends].count(0) == 1
 
 
 @pytest.mark.rows("FS-17", "HB-28")
@@ -138,7 +150,7 @@ def test_a_repository_that_is_replaced_is_seen_as_the_new_one(server: Server, gi
     assert repo.rev("main") == git("ls-remote", repo.url, "refs/heads/main").stdout.split()[0]
     away = repo.path.with_name("away-" + repo.path.name)
     repo.path.rename(away)
-    assert 404 == request(repo.url, "GET", "/info/refs?service=git-upload-pack").status
+    assert request(repo.url, "GET", "/info/refs?service=git-upload-pack").status == 404
     other.path.rename(repo.path)
     git("clone", "-q", repo.url, "clone")
     assert repo.rev("main") == git.rev("clone", "HEAD")
@@ -154,15 +166,15 @@ def test_a_push_that_is_killed_leaves_nothing(server: Server, git: Git) -> None:
     git("clone", "-q", repo.url, "clone")
     before = repo.state()
     git.commit_file("clone", "x.txt", "x")
-    path = repo.url.split("/", 3)[3]
-    half = b"00a0" + b"0" * 40 + b" " + git.rev("clone", "HEAD").encode() + b" refs/heads/half\0 report-status"
+    half = (
+        b"00a0" + b"0" * 40 + b" " + git.rev("clone", "HEAD").encode() + b" refs/heads/half\0 report-status"
+    )
     half = b"%04x" % len(half) + half[4:] + b"0000PACK\0\0\0\2\0\0\0\5" + bytes(range(200))
     place = urlsplit(repo.url)
     for framing in ("Content-Length: 900000", "Transfer-Encoding: chunked"):
-        head = f"POST /{path}/git-receive-pack HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-git-receive-pack-request\r\n{framing}\r\n\r\n"
         body = half if "Length" in framing else b"%x\r\n%b\r\n" % (len(half), half)
         with socket.create_connection((place.hostname or "", place.port or 80), timeout=20) as connection:
-            connection.sendall(head.encode() + body)
+            connection.sendall(raw_head(repo.url, "receive-pack", framing) + body)
     assert before == repo.state()
     git("push", "-q", cwd="clone")
     assert git.rev("clone", "HEAD") == repo.rev("main")

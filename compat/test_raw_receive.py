@@ -1,4 +1,4 @@
-"""Area D row by row: hand-made pushes to two equal repositories, one behind govc, one behind git http-backend.
+"""Area D row by row: hand-made pushes to two equal repositories, one behind govc, one behind git.
 
 Compared are the report, the refs afterwards and the objects afterwards.
 """
@@ -12,7 +12,18 @@ import pytest
 
 from compat.conftest import Repo, Server
 from compat.gitclient import Git
-from compat.rawhttp import FLUSH, ZERO, Reply, demux, discover, lines, make_pack, parse_advertisement, parse_report, receive
+from compat.rawhttp import (
+    FLUSH,
+    ZERO,
+    Reply,
+    demux,
+    discover,
+    lines,
+    make_pack,
+    parse_advertisement,
+    parse_report,
+    receive,
+)
 from compat.test_fetch import grow
 
 Twin = Callable[[Repo], str]
@@ -31,7 +42,7 @@ REASONS = {
 
 
 def push_body(commands: list[str], pack: bytes, *, caps: str = CAPS, tail: bytes = b"") -> bytes:
-    """A push request: commands with capabilities on the first, flush, an optional further section, the pack."""
+    """A push request: commands, capabilities on the first, flush, an optional further section, the pack."""
     first, *rest = commands
     return lines(f"{first}\0{caps}".encode(), *[line.encode() for line in rest], FLUSH) + tail + pack
 
@@ -80,8 +91,17 @@ def new_objects(git: Git, repo: Repo, commits: int = 2, *options: str) -> tuple[
 
 @pytest.mark.parametrize("template", ["small", "empty", "many_refs"])
 @pytest.mark.rows("RP-01", "RP-02", "RP-03", "RP-06", "RP-08", "RP-09", "RP-13")
-@pytest.mark.parametrize("config", [{}, {"receive.advertiseAtomic": "false", "receive.advertisePushOptions": "true"}, {"receive.hideRefs": "refs/tags"}])
-def test_the_advertisement_is_gits(pair: Callable[..., tuple[Repo, Repo]], template: str, config: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"receive.advertiseAtomic": "false", "receive.advertisePushOptions": "true"},
+        {"receive.hideRefs": "refs/tags"},
+    ],
+)
+def test_the_advertisement_is_gits(
+    pair: Callable[..., tuple[Repo, Repo]], template: str, config: dict[str, str]
+) -> None:
     ours, theirs = pair(template, config=config)
     mine, other = (parse_advertisement(discover(repo.url, "receive-pack").packets) for repo in (ours, theirs))
     assert other[0] == mine[0]
@@ -96,36 +116,63 @@ def test_tips_of_alternates_are_advertised_as_have_lines(server: Server, git: Gi
     (path / "git-daemon-export-ok").touch()
     repo = server.adopt(path, {"http.receivepack": "true"})
     grow(source, 2)
-    mine, other = (parse_advertisement(discover(url, "receive-pack").packets)[0] for url in (repo.url, twin(repo)))
+    mine, other = (
+        parse_advertisement(discover(url, "receive-pack").packets)[0] for url in (repo.url, twin(repo))
+    )
     assert sorted(other) == sorted(mine)
     assert f"{source.rev('main')} .have".encode() in mine
 
 
 @pytest.mark.every_frontend
 @pytest.mark.rows("RP-15", "RP-19", "RP-20", "RP-22")
-@pytest.mark.parametrize("caps", [CAPS, " report-status", "", " report-status-v2 side-band-64k", " report-status report-status-v2 quiet agent=x/1", " side-band-64k"])
+@pytest.mark.parametrize(
+    "caps",
+    [
+        CAPS,
+        " report-status",
+        "",
+        " report-status-v2 side-band-64k",
+        " report-status report-status-v2 quiet agent=x/1",
+        " side-band-64k",
+    ],
+)
 def test_update_and_create(pair: Callable[..., tuple[Repo, Repo]], git: Git, caps: str) -> None:
     ours, theirs = pair()
     old, new, pack = new_objects(git, ours)
-    compare(ours, theirs, push_body([f"{old} {new} refs/heads/main", f"{ZERO} {new} refs/heads/new"], pack, caps=caps))
+    compare(
+        ours,
+        theirs,
+        push_body([f"{old} {new} refs/heads/main", f"{ZERO} {new} refs/heads/new"], pack, caps=caps),
+    )
     assert new == ours.rev("new")
     assert theirs.objects() == ours.objects()
 
 
 @pytest.mark.rows("RP-30", "FS-05")
-@pytest.mark.parametrize("options", [[], ["--thin"], ["--thin", "--delta-base-offset"], ["--delta-base-offset"]])
+@pytest.mark.parametrize(
+    "options", [[], ["--thin"], ["--thin", "--delta-base-offset"], ["--delta-base-offset"]]
+)
 def test_packs_of_every_kind(pair: Callable[..., tuple[Repo, Repo]], git: Git, options: list[str]) -> None:
     ours, theirs = pair("linear")
     old, new, pack = new_objects(git, ours, 5, *options)
-    assert [b"unpack ok", b"ok refs/heads/main"] == compare(ours, theirs, push_body([f"{old} {new} refs/heads/main"], pack))
+    assert compare(ours, theirs, push_body([f"{old} {new} refs/heads/main"], pack)) == [
+        b"unpack ok",
+        b"ok refs/heads/main",
+    ]
 
 
 @pytest.mark.rows("RP-18", "RP-19", "RP-64", "RP-66")
-def test_delete_carries_no_pack_and_creation_of_known_objects_an_empty_one(pair: Callable[..., tuple[Repo, Repo]]) -> None:
+def test_delete_carries_no_pack_and_creation_of_known_objects_an_empty_one(
+    pair: Callable[..., tuple[Repo, Repo]],
+) -> None:
     ours, theirs = pair()
     topic, main = ours.rev("topic"), ours.rev("main")
     compare(ours, theirs, push_body([f"{topic} {ZERO} refs/heads/topic"], b""))
-    compare(ours, theirs, push_body([f"{ZERO} {main} refs/heads/x/y", f"{main} {ZERO} refs/tags/light"], EMPTY_PACK))
+    compare(
+        ours,
+        theirs,
+        push_body([f"{ZERO} {main} refs/heads/x/y", f"{main} {ZERO} refs/tags/light"], EMPTY_PACK),
+    )
     compare(ours, theirs, push_body([f"{ZERO} {ZERO} refs/heads/absent"], b""))
     compare(ours, theirs, push_body([f"{main} {ZERO} refs/heads/absent"], b""))
 
@@ -150,7 +197,14 @@ def test_stale_values_and_conflicts_stand_alone(pair: Callable[..., tuple[Repo, 
 def test_two_commands_for_one_ref_change_nothing_else(pair: Callable[..., tuple[Repo, Repo]]) -> None:
     ours, _ = pair()
     main, older = ours.rev("main"), ours.rev("main~1")
-    report = parse_report(receive(ours.url, push_body([f"{main} {older} refs/heads/main", f"{main} {ours.rev('topic')} refs/heads/main"], EMPTY_PACK)))
+    report = parse_report(
+        receive(
+            ours.url,
+            push_body(
+                [f"{main} {older} refs/heads/main", f"{main} {ours.rev('topic')} refs/heads/main"], EMPTY_PACK
+            ),
+        )
+    )
     assert any(line.startswith(b"ng refs/heads/main") for line in report)
     assert ours.rev("main") in (main, older)
 
@@ -158,21 +212,66 @@ def test_two_commands_for_one_ref_change_nothing_else(pair: Callable[..., tuple[
 @pytest.mark.rows("RP-42", "FS-40", "SEC-17")
 @pytest.mark.parametrize(
     "name",
-    ["HEAD", "refs/x", "refs/heads/a..b", "refs/heads/a b", "refs/heads/.a", "refs/heads/a.lock", "refs/heads/a/", "refs/heads//a", "config",
-     "refs/../config", "refs/heads/../../config", "refs/heads/a~1", "refs/heads/a^", "refs/heads/a:b", "refs/heads/a?", "refs/heads/a*", "refs/heads/a[",
-     "refs/heads/a\\b", "refs/heads/a@{b", "refs/heads/a.", "refs/heads/@", "refs/@/x", "refs/heads/a\x7f", "refs/heads/a\x01", "@", "refs/heads/-a",
-     "refs/heads/é", "refs/heads/" + "n" * 300, "refs/heads/x.lock/y", "refs/", "/etc/passwd", "refs/heads/a/./b", "objects/x", "refs/stash"],
-)  # fmt: skip
+    [
+        "HEAD",
+        "refs/x",
+        "refs/heads/a..b",
+        "refs/heads/a b",
+        "refs/heads/.a",
+        "refs/heads/a.lock",
+        "refs/heads/a/",
+        "refs/heads//a",
+        "config",
+        "refs/../config",
+        "refs/heads/../../config",
+        "refs/heads/a~1",
+        "refs/heads/a^",
+        "refs/heads/a:b",
+        "refs/heads/a?",
+        "refs/heads/a*",
+        "refs/heads/a[",
+        "refs/heads/a\\b",
+        "refs/heads/a@{b",
+        "refs/heads/a.",
+        "refs/heads/@",
+        "refs/@/x",
+        "refs/heads/a\x7f",
+        "refs/heads/a\x01",
+        "@",
+        "refs/heads/-a",
+        "refs/heads/é",
+        "refs/heads/" + "n" * 300,
+        "refs/heads/x.lock/y",
+        "refs/",
+        "/etc/passwd",
+        "refs/heads/a/./b",
+        "objects/x",
+        "refs/stash",
+    ],
+)
 def test_names_are_judged_as_git_judges_them(pair: Callable[..., tuple[Repo, Repo]], name: str) -> None:
     ours, theirs = pair()
-    compare(ours, theirs, push_body([f"{ZERO} {ours.rev('main')} {name}", f"{ZERO} {ours.rev('main')} refs/heads/good"], EMPTY_PACK))
+    compare(
+        ours,
+        theirs,
+        push_body(
+            [f"{ZERO} {ours.rev('main')} {name}", f"{ZERO} {ours.rev('main')} refs/heads/good"], EMPTY_PACK
+        ),
+    )
 
 
 @pytest.mark.rows("RP-46", "RP-47", "RP-48", "RP-50")
 @pytest.mark.parametrize(
-    "config", [{}, {"receive.denyDeletes": "true"}, {"receive.denyDeleteCurrent": "ignore"}, {"receive.denyNonFastForwards": "true"},
-               {"transfer.hideRefs": "refs/heads/topic"}, {"receive.hideRefs": "refs/tags"}]
-)  # fmt: skip
+    "config",
+    [
+        {},
+        {"receive.denyDeletes": "true"},
+        {"receive.denyDeleteCurrent": "ignore"},
+        {"receive.denyNonFastForwards": "true"},
+        {"transfer.hideRefs": "refs/heads/topic"},
+        {"receive.hideRefs": "refs/tags"},
+    ],
+)
 @pytest.mark.parametrize("atomic", ["", " atomic"])
 def test_deny_settings(pair: Callable[..., tuple[Repo, Repo]], config: dict[str, str], atomic: str) -> None:
     ours, theirs = pair(config=config)
@@ -193,33 +292,51 @@ def test_atomic_is_all_or_nothing(pair: Callable[..., tuple[Repo, Repo]]) -> Non
     main, older = ours.rev("main"), ours.rev("main~1")
     before = ours.refs()
     for commands in (
-        [f"{ZERO} {main} refs/heads/a", f"{older} {ours.rev('topic')} refs/heads/main", f"{ZERO} {main} refs/heads/b"],
+        [
+            f"{ZERO} {main} refs/heads/a",
+            f"{older} {ours.rev('topic')} refs/heads/main",
+            f"{ZERO} {main} refs/heads/b",
+        ],
         [f"{ZERO} {main} refs/heads/a", f"{ZERO} {main} HEAD"],
     ):
         mine = parse_report(receive(ours.url, push_body(commands, EMPTY_PACK, caps=CAPS + " atomic")))
         other = parse_report(receive(theirs.url, push_body(commands, EMPTY_PACK, caps=CAPS + " atomic")))
         assert [line[:2] for line in other] == [line[:2] for line in mine]
         assert before == ours.refs() == theirs.refs()
-    good = push_body([f"{ZERO} {main} refs/heads/a", f"{main} {older} refs/heads/main"], EMPTY_PACK, caps=CAPS + " atomic")
-    assert [b"unpack ok", b"ok refs/heads/a", b"ok refs/heads/main"] == compare(ours, theirs, good)
+    good = push_body(
+        [f"{ZERO} {main} refs/heads/a", f"{main} {older} refs/heads/main"], EMPTY_PACK, caps=CAPS + " atomic"
+    )
+    assert compare(ours, theirs, good) == [b"unpack ok", b"ok refs/heads/a", b"ok refs/heads/main"]
 
 
 @pytest.mark.every_frontend
 @pytest.mark.rows("RP-38", "RP-45", "RP-33")
 @pytest.mark.parametrize("lacking", ["blob", "tree", "parent", "all"])
-def test_a_push_that_lacks_an_object_is_refused_and_leaves_nothing(pair: Callable[..., tuple[Repo, Repo]], git: Git, lacking: str) -> None:
+def test_a_push_that_lacks_an_object_is_refused_and_leaves_nothing(
+    pair: Callable[..., tuple[Repo, Repo]], git: Git, lacking: str
+) -> None:
     ours, theirs = pair()
     git("clone", "-q", "--bare", ours.path, "maker.git")
     maker = Repo(git.cwd / "maker.git", "", git)
     old, new = maker.rev("main"), grow(maker, 2)
     ids = set(maker.run("rev-list", "--objects", "--no-object-names", "main", f"^{old}").split())
-    gone = {"blob": maker.rev("main:grown/1.txt"), "tree": maker.rev("main:grown"), "parent": maker.rev("main~1")}
+    gone = {
+        "blob": maker.rev("main:grown/1.txt"),
+        "tree": maker.rev("main:grown"),
+        "parent": maker.rev("main~1"),
+    }
     ids = set() if lacking == "all" else ids - {gone[lacking]}
-    name = git("pack-objects", "-q", git.cwd / "lacking", cwd=maker.path, input="\n".join([*sorted(ids), ""]).encode()).stdout.strip()
+    name = git(
+        "pack-objects",
+        "-q",
+        git.cwd / "lacking",
+        cwd=maker.path,
+        input="\n".join([*sorted(ids), ""]).encode(),
+    ).stdout.strip()
     pack = (git.cwd / f"lacking-{name}.pack").read_bytes()
     before = ours.state()
     report = compare(ours, theirs, push_body([f"{old} {new} refs/heads/main"], pack))
-    assert [b"unpack ok", b"ng refs/heads/main missing necessary objects"] == report
+    assert report == [b"unpack ok", b"ng refs/heads/main missing necessary objects"]
     assert before == ours.state()
 
 
@@ -228,20 +345,28 @@ def test_one_ref_that_lacks_objects_does_not_take_others_down(pair: Callable[...
     ours, theirs = pair()
     commands = [f"{ZERO} {'1' * 40} refs/heads/bad", f"{ZERO} {ours.rev('main')} refs/heads/good"]
     report = compare(ours, theirs, push_body(commands, EMPTY_PACK))
-    assert [b"unpack ok", b"ng refs/heads/bad missing necessary objects", b"ok refs/heads/good"] == report
+    assert report == [b"unpack ok", b"ng refs/heads/bad missing necessary objects", b"ok refs/heads/good"]
 
 
 @pytest.mark.rows("RP-26", "RP-27", "SEC-09")
-@pytest.mark.parametrize("harm", ["empty", "signature", "version", "count-more", "count-less", "flip", "cut", "trailer", "junk-after"])
+@pytest.mark.parametrize(
+    "harm",
+    ["empty", "signature", "version", "count-more", "count-less", "flip", "cut", "trailer", "junk-after"],
+)
 def test_damaged_packs_are_unpack_errors(pair: Callable[..., tuple[Repo, Repo]], git: Git, harm: str) -> None:
     ours, theirs = pair()
     old, new, pack = new_objects(git, ours)
     damaged = {
-        "empty": b"", "signature": b"KCAP" + pack[4:], "version": pack[:4] + b"\0\0\0\5" + pack[8:],
-        "count-more": pack[:8] + b"\0\0\1\0" + pack[12:], "count-less": pack[:8] + b"\0\0\0\1" + pack[12:],
-        "flip": pack[:60] + bytes([pack[60] ^ 255]) + pack[61:], "cut": pack[:-30], "trailer": pack[:-1] + bytes([pack[-1] ^ 1]),
+        "empty": b"",
+        "signature": b"KCAP" + pack[4:],
+        "version": pack[:4] + b"\0\0\0\5" + pack[8:],
+        "count-more": pack[:8] + b"\0\0\1\0" + pack[12:],
+        "count-less": pack[:8] + b"\0\0\0\1" + pack[12:],
+        "flip": pack[:60] + bytes([pack[60] ^ 255]) + pack[61:],
+        "cut": pack[:-30],
+        "trailer": pack[:-1] + bytes([pack[-1] ^ 1]),
         "junk-after": pack + b"junk",
-    }[harm]  # fmt: skip
+    }[harm]
     before = ours.state()
     body = push_body([f"{old} {new} refs/heads/main", f"{ZERO} {old} refs/heads/other"], damaged)
     mine, other = receive(ours.url, body), receive(theirs.url, body)
@@ -252,7 +377,11 @@ def test_damaged_packs_are_unpack_errors(pair: Callable[..., tuple[Repo, Repo]],
     theirs_report = parse_report(other)
     assert before == ours.state()
     assert report[0].startswith(b"unpack ") and report[0] != b"unpack ok"
-    assert [b"ng refs/heads/main unpacker error", b"ng refs/heads/other unpacker error"] == report[1:] == theirs_report[1:]
+    assert (
+        [b"ng refs/heads/main unpacker error", b"ng refs/heads/other unpacker error"]
+        == report[1:]
+        == theirs_report[1:]
+    )
     if harm in ("signature", "version"):
         assert theirs_report[0].split(b" (")[0] == report[0].split(b" (")[0]
 
@@ -260,9 +389,21 @@ def test_damaged_packs_are_unpack_errors(pair: Callable[..., tuple[Repo, Repo]],
 @pytest.mark.rows("RP-15", "RP-16", "RP-17", "SEC-01", "SEC-02")
 @pytest.mark.parametrize(
     "body",
-    [b"", b"0000", b"0003", b"zzzz", b"fff1", b"0008abcd", lines("hello", FLUSH), lines("x" * 81 + " refs/heads/a", FLUSH), b"0032" + b"a" * 10,
-     lines("1" * 40 + " refs/heads/a\0report-status", FLUSH), lines("push-cert\0 report-status", FLUSH), lines("shallow zz", FLUSH)],
-)  # fmt: skip
+    [
+        b"",
+        b"0000",
+        b"0003",
+        b"zzzz",
+        b"fff1",
+        b"0008abcd",
+        lines("hello", FLUSH),
+        lines("x" * 81 + " refs/heads/a", FLUSH),
+        b"0032" + b"a" * 10,
+        lines("1" * 40 + " refs/heads/a\0report-status", FLUSH),
+        lines("push-cert\0 report-status", FLUSH),
+        lines("shallow zz", FLUSH),
+    ],
+)
 def test_malformed_requests_change_nothing(pair: Callable[..., tuple[Repo, Repo]], body: bytes) -> None:
     ours, theirs = pair()
     before = ours.state()
@@ -277,7 +418,9 @@ def test_malformed_requests_change_nothing(pair: Callable[..., tuple[Repo, Repo]
 def test_another_object_format_is_refused(pair: Callable[..., tuple[Repo, Repo]]) -> None:
     ours, _ = pair()
     before = ours.state()
-    body = push_body([f"{ZERO} {ours.rev('main')} refs/heads/a"], EMPTY_PACK, caps=CAPS + " object-format=sha256")
+    body = push_body(
+        [f"{ZERO} {ours.rev('main')} refs/heads/a"], EMPTY_PACK, caps=CAPS + " object-format=sha256"
+    )
     assert b"ok refs" not in receive(ours.url, body).body
     assert before == ours.state()
 
@@ -285,33 +428,46 @@ def test_another_object_format_is_refused(pair: Callable[..., tuple[Repo, Repo]]
 @pytest.mark.rows("RP-06", "RP-67")
 def test_push_options_need_their_section(pair: Callable[..., tuple[Repo, Repo]]) -> None:
     ours, theirs = pair(config={"receive.advertisePushOptions": "true"})
-    body = push_body([f"{ZERO} {ours.rev('main')} refs/heads/a"], EMPTY_PACK, caps=CAPS + " push-options", tail=lines(b"one", b"two=2", FLUSH))
-    assert [b"unpack ok", b"ok refs/heads/a"] == compare(ours, theirs, body)
+    body = push_body(
+        [f"{ZERO} {ours.rev('main')} refs/heads/a"],
+        EMPTY_PACK,
+        caps=CAPS + " push-options",
+        tail=lines(b"one", b"two=2", FLUSH),
+    )
+    assert compare(ours, theirs, body) == [b"unpack ok", b"ok refs/heads/a"]
 
 
 @pytest.mark.rows("RP-21", "RP-24")
-def test_messages_come_on_band_two_and_the_report_inside_band_one(pair: Callable[..., tuple[Repo, Repo]]) -> None:
+def test_messages_come_on_band_two_and_the_report_inside_band_one(
+    pair: Callable[..., tuple[Repo, Repo]],
+) -> None:
     ours, theirs = pair()
     body = push_body([f"{ours.rev('main')} {ZERO} refs/heads/main", f"{ZERO} {ZERO} refs/heads/gone"], b"")
     mine, other = (demux(receive(repo.url, body).packets) for repo in (ours, theirs))
     assert (other.data, other.ended) == (mine.data, mine.ended)
-    words = re.compile(rb"refusing to delete the current branch|allowing deletion of corrupt ref|deleting a non-existent ref")
+    words = re.compile(
+        rb"refusing to delete the current branch|allowing deletion of corrupt ref|deleting a non-existent ref"
+    )
     assert sorted(set(words.findall(other.progress))) == sorted(set(words.findall(mine.progress)))
 
 
 @pytest.mark.rows("RP-31", "SEC-15")
-def test_pushing_the_same_objects_again_keeps_the_old_ones(pair: Callable[..., tuple[Repo, Repo]], git: Git) -> None:
+def test_pushing_the_same_objects_again_keeps_the_old_ones(
+    pair: Callable[..., tuple[Repo, Repo]], git: Git
+) -> None:
     ours, theirs = pair()
     pack = make_pack(git, ours.path, ["main"])
     before = ours.objects()
     report = compare(ours, theirs, push_body([f"{ZERO} {ours.rev('main')} refs/heads/again"], pack))
-    assert [b"unpack ok", b"ok refs/heads/again"] == report
+    assert report == [b"unpack ok", b"ok refs/heads/again"]
     assert before == ours.objects()
 
 
 @pytest.mark.rows("RP-19", "RP-42")
 @pytest.mark.parametrize("target", ["main:README", "main^{tree}", "refs/tags/v1"])
-def test_branches_must_be_commits_and_tags_may_be_anything(pair: Callable[..., tuple[Repo, Repo]], target: str) -> None:
+def test_branches_must_be_commits_and_tags_may_be_anything(
+    pair: Callable[..., tuple[Repo, Repo]], target: str
+) -> None:
     ours, theirs = pair()
     oid = ours.rev(target)
     commands = [f"{ZERO} {oid} refs/heads/odd", f"{ZERO} {oid} refs/tags/odd", f"{ZERO} {oid} refs/other/odd"]

@@ -1,6 +1,7 @@
 """Area B row by row: hand-made v0 and v1 requests, answered by govc and by git http-backend.
 
-Compared are the status, the packets before the pack, and the set of objects in the pack; the pack's bytes may differ.
+Compared are the status, the packets before the pack, and the set of objects in it; the pack's bytes may
+differ.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ def read_answer(git: Git, reply: Reply, *, banded: bool = True, bases: str | Non
     return Answer(reply.status, head, objects, fatal)
 
 
-def compare(git: Git, repo: Repo, twin: Twin, body: bytes, *, banded: bool = True, thin: bool = False) -> Answer:
+def compare(
+    git: Git, repo: Repo, twin: Twin, body: bytes, *, banded: bool = True, thin: bool = False
+) -> Answer:
     """The answers of both servers, which must agree; ours."""
     bases = str(repo.path) if thin else None
     ours = read_answer(git, upload(repo.url, body), banded=banded, bases=bases)
@@ -74,8 +77,16 @@ def assert_dies_alike(repo: Repo, twin: Twin, body: bytes) -> None:
     ours, theirs = upload(repo.url, body), upload(twin(repo), body)
     assert b"PACK" not in ours.body and b"PACK" not in theirs.body
     assert b"Traceback" not in ours.body
-    said = [packet for packet in parse_packets(theirs.body) if isinstance(packet, bytes) and packet.startswith(b"ERR ")]
-    heard = [packet for packet in parse_packets(ours.body) if isinstance(packet, bytes) and packet.startswith(b"ERR ")]
+    said = [
+        packet
+        for packet in parse_packets(theirs.body)
+        if isinstance(packet, bytes) and packet.startswith(b"ERR ")
+    ]
+    heard = [
+        packet
+        for packet in parse_packets(ours.body)
+        if isinstance(packet, bytes) and packet.startswith(b"ERR ")
+    ]
     if said:
         assert [line.rstrip(b"\n") for line in said] == [line.rstrip(b"\n") for line in heard]
 
@@ -95,19 +106,27 @@ def test_the_advertisement_is_gits(server: Server, twin: Twin, template: str, ve
 @pytest.mark.parametrize(
     "setting",
     [
-        ("uploadpack.allowFilter", "true"), ("uploadpack.allowTipSHA1InWant", "true"), ("uploadpack.allowReachableSHA1InWant", "true"),
-        ("uploadpack.allowAnySHA1InWant", "true"), ("uploadpack.hideRefs", "refs/heads/topic"), ("transfer.hideRefs", "refs/tags"),
+        ("uploadpack.allowFilter", "true"),
+        ("uploadpack.allowTipSHA1InWant", "true"),
+        ("uploadpack.allowReachableSHA1InWant", "true"),
+        ("uploadpack.allowAnySHA1InWant", "true"),
+        ("uploadpack.hideRefs", "refs/heads/topic"),
+        ("transfer.hideRefs", "refs/tags"),
         ("transfer.hideRefs", "refs/heads/top"),
     ],
-)  # fmt: skip
-def test_settings_change_the_advertisement_as_in_git(server: Server, twin: Twin, setting: tuple[str, str]) -> None:
+)
+def test_settings_change_the_advertisement_as_in_git(
+    server: Server, twin: Twin, setting: tuple[str, str]
+) -> None:
     repo = server.create_repo(config=dict([setting]))
     ours, theirs = (parse_advertisement(discover(url).packets) for url in (repo.url, twin(repo)))
     assert theirs == ours
 
 
 @pytest.mark.rows("U0-07", "U0-15")
-@pytest.mark.parametrize("head", ["ref: refs/heads/nothing\n", "ref: refs/heads/topic\n", "detached", "dangling-detached"])
+@pytest.mark.parametrize(
+    "head", ["ref: refs/heads/nothing\n", "ref: refs/heads/topic\n", "detached", "dangling-detached"]
+)
 def test_states_of_head(server: Server, twin: Twin, head: str) -> None:
     repo = server.create_repo()
     text = {"detached": repo.rev("main~2") + "\n", "dangling-detached": "1" * 40 + "\n"}.get(head, head)
@@ -121,8 +140,15 @@ def test_states_of_head(server: Server, twin: Twin, head: str) -> None:
 def test_broken_refs_are_left_out(server: Server, twin: Twin) -> None:
     repo = server.create_repo()
     repo.broken = True
-    for name, text in (("garbage", "garbage\n"), ("empty", ""), ("gone", "1" * 40 + "\n"), ("long", repo.rev("main") + "00\n"),
-                       ("nolf", repo.rev("main")), ("blank", repo.rev("main") + " \n"), ("loop", "ref: refs/heads/loop\n")):  # fmt: skip
+    for name, text in (
+        ("garbage", "garbage\n"),
+        ("empty", ""),
+        ("gone", "1" * 40 + "\n"),
+        ("long", repo.rev("main") + "00\n"),
+        ("nolf", repo.rev("main")),
+        ("blank", repo.rev("main") + " \n"),
+        ("loop", "ref: refs/heads/loop\n"),
+    ):
         (repo.path / "refs/heads" / name).write_text(text)
     ours, theirs = (parse_advertisement(discover(url).packets) for url in (repo.url, twin(repo)))
     assert theirs == ours
@@ -133,15 +159,21 @@ def test_broken_refs_are_left_out(server: Server, twin: Twin) -> None:
 def test_a_clone_request(server: Server, git: Git, twin: Twin) -> None:
     repo = server.create_repo()
     ours = compare(git, repo, twin, lines(f"want {repo.rev('main')}{BANDED}", FLUSH, "done"))
-    assert [b"NAK\n"] == ours.head
+    assert ours.head == [b"NAK\n"]
     assert set(repo.run("rev-list", "--objects", "--no-object-names", "main").split()) == ours.objects
 
 
 @pytest.mark.rows("U0-03", "U0-02", "U0-20", "U0-21")
-def test_lines_without_lf_upper_case_lengths_and_unknown_capabilities(server: Server, git: Git, twin: Twin) -> None:
+def test_lines_without_lf_upper_case_lengths_and_unknown_capabilities(
+    server: Server, git: Git, twin: Twin
+) -> None:
     repo = server.create_repo()
     oid = repo.rev("main")
-    for first in (f"want {oid}{BANDED}", f"want {oid}{BANDED} foo bar=baz agent=x/1 session-id=9", f"want {oid} {BANDED}"):
+    for first in (
+        f"want {oid}{BANDED}",
+        f"want {oid}{BANDED} foo bar=baz agent=x/1 session-id=9",
+        f"want {oid} {BANDED}",
+    ):
         compare(git, repo, twin, lines(first.encode(), FLUSH, b"done"))
     upper = lines(f"want {oid}{BANDED}", FLUSH, "done").replace(b"0009done", b"0009done")
     upper = upper[:4].upper() + upper[4:]
@@ -149,7 +181,16 @@ def test_lines_without_lf_upper_case_lengths_and_unknown_capabilities(server: Se
 
 
 @pytest.mark.rows("U0-55", "U0-56", "U0-57", "U0-61")
-@pytest.mark.parametrize("capabilities", ["", " ofs-delta", " side-band no-progress", " side-band-64k no-progress", " side-band side-band-64k no-progress"])
+@pytest.mark.parametrize(
+    "capabilities",
+    [
+        "",
+        " ofs-delta",
+        " side-band no-progress",
+        " side-band-64k no-progress",
+        " side-band side-band-64k no-progress",
+    ],
+)
 def test_bands_and_no_bands(server: Server, git: Git, twin: Twin, capabilities: str) -> None:
     repo = server.create_repo("linear")
     repo.run("repack", "-adfq")
@@ -174,7 +215,7 @@ def assert_has_no_ofs_delta(git: Git, pack: bytes) -> None:
     position, count = 12, int.from_bytes(pack[8:12], "big")
     for _ in range(count):
         kind = pack[position] >> 4 & 7
-        assert 6 != kind
+        assert kind != 6
         while pack[position] & 0x80:
             position += 1
         position += 21 if kind == 7 else 1
@@ -184,20 +225,50 @@ def assert_has_no_ofs_delta(git: Git, pack: bytes) -> None:
     assert len(pack) - 20 == position
 
 
-@pytest.mark.rows("U0-23", "U0-24", "U0-01", "U0-36", "U0-37", "U0-35", "U0-42", "U0-45", "U0-49", "U0-69", "SEC-01", "SEC-02")
+@pytest.mark.rows(
+    "U0-23",
+    "U0-24",
+    "U0-01",
+    "U0-36",
+    "U0-37",
+    "U0-35",
+    "U0-42",
+    "U0-45",
+    "U0-49",
+    "U0-69",
+    "SEC-01",
+    "SEC-02",
+)
 @pytest.mark.parametrize(
     "body",
     [
-        lines("want zz", FLUSH, "done"), lines("want " + "1" * 40, FLUSH, "done"), lines("want", FLUSH), lines("hello", FLUSH),
-        b"0003", b"zzzz", b"0000junk", b"fff1" + bytes(100), b"00", b"0032want ", lines("want {main}", FLUSH, "have zz", "done"),
-        lines("want {main}", FLUSH, "hello", "done"), lines("want {main}", "deepen 0", FLUSH), lines("want {main}", "deepen -1", FLUSH),
-        lines("want {main}", "deepen x", FLUSH), lines("want {main}", "shallow zz", FLUSH), lines("want {main}", "shallow {blob}", FLUSH, "done"),
-        lines("want {main}", "filter blob:none", FLUSH, "done"), lines("want {main}", "deepen-not nosuch", FLUSH),
-        lines("want {main} side-band-64k", "deepen 1", "deepen-since 1", FLUSH, "done"), lines("ERR client is unhappy"),
-        lines("want {main}", "deepen-since x", FLUSH), lines("want {main}"), lines("want {main}", FLUSH, "have " + "1" * 39, "done"),
+        lines("want zz", FLUSH, "done"),
+        lines("want " + "1" * 40, FLUSH, "done"),
+        lines("want", FLUSH),
+        lines("hello", FLUSH),
+        b"0003",
+        b"zzzz",
+        b"0000junk",
+        b"fff1" + bytes(100),
+        b"00",
+        b"0032want ",
+        lines("want {main}", FLUSH, "have zz", "done"),
+        lines("want {main}", FLUSH, "hello", "done"),
+        lines("want {main}", "deepen 0", FLUSH),
+        lines("want {main}", "deepen -1", FLUSH),
+        lines("want {main}", "deepen x", FLUSH),
+        lines("want {main}", "shallow zz", FLUSH),
+        lines("want {main}", "shallow {blob}", FLUSH, "done"),
+        lines("want {main}", "filter blob:none", FLUSH, "done"),
+        lines("want {main}", "deepen-not nosuch", FLUSH),
+        lines("want {main} side-band-64k", "deepen 1", "deepen-since 1", FLUSH, "done"),
+        lines("ERR client is unhappy"),
+        lines("want {main}", "deepen-since x", FLUSH),
+        lines("want {main}"),
+        lines("want {main}", FLUSH, "have " + "1" * 39, "done"),
         b"0004" + lines("want {main}", "deepen-since 9999999999", FLUSH),
     ],
-)  # fmt: skip
+)
 def test_malformed_requests_die_as_in_git(server: Server, twin: Twin, body: bytes) -> None:
     repo = server.create_repo()
     blob = repo.rev("main:README")
@@ -205,24 +276,53 @@ def test_malformed_requests_die_as_in_git(server: Server, twin: Twin, body: byte
         while (place := body.find(name)) >= 0:
             start = body.rfind(b"00", 0, body.rfind(b" ", 0, place))
             length = int(body[start : start + 4], 16) + 40 - len(name)
-            body = body[:start] + b"%04x" % length + body[start + 4 : place] + oid.encode() + body[place + len(name) :]
+            body = (
+                body[:start]
+                + b"%04x" % length
+                + body[start + 4 : place]
+                + oid.encode()
+                + body[place + len(name) :]
+            )
     assert_dies_alike(repo, twin, body)
-    assert 200 == discover(repo.url).status
+    assert discover(repo.url).status == 200
 
 
 @pytest.mark.rows("U0-26")
 def test_no_wants_end_quietly(server: Server, twin: Twin) -> None:
     repo = server.create_repo()
     for body in (b"0000", lines(FLUSH, "done")):
-        assert [200, b""] == [upload(repo.url, body).status, upload(twin(repo), body).body]
-        assert b"" == upload(repo.url, body).body
+        assert [upload(repo.url, body).status, upload(twin(repo), body).body] == [200, b""]
+        assert upload(repo.url, body).body == b""
 
 
 @pytest.mark.rows("U0-25", "SEC-23", "U0-68")
-@pytest.mark.parametrize("setting", [None, "uploadpack.allowTipSHA1InWant", "uploadpack.allowReachableSHA1InWant", "uploadpack.allowAnySHA1InWant"])
-@pytest.mark.parametrize("target", ["main", "main~3", "lost", "hidden", "hidden~1", "refs/tags/v1", "main:README", "lost:README", "main^{tree}"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        None,
+        "uploadpack.allowTipSHA1InWant",
+        "uploadpack.allowReachableSHA1InWant",
+        "uploadpack.allowAnySHA1InWant",
+    ],
+)
+@pytest.mark.parametrize(
+    "target",
+    [
+        "main",
+        "main~3",
+        "lost",
+        "hidden",
+        "hidden~1",
+        "refs/tags/v1",
+        "main:README",
+        "lost:README",
+        "main^{tree}",
+    ],
+)
 def test_what_may_be_wanted(server: Server, git: Git, twin: Twin, setting: str | None, target: str) -> None:
-    repo = server.create_repo(config={"transfer.hideRefs": "refs/hidden"} | ({setting: "true"} if setting else {}))
+    repo = server.create_repo(
+        config={"transfer.hideRefs": "refs/hidden"} | ({setting: "true"} if setting else {})
+    )
     lost = grow(repo, 2, ref="refs/heads/lost")
     repo.run("update-ref", "-d", "refs/heads/lost")
     hidden = grow(repo, 3, ref="refs/hidden/h")
@@ -238,12 +338,23 @@ def test_what_may_be_wanted(server: Server, git: Git, twin: Twin, setting: str |
 
 @pytest.mark.rows("U0-27", "U0-28", "U0-29", "U0-30", "U0-31", "U0-32", "U0-33", "U0-34", "U0-35")
 @pytest.mark.parametrize("mode", ["", " multi_ack", " multi_ack_detailed", " multi_ack_detailed no-done"])
-@pytest.mark.parametrize(("thin", "ending"), [("", "flush"), ("", "done"), ("", "eof"), ("", "flush-done"), (" thin-pack", "done")])
+@pytest.mark.parametrize(
+    ("thin", "ending"), [("", "flush"), ("", "done"), ("", "eof"), ("", "flush-done"), (" thin-pack", "done")]
+)
 @pytest.mark.parametrize(
     "haves",
-    [[], ["main~5"], ["unknown", "main~5", "unknown"], ["main~1", "main~5", "main~7", "topic"], ["unknown"] * 3, ["main:README", "v1"],
-     ["main"], ["main~9", "flush", "main~2", "unknown"], ["unknown", "flush", "unknown"]],
-)  # fmt: skip
+    [
+        [],
+        ["main~5"],
+        ["unknown", "main~5", "unknown"],
+        ["main~1", "main~5", "main~7", "topic"],
+        ["unknown"] * 3,
+        ["main:README", "v1"],
+        ["main"],
+        ["main~9", "flush", "main~2", "unknown"],
+        ["unknown", "flush", "unknown"],
+    ],
+)
 def test_negotiation_says_what_git_says(
     server: Server, git: Git, twin: Twin, mode: str, thin: str, ending: str, haves: list[str]
 ) -> None:
@@ -263,19 +374,35 @@ def test_negotiation_says_what_git_says(
 @pytest.mark.parametrize(
     "shallow",
     [
-        ["deepen 1"], ["deepen 3"], ["deepen 2147483647"], ["deepen 0x2"], ["shallow {main~3}"], ["shallow {main~3}", "deepen 1"],
-        ["shallow {main~3}", "deepen 6"], ["shallow {main~3}", "deepen 2147483647"], ["deepen-since {time}"], ["deepen-not refs/heads/old"],
-        ["deepen-not old"], ["shallow {main~3}", "deepen 2", "deepen-relative"], ["shallow " + "1" * 40], ["shallow " + "1" * 40, "deepen 2"],
-        ["deepen-since 1"], ["deepen-not old", "deepen-since {time}"],
+        ["deepen 1"],
+        ["deepen 3"],
+        ["deepen 2147483647"],
+        ["deepen 0x2"],
+        ["shallow {main~3}"],
+        ["shallow {main~3}", "deepen 1"],
+        ["shallow {main~3}", "deepen 6"],
+        ["shallow {main~3}", "deepen 2147483647"],
+        ["deepen-since {time}"],
+        ["deepen-not refs/heads/old"],
+        ["deepen-not old"],
+        ["shallow {main~3}", "deepen 2", "deepen-relative"],
+        ["shallow " + "1" * 40],
+        ["shallow " + "1" * 40, "deepen 2"],
+        ["deepen-since 1"],
+        ["deepen-not old", "deepen-since {time}"],
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("haves", [[], ["main~2"], ["main~2", "main~3"]])
-def test_shallow_requests(server: Server, git: Git, twin: Twin, template: str, shallow: list[str], haves: list[str]) -> None:
+def test_shallow_requests(
+    server: Server, git: Git, twin: Twin, template: str, shallow: list[str], haves: list[str]
+) -> None:
     repo = server.create_repo(template)
     repo.run("update-ref", "refs/heads/old", "main~5")
     words = {"{main~3}": repo.rev("main~3"), "{time}": repo.run("log", "-1", "--format=%ct", "main~4")}
     items: list[str | bytes | Special] = []
-    capabilities = " multi_ack_detailed deepen-since deepen-not" + (" deepen-relative" if "deepen-relative" in shallow else "")
+    capabilities = " multi_ack_detailed deepen-since deepen-not" + (
+        " deepen-relative" if "deepen-relative" in shallow else ""
+    )
     items.append(f"want {repo.rev('main')}{capabilities}{BANDED}")
     for line in shallow:
         if line == "deepen-relative":
@@ -293,7 +420,9 @@ def read_shallow(git: Git, reply: Reply) -> tuple[int, list[object], list[object
     """An answer with its shallow lines in order of name: git's own order is that of a hash table."""
     parts = demux(reply.packets)
     boundary: list[object] = sorted(
-        packet for packet in parts.head if isinstance(packet, bytes) and packet.startswith((b"shallow ", b"unshallow "))
+        packet
+        for packet in parts.head
+        if isinstance(packet, bytes) and packet.startswith((b"shallow ", b"unshallow "))
     )
     rest: list[object] = [packet for packet in parts.head if packet not in boundary]
     rest = [packet.rstrip(b"\n") if isinstance(packet, bytes) else packet for packet in rest]
@@ -319,14 +448,41 @@ def test_include_tag(server: Server, git: Git, twin: Twin, capability: str) -> N
 @pytest.mark.rows("U0-49", "U0-50", "U0-51", "U0-52")
 @pytest.mark.parametrize(
     "spec",
-    ["blob:none", "blob:limit=0", "blob:limit=500", "blob:limit=1k", "tree:0", "tree:1", "tree:3", "object:type=blob", "object:type=tag",
-     "combine:blob:none+tree:2", "combine:tree:1+blob%3Alimit=10", "sparse:path=x", "nonsense", "blob:limit=x", "tree:x", "auto",
-     "combine:", "sparse:oid=main:README", "sparse:oid=nosuch"],
-)  # fmt: skip
+    [
+        "blob:none",
+        "blob:limit=0",
+        "blob:limit=500",
+        "blob:limit=1k",
+        "tree:0",
+        "tree:1",
+        "tree:3",
+        "object:type=blob",
+        "object:type=tag",
+        "combine:blob:none+tree:2",
+        "combine:tree:1+blob%3Alimit=10",
+        "sparse:path=x",
+        "nonsense",
+        "blob:limit=x",
+        "tree:x",
+        "auto",
+        "combine:",
+        "sparse:oid=main:README",
+        "sparse:oid=nosuch",
+    ],
+)
 def test_filters(server: Server, git: Git, twin: Twin, spec: str) -> None:
-    repo = server.create_repo(config={"uploadpack.allowFilter": "true", "uploadpack.allowAnySHA1InWant": "true"})
+    repo = server.create_repo(
+        config={"uploadpack.allowFilter": "true", "uploadpack.allowAnySHA1InWant": "true"}
+    )
     wants = [repo.rev("main"), repo.rev("v1"), repo.rev("main~4:README")]
-    body = lines(f"want {wants[0]}{BANDED} filter", f"want {wants[1]}", f"want {wants[2]}", f"filter {spec}", FLUSH, "done")
+    body = lines(
+        f"want {wants[0]}{BANDED} filter",
+        f"want {wants[1]}",
+        f"want {wants[2]}",
+        f"filter {spec}",
+        FLUSH,
+        "done",
+    )
     ours, theirs = upload(repo.url, body), upload(twin(repo), body)
     assert (b"PACK" in theirs.body) == (b"PACK" in ours.body)
     if b"PACK" in ours.body:
@@ -340,7 +496,7 @@ def test_nothing_to_send_is_an_empty_pack(server: Server, git: Git, twin: Twin) 
     body = lines(f"want {repo.rev('main')}{BANDED}", FLUSH, f"have {repo.rev('main')}", "done")
     assert set() == compare(git, repo, twin, body).objects
     pack = demux(upload(repo.url, body).packets).data
-    assert (b"PACK\0\0\0\2\0\0\0\0", 32) == (pack[:12], len(pack))
+    assert (pack[:12], len(pack)) == (b"PACK\0\0\0\2\0\0\0\0", 32)
 
 
 @pytest.mark.rows("U0-60")

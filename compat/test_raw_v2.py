@@ -9,14 +9,28 @@ import pytest
 
 from compat.conftest import Repo, Server
 from compat.gitclient import Git
-from compat.rawhttp import DELIM, FLUSH, V2, Reply, Special, demux, discover, lines, pack_objects, parse_packets, upload
+from compat.rawhttp import (
+    DELIM,
+    FLUSH,
+    V2,
+    Reply,
+    Special,
+    demux,
+    discover,
+    lines,
+    pack_objects,
+    parse_packets,
+    upload,
+)
 from compat.test_fetch import grow
 
 Twin = Callable[[Repo], str]
 Item = str | bytes | Special
 
 
-def command(name: str, *arguments: Item, keys: tuple[str, ...] = ("object-format=sha1", "agent=compat/1")) -> bytes:
+def command(
+    name: str, *arguments: Item, keys: tuple[str, ...] = ("object-format=sha1", "agent=compat/1")
+) -> bytes:
     """One v2 request."""
     middle: list[Item] = [DELIM, *arguments] if arguments else []
     return lines(f"command={name}", *keys, *middle, FLUSH)
@@ -41,7 +55,9 @@ def read_answer(git: Git, reply: Reply, *, bases: str | None = None) -> Answer:
     parts = demux(reply.packets, v2=True)
     head = [packet.rstrip(b"\n") if isinstance(packet, bytes) else packet for packet in parts.head]
     sortable = (b"shallow ", b"unshallow ")
-    start = next((n for n, p in enumerate(head) if isinstance(p, bytes) and p.startswith(sortable)), len(head))
+    start = next(
+        (n for n, p in enumerate(head) if isinstance(p, bytes) and p.startswith(sortable)), len(head)
+    )
     end = start
     while end < len(head) and isinstance(head[end], bytes) and head[end].startswith(sortable):  # type: ignore[union-attr]
         end += 1
@@ -66,23 +82,48 @@ def capabilities(reply: Reply) -> list[bytes]:
 @pytest.mark.rows("V2-01", "V2-02", "V2-18", "V2-21")
 @pytest.mark.parametrize(
     "config",
-    [{}, {"uploadpack.allowFilter": "true"}, {"uploadpack.allowRefInWant": "true"}, {"lsrefs.unborn": "allow"}, {"lsrefs.unborn": "ignore"},
-     {"uploadpack.allowFilter": "true", "uploadpack.allowRefInWant": "true", "uploadpack.allowSidebandAll": "true"}],
-)  # fmt: skip
+    [
+        {},
+        {"uploadpack.allowFilter": "true"},
+        {"uploadpack.allowRefInWant": "true"},
+        {"lsrefs.unborn": "allow"},
+        {"lsrefs.unborn": "ignore"},
+        {
+            "uploadpack.allowFilter": "true",
+            "uploadpack.allowRefInWant": "true",
+            "uploadpack.allowSidebandAll": "true",
+        },
+    ],
+)
 def test_capabilities_are_gits(server: Server, twin: Twin, config: dict[str, str]) -> None:
     repo = server.create_repo(config=config)
     ours, theirs = (capabilities(discover(url, headers=V2)) for url in (repo.url, twin(repo)))
-    assert [line for line in theirs if line != b"object-info"] == [line for line in ours if line != b"object-info"]
+    assert [line for line in theirs if line != b"object-info"] == [
+        line for line in ours if line != b"object-info"
+    ]
 
 
 @pytest.mark.rows("V2-12", "V2-13", "V2-14", "V2-15", "V2-17", "V2-20", "V2-05", "V2-57")
 @pytest.mark.parametrize("template", ["small", "empty", "merges"])
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("peel",), ("symrefs",), ("peel", "symrefs"), ("unborn",), ("symrefs", "unborn"), ("ref-prefix refs/heads/",), ("ref-prefix HEAD",),
-     ("ref-prefix refs/tags/v", "ref-prefix refs/tags/v1", "peel"), ("ref-prefix refs/heads/m", "ref-prefix refs/heads/"), ("ref-prefix nosuch",),
-     ("ref-prefix ",), ("ref-prefix HEAD", "symrefs", "unborn", "peel"), ("ref-prefix refs/heads/top",)],
-)  # fmt: skip
+    [
+        (),
+        ("peel",),
+        ("symrefs",),
+        ("peel", "symrefs"),
+        ("unborn",),
+        ("symrefs", "unborn"),
+        ("ref-prefix refs/heads/",),
+        ("ref-prefix HEAD",),
+        ("ref-prefix refs/tags/v", "ref-prefix refs/tags/v1", "peel"),
+        ("ref-prefix refs/heads/m", "ref-prefix refs/heads/"),
+        ("ref-prefix nosuch",),
+        ("ref-prefix ",),
+        ("ref-prefix HEAD", "symrefs", "unborn", "peel"),
+        ("ref-prefix refs/heads/top",),
+    ],
+)
 def test_ls_refs(server: Server, twin: Twin, template: str, arguments: tuple[str, ...]) -> None:
     repo = server.create_repo(template, config={"transfer.hideRefs": "refs/heads/side1"})
     if template == "small":
@@ -97,7 +138,11 @@ def test_ls_refs_over_twenty_thousand_refs(server: Server, twin: Twin) -> None:
     repo = server.create_repo("many_refs")
     repo.run("update-ref", "refs/heads/group5/loose", "main")
     repo.run("update-ref", "refs/tags/release-00007", "main~3")
-    for arguments in (("peel", "symrefs"), ("ref-prefix refs/heads/group5/",), ("ref-prefix refs/tags/release-0000", "peel")):
+    for arguments in (
+        ("peel", "symrefs"),
+        ("ref-prefix refs/heads/group5/",),
+        ("ref-prefix refs/tags/release-0000", "peel"),
+    ):
         body = command("ls-refs", *arguments)
         assert ask(twin(repo), body).packets == ask(repo.url, body).packets
 
@@ -109,23 +154,46 @@ def test_too_many_prefixes_switch_the_filter_off(server: Server, twin: Twin) -> 
     assert ask(twin(repo), body).packets == ask(repo.url, body).packets
 
 
-@pytest.mark.rows("V2-04", "V2-05", "V2-06", "V2-08", "V2-09", "V2-19", "V2-25", "V2-26", "V2-37", "V2-46", "V2-48")
+@pytest.mark.rows(
+    "V2-04", "V2-05", "V2-06", "V2-08", "V2-09", "V2-19", "V2-25", "V2-26", "V2-37", "V2-46", "V2-48"
+)
 @pytest.mark.parametrize(
     "body",
     [
-        b"0000", lines("command=ls-refs", "foo", FLUSH), lines("command=nosuch", FLUSH), lines("command=ls-refs=x", FLUSH),
-        lines("command=ls-refs", "command=fetch", FLUSH), lines("agent=x", FLUSH), lines("command=ls-refs", DELIM, "nosuch", FLUSH),
-        lines("command=ls-refs", DELIM, "peel"), lines("command=ls-refs", "object-format=sha256", FLUSH), lines("command=ls-refs"),
-        lines("command=ls-refs", "object-format=nosuch", FLUSH), lines("command=fetch", DELIM, "nosuch", FLUSH), lines(DELIM, FLUSH),
-        lines("command=fetch", DELIM, "want zz", FLUSH), lines("command=fetch", DELIM, "have zz", FLUSH), b"0003", b"xyzw", b"fff5",
-        lines("command=fetch", DELIM, "filter blob:none", "done", FLUSH), lines("command=object-info", DELIM, "size", FLUSH),
-        lines("command=fetch", DELIM, "want-ref refs/heads/main", "done", FLUSH), lines("command=fetch", DELIM, "deepen 0", FLUSH),
-        lines("command=fetch", DELIM, "want " + "1" * 40, "done", FLUSH), lines("command=fetch", DELIM, "deepen-not nosuch", FLUSH),
-        lines("command=fetch", DELIM, "shallow zz", FLUSH), lines("command=fetch", FLUSH), lines("command=fetch", DELIM, FLUSH),
-        lines("command=fetch", DELIM, "deepen x", FLUSH), lines("command=bundle-uri", FLUSH), lines("command=", FLUSH),
-        lines("command=fetch", DELIM, "packfile-uris https", "done", FLUSH), lines("command=ls-refs", DELIM, DELIM, FLUSH),
+        b"0000",
+        lines("command=ls-refs", "foo", FLUSH),
+        lines("command=nosuch", FLUSH),
+        lines("command=ls-refs=x", FLUSH),
+        lines("command=ls-refs", "command=fetch", FLUSH),
+        lines("agent=x", FLUSH),
+        lines("command=ls-refs", DELIM, "nosuch", FLUSH),
+        lines("command=ls-refs", DELIM, "peel"),
+        lines("command=ls-refs", "object-format=sha256", FLUSH),
+        lines("command=ls-refs"),
+        lines("command=ls-refs", "object-format=nosuch", FLUSH),
+        lines("command=fetch", DELIM, "nosuch", FLUSH),
+        lines(DELIM, FLUSH),
+        lines("command=fetch", DELIM, "want zz", FLUSH),
+        lines("command=fetch", DELIM, "have zz", FLUSH),
+        b"0003",
+        b"xyzw",
+        b"fff5",
+        lines("command=fetch", DELIM, "filter blob:none", "done", FLUSH),
+        lines("command=object-info", DELIM, "size", FLUSH),
+        lines("command=fetch", DELIM, "want-ref refs/heads/main", "done", FLUSH),
+        lines("command=fetch", DELIM, "deepen 0", FLUSH),
+        lines("command=fetch", DELIM, "want " + "1" * 40, "done", FLUSH),
+        lines("command=fetch", DELIM, "deepen-not nosuch", FLUSH),
+        lines("command=fetch", DELIM, "shallow zz", FLUSH),
+        lines("command=fetch", FLUSH),
+        lines("command=fetch", DELIM, FLUSH),
+        lines("command=fetch", DELIM, "deepen x", FLUSH),
+        lines("command=bundle-uri", FLUSH),
+        lines("command=", FLUSH),
+        lines("command=fetch", DELIM, "packfile-uris https", "done", FLUSH),
+        lines("command=ls-refs", DELIM, DELIM, FLUSH),
     ],
-)  # fmt: skip
+)
 def test_odd_requests_end_as_in_git(server: Server, twin: Twin, body: bytes) -> None:
     repo = server.create_repo()
     ours, theirs = ask(repo.url, body), ask(twin(repo), body)
@@ -136,8 +204,8 @@ def test_odd_requests_end_as_in_git(server: Server, twin: Twin, body: bytes) -> 
     if said:
         assert said == heard
     else:
-        assert [] == [line for line in heard if not line.startswith(b"ERR ")]
-    assert 200 == discover(repo.url).status
+        assert [line for line in heard if not line.startswith(b"ERR ")] == []
+    assert discover(repo.url).status == 200
 
 
 @pytest.mark.rows("V2-07")
@@ -152,12 +220,24 @@ def test_only_the_first_command_of_a_post_counts(server: Server, twin: Twin) -> 
 @pytest.mark.parametrize("ending", ["", "done", "wait-for-done"])
 @pytest.mark.parametrize(
     "haves",
-    [[], ["main~5"], ["unknown"], ["unknown", "main~5", "unknown", "topic"], ["main:README", "v1"], ["main"], ["main~7", "main~1", "main~7"]],
+    [
+        [],
+        ["main~5"],
+        ["unknown"],
+        ["unknown", "main~5", "unknown", "topic"],
+        ["main:README", "v1"],
+        ["main"],
+        ["main~7", "main~1", "main~7"],
+    ],
 )
-def test_negotiation_says_what_git_says(server: Server, git: Git, twin: Twin, ending: str, haves: list[str]) -> None:
+def test_negotiation_says_what_git_says(
+    server: Server, git: Git, twin: Twin, ending: str, haves: list[str]
+) -> None:
     repo = server.create_repo()
     items: list[Item] = [f"want {repo.rev('main')}", "ofs-delta", "no-progress"]
-    items += ["have " + (f"{n + 1:040x}" if have == "unknown" else repo.rev(have)) for n, have in enumerate(haves)]
+    items += [
+        "have " + (f"{n + 1:040x}" if have == "unknown" else repo.rev(have)) for n, have in enumerate(haves)
+    ]
     compare(git, repo, twin, command("fetch", *items, *([ending] if ending else [])))
 
 
@@ -165,12 +245,16 @@ def test_negotiation_says_what_git_says(server: Server, git: Git, twin: Twin, en
 @pytest.mark.parametrize("haves", [[], ["main~5"], ["unknown"], ["unknown", "main~1"]])
 def test_negotiation_only(server: Server, git: Git, twin: Twin, haves: list[str]) -> None:
     repo = server.create_repo()
-    items = ["have " + (f"{n + 1:040x}" if have == "unknown" else repo.rev(have)) for n, have in enumerate(haves)]
+    items = [
+        "have " + (f"{n + 1:040x}" if have == "unknown" else repo.rev(have)) for n, have in enumerate(haves)
+    ]
     compare(git, repo, twin, command("fetch", "wait-for-done", *items))
 
 
 @pytest.mark.rows("V2-23", "SEC-24")
-@pytest.mark.parametrize("target", ["lost", "lost:README", "hidden", "main~4", "main~4^{tree}", "refs/tags/v1-of-tag", "1" * 40])
+@pytest.mark.parametrize(
+    "target", ["lost", "lost:README", "hidden", "main~4", "main~4^{tree}", "refs/tags/v1-of-tag", "1" * 40]
+)
 def test_anything_that_exists_may_be_wanted(server: Server, git: Git, twin: Twin, target: str) -> None:
     repo = server.create_repo(config={"transfer.hideRefs": "refs/hidden"})
     lost = grow(repo, 2, ref="refs/heads/lost")
@@ -185,11 +269,23 @@ def test_anything_that_exists_may_be_wanted(server: Server, git: Git, twin: Twin
 @pytest.mark.parametrize("ending", ["done", ""])
 @pytest.mark.parametrize(
     "shallow",
-    [["deepen 1"], ["deepen 4"], ["deepen 2147483647"], ["shallow {main~3}"], ["shallow {main~3}", "deepen 7"], ["deepen-since {time}"],
-     ["deepen-not old"], ["shallow {main~3}", "deepen 2", "deepen-relative"], ["shallow " + "1" * 40],
-     ["shallow {main~3}", "deepen 2147483647"], ["deepen-since {time}", "deepen-not old"]],
-)  # fmt: skip
-def test_shallow_requests(server: Server, git: Git, twin: Twin, template: str, shallow: list[str], ending: str) -> None:
+    [
+        ["deepen 1"],
+        ["deepen 4"],
+        ["deepen 2147483647"],
+        ["shallow {main~3}"],
+        ["shallow {main~3}", "deepen 7"],
+        ["deepen-since {time}"],
+        ["deepen-not old"],
+        ["shallow {main~3}", "deepen 2", "deepen-relative"],
+        ["shallow " + "1" * 40],
+        ["shallow {main~3}", "deepen 2147483647"],
+        ["deepen-since {time}", "deepen-not old"],
+    ],
+)
+def test_shallow_requests(
+    server: Server, git: Git, twin: Twin, template: str, shallow: list[str], ending: str
+) -> None:
     repo = server.create_repo(template)
     repo.run("update-ref", "refs/heads/old", "main~5")
     words = {"{main~3}": repo.rev("main~3"), "{time}": repo.run("log", "-1", "--format=%ct", "main~4")}
@@ -215,7 +311,16 @@ def test_a_shallow_server(server: Server, git: Git, twin: Twin, extra: list[str]
 
 
 @pytest.mark.rows("V2-36", "V2-45", "U0-62")
-@pytest.mark.parametrize("extra", [["include-tag"], ["filter blob:none"], ["filter tree:1", "include-tag"], ["filter blob:limit=700"], ["filter nonsense"]])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        ["include-tag"],
+        ["filter blob:none"],
+        ["filter tree:1", "include-tag"],
+        ["filter blob:limit=700"],
+        ["filter nonsense"],
+    ],
+)
 def test_filters_and_tags(server: Server, git: Git, twin: Twin, extra: list[str]) -> None:
     repo = server.create_repo(config={"uploadpack.allowFilter": "true"})
     body = command("fetch", f"want {repo.rev('main')}", "no-progress", *extra, "done")
@@ -228,12 +333,21 @@ def test_filters_and_tags(server: Server, git: Git, twin: Twin, extra: list[str]
 @pytest.mark.rows("V2-38", "V2-39", "V2-40", "V2-32")
 @pytest.mark.parametrize(
     "arguments",
-    [["want-ref refs/heads/main"], ["want-ref refs/heads/topic", "want-ref refs/tags/v1"], ["want-ref refs/heads/nosuch"], ["want-ref HEAD"],
-     ["want-ref refs/heads/main", "deepen 2"], ["want-ref refs/heads/main", "want-ref refs/heads/main"], ["want-ref refs/hidden/h"],
-     ["want-ref main"]],
-)  # fmt: skip
+    [
+        ["want-ref refs/heads/main"],
+        ["want-ref refs/heads/topic", "want-ref refs/tags/v1"],
+        ["want-ref refs/heads/nosuch"],
+        ["want-ref HEAD"],
+        ["want-ref refs/heads/main", "deepen 2"],
+        ["want-ref refs/heads/main", "want-ref refs/heads/main"],
+        ["want-ref refs/hidden/h"],
+        ["want-ref main"],
+    ],
+)
 def test_want_ref(server: Server, git: Git, twin: Twin, arguments: list[str]) -> None:
-    repo = server.create_repo(config={"uploadpack.allowRefInWant": "true", "transfer.hideRefs": "refs/hidden"})
+    repo = server.create_repo(
+        config={"uploadpack.allowRefInWant": "true", "transfer.hideRefs": "refs/hidden"}
+    )
     repo.run("update-ref", "refs/hidden/h", "main~1")
     compare(git, repo, twin, command("fetch", *arguments, "no-progress", "done"))
 
@@ -258,13 +372,17 @@ def test_progress_comes_on_band_two(server: Server) -> None:
     assert b"Enumerating objects: " in parts.progress
     assert b"Total " in parts.progress
     assert parts.ended
-    quiet = demux(ask(repo.url, command("fetch", f"want {repo.rev('main')}", "no-progress", "done")).packets, v2=True)
-    assert b"" == quiet.progress
+    quiet = demux(
+        ask(repo.url, command("fetch", f"want {repo.rev('main')}", "no-progress", "done")).packets, v2=True
+    )
+    assert quiet.progress == b""
 
 
 @pytest.mark.rows("V2-09")
 @pytest.mark.parametrize("keys", [("object-format=sha256",), (), ("object-format=sha1",)])
-def test_sha256_repositories_insist_on_their_format(server: Server, twin: Twin, keys: tuple[str, ...]) -> None:
+def test_sha256_repositories_insist_on_their_format(
+    server: Server, twin: Twin, keys: tuple[str, ...]
+) -> None:
     repo = server.create_repo(object_format="sha256", template="merges")
     body = command("ls-refs", "peel", keys=keys)
     ours, theirs = ask(repo.url, body), ask(twin(repo), body)

@@ -32,7 +32,16 @@ def test_depth_clone_has_that_many_commits(server: Server, git: Git, version: st
 @pytest.mark.rows("U0-37", "V2-34")
 def test_depth_clone_of_merges_has_gits_boundary(server: Server, git: Git, version: str) -> None:
     repo = server.create_repo("merges")
-    git("-c", f"protocol.version={version}", "clone", "-q", "--depth=4", "--no-single-branch", repo.url, "clone")
+    git(
+        "-c",
+        f"protocol.version={version}",
+        "clone",
+        "-q",
+        "--depth=4",
+        "--no-single-branch",
+        repo.url,
+        "clone",
+    )
     git("clone", "-q", "--depth=4", "--no-single-branch", f"file://{repo.path}", "reference")
     git.fsck("clone")
     listing = ["rev-list", "--all", "--objects"]
@@ -51,7 +60,7 @@ def test_plain_fetch_into_a_shallow_clone_keeps_the_boundary(server: Server, git
     grow(repo, 4)
     git("-c", f"protocol.version={version}", "fetch", "-q", cwd="clone")
     git.fsck("clone")
-    assert 7 == count(git, "clone", "origin/main")
+    assert count(git, "clone", "origin/main") == 7
 
 
 @versions
@@ -61,11 +70,11 @@ def test_deepening_moves_the_boundary(server: Server, git: Git, version: str) ->
     repo = server.create_repo("linear")
     git("clone", "-q", "--depth=3", repo.url, "clone")
     git("-c", f"protocol.version={version}", "fetch", "-q", "--deepen=5", cwd="clone")
-    assert 8 == count(git, "clone", "origin/main")
+    assert count(git, "clone", "origin/main") == 8
     git("-c", f"protocol.version={version}", "fetch", "-q", "--depth=20", cwd="clone")
-    assert 20 == count(git, "clone", "origin/main")
+    assert count(git, "clone", "origin/main") == 20
     git("-c", f"protocol.version={version}", "fetch", "-q", "--depth=2", cwd="clone")
-    assert 2 == count(git, "clone", "origin/main")
+    assert count(git, "clone", "origin/main") == 2
     git.fsck("clone")
 
 
@@ -88,14 +97,16 @@ def test_shallow_since_a_date(server: Server, git: Git, version: str) -> None:
     when = repo.run("log", "-1", "--format=%ct", "main~9")
     git("-c", f"protocol.version={version}", "clone", "-q", f"--shallow-since={when}", repo.url, "clone")
     git.fsck("clone")
-    assert 10 == count(git, "clone")
+    assert count(git, "clone") == 10
 
 
 @versions
 @pytest.mark.rows("U0-47")
 def test_shallow_since_the_future_is_refused_with_gits_words(server: Server, git: Git, version: str) -> None:
     repo = server.create_repo("linear")
-    words = git.fails("-c", f"protocol.version={version}", "clone", "--shallow-since=2040-01-01", repo.url, "clone")
+    words = git.fails(
+        "-c", f"protocol.version={version}", "clone", "--shallow-since=2040-01-01", repo.url, "clone"
+    )
     assert "fatal: " in words
     assert "Traceback" not in words
 
@@ -107,7 +118,7 @@ def test_shallow_exclude_a_tag(server: Server, git: Git, version: str) -> None:
     repo.run("tag", "old", "main~6")
     git("-c", f"protocol.version={version}", "clone", "-q", "--shallow-exclude=old", repo.url, "clone")
     git.fsck("clone")
-    assert 6 == count(git, "clone")
+    assert count(git, "clone") == 6
 
 
 @versions
@@ -120,12 +131,14 @@ def test_a_shallow_server_tells_its_boundary(server: Server, git: Git, version: 
     repo = server.adopt(shallow)
     git("-c", f"protocol.version={version}", "clone", "-q", repo.url, "clone")
     git.fsck("clone")
-    assert 5 == count(git, "clone")
+    assert count(git, "clone") == 5
 
 
 @versions
 @pytest.mark.rows("U0-37")
-def test_depth_fetch_of_several_branches_into_an_empty_repository(server: Server, git: Git, version: str) -> None:
+def test_depth_fetch_of_several_branches_into_an_empty_repository(
+    server: Server, git: Git, version: str
+) -> None:
     repo = server.create_repo()
     git("init", "-q", "clone")
     options = ["fetch", "-q", "--depth=1", repo.url, "+refs/heads/*:refs/remotes/origin/*"]

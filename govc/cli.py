@@ -302,3 +302,7 @@ def diagnose(backend: Any, path: str) -> tuple[list[str], bool]:
     if not handle.getanyfile_enabled():
         sentences.append("Dumb HTTP is off (http.getanyfile=false).")
     return sentences, True
+
+
+if __name__ == "__main__":
+    main()

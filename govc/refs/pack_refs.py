@@ -5,6 +5,9 @@ lock, are the loose files removed. A reader that looks at loose refs first never
 goes only if it still holds what packed-refs holds at that moment: a ref that was changed, or deleted and
 made again, stays loose.
 
+Removing happens under packed-refs' lock as well (git lets go of it): else another packer that has read an
+older value could write it after the loose file went, if the ref has come back to the value that we packed.
+
 Left loose: symrefs, broken refs, refs whose object is missing, and a worktree's own refs.
 """
 
@@ -22,6 +25,9 @@ from govc.refs.lock import (
 )
 from govc.refs.packed_file import PackedRefsFile
 from govc.refs.table import Peel
+
+_PRUNE_BATCH = 100
+"""So many loose files go under one hold of packed-refs' lock; others wait for it a second at most."""
 
 
 def pack_refs(
@@ -46,7 +52,21 @@ def pack_refs(
             packed.publish()
     finally:
         packed.release()
-    return sum(_prune(database, name, sleep, modes) for name in sorted(changes))
+    names = sorted(changes)
+    batches = (names[start : start + _PRUNE_BATCH] for start in range(0, len(names), _PRUNE_BATCH))
+    return sum(_prune_batch(database, batch, sleep, modes) for batch in batches)
+
+
+def _prune_batch(database: RefDatabase, names: list[bytes], sleep: Sleep, modes: FileModes) -> int:
+    """Remove some loose files, with nobody else packing meanwhile."""
+    try:
+        packed = PackedRefsFile(database, sleep=sleep, modes=modes)
+    except LockFailed:
+        return 0  # they are packed and loose, which is fine
+    try:
+        return sum(_prune(database, name, sleep, modes) for name in names)
+    finally:
+        packed.release()
 
 
 def _can_peel(oid: bytes, peel: Peel, peeled: dict[bytes, bytes | None]) -> bool:

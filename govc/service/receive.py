@@ -448,17 +448,16 @@ class ReceiveSession:
         for index, update in updates.items():
             indexes.setdefault(update.name, []).append(index)
         for group in split_by_conflict(tuple(updates.values()), self._zero):
-            transaction = self._transaction(snapshot)
-            for update in group:
-                transaction.add(update)
             try:
-                refused = transaction.prepare()
-                if refused and request.atomic:
-                    transaction.rollback()
-                    self._refuse(refused, indexes)
-                    self._fail_rest_if_atomic(request)
-                    return
-                self._refuse({**refused, **transaction.commit()}, indexes)
+                with self._transaction(snapshot) as transaction:
+                    for update in group:
+                        transaction.add(update)
+                    refused = transaction.prepare()
+                    if refused and request.atomic:
+                        self._refuse(refused, indexes)
+                        self._fail_rest_if_atomic(request)
+                        return
+                    self._refuse({**refused, **transaction.commit()}, indexes)
             except (GovcError, OSError) as error:
                 log.error("%s: %s: %s", self._context.request_id, snapshot.layout.gitdir, error)
                 for update in group:

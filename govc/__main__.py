@@ -1,0 +1,6 @@
+"""`python -m govc` is the `govc` command."""
+
+from govc.cli import main
+
+if __name__ == "__main__":
+    main()
