@@ -24,6 +24,8 @@ from urllib.parse import unquote_to_bytes
 
 PIECE_BYTES = 65536
 DRAIN_SECONDS = 20
+GRACE_SECONDS = 1
+TRUNCATED_SECONDS = 3
 
 
 class TruncatedBody(Exception):
@@ -56,10 +58,13 @@ def iter_exactly(stream: BinaryIO, size: int) -> Iterator[bytes]:
         yield piece
 
 
-def kill_group(process: subprocess.Popen[bytes]) -> None:
-    """End a program and what it started; it may be gone already."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """End a program and what it started: politely, so that git removes its temporary files, then for certain."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE_SECONDS)
 
 
 class CgiHandler(BaseHTTPRequestHandler):
@@ -69,6 +74,7 @@ class CgiHandler(BaseHTTPRequestHandler):
     program: ClassVar[list[str]] = []
     root: ClassVar[str] = ""
     script_name: ClassVar[str] = ""
+    programs: ClassVar[set[subprocess.Popen[bytes]]] = set()
 
     def log_message(self, format: str, *args: object) -> None:
         """Stay silent: the tests look at answers."""
@@ -121,7 +127,7 @@ class CgiHandler(BaseHTTPRequestHandler):
         except (TruncatedBody, OSError):
             self.close_connection = True
             # git http-backend may wait for ever for a body that will not come.
-            timer = threading.Timer(3, kill_group, (process,))
+            timer = threading.Timer(TRUNCATED_SECONDS, end_group, (process,))
             timer.daemon = True
             timer.start()
         finally:
@@ -139,6 +145,7 @@ class CgiHandler(BaseHTTPRequestHandler):
             self.send_error(400)
             self.close_connection = True
             return
+        self.programs.add(process)
         feeder = threading.Thread(target=self.feed, args=(process,), daemon=True)
         feeder.start()
         try:
@@ -146,11 +153,12 @@ class CgiHandler(BaseHTTPRequestHandler):
             self.relay(process.stdout)
         except OSError:
             self.close_connection = True
-            kill_group(process)
+            end_group(process)
         finally:
             assert process.stdout is not None
             process.stdout.close()
             process.wait()
+            self.programs.discard(process)
             feeder.join(DRAIN_SECONDS)
             if feeder.is_alive():
                 self.close_connection = True
@@ -208,7 +216,12 @@ def main(arguments: list[str]) -> None:
     CgiHandler.program = arguments[split + 1 :]
     server = BridgeServer(("127.0.0.1", 0), CgiHandler)
     print(server.server_address[1], flush=True)
-    server.serve_forever()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        server.serve_forever()
+    finally:
+        for process in list(CgiHandler.programs):
+            end_group(process)
 
 
 if __name__ == "__main__":

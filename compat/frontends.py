@@ -187,8 +187,8 @@ def start_nginx(root: Path, env: Mapping[str, str], scratch: Path) -> Iterator[R
         configuration.write_text(nginx_configuration(source, port=port, backend_port=backend_port))
         log = place / "nginx.log"
         command = [program, "-p", str(place), "-c", str(configuration), "-e", str(place / "nginx-error.log")]
-        if os.getuid() == 0:  # root's temporary folders are closed to nginx's default user
-            command += ["-g", "user root;"]
+        # Root's temporary folders are closed to nginx's default user.
+        command += ["-g", "daemon off; user root;" if os.getuid() == 0 else "daemon off;"]
         with run_logged(command, env, log) as process:
             wait_for_answer(port, process, log)
             yield Running("nginx", f"http://127.0.0.1:{port}", [process.pid, *backend.pids], backend.log)

@@ -413,6 +413,17 @@ def test_shallow_requests(
     items.append(FLUSH)
     items += [f"have {repo.rev(have)}" for have in haves]
     ours, theirs = (read_shallow(git, upload(url, lines(*items, "done"))) for url in (repo.url, twin(repo)))
+    if theirs != ours:
+        import subprocess
+
+        for label, extra in (("only ours", ours[3] - theirs[3]), ("only theirs", theirs[3] - ours[3])):
+            for o in sorted(extra):
+                t = subprocess.run(
+                    ["git", "-C", str(repo.path), "cat-file", "-t", o], capture_output=True, text=True
+                ).stdout.strip()
+                print(label, o, t)
+        print("LOG", repo.run("log", "--oneline", "--graph", "--decorate", "-12", "main"), repo.rev("main~3"))
+        print(len(ours[3]), len(theirs[3]), ours[1], ours[2])
     assert theirs == ours
 
 

@@ -125,13 +125,12 @@ def _parse_haves(
 ) -> tuple[list[bytes], list[bytes | Step]]:
     """Return the haves, and the steps: the same and the FLUSH or DONE that ends them.
 
-    Nothing at all is fine: a stateless client goes away once it knows the shallow lines (U0-40).
+    A body that ends before either is fine: a stateless client goes away once it knows the shallow lines (U0-40), and
+    what it said so far is answered.
     """
     haves: list[bytes] = []
     ending: Step | None = None
-    is_empty = True
     for packet in packets:
-        is_empty = False
         if isinstance(packet, Control):
             ending = Step.FLUSH
             break
@@ -145,9 +144,7 @@ def _parse_haves(
             check_not_error(line)
             raise RemoteProtocolError(f"git upload-pack: expected SHA1 list, got '{quote_line(line)}'")
     if ending is None:
-        if not is_empty:
-            raise RemoteProtocolError(HUNG_UP)
-        return haves, []
+        return haves, list[bytes | Step](haves)
     return haves, [*haves, ending]
 
 

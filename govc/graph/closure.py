@@ -37,6 +37,10 @@ from govc.graph.walk import CommitRange, find_range
 from govc.objects.types import BLOB, COMMIT, TREE
 
 
+COMPLETE_ROOTS_HALF = 2
+"""The trees of this many newest and oldest haves are marked: more of them save little and cost time."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClosureRequest:
     """What one fetch asks for; all are raw oids.
@@ -181,6 +185,11 @@ def _walk_differences(
         for number in wanted_trees:
             yield from found.add_tree(reader.oid_of(number), number)
         order = yield from parents_first(history, commits.commits)
+        if haves.commits and any(not history.known_parents(number) for number in order):
+            # A commit without parents has nothing to be compared with: a deepened boundary would bring its whole tree
+            # again, though the client has most of it. As git, mark what some of its commits hold.
+            for root in _complete_roots(history, haves.commits):
+                yield from found.add_had_tree(root)
         yield from walk_commits(history, order, found)
     trees = found.trees
     if not selection.needs_trees or TREE not in selection.types:
@@ -189,6 +198,13 @@ def _walk_differences(
     if selection.blob_limit is not None:
         blobs = yield from _small_blobs(history, selection, blobs, frozenset(wanted_blobs))
     return trees, blobs, found.had
+
+
+def _complete_roots(history: History, haves: list[int]) -> tuple[bytes, ...]:
+    """Return the root trees of some commits that the client has: the newest and the oldest of them."""
+    by_time = sorted(dict.fromkeys(haves), key=history.time)
+    chosen = dict.fromkeys((*by_time[:COMPLETE_ROOTS_HALF], *by_time[-COMPLETE_ROOTS_HALF:]))
+    return tuple(dict.fromkeys(history.tree_oid(number) for number in chosen))
 
 
 def _small_blobs(

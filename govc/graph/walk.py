@@ -159,13 +159,14 @@ def all_reach(
 ) -> Work[bool]:
     """Return whether every start commit reaches (or is) one in `goals`, through none older than `oldest`.
 
+    The starts themselves may be older (a merge with a wrong clock).
     `known` holds commits found before to reach a goal, and is added to: goals only grow during a negotiation.
     Source: git's can_all_from_reach_with_flag.
     """
     fruitless: set[int] = set()
     ticker = Ticker()
     for start in starts:
-        path = [(start, iter(_start_parents(history, start, oldest)))]
+        path = [(start, iter(history.known_parents(start)))]
         reached = start in goals or start in known
         while path and not reached:
             parents = path[-1][1]
@@ -187,7 +188,3 @@ def all_reach(
         known.update(number for number, _parents in path)
         fruitless.difference_update(number for number, _parents in path)
     return True
-
-
-def _start_parents(history: History, start: int, oldest: int) -> tuple[int, ...]:
-    return history.known_parents(start) if history.time(start) >= oldest else ()
