@@ -59,7 +59,7 @@ def iter_exactly(stream: BinaryIO, size: int) -> Iterator[bytes]:
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
-    """End a program and what it started: politely, so that git removes its temporary files, then for certain."""
+    """End a program and what it started: politely, so that git can tidy up, then for certain."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)

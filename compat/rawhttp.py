@@ -5,6 +5,7 @@ Written apart from govc.protocol on purpose: a mistake there must not be able to
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import http.client
 import socket
@@ -132,18 +133,21 @@ def raw_head(base: str, service: str, framing: str) -> bytes:
 
 
 def send_raw(base: str, data: bytes, *, close: bool = True, timeout: float = TIMEOUT_SECONDS) -> bytes:
-    """Bytes on a socket as they are; with `close` our side is shut down after them. All that came back."""
+    """Bytes on a socket as they are; with `close` our side is shut down after them. All that came back.
+
+    A server that has heard enough may be gone before our side is shut down; what it said is kept then too.
+    """
     place = urlsplit(base)
     with socket.create_connection((place.hostname or "", place.port or 80), timeout=timeout) as connection:
-        try:
+        out: list[bytes] = []
+        with contextlib.suppress(ConnectionError):
             connection.sendall(data)
-            if close:
+        if close:
+            with contextlib.suppress(OSError):  # ENOTCONN, which is no ConnectionError
                 connection.shutdown(socket.SHUT_WR)
-            out = []
+        with contextlib.suppress(ConnectionError, TimeoutError):
             while piece := connection.recv(65536):
                 out.append(piece)
-        except (ConnectionError, TimeoutError):
-            return b""
         return b"".join(out)
 
 

@@ -1,6 +1,6 @@
 """Public repositories, cloned, fetched from, pushed whole: `python -m compat.real_repositories A.git B.git`.
 
-Each argument is a local repository. What its branches, tags and changes reach is copied once and served
+Each argument is a local repository. What its refs reach is copied once and served
 twice: by `govc serve`, and by `git http-backend` behind compat/bridge.py. Every step runs over both, is
 checked (fsck of the result, refs equal to the server's) and timed; the table goes to compat/RESULTS.md.
 Times are the client's wall clock, of which most is the client's own indexing.
@@ -39,15 +39,13 @@ class Row:
 
 
 def prepare(git: Git, source: Path, served: Path) -> None:
-    """A complete bare copy with what is reachable from branches and tags, exported and filterable."""
+    """A complete bare copy with all refs, exported and filterable."""
     git("init", "-q", "--bare", served, timeout=STEP_SECONDS_MAX)
     options = ["-c", "fetch.fsckObjects=false", "fetch", "-q", "--no-auto-gc"]
     git(
         *options,
         f"file://{source}",
-        "+refs/heads/*:refs/heads/*",
-        "+refs/tags/*:refs/tags/*",
-        "+refs/changes/*:refs/changes/*",
+        "+refs/*:refs/*",
         cwd=served,
         timeout=STEP_SECONDS_MAX,
     )

@@ -10,7 +10,7 @@ import pytest
 from compat import frontends
 from compat.conftest import Repo, Server
 from compat.gitclient import Git
-from compat.rawhttp import V2, discover, parse_advertisement, request
+from compat.rawhttp import V2, ZERO, discover, parse_advertisement, request
 
 Twin = Callable[[Repo], str]
 RULES = [
@@ -76,7 +76,11 @@ def test_a_namespace_is_a_repository_of_its_own(
         other = repo.url.replace(server.url, oracle.url, 1)
         for service in ("upload-pack", "receive-pack"):
             ours, theirs = (parse_advertisement(discover(url, service).packets) for url in (repo.url, other))
-            assert theirs[0] == ours[0]
+            if (name, service, server.name != "oracle") == ("none", "upload-pack", True):
+                # Releases of git since 2.44 say so much (U0-06); 2.39 says nothing.
+                assert [ZERO.encode() + b" capabilities^{}"] == ours[0]
+            else:
+                assert theirs[0] == ours[0]
         for path in ("/info/refs", "/HEAD"):
             assert request(other, "GET", path).body == request(repo.url, "GET", path).body
         assert git("ls-remote", "--symref", other).stdout == git("ls-remote", "--symref", repo.url).stdout

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from compat.answers import Claims, assert_objects_agree
 from compat.conftest import Repo, Server
 from compat.gitclient import Git
 from compat.rawhttp import (
@@ -65,10 +66,14 @@ def read_answer(git: Git, reply: Reply, *, bases: str | None = None) -> Answer:
     return Answer(reply.status, head, pack_objects(git, parts.data, bases=bases) if parts.data else set())
 
 
-def compare(git: Git, repo: Repo, twin: Twin, body: bytes) -> Answer:
-    """Both answers agree; ours."""
+def compare(git: Git, repo: Repo, twin: Twin, body: bytes, *, claims: Claims | None = None) -> Answer:
+    """Both answers agree; ours. With `claims`, the objects agree as answers.py says."""
     ours, theirs = (read_answer(git, ask(url, body)) for url in (repo.url, twin(repo)))
-    assert theirs == ours
+    assert (theirs.status, theirs.head) == (ours.status, ours.head)
+    if claims is None:
+        assert theirs.objects == ours.objects
+    else:
+        assert_objects_agree(git, repo, claims, theirs=theirs.objects, ours=ours.objects)
     return ours
 
 
@@ -238,7 +243,8 @@ def test_negotiation_says_what_git_says(
     items += [
         "have " + (f"{n + 1:040x}" if have == "unknown" else repo.rev(have)) for n, have in enumerate(haves)
     ]
-    compare(git, repo, twin, command("fetch", *items, *([ending] if ending else [])))
+    body = command("fetch", *items, *([ending] if ending else []))
+    compare(git, repo, twin, body, claims=Claims.of(items))
 
 
 @pytest.mark.rows("V2-30", "V2-26")
@@ -296,7 +302,8 @@ def test_shallow_requests(
         items.append(line)
     if not ending:
         items.append(f"have {repo.rev('main~2')}")
-    compare(git, repo, twin, command("fetch", *items, *([ending] if ending else [])))
+    body = command("fetch", *items, *([ending] if ending else []))
+    compare(git, repo, twin, body, claims=Claims.of(items))
 
 
 @pytest.mark.rows("V2-35")
@@ -339,7 +346,6 @@ def test_filters_and_tags(server: Server, git: Git, twin: Twin, extra: list[str]
         ["want-ref refs/heads/nosuch"],
         ["want-ref HEAD"],
         ["want-ref refs/heads/main", "deepen 2"],
-        ["want-ref refs/heads/main", "want-ref refs/heads/main"],
         ["want-ref refs/hidden/h"],
         ["want-ref main"],
     ],
@@ -350,6 +356,19 @@ def test_want_ref(server: Server, git: Git, twin: Twin, arguments: list[str]) ->
     )
     repo.run("update-ref", "refs/hidden/h", "main~1")
     compare(git, repo, twin, command("fetch", *arguments, "no-progress", "done"))
+
+
+@pytest.mark.different_on_purpose
+@pytest.mark.rows("V2-39")
+def test_the_same_want_ref_twice_is_refused(server: Server) -> None:
+    """git 2.39 takes it for one."""
+    repo = server.create_repo(config={"uploadpack.allowRefInWant": "true"})
+    asked = ["want-ref refs/heads/main", "want-ref refs/heads/topic", "want-ref refs/heads/main"]
+    reply = ask(repo.url, command("fetch", *asked, "no-progress", "done"))
+    assert (200, [b"ERR duplicate want-ref refs/heads/main"]) == (
+        reply.status,
+        [packet.rstrip(b"\n") if isinstance(packet, bytes) else packet for packet in reply.packets],
+    )
 
 
 @pytest.mark.rows("V2-41", "V2-58")

@@ -6,6 +6,7 @@ that hundreds of them (a repository between two consolidations) cost one look-up
 by one.
 """
 
+import errno
 import logging
 from array import array
 from bisect import bisect_right
@@ -52,6 +53,11 @@ class PackSet:
         # For a set that continues another one: the other's table, of which numbers below the limit count.
         self._base_table: dict[bytes, int] = {}
         self._base_limit = 0
+
+    @property
+    def has_unusable(self) -> bool:
+        """Some pack that was met could not be opened, and is still there."""
+        return bool(self._refused)
 
     def continued(self) -> "PackSet":
         """Return a set with the same packs and numbers, to which others can be added without a change to
@@ -122,6 +128,8 @@ class PackSet:
         for directory in objects_dirs:
             listing.update(_list_or_nothing(directory))
         is_gone = not is_partial and self._note_vanished(listing)
+        if not is_partial:
+            self._refused = {path: identity for path, identity in self._refused.items() if path in listing}
         opened = []
         for path, side_files in listing.items():
             known = self._by_path.get(path)
@@ -162,6 +170,8 @@ class PackSet:
             if error.errno in OUR_TROUBLE:
                 raise
             log.warning("pack %s is not used: %s", path, error.strerror)
+            if error.errno != errno.ENOENT:  # gone is not damaged: another process has just removed it
+                self._refused[path] = None
             return None
         self._refused.pop(path, None)
         return pack

@@ -187,6 +187,11 @@ class ObjectStore:
         return self._packs.vanished
 
     @property
+    def has_unusable_packs(self) -> bool:
+        """Some pack in the folders is damaged, or has a damaged index: objects may be missing that should be there."""
+        return self._packs.has_unusable
+
+    @property
     def directories(self) -> tuple[str, ...]:
         """The objects folders that are searched, the own one first."""
         return self._directories.directories

@@ -214,7 +214,7 @@ class RefDatabase:
 
         None when the chain is deeper than SYMREF_DEPTH_MAX or leaves refs/.
         """
-        for _ in range(SYMREF_DEPTH_MAX + 1):
+        for _ in range(SYMREF_DEPTH_MAX):
             try:
                 found = self.read_raw(name)
             except ValueError:

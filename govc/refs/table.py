@@ -18,7 +18,7 @@ from govc.refs.loose import LooseRef
 from govc.refs.packed import PackedRefs
 
 SYMREF_DEPTH_MAX = 5
-"""How many symrefs may lead to one another (git's SYMREF_MAXDEPTH)."""
+"""How many refs are read on the way, the last one included (git's SYMREF_MAXDEPTH)."""
 
 Peel = Callable[[bytes], bytes | None]
 """oid -> the oid of what the tag finally names; None when the object is no tag."""
@@ -101,7 +101,7 @@ class RefTable:
 
         None when the chain is broken, ill-formed or deeper than SYMREF_DEPTH_MAX.
         """
-        for _ in range(SYMREF_DEPTH_MAX + 1):
+        for _ in range(SYMREF_DEPTH_MAX):
             if name == b"HEAD":
                 end = self.head.symref_target
                 return (end or name, self.head.oid)

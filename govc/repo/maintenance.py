@@ -5,7 +5,7 @@ copied a logarithmic number of times over the life of a repository, entries as t
 are many. What killed processes left in quarantine goes after a day. Nothing reachable or unreachable is ever dropped here:
 pruning stays `git gc`'s business.
 
-One maintenance at a time per repository, and none beside git's own: `gc.pid` is honoured and a lock of ours is taken. The work runs in
+One maintenance at a time per repository, and none beside git's own: `gc.pid` is honoured and the objects folder is flocked. The work runs in
 a helper process, started after the push was answered.
 
 Source: git-maintenance "incremental-repack", git-repack "--geometric", git-config "gc.autoPackLimit", "receive.autogc".
@@ -37,7 +37,6 @@ PACKS_MAX = 20
 
 LOOSE_REFS_MAX = 1000
 GC_PID_SECONDS = 12 * 3600
-LOCK_NAME = "govc-maintenance.lock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +91,8 @@ def maintain_job(task: MaintenanceTask, _emit: Emit) -> MaintenanceReport:
 
 def maintain(task: MaintenanceTask) -> MaintenanceReport:
     """Look after one repository. Raises OSError, Corrupt."""
-    descriptor = os.open(
-        f"{task.objects_dir}/{LOCK_NAME}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666
-    )
+    # The folder itself is locked: nothing has to be created, and nothing is left behind.
+    descriptor = os.open(task.objects_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

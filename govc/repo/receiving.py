@@ -124,8 +124,7 @@ def receive_pack_file(
     indexed.write_index(f"{stem}.idx")
     count = indexed.object_count_received
     del indexed
-    store = ObjectStore.open(task.quarantine_dir, algo, reuse=base, extra_alternates=(task.objects_dir,))
-    return _check(store, task, count, pause)
+    return _check(base.overlaid(task.quarantine_dir), task, count, pause)
 
 
 def _index(
@@ -159,18 +158,11 @@ def _index(
 
 def _check(store: ObjectStore, task: ReceiveTask, count: int, pause: Callable[[], None]) -> ReceiveResult:
     history = make_history(CommitTable(store), task.shallow, task.grafts, is_partial=task.is_partial)
-    prefix = f"{task.quarantine_dir}/"
-    ranges = [
-        (pack.first_number, pack.first_number + pack.count)
-        for pack in store.packs
-        if pack.path.startswith(prefix)
-    ]
-
-    def is_new(number: int) -> bool:
-        return any(first <= number < end for first, end in ranges)
 
     def find_problems(tips: tuple[bytes, ...]) -> list[Problem]:
-        work: Work[list[Problem]] = check_connectivity(history, tips, ref_tips=task.ref_tips, is_new=is_new)
+        work: Work[list[Problem]] = check_connectivity(
+            history, tips, ref_tips=task.ref_tips, is_new=store.is_overlaid
+        )
         while True:
             try:
                 next(work)

@@ -9,7 +9,7 @@ RP-01..14.
 import os
 import platform
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from govc import __version__
 from govc.protocol.advertisement import (
@@ -128,21 +128,29 @@ def _receive_pack_body(
         push_options=policy.advertise_push_options,
         session_id=session_id(context, snapshot.config.get_bool("transfer.advertisesid", False)),
     )
-    refs = [AdvertisedRef(name, oid) for name, oid, _, _ in shown.iter_refs()]
     return iter_advertisement(
-        refs,
+        _advertised_for_push(shown),
         capabilities=features.encode(),
         algo=snapshot.algo,
         shallows=sorted(snapshot.shallow),
-        haves=_other_tips(shown, {ref.oid for ref in refs}),
         version=1 if context.protocol_version == 1 else 0,
     )
 
 
-def _other_tips(shown: ShownRefs, own: set[bytes]) -> Iterable[bytes]:
-    """Tips that the client may leave out of its pack though they aren't refs here: alternates', other namespaces'."""
-    seen = set(own)
-    for oid in (*shown.iter_outside_tips(), *shown.snapshot.alternate_tips):
+def _advertised_for_push(shown: ShownRefs) -> Iterator[AdvertisedRef]:
+    """Yield the refs, and `.have` lines: tips that the client may leave out of its pack though they aren't refs here.
+
+    Those of other namespaces stand where their refs do, those of alternates at the end, as in git.
+    """
+    seen: set[bytes] = set()
+    for ref, is_inside in shown.iter_refs_everywhere():
+        if is_inside:
+            seen.add(ref.oid)
+            yield AdvertisedRef(ref.name, ref.oid)
+        elif ref.oid not in seen:
+            seen.add(ref.oid)
+            yield AdvertisedRef(b".have", ref.oid)
+    for oid in shown.snapshot.alternate_tips:
         if oid not in seen:
             seen.add(oid)
-            yield oid
+            yield AdvertisedRef(b".have", oid)

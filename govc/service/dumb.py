@@ -49,8 +49,17 @@ def head(snapshot: Snapshot, namespace: bytes) -> bytes:
 def info_packs(snapshot: Snapshot) -> bytes:
     """Return a `P name` line for each pack of the repository itself (not of its alternates), and a blank line."""
     folder = f"{snapshot.layout.objects_dir}/pack/"
-    names = [os.path.basename(pack.path) for pack in snapshot.store.packs if pack.path.startswith(folder)]
-    return b"".join(b"P %b\n" % os.fsencode(name) for name in names) + b"\n"
+    paths = [pack.path for pack in snapshot.store.packs if pack.path.startswith(folder)]
+    paths.sort(key=_newest_first)
+    return b"".join(b"P %b\n" % os.fsencode(os.path.basename(path)) for path in paths) + b"\n"
+
+
+def _newest_first(path: str) -> float:
+    """The order of git: a client that walks history looks into the newest pack first."""
+    try:
+        return -os.stat(path).st_mtime
+    except OSError:
+        return 0.0
 
 
 def find_file(snapshot: Snapshot, kind: str, relative: str) -> str | None:

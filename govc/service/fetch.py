@@ -19,12 +19,13 @@ from time import monotonic
 from typing import TypeVar
 
 from govc.errors import GovcError
+from govc.graph.commits import follow_tags
 from govc.graph.filter import ObjectSelection
 from govc.graph.interface import Work
 from govc.graph.negotiate import Negotiation
 from govc.graph.shallow import INFINITE_DEPTH, ShallowUpdate, deepen, deepen_by_range, deepen_relative
 from govc.graph.walk import find_unreachable
-from govc.objects.types import COMMIT
+from govc.objects.types import COMMIT, TAG
 from govc.protocol.errors import ProtocolError, RemoteProtocolError
 from govc.protocol.fetch import (
     encode_acknowledgments,
@@ -108,6 +109,7 @@ class FetchSession:
             if request is None:
                 return
             self._check_wants_v0(request)
+            self._check_shallows(request)
             selection = self._select(request)
             shallow = self._shallow_reply(request)
             if request.deepens:
@@ -147,20 +149,28 @@ class FetchSession:
         if self.policy.allow_any:
             return
         tips = self._shown_tips()
-        others = [oid for oid in request.wants if oid not in tips]
-        if others and self.policy.allow_tip:
-            hidden = set(self.shown.iter_hidden_tips())
-            tips |= hidden
-            others = [oid for oid in others if oid not in hidden]
+        if self.policy.allow_tip or self.policy.allow_reachable:
+            tips |= set(self.shown.iter_hidden_tips())
+        # Only commits are asked for their ancestry: of trees and blobs git's own walk knows none, and lets them pass.
+        others = {
+            number: oid
+            for oid in request.wants
+            if oid not in tips and store.type_of(number := store.find(oid)) in (COMMIT, TAG)
+        }
         if not others:
             return
-        numbers = {store.find(oid): oid for oid in others}
-        for number, oid in numbers.items():
-            if store.type_of(number) != COMMIT:
-                raise _not_our_ref(oid)
-        lost = self._run(find_unreachable(self._history, numbers, self._commit_numbers(tips)))
+        commits = {follow_tags(store, number)[1]: oid for number, oid in others.items()}
+        lost = self._run(find_unreachable(self._history, commits, self._commit_numbers(tips)))
         if lost:
-            raise _not_our_ref(numbers[lost[0]])
+            raise _not_our_ref(commits[lost[0]])
+
+    def _check_shallows(self, request: FetchRequest) -> None:
+        """Refuse a shallow line that names something else than a commit; unknown ones are ignored (U0-42)."""
+        store = self.snapshot.store
+        for oid in request.shallows:
+            number = store.find(oid, rescan=False)
+            if number >= 0 and store.type_of(number) != COMMIT:
+                raise RemoteProtocolError(f"git upload-pack: invalid shallow object {oid.hex()}")
 
     def _shown_tips(self) -> set[bytes]:
         key = ("shown tips", self.context.namespace)
@@ -228,6 +238,7 @@ class FetchSession:
             for oid in request.wants:
                 if self.snapshot.store.find(oid) < 0:
                     raise _not_our_ref(oid)
+            self._check_shallows(request)
             if not request.wants and not request.wait_for_done:
                 return
             selection = self._select(request)

@@ -41,7 +41,10 @@ from govc.repo.modes import RefModes, object_modes
 from govc.repo.receiving import INLINE_LIMITS, ReceiveResult, ReceiveTask, receive_pack_file
 from govc.repo.repository import Repository
 from govc.repo.runtime import Runtime
+from govc.repo.server_info import replace_file
 from govc.repo.snapshot import Snapshot
+from govc.repo.worktrees import is_checked_out_elsewhere
+from govc.service import dumb
 from govc.service.context import RequestContext
 from govc.service.identity import committer_ident
 from govc.service.policy import DenyAction, ReceivePolicy
@@ -54,6 +57,23 @@ _T = TypeVar("_T")
 READ_BYTES = 1 << 20
 PACK_HEADER_BYTES = 12
 UNPACK_LIMIT = 100
+
+# What an admin reads who pushes to a branch that someone works on; the settings that it names are git's.
+REFUSE_UNCONFIGURED_UPDATE = (
+    "By default, updating the current branch in a non-bare repository is denied: the index and",
+    "the work tree there would no longer fit what was pushed, and 'git reset --hard' would be",
+    "needed to make them fit again.",
+    "",
+    "'receive.denyCurrentBranch' set to 'ignore' or 'warn' in the remote repository allows it.",
+    "To be refused without this explanation, set it to 'refuse'.",
+)
+REFUSE_UNCONFIGURED_DELETION = (
+    "By default, deleting the current branch is denied: the next clone would find no branch to",
+    "check out.",
+    "",
+    "'receive.denyDeleteCurrent' set to 'warn' or 'ignore' in the remote repository allows it.",
+    "To be refused without this explanation, set it to 'refuse'.",
+)
 
 
 class BodyReader(Protocol):
@@ -345,7 +365,19 @@ class ReceiveSession:
         }
         if updates:
             self._tools.runtime.call_blocking(self._change_refs, request, updates, snapshot)
+            if snapshot.config.get_bool("receive.updateserverinfo", False):
+                self._update_server_info()
             self._tools.after_push(self._repository)
+
+    def _update_server_info(self) -> None:
+        """Write the two files that a plain web server needs to serve the dumb protocol (RP-89)."""
+        try:
+            snapshot = self._repository.snapshot()
+            objects_dir, commondir = snapshot.layout.objects_dir, snapshot.layout.commondir
+            replace_file(f"{commondir}/info/refs", dumb.info_refs(snapshot, b""))
+            replace_file(f"{objects_dir}/info/packs", dumb.info_packs(snapshot))
+        except (GovcError, OSError) as error:
+            log.error("%s: server info not updated: %s", self._repository.gitdir, error)
 
     def _ref_update(self, command: Command, snapshot: Snapshot) -> RefUpdate:
         name = self._shown.full_name(command.refname)
@@ -383,27 +415,34 @@ class ReceiveSession:
         return None
 
     def _judge_current_branch(self, command: Command, snapshot: Snapshot) -> str | None:
-        head = self._shown.head()
-        if head.target is None or command.refname != head.target:
+        """Apply receive.denyCurrentBranch and receive.denyDeleteCurrent: HEAD's branch, and worktrees' branches."""
+        full = self._shown.full_name(command.refname)
+        if command.new != self._zero:
+            is_current = not snapshot.layout.is_bare and full == snapshot.table.head.symref_target
+            if is_current or is_checked_out_elsewhere(snapshot.layout, full):
+                return self._judge_checked_out(command)
             return None
-        name = _shown(command.refname)
-        if command.new == self._zero:
-            action = self._policy.deny_delete_current
-            if command.old == self._zero or snapshot.table.raw(self._shown.full_name(command.refname)) is None:
-                return None
-            if action is DenyAction.WARN:
-                self._say("warning: deleting the current branch")
-            elif action is not DenyAction.IGNORE:
-                self._say(f"error: refusing to delete the current branch: {name}")
-                return "deletion of the current branch prohibited"
+        is_head = command.refname == self._shown.head().target
+        if not is_head or command.old == self._zero or snapshot.table.raw(full) is None:
             return None
-        if snapshot.layout.is_bare:
-            return None
+        action = self._policy.deny_delete_current
+        if action is DenyAction.WARN:
+            self._say("warning: deleting the current branch")
+        elif action is not DenyAction.IGNORE:
+            if snapshot.config.find_entry("receive.denydeletecurrent") is None:
+                self._say_lines(REFUSE_UNCONFIGURED_DELETION)
+            self._say(f"error: refusing to delete the current branch: {_shown(command.refname)}")
+            return "deletion of the current branch prohibited"
+        return None
+
+    def _judge_checked_out(self, command: Command) -> str | None:
         action = self._policy.deny_current_branch
         if action is DenyAction.WARN:
             self._say("warning: updating the current branch")
         elif action is not DenyAction.IGNORE:
-            self._say(f"error: refusing to update checked out branch: {name}")
+            self._say(f"error: refusing to update checked out branch: {_shown(command.refname)}")
+            if self._snapshot.config.find_entry("receive.denycurrentbranch") is None:
+                self._say_lines(REFUSE_UNCONFIGURED_UPDATE)
             return "branch is currently checked out"
         return None
 
@@ -511,6 +550,10 @@ class ReceiveSession:
 
     def _say(self, text: str) -> None:
         self._said.append(text.encode("utf-8", "surrogateescape") + b"\n")
+
+    def _say_lines(self, lines: tuple[str, ...]) -> None:
+        for line in lines:
+            self._say(f"error: {line}".rstrip())
 
     def _say_raw(self, text: str) -> None:
         self._said.append(text.encode("utf-8", "surrogateescape"))

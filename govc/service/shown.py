@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from govc.config.config import Config
+from govc.errors import CorruptPack
 from govc.refs.namespace import expand_namespace, strip_namespace
 from govc.refs.table import HeadState, Peel, Ref
 from govc.refs.visibility import HiddenRefs
@@ -118,16 +119,21 @@ class ShownRefs:
             if self.hidden.is_hidden(ref.name[len(self.prefix) :], ref.name):
                 yield ref.oid
 
-    def iter_outside_tips(self) -> Iterator[bytes]:
-        """Yield the values of refs outside the namespace: receive-pack shows them as `.have` (RP-11)."""
-        if not self.prefix:
-            return
+    def iter_refs_everywhere(self) -> Iterator[tuple[Ref, bool]]:
+        """Yield all refs in order and whether each is inside the namespace; names as the peer sees them (RP-11)."""
+        cut = self.prefix
         for ref in self.snapshot.table.iter_refs(b"refs/"):
-            if not ref.name.startswith(self.prefix) and not self.hidden.is_hidden(None, ref.name):
-                yield ref.oid
+            name = strip_namespace(ref.name, cut)
+            if self.hidden and self.hidden.is_hidden(name, ref.name):
+                continue
+            if self._exists(ref.name, ref.oid):
+                yield (ref if name is None else ref._replace(name=name)), name is not None
 
     def _exists(self, name: bytes, oid: bytes) -> bool:
         if self.snapshot.store.find(oid) >= 0 or self.snapshot.is_partial:
             return True
+        if self.snapshot.store.has_unusable_packs:
+            # Leaving refs out would look like their deletion: a mirror that prunes would lose them.
+            raise CorruptPack(f"a pack of this repository can't be used, and {oid.hex()} may be in it")
         log.warning("%s: ignoring broken ref %r", self.snapshot.layout.gitdir, name)
         return False

@@ -1,0 +1,1 @@
+"""Measures govc beside git-http-backend and dulwich: `python -m bench`."""
