@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from dulwich.repo import Repo
 from dulwich.server import Backend
@@ -18,4 +20,10 @@ class FolderBackend(Backend):
         return Repo(str(Path(os.environ["BENCH_ROOT"]) / os.fsdecode(path).lstrip("/")))
 
 
-application = make_wsgi_chain(FolderBackend())
+_chain = make_wsgi_chain(FolderBackend())
+
+
+def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """Gunicorn has undone the chunks already; dulwich would undo them once more."""
+    environ.pop("HTTP_TRANSFER_ENCODING", None)
+    return _chain(environ, start_response)

@@ -44,9 +44,9 @@ def copy_linked(source: Path, target: Path) -> Path:
 
 
 def fast_import(git: Git, repository: Path, stream: Iterable[bytes], *options: str) -> None:
-    """Feed a stream to `git fast-import` as it is made."""
+    """Feed a stream to `git fast-import` as it is made; it leaves a pack, however few the objects."""
     process = subprocess.Popen(
-        ["git", *options, "fast-import", "--quiet", "--force"],
+        ["git", "-c", "fastimport.unpackLimit=1", *options, "fast-import", "--quiet", "--force"],
         cwd=repository,
         env=client_environment(git.home),
         stdin=subprocess.PIPE,
@@ -132,7 +132,7 @@ def build_pusher(git: Git, path: Path, source: Path, branches: int, commits: int
                 parent = "" if n else tip
                 yield _commit(f"refs/heads/p{branch}", n, "src/room03/new.txt", content, parent=parent)
 
-    fast_import(git, path, stream(), "-c", "fastimport.unpackLimit=1")
+    fast_import(git, path, stream())
     listing = [git("rev-list", "--reverse", f"{tip}..p{b}", cwd=path).stdout.split() for b in range(branches)]
     return listing
 

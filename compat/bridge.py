@@ -19,7 +19,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import BinaryIO, ClassVar
+from typing import IO, BinaryIO, ClassVar
 from urllib.parse import unquote_to_bytes
 
 PIECE_BYTES = 65536
@@ -89,7 +89,7 @@ class CgiHandler(BaseHTTPRequestHandler):
             "GATEWAY_INTERFACE": "CGI/1.1",
             "SERVER_PROTOCOL": self.request_version,
             "SERVER_NAME": "localhost",
-            "SERVER_PORT": str(self.server.server_address[1]),
+            "SERVER_PORT": str(self.connection.getsockname()[1]),
             "REQUEST_METHOD": self.command,
             "PATH_INFO": os.fsdecode(unquote_to_bytes(path)),
             "QUERY_STRING": query,
@@ -163,7 +163,7 @@ class CgiHandler(BaseHTTPRequestHandler):
             if feeder.is_alive():
                 self.close_connection = True
 
-    def relay(self, stdout: BinaryIO) -> None:
+    def relay(self, stdout: IO[bytes]) -> None:
         """Turn the program's output into an HTTP answer."""
         status, reason, headers = "200", "OK", []
         seen = False
@@ -203,9 +203,7 @@ class BridgeServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def handle_error(
-        self, request: socket.socket | tuple[bytes, socket.socket], client_address: object
-    ) -> None:
+    def handle_error(self, request: socket.socket | tuple[bytes, socket.socket], client_address: object) -> None:
         """A client that hangs up is no news."""
 
 

@@ -97,9 +97,7 @@ class Repo:
                 names.clear()
                 continue
             out += [
-                f"{folder}/{name}"
-                for name in [*names, *files]
-                if re.search(r"^tmp_|\.lock$|^incoming|\.keep$", name)
+                f"{folder}/{name}" for name in [*names, *files] if re.search(r"^tmp_|\.lock$|^incoming|\.keep$", name)
             ]
         return out
 

@@ -92,9 +92,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def run_logged(
-    command: Sequence[str], env: Mapping[str, str], log: Path
-) -> Iterator[subprocess.Popen[bytes]]:
+def run_logged(command: Sequence[str], env: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process whose output goes to a file, stopped at the end."""
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -113,9 +111,7 @@ def run_logged(
 
 
 @contextlib.contextmanager
-def start_bridge(
-    name: str, root: Path, program: list[str], env: Mapping[str, str], scratch: Path
-) -> Iterator[Running]:
+def start_bridge(name: str, root: Path, program: list[str], env: Mapping[str, str], scratch: Path) -> Iterator[Running]:
     """The CGI bridge with a program behind it."""
     log = scratch / f"{name}.log"
     with log.open("ab") as errors:
@@ -139,9 +135,7 @@ def start_bridge(
 
 
 @contextlib.contextmanager
-def start_gunicorn(
-    root: Path, env: Mapping[str, str], scratch: Path, options: Sequence[str] = ()
-) -> Iterator[Running]:
+def start_gunicorn(root: Path, env: Mapping[str, str], scratch: Path, options: Sequence[str] = ()) -> Iterator[Running]:
     """`govc serve` with two workers."""
     port = find_free_port()
     log = scratch / f"gunicorn-{port}.log"
@@ -205,9 +199,7 @@ def start(name: str, root: Path, scratch: Path, env: Mapping[str, str] | None = 
         with start_nginx(root, full, scratch) as running:
             yield running
     elif name == "cgi":
-        with start_bridge(
-            name, root, [sys.executable, "-m", "govc.cli", "http-backend"], full, scratch
-        ) as running:
+        with start_bridge(name, root, [sys.executable, "-m", "govc.cli", "http-backend"], full, scratch) as running:
             yield running
     elif name == "oracle":
         with start_bridge(name, root, ["git", "http-backend"], full, scratch) as running:

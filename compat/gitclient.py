@@ -90,14 +90,10 @@ class Git:
         result = Result(os.fsdecode(done.stdout), os.fsdecode(done.stderr), done.returncode)
         if check and done.returncode != 0:
             words = " ".join(map(str, arguments))
-            raise GitFailed(
-                f"git {words}: status {done.returncode}\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
-            )
+            raise GitFailed(f"git {words}: status {done.returncode}\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}")
         return result
 
-    def output_bytes(
-        self, *arguments: str | Path, cwd: Path | str | None = None, input: bytes = b""
-    ) -> bytes:
+    def output_bytes(self, *arguments: str | Path, cwd: Path | str | None = None, input: bytes = b"") -> bytes:
         """What a command writes to stdout, as bytes."""
         where = self.cwd if cwd is None else self.cwd / cwd
         return subprocess.run(
@@ -113,9 +109,7 @@ class Git:
         """Run what must fail; its stderr and stdout in one text."""
         result = self(*arguments, check=False, **options)  # type: ignore[arg-type]
         if result.code == 0:
-            raise AssertionError(
-                f"git {' '.join(map(str, arguments))} succeeded:\n{result.stdout}\n{result.stderr}"
-            )
+            raise AssertionError(f"git {' '.join(map(str, arguments))} succeeded:\n{result.stdout}\n{result.stderr}")
         return result.stderr + result.stdout
 
     def start(

@@ -81,9 +81,7 @@ def request(
     connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=timeout)
     try:
         chunked = body is not None and not isinstance(body, bytes)
-        connection.request(
-            method, place.path + path, body=body, headers=dict(headers or {}), encode_chunked=chunked
-        )
+        connection.request(method, place.path + path, body=body, headers=dict(headers or {}), encode_chunked=chunked)
         return read_reply(connection.getresponse())
     finally:
         connection.close()
@@ -100,9 +98,7 @@ def read_reply(answer: http.client.HTTPResponse) -> Reply:
     return Reply(answer.status, answer.reason, headers, data, cut)
 
 
-def post(
-    base: str, service: str, body: bytes | Iterable[bytes], headers: Mapping[str, str] | None = None
-) -> Reply:
+def post(base: str, service: str, body: bytes | Iterable[bytes], headers: Mapping[str, str] | None = None) -> Reply:
     """POST to a service with the right content type."""
     types = {"Content-Type": f"application/x-git-{service}-request"}
     return request(base, "POST", f"/git-{service}", body=body, headers=types | dict(headers or {}))
@@ -127,9 +123,7 @@ def raw_head(base: str, service: str, framing: str) -> bytes:
     """The head of a POST to a service, for `send_raw`; `framing` is the header that bounds the body."""
     path = urlsplit(base).path
     kind = f"application/x-git-{service}-request"
-    return (
-        f"POST {path}/git-{service} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\n{framing}\r\n\r\n".encode()
-    )
+    return f"POST {path}/git-{service} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\n{framing}\r\n\r\n".encode()
 
 
 def send_raw(base: str, data: bytes, *, close: bool = True, timeout: float = TIMEOUT_SECONDS) -> bytes:
@@ -226,9 +220,7 @@ def parse_advertisement(packets: list[Packet]) -> tuple[list[bytes], list[bytes]
     for line in found:
         name, nul, words = line.partition(b"\0")
         if nul:
-            capabilities = [
-                word for word in words.split() if not word.startswith((b"agent=", b"session-id="))
-            ]
+            capabilities = [word for word in words.split() if not word.startswith((b"agent=", b"session-id="))]
         out.append(name)
     return out, capabilities
 
@@ -253,6 +245,4 @@ def pack_objects(git: Git, pack: bytes, *, bases: str | None = None, object_form
 def make_pack(git: Git, repository: object, revisions: Iterable[str], *options: str) -> bytes:
     """`git pack-objects` over revisions (`^x` excludes) of a repository, as bytes."""
     stdin = "".join(f"{revision}\n" for revision in revisions).encode()
-    return git.output_bytes(
-        "pack-objects", "--revs", "-q", "--stdout", *options, cwd=str(repository), input=stdin
-    )
+    return git.output_bytes("pack-objects", "--revs", "-q", "--stdout", *options, cwd=str(repository), input=stdin)

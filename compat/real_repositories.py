@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from compat import frontends
 from compat.gitclient import Git
@@ -68,9 +69,7 @@ def older_state(git: Git, served: Path, older: Path) -> None:
 
 def check_fsck(git: Git, where: str, problems: list[str], label: str) -> None:
     """Note what fsck says of connectivity: old public histories have blemishes that --strict would list."""
-    result = git(
-        "fsck", "--connectivity-only", "--no-dangling", cwd=where, check=False, timeout=STEP_SECONDS_MAX
-    )
+    result = git("fsck", "--connectivity-only", "--no-dangling", cwd=where, check=False, timeout=STEP_SECONDS_MAX)
     if result.code != 0:
         problems.append(f"{label}: fsck: {result.stderr.strip()[:200]}")
 
@@ -89,15 +88,13 @@ def timed(row: Row, server: str, step: str, work: Callable[[], object]) -> bool:
 
 def run_steps(git: Git, row: Row, server: str, url: str, served: Path, root: Path) -> None:
     """All steps over one front end."""
-    long = {"timeout": STEP_SECONDS_MAX}
+    long: dict[str, Any] = {"timeout": STEP_SECONDS_MAX}
     expected = git.refs(served)
     if timed(row, server, "clone", lambda: git("clone", "-q", "--mirror", url, "full.git", **long)):
         check_fsck(git, "full.git", row.problems, f"{server} clone")
         if git.refs("full.git") != expected:
             row.problems.append(f"{server} clone: refs differ")
-    if timed(
-        row, server, "depth 1", lambda: git("clone", "-q", "--bare", "--depth=1", url, "shallow.git", **long)
-    ):
+    if timed(row, server, "depth 1", lambda: git("clone", "-q", "--bare", "--depth=1", url, "shallow.git", **long)):
         check_fsck(git, "shallow.git", row.problems, f"{server} depth 1")
     if timed(
         row,
@@ -142,9 +139,7 @@ def measure(source: Path, name: str, servers: list[str], scratch: Path) -> Row:
         served = root / "served.git"
         prepare(git, source.resolve(), served)
         row.refs = len(git.refs(served))
-        counted = dict(
-            line.split(": ") for line in git("count-objects", "-v", cwd=served).stdout.splitlines()
-        )
+        counted = dict(line.split(": ") for line in git("count-objects", "-v", cwd=served).stdout.splitlines())
         row.objects = int(counted["in-pack"]) + int(counted["count"])
         for server in servers:
             logs = Path(place) / server
@@ -153,9 +148,7 @@ def measure(source: Path, name: str, servers: list[str], scratch: Path) -> Row:
                 run_steps(git, row, server, f"{running.url}/served.git", served, root)
             print(
                 f"{name}: {server}: "
-                + ", ".join(
-                    f"{step} {row.seconds.get((server, step), float('nan')):.1f} s" for step in STEPS
-                ),
+                + ", ".join(f"{step} {row.seconds.get((server, step), float('nan')):.1f} s" for step in STEPS),
                 flush=True,
             )
     return row
@@ -180,8 +173,7 @@ def render(rows: list[Row], servers: list[str]) -> str:
     for row in rows:
         cells = [
             " / ".join(
-                f"{row.seconds[server, step]:.1f}" if (server, step) in row.seconds else "failed"
-                for server in servers
+                f"{row.seconds[server, step]:.1f}" if (server, step) in row.seconds else "failed" for server in servers
             )
             for step in STEPS
         ]
@@ -196,13 +188,9 @@ def render(rows: list[Row], servers: list[str]) -> str:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("repositories", nargs="+", help="NAME=PATH or PATH of local repositories")
-    parser.add_argument(
-        "--servers", default="gunicorn,oracle", help="front ends to run over (default: %(default)s)"
-    )
+    parser.add_argument("--servers", default="gunicorn,oracle", help="front ends to run over (default: %(default)s)")
     parser.add_argument("--scratch", default=tempfile.gettempdir(), help="where copies are made")
     parser.add_argument("--output", default=str(RESULTS))
     arguments = parser.parse_args()
@@ -212,9 +200,7 @@ def main() -> None:
         name, equals, path = argument.partition("=")
         source = Path(path if equals else argument)
         rows.append(
-            measure(
-                source, name if equals else source.name.removesuffix(".git"), servers, Path(arguments.scratch)
-            )
+            measure(source, name if equals else source.name.removesuffix(".git"), servers, Path(arguments.scratch))
         )
         Path(arguments.output).write_text(render(rows, servers))
     failed = [row.name for row in rows if row.problems]

@@ -140,9 +140,7 @@ def build_merges(git: Git, repository: Path) -> None:
         sides: list[int | str] = []
         for side in range(3):
             sides.append(
-                stream.commit(
-                    f"refs/heads/side{side}", {f"s{side}/{n % 9}": text(n * 3 + side, 12)}, parents=[tip]
-                )
+                stream.commit(f"refs/heads/side{side}", {f"s{side}/{n % 9}": text(n * 3 + side, 12)}, parents=[tip])
             )
         tip = stream.commit("refs/heads/main", {"round": b"%d\n" % n}, parents=[tip, *sides])
         if n % 10 == 0:
@@ -195,20 +193,15 @@ def build_shapes(git: Git, repository: Path) -> None:
         b"author  <> 2 +0000\ncommitter  <> 2 -1200\n\nno name\n",
         b"author A <a@b> 3 +0000\ncommitter A <a@b> 3 +0000\n"
         b"gpgsig -----BEGIN PGP SIGNATURE-----\n \n abc\n -----END\n\nsigned\n",
-        b"author A <a@b> 4 +0000\ncommitter A <a@b> 4 +0000\n"
-        b"mergetag object %b\n type commit\n tag x\n\nmergetag\n",
+        b"author A <a@b> 4 +0000\ncommitter A <a@b> 4 +0000\nmergetag object %b\n type commit\n tag x\n\nmergetag\n",
         b"author A <a@b> 5 +0000\ncommitter A <a@b> 5 +0000\nmystery header\n continued\n\nno newline at end",
     ]
     for body in bodies:
         links = f"tree {tree}\n" + (f"parent {parent}\n" if parent else "")
         data = links.encode() + body.replace(b"%b", parent.encode())
-        parent = git(
-            "hash-object", "-t", "commit", "-w", "--stdin", cwd=repository, input=data
-        ).stdout.strip()
+        parent = git("hash-object", "-t", "commit", "-w", "--stdin", cwd=repository, input=data).stdout.strip()
         git("update-ref", "refs/heads/main", parent, cwd=repository)
-    many = [
-        git("commit-tree", tree, "-m", f"p{n}", cwd=repository, input=b"").stdout.strip() for n in range(12)
-    ]
+    many = [git("commit-tree", tree, "-m", f"p{n}", cwd=repository, input=b"").stdout.strip() for n in range(12)]
     parents = [word for oid in many for word in ("-p", oid)]
     octopus = git("commit-tree", tree, "-m", "octopus", *parents, "-p", parent, cwd=repository).stdout.strip()
     git("update-ref", "refs/heads/main", octopus, cwd=repository)

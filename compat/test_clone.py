@@ -172,9 +172,7 @@ def test_progress_reads_like_git(server: Server, git: Git) -> None:
 
 @pytest.mark.rows("V2-12", "V2-13", "V2-14", "V2-15")
 @versions
-def test_ls_remote_in_all_its_forms_agrees_with_the_repository(
-    server: Server, git: Git, version: str
-) -> None:
+def test_ls_remote_in_all_its_forms_agrees_with_the_repository(server: Server, git: Git, version: str) -> None:
     repo = server.create_repo()
     for options in ([], ["--tags"], ["--heads"], ["--symref"], ["--refs"]):
         ours = git("-c", f"protocol.version={version}", "ls-remote", *options, repo.url).stdout
@@ -209,9 +207,7 @@ def test_what_is_no_ref_is_not_advertised(server: Server, git: Git) -> None:
     (repo.path / "refs/heads/bad..name").write_text(repo.rev("main") + "\n")
     after = git("ls-remote", repo.url).stdout.splitlines(keepends=True)
     # git 2.39 lists the ill-named ref with a zero id; never with the id inside it.
-    assert before == "".join(
-        line for line in after if not (line.startswith("0" * 40) and "bad..name" in line)
-    )
+    assert before == "".join(line for line in after if not (line.startswith("0" * 40) and "bad..name" in line))
     (repo.path / "refs/heads/main.lock").unlink()
     (repo.path / "refs/heads/bad..name").unlink()
 
@@ -233,9 +229,7 @@ def test_a_clone_needs_three_requests(server: Server, git: Git) -> None:
     trace = git.cwd / "trace"
     git("clone", "-q", repo.url, "clone", env={"GIT_TRACE_CURL": str(trace), "GIT_TRACE_CURL_NO_DATA": "1"})
     requests = [
-        line
-        for line in trace.read_text().splitlines()
-        if "=> Send header: GET" in line or "header: POST" in line
+        line for line in trace.read_text().splitlines() if "=> Send header: GET" in line or "header: POST" in line
     ]
     assert len(requests) == 3
 

@@ -252,9 +252,7 @@ def test_expect_100_continue_does_not_stall(server: Server, git: Git) -> None:
 
 
 @pytest.mark.rows("FS-36")
-def test_a_clone_continues_from_another_repository_as_reference(
-    server: Server, git: Git, tmp_path: Path
-) -> None:
+def test_a_clone_continues_from_another_repository_as_reference(server: Server, git: Git, tmp_path: Path) -> None:
     repo = server.create_repo("linear")
     git("clone", "-q", "--bare", repo.url, "first.git")
     tip = grow(repo)

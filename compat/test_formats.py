@@ -234,9 +234,7 @@ def test_extensions_are_taken_or_refused_as_in_git(
         ("[http] # c\n; c\n\treceivepack\t=\ttrue\n", True),
     ],
 )
-def test_configuration_files_are_read_as_git_reads_them(
-    server: Server, twin: Twin, text: str, open_door: bool
-) -> None:
+def test_configuration_files_are_read_as_git_reads_them(server: Server, twin: Twin, text: str, open_door: bool) -> None:
     repo = server.create_repo(pushable=False)
     path = repo.path / "config"
     base = path.read_text()
@@ -266,9 +264,7 @@ def test_includes_are_followed(server: Server, git: Git, twin: Twin, tmp_path: P
 
 
 @pytest.mark.rows("SEC-22")
-def test_a_pack_objects_hook_in_the_repositorys_own_configuration_does_not_run(
-    server: Server, git: Git
-) -> None:
+def test_a_pack_objects_hook_in_the_repositorys_own_configuration_does_not_run(server: Server, git: Git) -> None:
     repo = server.create_repo()
     trace = git.cwd / "ran"
     repo.config("uploadpack.packObjectsHook", f"touch {trace};")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -115,9 +116,7 @@ def test_nothing_else_is_reachable(server: Server, path: str) -> None:
         ("PUT", "/git-upload-pack", "POST"),
     ],
 )
-def test_the_wrong_method_is_answered_405_with_allow(
-    server: Server, method: str, path: str, allow: str
-) -> None:
+def test_the_wrong_method_is_answered_405_with_allow(server: Server, method: str, path: str, allow: str) -> None:
     repo = server.create_repo()
     for base in (repo.url, f"{server.url}/nosuch.git"):
         reply = request(base, method, path)
@@ -177,9 +176,7 @@ def test_repositories_that_are_missing_or_not_exported_are_404(server: Server) -
             receive(base, b"0000"),
             request(base, "GET", "/objects/info/packs"),
         ]
-        assert [(reply.status, reply.reason, reply.body) for reply in replies] == [
-            (404, "Not Found", b"")
-        ] * 7
+        assert [(reply.status, reply.reason, reply.body) for reply in replies] == [(404, "Not Found", b"")] * 7
 
 
 @pytest.mark.rows("HB-24", "HB-26", "HB-28")
@@ -305,9 +302,7 @@ def test_a_kept_connection_answers_several_requests(server: Server) -> None:
 def test_an_absurd_content_length_is_refused(server: Server, length: str) -> None:
     repo = server.create_repo()
     before = repo.state()
-    answer = send_raw(
-        repo.url, raw_head(repo.url, "receive-pack", f"Content-Length: {length}") + b"0000", timeout=20
-    )
+    answer = send_raw(repo.url, raw_head(repo.url, "receive-pack", f"Content-Length: {length}") + b"0000", timeout=20)
     assert b"Traceback" not in answer
     assert before == repo.state()
     assert discover(repo.url).status == 200
@@ -402,9 +397,7 @@ def test_a_folder_without_its_parts_is_no_repository(server: Server, part: str) 
 def test_the_highest_known_version_wins(server: Server, value: str, first: bytes) -> None:
     repo = server.create_repo()
     packets = [
-        packet
-        for packet in discover(repo.url, headers={"Git-Protocol": value}).packets
-        if isinstance(packet, bytes)
+        packet for packet in discover(repo.url, headers={"Git-Protocol": value}).packets if isinstance(packet, bytes)
     ]
     if packets[0].startswith(b"# service"):
         packets.pop(0)
@@ -462,12 +455,8 @@ def test_headers_without_meaning_are_ignored(server: Server) -> None:
 def test_http_1_0_is_served_and_wrong_methods_get_400(server: Server) -> None:
     repo = server.create_repo()
     path = repo.url.split("/", 3)[3]
-    assert b"ref: refs/heads/main" in send_raw(
-        repo.url, f"GET /{path}/HEAD HTTP/1.0\r\n\r\n".encode(), close=False
-    )
-    answer = send_raw(
-        repo.url, f"PUT /{path}/HEAD HTTP/1.0\r\nContent-Length: 0\r\n\r\n".encode(), close=False
-    )
+    assert b"ref: refs/heads/main" in send_raw(repo.url, f"GET /{path}/HEAD HTTP/1.0\r\n\r\n".encode(), close=False)
+    answer = send_raw(repo.url, f"PUT /{path}/HEAD HTTP/1.0\r\nContent-Length: 0\r\n\r\n".encode(), close=False)
     assert answer.split(b" ", 2)[1] in (b"400", b"405")
 
 
@@ -504,7 +493,7 @@ def test_configuration_and_protocol_from_the_servers_environment(private_server,
 
 
 @pytest.mark.rows("HB-72")
-def test_the_servers_own_git_configuration_counts(private_server, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_the_servers_own_git_configuration_counts(private_server: Callable[..., Server], tmp_path: Path) -> None:
     path = tmp_path / "server-gitconfig"
     path.write_text("[http]\n\treceivepack = true\n[uploadpack]\n\tallowFilter = true\n")
     server = private_server({"GIT_CONFIG_GLOBAL": str(path)})
@@ -515,13 +504,11 @@ def test_the_servers_own_git_configuration_counts(private_server, tmp_path: Path
 
 @pytest.mark.rows("SEC-45")
 def test_git_variables_of_the_servers_environment_do_not_redirect_requests(
-    private_server, tmp_path: Path
-) -> None:  # type: ignore[no-untyped-def]
+    private_server: Callable[..., Server], tmp_path: Path
+) -> None:
     other = tmp_path / "elsewhere"
     other.mkdir()
-    server = private_server(
-        {"GIT_DIR": str(other), "GIT_INDEX_FILE": str(other / "i"), "GIT_WORK_TREE": str(other)}
-    )
+    server = private_server({"GIT_DIR": str(other), "GIT_INDEX_FILE": str(other / "i"), "GIT_WORK_TREE": str(other)})
     repo = server.create_repo()
     assert b"ref: refs/heads/main" in request(repo.url, "GET", "/HEAD").body
     assert discover(repo.url).status == 200

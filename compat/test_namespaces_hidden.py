@@ -35,22 +35,16 @@ def test_hidden_refs_are_gits(server: Server, git: Git, twin: Twin, rules: list[
     for rule in rules:
         repo.run("config", "--add", f"{section}.hideRefs", rule)
     for service in ("upload-pack", "receive-pack"):
-        ours, theirs = (
-            parse_advertisement(discover(url, service).packets)[0] for url in (repo.url, twin(repo))
-        )
+        ours, theirs = (parse_advertisement(discover(url, service).packets)[0] for url in (repo.url, twin(repo)))
         assert theirs == ours
     assert git("ls-remote", twin(repo), check=False).stdout == git("ls-remote", repo.url, check=False).stdout
 
 
 @pytest.mark.rows("U0-68")
 def test_settings_of_two_sections_add_up(server: Server, twin: Twin) -> None:
-    repo = server.create_repo(
-        config={"transfer.hideRefs": "refs/heads", "uploadpack.hideRefs": "!refs/heads/main"}
-    )
+    repo = server.create_repo(config={"transfer.hideRefs": "refs/heads", "uploadpack.hideRefs": "!refs/heads/main"})
     for service in ("upload-pack", "receive-pack"):
-        ours, theirs = (
-            parse_advertisement(discover(url, service).packets)[0] for url in (repo.url, twin(repo))
-        )
+        ours, theirs = (parse_advertisement(discover(url, service).packets)[0] for url in (repo.url, twin(repo)))
         assert theirs == ours
 
 
@@ -83,7 +77,9 @@ def test_a_namespace_is_a_repository_of_its_own(
                 assert theirs[0] == ours[0]
         for path in ("/info/refs", "/HEAD"):
             assert request(other, "GET", path).body == request(repo.url, "GET", path).body
-        assert git("ls-remote", "--symref", other).stdout == git("ls-remote", "--symref", repo.url).stdout
+        # git 2.39 lists a namespace's HEAD twice, once as HEAD and once as the ref that it is there.
+        listed = [git("ls-remote", "--symref", url).stdout.splitlines() for url in (other, repo.url)]
+        assert list(dict.fromkeys(listed[0])) == listed[1]
         assert discover(repo.url, headers=V2).status == 200
 
 

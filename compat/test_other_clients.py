@@ -106,28 +106,26 @@ def test_libgit2_pushes_into_an_empty_repository(server: Server, git: Git) -> No
 @pytest.mark.parametrize("version", [0, 2])
 def test_dulwich_clones_fetches_and_pushes(server: Server, git: Git, version: int) -> None:
     repo = server.create_repo()
-    quiet = open(os.devnull, "wb")  # noqa: SIM115 # closed below
-    try:
-        with porcelain.clone(
-            repo.url, str(git.cwd / "clone"), errstream=quiet, protocol_version=version
-        ) as mine:
-            assert repo.rev("main").encode() == mine.head()
-            (git.cwd / "clone/dulwich.txt").write_text("x")
-            porcelain.add(mine, [str(git.cwd / "clone/dulwich.txt")])
-            tip = porcelain.commit(mine, message=b"dulwich", author=b"A <a@b>", committer=b"A <a@b>").decode()
-            porcelain.push(
-                mine,
-                repo.url,
-                [b"refs/heads/main", b"refs/heads/main:refs/heads/from/dulwich"],
-                outstream=quiet,
-                errstream=quiet,
-            )
-            assert tip == repo.rev("main") == repo.rev("from/dulwich")
-            repo.run("branch", "extra", "main~1")
-            result = porcelain.fetch(mine, repo.url, outstream=quiet, errstream=quiet)
-            assert repo.rev("extra").encode() == result.refs[b"refs/heads/extra"]
-    finally:
-        quiet.close()
+    with (
+        open(os.devnull, "wb") as quiet,
+        open(os.devnull, "w") as quiet_text,
+        porcelain.clone(repo.url, str(git.cwd / "clone"), errstream=quiet, protocol_version=version) as mine,
+    ):
+        assert repo.rev("main").encode() == mine.head()
+        (git.cwd / "clone/dulwich.txt").write_text("x")
+        porcelain.add(mine, [str(git.cwd / "clone/dulwich.txt")])
+        tip = porcelain.commit(mine, message=b"dulwich", author=b"A <a@b>", committer=b"A <a@b>").decode()
+        porcelain.push(
+            mine,
+            repo.url,
+            [b"refs/heads/main", b"refs/heads/main:refs/heads/from/dulwich"],
+            outstream=quiet,
+            errstream=quiet,
+        )
+        assert tip == repo.rev("main") == repo.rev("from/dulwich")
+        repo.run("branch", "extra", "main~1")
+        result: Any = porcelain.fetch(mine, repo.url, outstream=quiet_text, errstream=quiet)
+        assert repo.rev("extra").encode() == result.refs[b"refs/heads/extra"]
     git.fsck("clone")
 
 

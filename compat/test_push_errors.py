@@ -31,9 +31,7 @@ def test_anonymous_push_is_forbidden_by_default(server: Server, git: Git) -> Non
 def test_receivepack_false_closes_the_door_to_everybody(server: Server, git: Git) -> None:
     repo = server.create_repo(config={"http.receivepack": "false"})
     clone(git, repo)
-    assert "403" in git.fails(
-        "-c", "http.extraHeader=X-Remote-User: grace", "push", "origin", "main", cwd="clone"
-    )
+    assert "403" in git.fails("-c", "http.extraHeader=X-Remote-User: grace", "push", "origin", "main", cwd="clone")
 
 
 @pytest.mark.rows("RP-46", "RP-47", "RP-48", "RP-59")
@@ -148,9 +146,7 @@ def test_the_checked_out_branch_is_protected(server: Server, git: Git) -> None:
 
 
 @pytest.mark.rows("RP-43")
-def test_a_branch_checked_out_in_a_linked_worktree_is_protected(
-    server: Server, git: Git, tmp_path: Path
-) -> None:
+def test_a_branch_checked_out_in_a_linked_worktree_is_protected(server: Server, git: Git, tmp_path: Path) -> None:
     repo = server.create_repo()
     repo.run("worktree", "add", "-q", str(tmp_path / "linked"), "topic")
     clone(git, repo)
@@ -188,9 +184,7 @@ def test_fsck_objects_refuses_dangerous_trees(server: Server, git: Git, name: st
     before = repo.state()
     blob = git.rev("clone", "HEAD:a.txt")
     raw = b"100644 " + name.encode() + b"\0" + bytes.fromhex(blob)
-    tree = git(
-        "hash-object", "-t", "tree", "-w", "--literally", "--stdin", cwd="clone", input=raw
-    ).stdout.strip()
+    tree = git("hash-object", "-t", "tree", "-w", "--literally", "--stdin", cwd="clone", input=raw).stdout.strip()
     commit = git("commit-tree", "-m", "evil", tree, cwd="clone").stdout.strip()
     words = git.fails("push", "origin", f"{commit}:refs/heads/evil", cwd="clone")
     assert "! [remote rejected]" in words

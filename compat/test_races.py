@@ -137,9 +137,7 @@ def test_plain_git_and_we_race_for_one_branch(server: Server, git: Git) -> None:
             git.commit_file(name, f"{name}.txt", name)
         ends = [
             finish(process)
-            for process in [
-                git.start("push", "origin", "main", cwd=f"{kind}{n}") for kind in ("http", "file")
-            ]
+            for process in [git.start("push", "origin", "main", cwd=f"{kind}{n}") for kind in ("http", "file")]
         ]
         assert [code for code, _ in ends].count(0) == 1
 
@@ -167,9 +165,7 @@ def test_a_push_that_is_killed_leaves_nothing(server: Server, git: Git) -> None:
     git("clone", "-q", repo.url, "clone")
     before = repo.state()
     git.commit_file("clone", "x.txt", "x")
-    half = (
-        b"00a0" + b"0" * 40 + b" " + git.rev("clone", "HEAD").encode() + b" refs/heads/half\0 report-status"
-    )
+    half = b"00a0" + b"0" * 40 + b" " + git.rev("clone", "HEAD").encode() + b" refs/heads/half\0 report-status"
     half = b"%04x" % len(half) + half[4:] + b"0000PACK\0\0\0\2\0\0\0\5" + bytes(range(200))
     place = urlsplit(repo.url)
     for framing in ("Content-Length: 900000", "Transfer-Encoding: chunked"):

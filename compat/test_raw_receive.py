@@ -116,9 +116,7 @@ def test_tips_of_alternates_are_advertised_as_have_lines(server: Server, git: Gi
     (path / "git-daemon-export-ok").touch()
     repo = server.adopt(path, {"http.receivepack": "true"})
     grow(source, 2)
-    mine, other = (
-        parse_advertisement(discover(url, "receive-pack").packets)[0] for url in (repo.url, twin(repo))
-    )
+    mine, other = (parse_advertisement(discover(url, "receive-pack").packets)[0] for url in (repo.url, twin(repo)))
     assert sorted(other) == sorted(mine)
     assert f"{source.rev('main')} .have".encode() in mine
 
@@ -149,9 +147,7 @@ def test_update_and_create(pair: Callable[..., tuple[Repo, Repo]], git: Git, cap
 
 
 @pytest.mark.rows("RP-30", "FS-05")
-@pytest.mark.parametrize(
-    "options", [[], ["--thin"], ["--thin", "--delta-base-offset"], ["--delta-base-offset"]]
-)
+@pytest.mark.parametrize("options", [[], ["--thin"], ["--thin", "--delta-base-offset"], ["--delta-base-offset"]])
 def test_packs_of_every_kind(pair: Callable[..., tuple[Repo, Repo]], git: Git, options: list[str]) -> None:
     ours, theirs = pair("linear")
     old, new, pack = new_objects(git, ours, 5, *options)
@@ -200,9 +196,7 @@ def test_two_commands_for_one_ref_change_nothing_else(pair: Callable[..., tuple[
     report = parse_report(
         receive(
             ours.url,
-            push_body(
-                [f"{main} {older} refs/heads/main", f"{main} {ours.rev('topic')} refs/heads/main"], EMPTY_PACK
-            ),
+            push_body([f"{main} {older} refs/heads/main", f"{main} {ours.rev('topic')} refs/heads/main"], EMPTY_PACK),
         )
     )
     assert any(line.startswith(b"ng refs/heads/main") for line in report)
@@ -254,9 +248,7 @@ def test_names_are_judged_as_git_judges_them(pair: Callable[..., tuple[Repo, Rep
     compare(
         ours,
         theirs,
-        push_body(
-            [f"{ZERO} {ours.rev('main')} {name}", f"{ZERO} {ours.rev('main')} refs/heads/good"], EMPTY_PACK
-        ),
+        push_body([f"{ZERO} {ours.rev('main')} {name}", f"{ZERO} {ours.rev('main')} refs/heads/good"], EMPTY_PACK),
     )
 
 
@@ -377,11 +369,9 @@ def test_damaged_packs_are_unpack_errors(pair: Callable[..., tuple[Repo, Repo]],
     theirs_report = parse_report(other)
     assert before == ours.state()
     assert report[0].startswith(b"unpack ") and report[0] != b"unpack ok"
-    assert (
-        [b"ng refs/heads/main unpacker error", b"ng refs/heads/other unpacker error"]
-        == report[1:]
-        == theirs_report[1:]
-    )
+    assert report[1:] == [b"ng refs/heads/main unpacker error", b"ng refs/heads/other unpacker error"]
+    if harm != "junk-after":  # which git takes when it explodes a pack, and refuses when it keeps one
+        assert theirs_report[1:] == report[1:]
     if harm in ("signature", "version"):
         assert theirs_report[0].split(b" (")[0] == report[0].split(b" (")[0]
 
@@ -418,9 +408,7 @@ def test_malformed_requests_change_nothing(pair: Callable[..., tuple[Repo, Repo]
 def test_another_object_format_is_refused(pair: Callable[..., tuple[Repo, Repo]]) -> None:
     ours, _ = pair()
     before = ours.state()
-    body = push_body(
-        [f"{ZERO} {ours.rev('main')} refs/heads/a"], EMPTY_PACK, caps=CAPS + " object-format=sha256"
-    )
+    body = push_body([f"{ZERO} {ours.rev('main')} refs/heads/a"], EMPTY_PACK, caps=CAPS + " object-format=sha256")
     assert b"ok refs" not in receive(ours.url, body).body
     assert before == ours.state()
 
@@ -452,9 +440,7 @@ def test_messages_come_on_band_two_and_the_report_inside_band_one(
 
 
 @pytest.mark.rows("RP-31", "SEC-15")
-def test_pushing_the_same_objects_again_keeps_the_old_ones(
-    pair: Callable[..., tuple[Repo, Repo]], git: Git
-) -> None:
+def test_pushing_the_same_objects_again_keeps_the_old_ones(pair: Callable[..., tuple[Repo, Repo]], git: Git) -> None:
     ours, theirs = pair()
     pack = make_pack(git, ours.path, ["main"])
     before = ours.objects()
@@ -465,9 +451,7 @@ def test_pushing_the_same_objects_again_keeps_the_old_ones(
 
 @pytest.mark.rows("RP-19", "RP-42")
 @pytest.mark.parametrize("target", ["main:README", "main^{tree}", "refs/tags/v1"])
-def test_branches_must_be_commits_and_tags_may_be_anything(
-    pair: Callable[..., tuple[Repo, Repo]], target: str
-) -> None:
+def test_branches_must_be_commits_and_tags_may_be_anything(pair: Callable[..., tuple[Repo, Repo]], target: str) -> None:
     ours, theirs = pair()
     oid = ours.rev(target)
     commands = [f"{ZERO} {oid} refs/heads/odd", f"{ZERO} {oid} refs/tags/odd", f"{ZERO} {oid} refs/other/odd"]

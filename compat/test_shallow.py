@@ -104,9 +104,7 @@ def test_shallow_since_a_date(server: Server, git: Git, version: str) -> None:
 @pytest.mark.rows("U0-47")
 def test_shallow_since_the_future_is_refused_with_gits_words(server: Server, git: Git, version: str) -> None:
     repo = server.create_repo("linear")
-    words = git.fails(
-        "-c", f"protocol.version={version}", "clone", "--shallow-since=2040-01-01", repo.url, "clone"
-    )
+    words = git.fails("-c", f"protocol.version={version}", "clone", "--shallow-since=2040-01-01", repo.url, "clone")
     assert "fatal: " in words
     assert "Traceback" not in words
 
@@ -136,9 +134,7 @@ def test_a_shallow_server_tells_its_boundary(server: Server, git: Git, version: 
 
 @versions
 @pytest.mark.rows("U0-37")
-def test_depth_fetch_of_several_branches_into_an_empty_repository(
-    server: Server, git: Git, version: str
-) -> None:
+def test_depth_fetch_of_several_branches_into_an_empty_repository(server: Server, git: Git, version: str) -> None:
     repo = server.create_repo()
     git("init", "-q", "clone")
     options = ["fetch", "-q", "--depth=1", repo.url, "+refs/heads/*:refs/remotes/origin/*"]

@@ -33,6 +33,9 @@ COARSE_GRAIN_NS = 2_100_000_000
 READ_TRIES = 100
 """A file that changes this often while it is being read is returned unsettled."""
 
+OUR_TROUBLE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
+"""Errors of opening that say nothing about the file. A picture taken under one of them must not be kept."""
+
 _ABSENT_ERRNOS = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG))
 _SECOND_NS = 1_000_000_000
 
@@ -62,6 +65,14 @@ def signature_of(path: str, stat: StatFunction = os.stat) -> StatSignature | Non
         raise
 
 
+def _visible_signature(path: str, stat: StatFunction) -> StatSignature | None:
+    """Return the signature; None also when a folder on the way may not be entered: reading tells what that means."""
+    try:
+        return signature_of(path, stat)
+    except PermissionError:
+        return None
+
+
 def is_settled(signature: StatSignature, now_ns: int, grain_ns: int = GRAIN_NS) -> bool:
     """Say whether a change made after `now_ns` must show in the signature.
 
@@ -75,7 +86,10 @@ def is_settled(signature: StatSignature, now_ns: int, grain_ns: int = GRAIN_NS) 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchedFile:
-    """A file or folder as it was when it was read. `signature` None: it was absent (and that is settled)."""
+    """A file or folder as it was when it was read.
+
+    `signature` None: it was absent, or out of our reach (and that is settled).
+    """
 
     path: str
     signature: StatSignature | None
@@ -83,7 +97,7 @@ class WatchedFile:
 
     def is_current(self, stat: StatFunction = os.stat) -> bool:
         """Say whether what was read then is what would be read now. One stat; none when unsettled."""
-        return self.is_settled and signature_of(self.path, stat) == self.signature
+        return self.is_settled and _visible_signature(self.path, stat) == self.signature
 
 
 def watch_path(
@@ -91,7 +105,7 @@ def watch_path(
 ) -> WatchedFile:
     """Return the watch of a file or folder. Call it BEFORE reading or listing, never after."""
     now_ns = clock_ns()
-    signature = signature_of(path, stat)
+    signature = _visible_signature(path, stat)
     settled = signature is None or is_settled(signature, now_ns, grain_ns)
     return WatchedFile(path=path, signature=signature, is_settled=settled)
 

@@ -251,23 +251,31 @@ def _riding_tags(
         return []
     reader = history.reader
     ticker = Ticker()
-    numbers = {number for part in sent for number in part}
-    by_name = len(numbers) < len(include_tags)
-    names: set[bytes] = set()
-    if by_name:
-        for number in numbers:
-            names.add(reader.oid_of(number))
+    if sum(map(len, sent)) < len(include_tags):
+        names: set[bytes] = set()
+        for part in sent:
+            for number in part:
+                names.add(reader.oid_of(number))
+                if ticker.due():
+                    yield
+                    ticker.restart()
+        chosen = [tag for tag, target in include_tags.items() if target in names]
+    else:
+        by_target: dict[int, list[bytes]] = {}
+        for tag, target in include_tags.items():
+            by_target.setdefault(reader.find(target), []).append(tag)
             if ticker.due():
                 yield
                 ticker.restart()
+        # The other way round would be a set of everything that is sent.
+        chosen = [tag for part in sent for number in part if number in by_target for tag in by_target.pop(number)]
     riding: dict[int, None] = {}
-    for tag, target in include_tags.items():
+    for tag in chosen:
+        number = reader.find(tag)
+        if number < 0:
+            raise ObjectMissing(tag, "tag")
+        riding.update(dict.fromkeys(follow_tags(reader, number, history.may_be_missing)[0]))
         if ticker.due():
             yield
             ticker.restart()
-        if target in names if by_name else reader.find(target) in numbers:
-            number = reader.find(tag)
-            if number < 0:
-                raise ObjectMissing(tag, "tag")
-            riding.update(dict.fromkeys(follow_tags(reader, number, history.may_be_missing)[0]))
     return list(riding)

@@ -11,6 +11,8 @@ import os
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from govc.watch import OUR_TROUBLE
+
 DEPTH_MAX = 5
 _FILE_BYTES_MAX = 1 << 20
 _ESCAPES = {
@@ -107,6 +109,8 @@ def _read_alternates(objects_dir: str, messages: list[str]) -> list[str]:
     except FileNotFoundError:
         return []
     except OSError as error:
+        if error.errno in OUR_TROUBLE:
+            raise
         messages.append(f"unable to read alternates of {objects_dir}: {error.strerror}")
         return []
     real = os.path.realpath(objects_dir)  # "..", below, means what it means to the file system
@@ -114,7 +118,10 @@ def _read_alternates(objects_dir: str, messages: list[str]) -> list[str]:
 
 
 def find_object_directories(objects_dir: str, extra: Iterable[str] = ()) -> ObjectDirectories:
-    """Follow the alternates of `objects_dir`, after the folders in `extra` (those of the environment)."""
+    """Follow the alternates of `objects_dir`, after the folders in `extra` (those of the environment).
+
+    Raises OSError when we lack descriptors or memory.
+    """
     directories = [objects_dir]
     watched = [f"{objects_dir}/info/alternates"]
     messages: list[str] = []

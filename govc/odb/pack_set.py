@@ -6,16 +6,18 @@ that hundreds of them (a repository between two consolidations) cost one look-up
 by one.
 """
 
-import errno
 import logging
+import os
+import time
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 
 from govc.errors import CorruptPack
 from govc.odb.listing import list_packs
-from govc.odb.packs import OUR_TROUBLE, PackFile, PackIdentity, identity_of
+from govc.odb.packs import PackFile, identity_of
 from govc.protocol.oid import HashAlgorithm
+from govc.watch import OUR_TROUBLE, ClockNs, StatFunction, WatchedFile, are_current, watch_path
 
 log = logging.getLogger(__name__)
 
@@ -31,17 +33,21 @@ class PackSet:
         "_base_limit",
         "_base_table",
         "_by_path",
+        "_clock_ns",
         "_first_numbers",
         "_large_packs",
         "_packs",
         "_refused",
         "_small_table",
+        "_stat",
         "next_number",
         "vanished",
     )
 
-    def __init__(self, algo: HashAlgorithm) -> None:
+    def __init__(self, algo: HashAlgorithm, *, stat: StatFunction = os.stat, clock_ns: ClockNs = time.time_ns) -> None:
         self._algo = algo
+        self._stat = stat
+        self._clock_ns = clock_ns
         self.next_number = 0
         self.vanished = False
         self._packs: list[PackFile] = []
@@ -49,7 +55,8 @@ class PackSet:
         self._by_path: dict[str, PackFile] = {}
         self._large_packs: list[PackFile] = []
         self._small_table: dict[bytes, int] = {}
-        self._refused: dict[str, PackIdentity | None] = {}
+        # Packs that could not be opened, with .pack and .idx as they were then: either may be completed in place.
+        self._refused: dict[str, tuple[WatchedFile, ...]] = {}
         # For a set that continues another one: the other's table, of which numbers below the limit count.
         self._base_table: dict[bytes, int] = {}
         self._base_limit = 0
@@ -59,11 +66,15 @@ class PackSet:
         """Some pack that was met could not be opened, and is still there."""
         return bool(self._refused)
 
+    def refused_changed(self) -> bool:
+        """Tell whether a pack that could not be opened deserves another try; the folder's stamp doesn't show it."""
+        return not all(are_current(files, self._stat) for files in self._refused.values())
+
     def continued(self) -> "PackSet":
         """Return a set with the same packs and numbers, to which others can be added without a change to
         this one.
         """
-        continued = PackSet(self._algo)
+        continued = PackSet(self._algo, stat=self._stat, clock_ns=self._clock_ns)
         continued.next_number = self.next_number
         continued._packs = list(self._packs)
         continued._first_numbers = self._first_numbers[:]
@@ -129,7 +140,7 @@ class PackSet:
             listing.update(_list_or_nothing(directory))
         is_gone = not is_partial and self._note_vanished(listing)
         if not is_partial:
-            self._refused = {path: identity for path, identity in self._refused.items() if path in listing}
+            self._refused = {path: files for path, files in self._refused.items() if path in listing}
         opened = []
         for path, side_files in listing.items():
             known = self._by_path.get(path)
@@ -152,29 +163,35 @@ class PackSet:
         return bool(gone)
 
     def _open(self, path: str, known: PackFile | None) -> PackFile | None:
-        """Open one pack; None, and one warning for each file that was met at that path, when it can't be
-        used.
-        """
-        identity = identity_of(path)
-        if known is not None and known.identity == identity:
+        """Open one pack; None, and one warning for each pair that was met at that path, when it can't be used."""
+        if known is not None and known.identity == identity_of(path):
             return known
-        if identity is not None and self._refused.get(path) == identity:
+        refused = self._refused.get(path)
+        if refused is not None and are_current(refused, self._stat):
             return None
+        idx_path = path.removesuffix(".pack") + ".idx"
+        pair = tuple(watch_path(name, self._stat, self._clock_ns) for name in (path, idx_path))
         try:
             pack = PackFile.open(path, self._algo)
         except CorruptPack as error:
-            log.warning("pack %s is not used: %s", path, error)
-            self._refused[path] = identity
+            self._refuse(path, pair, str(error))
             return None
         except OSError as error:
             if error.errno in OUR_TROUBLE:
                 raise
-            log.warning("pack %s is not used: %s", path, error.strerror)
-            if error.errno != errno.ENOENT:  # gone is not damaged: another process has just removed it
-                self._refused[path] = None
+            if os.path.lexists(path) and os.path.lexists(idx_path):
+                self._refuse(path, pair, error.strerror or "unreadable")
+            else:  # gone is not damaged: another process has just removed it
+                log.warning("pack %s is not used: %s", path, error.strerror)
             return None
         self._refused.pop(path, None)
         return pack
+
+    def _refuse(self, path: str, pair: tuple[WatchedFile, ...], reason: str) -> None:
+        known = self._refused.get(path, ())
+        if [file.signature for file in known] != [file.signature for file in pair]:
+            log.warning("pack %s is not used: %s", path, reason)
+        self._refused[path] = pair
 
 
 def _list_or_nothing(objects_dir: str) -> dict[str, frozenset[str]]:

@@ -12,7 +12,6 @@ the pack's trailer. The content of the pack isn't hashed.
 is closed when the last user is gone.
 """
 
-import errno
 import itertools
 import mmap
 import os
@@ -43,9 +42,6 @@ _MAP_BYTES_MIN = 64 << 10
 _SORT_COUNT = 1 << 16
 _READ_BYTES_MAX = 1 << 30
 _REVERSE_HEADER = struct.Struct(">4sII")
-
-OUR_TROUBLE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""Errors of opening that say nothing about the pack."""
 
 
 _serials = itertools.count()
@@ -170,9 +166,7 @@ class _OpenPack:
                 data = file.read(expected_size + 1)
         except OSError:
             return None
-        header = _REVERSE_HEADER.pack(
-            REVERSE_INDEX_SIGNATURE, REVERSE_INDEX_VERSION, HASH_IDS[self.algo.name]
-        )
+        header = _REVERSE_HEADER.pack(REVERSE_INDEX_SIGNATURE, REVERSE_INDEX_VERSION, HASH_IDS[self.algo.name])
         trailer = 12 + 4 * len(offsets)
         checksum = data[trailer : trailer + self.algo.oid_size]
         if len(data) != expected_size or data[:12] != header or checksum != self.index.pack_checksum:

@@ -20,13 +20,13 @@ Nothing here switches greenlets and nothing locks. A helper process that inherit
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 from govc.errors import Corrupt, ObjectMissing
 from govc.odb.alternates import ObjectDirectories, find_object_directories
 from govc.odb.cache import BaseCache, CacheStatistics
-from govc.odb.listing import FolderStamp, is_unchanged, stamp_of
 from govc.odb.loose import (
     has_loose_object,
     iter_loose_content,
@@ -39,6 +39,7 @@ from govc.odb.pack_set import PackSet
 from govc.odb.packs import PackDescriptor, PackFile
 from govc.odb.resolve import PackEntry, Resolver
 from govc.protocol.oid import HashAlgorithm
+from govc.watch import ClockNs, StatFunction, WatchedFile, watch_path
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ LOOSE_NUMBER_FIRST = 1 << 40
 """Object numbers from here on are those of loose objects."""
 
 OBJECT_BYTES_MAX = 2 << 30
+_DIRECTORIES_TRIES = 10
 _Result = TypeVar("_Result")
 
 
@@ -74,6 +76,8 @@ class ObjectStore:
         cache: BaseCache | None = None,
         object_bytes_max: int = OBJECT_BYTES_MAX,
         extra_alternates: Sequence[str] = (),
+        stat: StatFunction = os.stat,
+        clock_ns: ClockNs = time.time_ns,
     ) -> None:
         self.algo = algo
         self.cache = BaseCache() if cache is None else cache
@@ -83,10 +87,12 @@ class ObjectStore:
         self._extra_alternates = tuple(extra_alternates)
         self._resolver = Resolver(algo, self.cache, object_bytes_max=object_bytes_max)
         self._object_bytes_max = object_bytes_max
-        self._packs = PackSet(algo)
+        self._stat = stat
+        self._clock_ns = clock_ns
+        self._packs = PackSet(algo, stat=stat, clock_ns=clock_ns)
         self._loose_oids: list[bytes] = []
         self._loose_numbers: dict[bytes, int] = {}
-        self._stamps: dict[str, FolderStamp | None] = {}
+        self._watches: dict[str, WatchedFile] = {}
         self._is_fixed = False
 
     @classmethod
@@ -99,12 +105,14 @@ class ObjectStore:
         extra_alternates: Sequence[str] = (),
         cache: BaseCache | None = None,
         object_bytes_max: int = OBJECT_BYTES_MAX,
+        stat: StatFunction = os.stat,
+        clock_ns: ClockNs = time.time_ns,
     ) -> "ObjectStore":
         """Open the objects folder and its alternates; those in `extra_alternates` are searched first among
         these.
 
         Packs of `reuse` that are still the files on disk are taken over open, with new numbers, and its
-        cache too.
+        cache too. `stat` and `clock_ns` tell when folders have changed (govc.watch).
         """
         if cache is None and reuse is not None:
             cache = reuse.cache
@@ -114,8 +122,9 @@ class ObjectStore:
             cache=cache,
             object_bytes_max=object_bytes_max,
             extra_alternates=extra_alternates,
+            stat=stat,
+            clock_ns=clock_ns,
         )
-        store._set_directories(find_object_directories(objects_dir, extra_alternates))
         store._rescan({pack.path: pack for pack in reuse.packs} if reuse is not None else {})
         return store
 
@@ -158,11 +167,13 @@ class ObjectStore:
             cache=self.cache,
             object_bytes_max=self._object_bytes_max,
             extra_alternates=self.directories,
+            stat=self._stat,
+            clock_ns=self._clock_ns,
         )
         store._packs = self._packs.continued()
         store._loose_oids = list(self._loose_oids)
         store._loose_numbers = dict(self._loose_numbers)
-        store._stamps = dict(self._stamps)
+        store._watches = dict(self._watches)
         store._packs.rescan((objects_dir,), {}, is_partial=True)
         return store
 
@@ -203,8 +214,7 @@ class ObjectStore:
 
     def watched(self) -> tuple[str, ...]:
         """Return the paths whose change (stat) may change what this store holds; some may not exist."""
-        folders = tuple(f"{path}/pack" for path in self._directories.directories)
-        return folders + self._directories.watched
+        return _watched_paths(self._directories)
 
     def descriptors(self) -> list[PackDescriptor]:
         """Return what `from_descriptors` needs in another process. They stay open as long as this store's
@@ -216,25 +226,41 @@ class ObjectStore:
         """Look at the folders again where their stamps changed; True when a pack came or went."""
         if self._is_fixed:
             return False
-        if all(is_unchanged(self._stamps.get(path), stamp_of(path)) for path in self.watched()):
+        if self._is_current():
             return False
-        own = self._directories.directories[0]
-        self._set_directories(find_object_directories(own, self._extra_alternates))
         return self._rescan({})
 
-    def _set_directories(self, directories: ObjectDirectories) -> None:
-        for message in directories.messages:
-            if message not in self._directories.messages:
-                log.warning("%s", message)
-        self._directories = directories
+    def _is_current(self) -> bool:
+        for path in self.watched():
+            watch = self._watches.get(path)
+            if watch is None or not watch.is_current(self._stat):
+                return False
+        return not self._packs.refused_changed()
 
     def _rescan(self, reusable: dict[str, PackFile]) -> bool:
-        # The stamps are taken before listing: a change in between is met as a change later, not lost.
-        self._stamps = {path: stamp_of(path) for path in self.watched()}
+        # Stamps are older than what they vouch for: a change in between is met as a change later. They are kept
+        # only when all went well: what failed for lack of descriptors is tried again.
+        self._directories, watches = self._find_directories()
         added = self._packs.rescan(self._directories.directories, reusable)
+        self._watches = watches
         if added and not self.superseded:
             self.superseded = any(pack.index.find(oid) >= 0 for pack in added for oid in self._loose_oids)
         return added is not None
+
+    def _find_directories(self) -> tuple[ObjectDirectories, dict[str, WatchedFile]]:
+        """Follow the alternates; return the folders, and the stamps of all that is watched, taken before reading."""
+        own = self._directories.directories[0]
+        found = self._directories
+        for _ in range(_DIRECTORIES_TRIES):
+            paths = _watched_paths(found)
+            watches = {path: watch_path(path, self._stat, self._clock_ns) for path in paths}
+            found = find_object_directories(own, self._extra_alternates)
+            if set(_watched_paths(found)) <= watches.keys():
+                break
+        for message in found.messages:
+            if message not in self._directories.messages:
+                log.warning("%s", message)
+        return found, watches
 
     # Looking up
 
@@ -421,3 +447,7 @@ class ObjectStore:
             pack_bytes=sum(pack.size for pack in self._packs),
             cache=self.cache.statistics(),
         )
+
+
+def _watched_paths(directories: ObjectDirectories) -> tuple[str, ...]:
+    return tuple(f"{path}/pack" for path in directories.directories) + directories.watched

@@ -169,9 +169,7 @@ class RefDatabase:
         return (None if content is None else parse_loose_ref(content, self.algo)), watch
 
     def _read(self, path: str, bytes_max: int) -> tuple[bytes | None, WatchedFile]:
-        return read_watched(
-            path, bytes_max=bytes_max, stat=self.stat, clock_ns=self.clock_ns, grain_ns=self.grain_ns
-        )
+        return read_watched(path, bytes_max=bytes_max, stat=self.stat, clock_ns=self.clock_ns, grain_ns=self.grain_ns)
 
     def _load_packed(self, known: _PackedState | None) -> _PackedState:
         """Return packed-refs as it is now; parsed again only when its bytes differ."""
@@ -181,12 +179,8 @@ class RefDatabase:
         held = HeldInode(self.packed_path)
         read, watch = self._read(self.packed_path, PACKED_REFS_BYTES_MAX)
         content = read or b""
-        refs = (
-            known.refs if known is not None and known.content == content else PackedRefs(content, self.algo)
-        )
-        self._packed = _PackedState(
-            refs, known.content if known and refs is known.refs else content, watch, held
-        )
+        refs = known.refs if known is not None and known.content == content else PackedRefs(content, self.algo)
+        self._packed = _PackedState(refs, known.content if known and refs is known.refs else content, watch, held)
         return self._packed
 
     def read_head(self) -> LooseRef | None:

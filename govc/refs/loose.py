@@ -18,14 +18,15 @@ Source: gitrepository-layout "refs", git's refs/files-backend.c (files_read_raw_
 
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from govc.protocol.oid import HashAlgorithm
 from govc.protocol.refname import check_refname_format
 from govc.watch import (
     GRAIN_NS,
+    OUR_TROUBLE,
     ClockNs,
     StatFunction,
     StatSignature,
@@ -118,13 +119,18 @@ def parse_loose_ref(content: bytes, algo: HashAlgorithm) -> LooseRef:
 
 
 def read_loose_ref(path: str, algo: HashAlgorithm) -> LooseRef | None:
-    """Return what the file at `path` says, None when there is no such file (a directory is none)."""
+    """Return what the file at `path` says, None when there is no such file (a directory is none).
+
+    A file that can't be read is a broken ref; OSError only when we lack descriptors or memory.
+    """
     target = read_symref_link(path)
     if target is not None:
         return LooseRef(None, target)
     try:
         content = read_regular(path, LOOSE_BYTES_MAX)
     except OSError as error:
+        if error.errno in OUR_TROUBLE:
+            raise
         return None if os.path.isdir(path) else LooseRef(None, None, error.strerror or "unreadable")
     return None if content is None else parse_loose_ref(content, algo)
 
@@ -165,11 +171,12 @@ class _Scanner:
                 filename: self.file_in_unchanged(path, filename, file, filename in old.links)
                 for filename, file in old.files.items()
             }
+            files = {name: file for name, file in known.items() if file is not None}
             return _Directory(
                 prefix=prefix,
-                watch=old.watch,
+                watch=_watch_for(old.watch, old.links, files),
                 subdirectories=old.subdirectories,
-                files={name: file for name, file in known.items() if file is not None},
+                files=files,
                 links=old.links,
                 warnings=old.warnings,
             )
@@ -200,16 +207,14 @@ class _Scanner:
                 files[filename] = file
         return _Directory(
             prefix=prefix,
-            watch=watch,
+            watch=_watch_for(watch, links, files),
             subdirectories=tuple(subdirectories),
             files=files,
             links=frozenset(links),
             warnings=tuple(warnings),
         )
 
-    def file_in_unchanged(
-        self, directory: str, filename: str, old: _LooseFile, is_link: bool
-    ) -> _LooseFile | None:
+    def file_in_unchanged(self, directory: str, filename: str, old: _LooseFile, is_link: bool) -> _LooseFile | None:
         """Return a file of a directory whose listing is known to be the same."""
         if old.is_settled and (self.trust_files or old.signature is None):
             return old
@@ -235,6 +240,14 @@ class _Scanner:
         return _LooseFile(name, ref, signature, is_settled(signature, now_ns, self.grain_ns))
 
 
+def _watch_for(watch: WatchedFile, links: Collection[str], files: Collection[str]) -> WatchedFile:
+    """Return the watch of a directory: one with a link that leads nowhere is listed each time.
+
+    What such a link names may appear without a change to the directory.
+    """
+    return watch if all(link in files for link in links) else replace(watch, is_settled=False)
+
+
 def _list_entries(path: str, warnings: list[str]) -> Iterator[tuple[str, str]]:
     """Yield (file name, "d" directory | "l" symbolic link | "f" the rest), without dot files and locks."""
     try:
@@ -253,6 +266,8 @@ def _list_entries(path: str, warnings: list[str]) -> Iterator[tuple[str, str]]:
     except (FileNotFoundError, NotADirectoryError):
         return  # removed since its parent was listed: the parent's stamp tells
     except OSError as error:
+        if error.errno in OUR_TROUBLE:  # refs that seem to be gone would be pruned by every mirror
+            raise
         warnings.append(f"cannot read a directory of refs: {error.strerror}")
 
 

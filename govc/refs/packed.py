@@ -20,7 +20,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple, NoReturn
 
-from govc.errors import CorruptRefs
+from govc.errors import CorruptRefs, ObjectMissing
 from govc.protocol.oid import HashAlgorithm
 from govc.protocol.refname import check_refname_format
 
@@ -198,14 +198,10 @@ def _scan_ordinary(data: bytes, body_start: int, algo: HashAlgorithm) -> "array[
 
 def _line_pattern(algo: HashAlgorithm) -> re.Pattern[bytes]:
     """Return the pattern of one ref with its peeled line (re keeps compiled patterns)."""
-    return re.compile(
-        b"[0-9a-fA-F]{%d} refs/[^\n]+\n(\\^[0-9a-fA-F]{%d}\n)?" % (algo.hex_size, algo.hex_size)
-    )
+    return re.compile(b"[0-9a-fA-F]{%d} refs/[^\n]+\n(\\^[0-9a-fA-F]{%d}\n)?" % (algo.hex_size, algo.hex_size))
 
 
-def _scan_carefully(
-    data: bytes, body_start: int, algo: HashAlgorithm
-) -> "tuple[array[int], tuple[str, ...]]":
+def _scan_carefully(data: bytes, body_start: int, algo: HashAlgorithm) -> "tuple[array[int], tuple[str, ...]]":
     """Line by line: leave out badly named refs with a warning, raise for what git dies on."""
     starts = array(_typecode_for(len(data)))
     warnings: list[str] = []
@@ -313,4 +309,7 @@ def _peel_with(peel: Callable[[bytes], bytes | None] | None, oid: bytes) -> byte
     """Return the peeled oid, NOT_A_TAG, or None when nobody can tell."""
     if peel is None:
         return None
-    return peel(oid) or NOT_A_TAG
+    try:
+        return peel(oid) or NOT_A_TAG
+    except ObjectMissing:
+        return NOT_A_TAG

@@ -43,9 +43,7 @@ class PackedRefsFile:
         path = os.path.realpath(database.packed_path)
         self._new_path = f"{path}.new"
         self._is_staged = False
-        self._lock: LockFile = acquire_lock(
-            path, "packed-refs", timeout_ms=timeout_ms, sleep=sleep, modes=modes
-        )
+        self._lock: LockFile = acquire_lock(path, "packed-refs", timeout_ms=timeout_ms, sleep=sleep, modes=modes)
         try:
             self.refs: PackedRefs = database.read_packed()
         except BaseException:

@@ -79,9 +79,7 @@ class ReflogAppender:
     def append(self, line: bytes, *, fsync: bool) -> None:
         """Append the line in one write, and close."""
         if self._descriptor < 0:
-            self._descriptor = os.open(
-                self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666
-            )
+            self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             write_all(self._descriptor, line)
             if fsync:

@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from govc.errors import ObjectMissing
 from govc.protocol.oid import HashAlgorithm
 from govc.refs.loose import LooseRef
 from govc.refs.packed import PackedRefs
@@ -21,7 +22,7 @@ SYMREF_DEPTH_MAX = 5
 """How many refs are read on the way, the last one included (git's SYMREF_MAXDEPTH)."""
 
 Peel = Callable[[bytes], bytes | None]
-"""oid -> the oid of what the tag finally names; None when the object is no tag."""
+"""oid -> the oid of what the tag finally names; None when the object is no tag. May raise ObjectMissing."""
 
 
 class Ref(NamedTuple):
@@ -132,12 +133,19 @@ class RefTable:
         return Ref(name, oid, self._peeled_value(oid, self.packed.peeled_at(position), peel), None)
 
     def peeled(self, oid: bytes, peel: Peel) -> bytes | None:
-        """Return what a tag finally names, None for no tag. `peel` is called once per oid and table."""
+        """Return what a tag finally names, None for no tag. `peel` is called once per oid and table.
+
+        An object that is missing counts as no tag, for now: that it is absent is not remembered.
+        """
         try:
             return self._peeled[oid]
         except KeyError:
+            pass
+        try:
             value = self._peeled[oid] = peel(oid)
-            return value
+        except ObjectMissing:
+            return None
+        return value
 
     def _peeled_value(self, oid: bytes, known: bytes | None, peel: Peel | None) -> bytes | None:
         """Settle what packed-refs says about peeling (None: nothing; NOT_A_TAG is false)."""

@@ -219,9 +219,7 @@ class RefTransaction:
             if lower.update.new == self._zero and upper.update.new == self._zero:
                 continue  # at most one of them exists
             detail = f"cannot process '{shown(above)}' and '{shown(below)}' at the same time"
-            self._refuse(
-                upper if lower.update.new == self._zero else lower, refuse(below, REASON_CONFLICT, detail)
-            )
+            self._refuse(upper if lower.update.new == self._zero else lower, refuse(below, REASON_CONFLICT, detail))
         self._drop_refused()
 
     def _lock(self, change: Change) -> None:

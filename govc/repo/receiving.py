@@ -12,17 +12,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 
+from govc.errors import Corrupt
 from govc.graph.commits import CommitTable
 from govc.graph.connectivity import Problem, check_connectivity
 from govc.graph.interface import Work
+from govc.objects.fsck import PushFsck
+from govc.objects.fsck_messages import FsckPolicy
 from govc.odb.store import ObjectStore
 from govc.pack.indexer import PHASE_RESOLVING, IndexedPack, index_pack
 from govc.pack.limits import IndexLimits
 from govc.protocol.oid import find_algorithm
+from govc.repo.fsck_push import push_fsck_policy
 from govc.repo.helper import Emit, Progress
 from govc.repo.snapshot import Snapshot, make_history
 
 PROGRESS_SECONDS = 0.2
+FSCK_BLOB_BYTES_MAX = 100 << 20
+"""A .gitmodules or .gitattributes beyond this is an error of its own, as in git."""
 
 INLINE_LIMITS = IndexLimits(
     object_bytes_max=16 << 20,
@@ -51,6 +57,7 @@ class ReceiveTask:
     grafts: Mapping[bytes, tuple[bytes, ...]] = field(default_factory=dict)
     is_partial: bool = False
     limits: IndexLimits = field(default_factory=IndexLimits)
+    fsck: FsckPolicy | None = None
     progress: bool = True
     fsync: bool = True
 
@@ -79,6 +86,7 @@ class ReceiveTask:
             grafts=dict(snapshot.grafts),
             is_partial=snapshot.is_partial,
             limits=limits,
+            fsck=push_fsck_policy(snapshot.config, snapshot.algo, snapshot.layout.gitdir),
             progress=progress,
         )
 
@@ -90,6 +98,10 @@ class ReceiveResult:
     object_count: int
     broken_tips: Mapping[bytes, Problem]
     missing_tips: frozenset[bytes]
+
+
+class FsckRefused(Corrupt):
+    """receive.fsckObjects found an error; what exactly was emitted line by line before."""
 
 
 def receive_job(task: ReceiveTask, emit: Emit) -> ReceiveResult:
@@ -111,9 +123,10 @@ def receive_pack_file(
     algo = find_algorithm(task.algo_name)
     assert algo is not None
     base = reuse or ObjectStore.open(task.objects_dir, algo)
+    fsck = PushFsck(task.fsck, algo) if task.fsck is not None else None
     descriptor = os.open(task.pack_path, os.O_RDWR | os.O_CLOEXEC)
     try:
-        indexed = _index(descriptor, base, task, emit, pause)
+        indexed = _index(descriptor, base, task, emit, pause, fsck)
         if task.fsync and reuse is None:
             os.fsync(descriptor)  # here, where nobody waits for it, rather than when the files move
     finally:
@@ -124,11 +137,38 @@ def receive_pack_file(
     indexed.write_index(f"{stem}.idx")
     count = indexed.object_count_received
     del indexed
-    return _check(base.overlaid(task.quarantine_dir), task, count, pause)
+    store = base.overlaid(task.quarantine_dir)
+    if fsck is not None:
+        _finish_fsck(fsck, store, task, emit)
+    return _check(store, task, count, pause)
+
+
+def _finish_fsck(fsck: PushFsck, store: ObjectStore, task: ReceiveTask, emit: Emit) -> None:
+    """Check the special blobs, say what was found, and raise FsckRefused when it is too bad."""
+
+    def read(oid: bytes) -> tuple[int, bytes | None] | None:
+        number = store.find(oid)
+        if number < 0:
+            return None
+        if store.size_of(number) > FSCK_BLOB_BYTES_MAX:
+            return store.type_of(number), None
+        return store.read(number)
+
+    fsck.finish(read, missing_ok=task.is_partial)
+    for line in fsck.iter_lines():
+        if not line.startswith("fatal: "):
+            emit(Progress(f"{line}\n"))
+    if fsck.refusal is not None:
+        raise FsckRefused(fsck.refusal)
 
 
 def _index(
-    descriptor: int, base: ObjectStore, task: ReceiveTask, emit: Emit, pause: Callable[[], None]
+    descriptor: int,
+    base: ObjectStore,
+    task: ReceiveTask,
+    emit: Emit,
+    pause: Callable[[], None],
+    fsck: PushFsck | None,
 ) -> IndexedPack:
     said = monotonic()
 
@@ -153,6 +193,7 @@ def _index(
         progress=tell,
         known=lambda oid: base.find(oid, rescan=False) >= 0,
         existing_reader=read_base,
+        visit=fsck.visit if fsck is not None else None,
     )
 
 

@@ -12,6 +12,7 @@ Nothing here locks and no call switches greenlets, except where a file system ma
 
 import logging
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -21,11 +22,12 @@ from govc.errors import GovcError, RepositoryNotFound
 from govc.graph.commits import CommitTable
 from govc.odb.cache import BaseCache
 from govc.odb.store import ObjectStore
-from govc.protocol.oid import HashAlgorithm
+from govc.protocol.oid import SHA1, HashAlgorithm
 from govc.refs.database import RefDatabase, RefState
+from govc.refs.loose import read_loose_ref
 from govc.repo.layout import RepositoryLayout, find_commondir, read_layout
 from govc.repo.snapshot import Snapshot
-from govc.watch import StatFunction, WatchedFile, are_current, read_watched, watch_path
+from govc.watch import ClockNs, StatFunction, WatchedFile, are_current, read_watched, watch_path
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +40,13 @@ ALTERNATE_TIPS_MAX = 100_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What all repositories of a process share: the environment, the delta base cache, `stat`, object limits."""
+    """What all repositories of a process share: environment, delta base cache, object limits, `stat` and its clock."""
 
     environ: Mapping[str, str]
     base_cache: BaseCache
     object_bytes_max: int
     stat: StatFunction = os.stat
+    clock_ns: ClockNs = time.time_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +173,18 @@ class Repository:
             paths = (*loaded.watched, f"{self.gitdir}/commondir")
             if tuple(watch.path for watch in watches) == paths:
                 return _ConfigPiece(loaded.config, read_layout(self.gitdir, loaded.config), watches)
-            watches = tuple(watch_path(path, self._around.stat) for path in paths)
+            watches = tuple(self._watch_config(path) for path in paths)
         raise GovcError(f"{self.gitdir}: the list of configuration files keeps changing")
+
+    def _watch_config(self, path: str) -> WatchedFile:
+        """Watch what configuration depends on. HEAD as a symbolic link means its text, which no stat tells."""
+        if path == f"{self.gitdir}/HEAD" and os.path.islink(path):
+            return WatchedFile(path=path, signature=None, is_settled=False)
+        return watch_path(path, self._around.stat, self._around.clock_ns)
 
     def _validate_refs(self, layout: RepositoryLayout, old: RefState | None) -> RefState:
         if self._refs is None:
-            self._refs = RefDatabase(self.gitdir, layout.commondir, layout.algo, stat=self._around.stat)
+            self._refs = self._open_refs(self.gitdir, layout.commondir, layout.algo)
             old = None
         if old is not None and self._refs.is_current(old):
             return old
@@ -185,15 +194,16 @@ class Repository:
                 log.warning("%s: %s", self.gitdir, warning)
         return state
 
+    def _open_refs(self, gitdir: str, commondir: str, algo: HashAlgorithm) -> RefDatabase:
+        return RefDatabase(gitdir, commondir, algo, stat=self._around.stat, clock_ns=self._around.clock_ns)
+
     def _validate_cut(self, layout: RepositoryLayout) -> _CutPiece:
         old = self._cut
         if old is not None and are_current(old.watches, self._around.stat):
             return old
         shallow_data, shallow_watch = self._read_oid_file(f"{layout.commondir}/shallow")
         grafts_data, grafts_watch = self._read_oid_file(f"{layout.commondir}/info/grafts")
-        shallow = frozenset(
-            oid for line in shallow_data.split() if (oid := layout.algo.parse_hex(line)) is not None
-        )
+        shallow = frozenset(oid for line in shallow_data.split() if (oid := layout.algo.parse_hex(line)) is not None)
         grafts = parse_grafts(grafts_data, layout.algo)
         if old is not None and (old.shallow, old.grafts) == (shallow, grafts):
             shallow, kept = old.shallow, old.grafts
@@ -203,7 +213,9 @@ class Repository:
         return self._cut
 
     def _read_oid_file(self, path: str) -> tuple[bytes, WatchedFile]:
-        data, watch = read_watched(path, bytes_max=OID_FILE_BYTES_MAX, stat=self._around.stat)
+        data, watch = read_watched(
+            path, bytes_max=OID_FILE_BYTES_MAX, stat=self._around.stat, clock_ns=self._around.clock_ns
+        )
         return data or b"", watch
 
     def _validate_store(self, layout: RepositoryLayout) -> ObjectStore:
@@ -219,6 +231,8 @@ class Repository:
             extra_alternates=_environment_alternates(self._around.environ),
             cache=self._around.base_cache,
             object_bytes_max=self._around.object_bytes_max,
+            stat=self._around.stat,
+            clock_ns=self._around.clock_ns,
         )
         self._commits = CommitTable(self._store)
         return self._store
@@ -236,7 +250,7 @@ class Repository:
                 continue
             known = self._alternate_refs.get(gitdir)
             if known is None:
-                database = RefDatabase(gitdir, gitdir, algo, stat=self._around.stat)
+                database = self._open_refs(gitdir, gitdir, algo)
                 known = _AlternateRefs(database, database.load())
             elif not known.database.is_current(known.state):
                 known = _AlternateRefs(known.database, known.database.load(known.state))
@@ -274,13 +288,12 @@ def parse_grafts(data: bytes, algo: HashAlgorithm) -> dict[bytes, tuple[bytes, .
 
 
 def _head_branch(gitdir: str) -> str | None:
-    try:
-        with open(f"{gitdir}/HEAD", "rb") as file:
-            head = file.read(4096)
-    except OSError:
+    """Return the branch that HEAD names, in either form (a line, a symbolic link), without refs/heads/."""
+    head = read_loose_ref(f"{gitdir}/HEAD", SHA1)  # a symref reads the same whatever the hash
+    prefix = b"refs/heads/"
+    if head is None or head.target is None or not head.target.startswith(prefix):
         return None
-    prefix = b"ref: refs/heads/"
-    return os.fsdecode(head[len(prefix) :].strip()) if head.startswith(prefix) else None
+    return os.fsdecode(head.target.removeprefix(prefix))
 
 
 def _is_partial(piece: _ConfigPiece) -> bool:
@@ -288,11 +301,7 @@ def _is_partial(piece: _ConfigPiece) -> bool:
     if "partialclone" in piece.layout.extensions:
         return True
     find: Callable[[str], bool | None] = piece.config.find_bool
-    return any(
-        bool(find(entry.key))
-        for _, name, entry in piece.config.iter_section("remote")
-        if name == "promisor"
-    )
+    return any(bool(find(entry.key)) for _, name, entry in piece.config.iter_section("remote") if name == "promisor")
 
 
 def _environment_alternates(environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -67,14 +67,13 @@ class Snapshot:
         return make_history(self.commits, self.shallow, self.grafts, is_partial=self.is_partial)
 
     def peel(self, oid: bytes) -> bytes | None:
-        """Return what a tag finally names; None when the object is no tag, or leads nowhere."""
+        """Return what a tag finally names; None when the object is no tag. Raises ObjectMissing."""
         number = self.store.find(oid)
-        if number < 0 or self.store.type_of(number) != TAG:
+        if number < 0:
+            raise ObjectMissing(oid)
+        if self.store.type_of(number) != TAG:
             return None
-        try:
-            target = follow_tags(self.store, number, self.may_be_missing)[1]
-        except ObjectMissing:
-            return None
+        target = follow_tags(self.store, number, self.may_be_missing)[1]
         return self.store.oid_of(target) if target >= 0 else None
 
 

@@ -91,7 +91,7 @@ class Backend:
         repository = self.pool.get(found.gitdir)
         snapshot = repository.snapshot()
         self.pool.trim()
-        return Handle(self, repository, snapshot)
+        return Handle(self, repository, snapshot, context.namespace)
 
     def _check_link_target(self, found: FoundRepository) -> None:
         """A push also asks who owns what a symbolic link leads to, as git-receive-pack does."""
@@ -126,8 +126,11 @@ class Backend:
 class Handle:
     """One repository as one request sees it."""
 
-    def __init__(self, backend: Backend, repository: Repository, snapshot: Snapshot) -> None:
+    def __init__(
+        self, backend: Backend, repository: Repository, snapshot: Snapshot, namespace: bytes = b""
+    ) -> None:
         self._backend = backend
+        self._namespace = namespace
         self.repository = repository
         self.snapshot = snapshot
 
@@ -160,13 +163,13 @@ class Handle:
             self.repository, self.snapshot, context, body, self._backend.receive_tools
         )
 
-    def dumb_info_refs(self, namespace: bytes = b"") -> bytes:
+    def dumb_info_refs(self) -> bytes:
         """Return the refs as `oid TAB name` lines."""
-        return dumb.info_refs(self.snapshot, namespace)
+        return dumb.info_refs(self.snapshot, self._namespace)
 
-    def dumb_head(self, namespace: bytes = b"") -> bytes:
+    def dumb_head(self) -> bytes:
         """Return what HEAD says; b"" when unborn."""
-        return dumb.head(self.snapshot, namespace)
+        return dumb.head(self.snapshot, self._namespace)
 
     def dumb_info_packs(self) -> bytes:
         """Return the local packs."""

@@ -282,7 +282,7 @@ class ReceiveSession:
         """Do it here; None when the pack turns out to be more than this process should take on."""
         said: list[str] = []
         try:
-            result = receive_pack_file(
+            return receive_pack_file(
                 replace(task, limits=INLINE_LIMITS) if is_bounded else task,
                 lambda item: said.append(item.text) if isinstance(item, Progress) else None,
                 self._tools.runtime.pause,
@@ -291,10 +291,11 @@ class ReceiveSession:
         except LimitExceeded:
             if not is_bounded:
                 raise
+            said.clear()
             return None
-        for text in said:
-            self._say_raw(text)
-        return result
+        finally:
+            for text in said:
+                self._say_raw(text)
 
     def _ref_tips(self) -> frozenset[bytes]:
         key = "ref tips"
