@@ -266,6 +266,8 @@ def test_names_are_judged_as_git_judges_them(pair: Callable[..., tuple[Repo, Rep
 )
 @pytest.mark.parametrize("atomic", ["", " atomic"])
 def test_deny_settings(pair: Callable[..., tuple[Repo, Repo]], config: dict[str, str], atomic: str) -> None:
+    if atomic and any(key.endswith("hideRefs") for key in config):
+        return  # stated in test_an_atomic_push_with_a_hidden_ref_changes_nothing
     ours, theirs = pair(config=config)
     main, topic, light = ours.rev("main"), ours.rev("topic"), ours.rev("refs/tags/light")
     older = ours.rev("main~3")
@@ -275,6 +277,22 @@ def test_deny_settings(pair: Callable[..., tuple[Repo, Repo]], config: dict[str,
         [f"{main} {ZERO} refs/heads/main", f"{ZERO} {main} refs/heads/fine2"],
     ):
         compare(ours, theirs, push_body(commands, EMPTY_PACK, caps=CAPS + atomic))
+
+
+@pytest.mark.different_on_purpose
+@pytest.mark.rows("RP-60", "RP-50")
+def test_an_atomic_push_with_a_hidden_ref_changes_nothing(pair: Callable[..., tuple[Repo, Repo]]) -> None:
+    # git 2.39 updates the others here, though an atomic push is all or nothing.
+    ours, _ = pair(config={"transfer.hideRefs": "refs/heads/topic"})
+    topic, main, before = ours.rev("topic"), ours.rev("main"), ours.refs()
+    commands = [f"{topic} {ours.rev('main~3')} refs/heads/topic", f"{ZERO} {main} refs/heads/fine"]
+    report = parse_report(receive(ours.url, push_body(commands, EMPTY_PACK, caps=CAPS + " atomic")))
+    assert [
+        b"unpack ok",
+        b"ng refs/heads/topic deny updating a hidden ref",
+        b"ng refs/heads/fine atomic push failure",
+    ] == [line.rstrip(b"\n") for line in report if isinstance(line, bytes)]
+    assert before == ours.refs()
 
 
 @pytest.mark.every_frontend

@@ -193,11 +193,20 @@ def _walk_differences(
         yield from walk_commits(history, order, found)
     trees = found.trees
     if not selection.needs_trees or TREE not in selection.types:
-        trees = list(dict.fromkeys(wanted_trees))
+        trees = list(dict.fromkeys(_wanted_by_themselves(history, commits.commits, wanted_trees)))
     blobs = found.blobs
     if selection.blob_limit is not None:
         blobs = yield from _small_blobs(history, selection, blobs, frozenset(wanted_blobs))
     return trees, blobs, found.had
+
+
+def _wanted_by_themselves(history: History, commits: list[int], wanted_trees: list[int]) -> list[int]:
+    """Leave out root trees of commits that are sent: git filters those though they are wanted by name, too."""
+    if not wanted_trees:
+        return []
+    find = history.reader.find
+    roots = {find(history.tree_oid(commit)) for commit in commits}
+    return [number for number in wanted_trees if number not in roots]
 
 
 def _complete_roots(history: History, haves: list[int]) -> tuple[bytes, ...]:
@@ -235,7 +244,7 @@ def _walk_paths(
     )
     for number in commits.commits:
         yield from walk.add_commit(number)
-    for number in wants.trees:
+    for number in _wanted_by_themselves(history, commits.commits, wants.trees):
         if number not in had:
             yield from walk.add_tree(history.reader.oid_of(number))
             walk.trees[number] = None

@@ -61,14 +61,14 @@ class PathWalk:
             yield from self._walk(root, olds, self._reader.oid_of(commit))
 
     def add_tree(self, oid: bytes) -> Work[None]:
-        """Add what is below a tree that is wanted by itself."""
-        yield from self._walk(oid, (), oid)
+        """Add what is below a tree that is wanted by itself: no filter applies to it, so its entries are at level 0."""
+        yield from self._walk(oid, (), oid, level=-1)
 
-    def _walk(self, root: bytes, olds: tuple[bytes, ...], holder: bytes) -> Work[None]:
+    def _walk(self, root: bytes, olds: tuple[bytes, ...], holder: bytes, *, level: int = 0) -> Work[None]:
         number = self._find(root, TREE, holder)
         if number < 0:
             return
-        start = _Visit(root, number, olds, 0, b"", (False,) * len(self._selection.sparse))
+        start = _Visit(root, number, olds, level, b"", (False,) * len(self._selection.sparse))
         stack = [start] if self._enter(start) else []
         while stack:
             self._expand(stack.pop(), stack)

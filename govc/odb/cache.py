@@ -63,6 +63,4 @@ class BaseCache:
 
     def statistics(self) -> CacheStatistics:
         """Return the counts."""
-        return CacheStatistics(
-            self._hits, self._misses, len(self._entries), self._used_bytes, self._budget_bytes
-        )
+        return CacheStatistics(self._hits, self._misses, len(self._entries), self._used_bytes, self._budget_bytes)

@@ -34,17 +34,13 @@ _REMOVAL_ORDER = (".idx", ".rev", ".bitmap", ".pack")
 _CHUNK_BYTES = 1 << 20
 
 
-def choose_packs_to_merge(
-    packs: Sequence[PackFile], objects_dir: str, *, factor: int = 2
-) -> tuple[PackFile, ...]:
+def choose_packs_to_merge(packs: Sequence[PackFile], objects_dir: str, *, factor: int = 2) -> tuple[PackFile, ...]:
     """Return the packs of this folder to merge into one, the smallest first; none when it isn't worth it.
 
     Afterwards each remaining pack has at least `factor` times as many objects as the next smaller one.
     """
     folder = f"{objects_dir}/pack/"
-    mergeable = [
-        pack for pack in packs if pack.path.startswith(folder) and not pack.side_files & _UNTOUCHABLE
-    ]
+    mergeable = [pack for pack in packs if pack.path.startswith(folder) and not pack.side_files & _UNTOUCHABLE]
     mergeable.sort(key=lambda pack: (pack.count, pack.path))
     split = _find_split([pack.count for pack in mergeable], factor)
     return tuple(mergeable[:split]) if split > 1 else ()
@@ -129,9 +125,7 @@ def merge_packs(
         temporaries.append(pack_path)
         with open(fd, "w+b") as file:
             union = _Union(store, packs, tick)
-            for chunk in write_pack(
-                union, union.numbers, ofs_delta=True, chunk_bytes=_CHUNK_BYTES, ticks=True
-            ):
+            for chunk in write_pack(union, union.numbers, ofs_delta=True, chunk_bytes=_CHUNK_BYTES, ticks=True):
                 file.write(chunk)
                 tick()
             file.flush()

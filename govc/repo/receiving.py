@@ -44,7 +44,7 @@ class ReceiveTask:
     """A pack that lies complete in quarantine, and what it has to be whole for. Picklable.
 
     `new_tips`: the new values of the push's commands. `ref_tips`: values of existing refs, alternates' included.
-    `shallow`: the repository's boundary and the push's own together.
+    `shallow`: the repository's boundary. `client_shallow`: the pusher's own, as far as it isn't ours.
     """
 
     quarantine_dir: str
@@ -54,6 +54,7 @@ class ReceiveTask:
     new_tips: tuple[bytes, ...]
     ref_tips: frozenset[bytes]
     shallow: frozenset[bytes] = frozenset()
+    client_shallow: frozenset[bytes] = frozenset()
     grafts: Mapping[bytes, tuple[bytes, ...]] = field(default_factory=dict)
     is_partial: bool = False
     limits: IndexLimits = field(default_factory=IndexLimits)
@@ -82,7 +83,8 @@ class ReceiveTask:
             algo_name=snapshot.algo.name,
             new_tips=new_tips,
             ref_tips=ref_tips,
-            shallow=snapshot.shallow | client_shallow,
+            shallow=snapshot.shallow,
+            client_shallow=client_shallow,
             grafts=dict(snapshot.grafts),
             is_partial=snapshot.is_partial,
             limits=limits,
@@ -93,10 +95,16 @@ class ReceiveTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiveResult:
-    """What came of it: the objects in the pack, and the tips that are not whole with the first reason for each."""
+    """What came of it: the objects in the pack, and the tips that are not whole with the first reason for each.
+
+    `shallow_tips` are whole only if history may end where the pusher's does; `new_shallow` are the commits where it
+    then would (to be recorded when receive.shallowUpdate allows it). `missing_tips` are not there at all.
+    """
 
     object_count: int
     broken_tips: Mapping[bytes, Problem]
+    shallow_tips: frozenset[bytes]
+    new_shallow: frozenset[bytes]
     missing_tips: frozenset[bytes]
 
 
@@ -198,9 +206,10 @@ def _index(
 
 
 def _check(store: ObjectStore, task: ReceiveTask, count: int, pause: Callable[[], None]) -> ReceiveResult:
-    history = make_history(CommitTable(store), task.shallow, task.grafts, is_partial=task.is_partial)
+    commits = CommitTable(store)
 
-    def find_problems(tips: tuple[bytes, ...]) -> list[Problem]:
+    def find_problems(tips: tuple[bytes, ...], shallow: frozenset[bytes]) -> list[Problem]:
+        history = make_history(commits, shallow, task.grafts, is_partial=task.is_partial)
         work: Work[list[Problem]] = check_connectivity(
             history, tips, ref_tips=task.ref_tips, is_new=store.is_overlaid
         )
@@ -213,11 +222,21 @@ def _check(store: ObjectStore, task: ReceiveTask, count: int, pause: Callable[[]
             pause()
 
     broken: dict[bytes, Problem] = {}
-    if find_problems(task.new_tips):
+    shallow_tips: set[bytes] = set()
+    if find_problems(task.new_tips, task.shallow):
         # Some tip isn't whole: tell which, one by one, as git does.
         for tip in task.new_tips:
-            problems = find_problems((tip,))
-            if problems:
+            problems = find_problems((tip,), task.shallow)
+            if problems and task.client_shallow and not find_problems((tip,), task.shallow | task.client_shallow):
+                shallow_tips.add(tip)
+            elif problems:
                 broken[tip] = problems[0]
+    new_shallow = frozenset(oid for oid in task.client_shallow if shallow_tips and store.find(oid) >= 0)
     missing = frozenset(tip for tip in task.new_tips if store.find(tip) < 0)
-    return ReceiveResult(object_count=count, broken_tips=broken, missing_tips=missing)
+    return ReceiveResult(
+        object_count=count,
+        broken_tips=broken,
+        shallow_tips=frozenset(shallow_tips),
+        new_shallow=new_shallow,
+        missing_tips=missing,
+    )

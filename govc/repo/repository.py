@@ -1,11 +1,11 @@
 """One repository in memory: the current snapshot, and how a handful of stat calls keeps it true.
 
 `snapshot()` compares what was read with what lies on disk now (docs/architecture.md has the table of files) and reads
-again what changed, piece by piece: a push by plain git costs the loose ref that it moved and the pack that it added, not
-the rest. Pieces that turn out the same stay the same Python objects, so what was derived from them stays, too.
+again what changed, piece by piece: a push by plain git costs the loose ref that it moved and the pack that it added,
+not the rest. Pieces that turn out the same stay the same Python objects, so what was derived from them stays, too.
 
-The order of reading matters: refs before packs. An object is written before the ref that names it, so a pack folder that
-is listed after the refs holds what the refs need.
+The order of reading matters: refs before packs. An object is written before the ref that names it, so a pack folder
+that is listed after the refs holds what the refs need.
 
 Nothing here locks and no call switches greenlets, except where a file system makes a stat wait.
 """

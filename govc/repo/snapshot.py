@@ -29,10 +29,10 @@ def always(_oid: bytes) -> bool:
 class Snapshot:
     """One repository at one moment.
 
-    `shallow` are the oids of the repository's own shallow boundary; `grafts` maps commit oid to parent oids (info/grafts);
-    `is_partial` says that promised objects may be absent; `alternate_tips` are the refs of repositories whose objects we
-    borrow; `pack_count` is how many packs the store had (it only grows); `derived` holds encoded answers, by whatever key their maker
-    likes, and dies with the snapshot.
+    `shallow` are the oids of the repository's own shallow boundary; `grafts` maps commit oid to parent oids
+    (info/grafts); `is_partial` says that promised objects may be absent; `alternate_tips` are the refs of repositories
+    whose objects we borrow; `pack_count` is how many packs the store had (it only grows); `derived` holds encoded
+    answers, by whatever key their maker likes, and dies with the snapshot.
     """
 
     layout: RepositoryLayout

@@ -109,7 +109,7 @@ class FetchSession:
             if request is None:
                 return
             self._check_wants_v0(request)
-            self._check_shallows(request)
+            request = self._with_known_shallows(request)
             selection = self._select(request)
             shallow = self._shallow_reply(request)
             if request.deepens:
@@ -164,13 +164,18 @@ class FetchSession:
         if lost:
             raise _not_our_ref(commits[lost[0]])
 
-    def _check_shallows(self, request: FetchRequest) -> None:
-        """Refuse a shallow line that names something else than a commit; unknown ones are ignored (U0-42)."""
+    def _with_known_shallows(self, request: FetchRequest) -> FetchRequest:
+        """Drop shallow lines that we don't know; refuse one that names something else than a commit (U0-42)."""
         store = self.snapshot.store
+        known = []
         for oid in request.shallows:
             number = store.find(oid, rescan=False)
-            if number >= 0 and store.type_of(number) != COMMIT:
+            if number < 0:
+                continue
+            if store.type_of(number) != COMMIT:
                 raise RemoteProtocolError(f"git upload-pack: invalid shallow object {oid.hex()}")
+            known.append(oid)
+        return replace(request, shallows=tuple(known))
 
     def _shown_tips(self) -> set[bytes]:
         key = ("shown tips", self.context.namespace)
@@ -238,7 +243,7 @@ class FetchSession:
             for oid in request.wants:
                 if self.snapshot.store.find(oid) < 0:
                     raise _not_our_ref(oid)
-            self._check_shallows(request)
+            request = self._with_known_shallows(request)
             if not request.wants and not request.wait_for_done:
                 return
             selection = self._select(request)

@@ -42,6 +42,7 @@ from govc.repo.receiving import INLINE_LIMITS, ReceiveResult, ReceiveTask, recei
 from govc.repo.repository import Repository
 from govc.repo.runtime import Runtime
 from govc.repo.server_info import replace_file
+from govc.repo.shallow_file import add_shallow
 from govc.repo.snapshot import Snapshot
 from govc.repo.worktrees import is_checked_out_elsewhere
 from govc.service import dumb
@@ -186,6 +187,8 @@ class ReceiveSession:
             pack_path, size, count = self._store_pack(quarantine, first, body)
             result = yield from self._check_pack(request, quarantine, pack_path, size, count)
             self._note_broken(result)
+            if not self._policy.shallow_update:
+                self._fail_shallow(result, "shallow update not allowed")
             self._judge_hidden()
             if len(self._errors) == len(self._commands) or (request.atomic and self._errors):
                 self._fail_rest_if_atomic(request)
@@ -194,6 +197,8 @@ class ReceiveSession:
             if migration is None:
                 return
             try:
+                if result.shallow_tips and self._policy.shallow_update:
+                    self._record_shallow(result)
                 self._update_refs(request, self._repository.snapshot(), result)
             finally:
                 self._tools.runtime.call_blocking(migration.release_keep)
@@ -245,7 +250,7 @@ class ReceiveSession:
             pack_path=pack_path,
             new_tips=tuple(dict.fromkeys(c.new for c in self._commands if c.new != self._zero)),
             ref_tips=self._ref_tips(),
-            client_shallow=self._new_shallow(request),
+            client_shallow=frozenset(request.shallows) - self._snapshot.shallow,
             limits=self._tools.limits,
             progress=request.side_band and not request.quiet,
         )
@@ -310,10 +315,21 @@ class ReceiveSession:
         tips_known: frozenset[bytes] = known
         return tips_known
 
-    def _new_shallow(self, request: PushRequest) -> frozenset[bytes]:
-        """Return the client's boundary as far as it isn't ours: commits whose parents may be absent."""
-        store = self._snapshot.store
-        return frozenset(oid for oid in request.shallows if store.find(oid) < 0)
+    def _record_shallow(self, result: ReceiveResult) -> None:
+        """Let our history end where the pusher's does, before a ref needs it (receive.shallowUpdate)."""
+        layout = self._snapshot.layout
+        try:
+            self._tools.runtime.call_blocking(
+                add_shallow, layout, result.new_shallow, self._tools.lock_sleep, RefModes(layout.shared)
+            )
+        except (GovcError, OSError) as error:
+            log.error("%s: %s: shallow not updated: %s", self._context.request_id, layout.gitdir, error)
+            self._fail_shallow(result, "shallow error")
+
+    def _fail_shallow(self, result: ReceiveResult, reason: str) -> None:
+        for index, command in enumerate(self._commands):
+            if command.new in result.shallow_tips:
+                self._fail(index, reason)
 
     def _note_broken(self, result: ReceiveResult) -> None:
         for index, command in enumerate(self._commands):
@@ -382,8 +398,8 @@ class ReceiveSession:
 
     def _ref_update(self, command: Command, snapshot: Snapshot) -> RefUpdate:
         name = self._shown.full_name(command.refname)
-        if command.new == self._zero and snapshot.table.raw(name) is None:
-            # git deletes what isn't there without asking for an old value
+        if command.new == self._zero and (command.old == self._zero or snapshot.store.find(command.old) < 0):
+            # As git: a deletion whose old value names nothing that we have doesn't ask for an old value.
             return RefUpdate(name, None, command.new)
         return RefUpdate(name, command.old, command.new)
 
@@ -396,35 +412,49 @@ class ReceiveSession:
             return "funny refname"
         if not is_storable_refname(self._shown.full_name(name)):
             return "failed to update ref"
-        refusal = self._judge_current_branch(command, snapshot)
-        if refusal is not None:
-            return refusal
+        if not deletes:
+            refusal = self._judge_current_branch(command, snapshot)
+            if refusal is not None:
+                return refusal
         if not deletes and result is not None and command.new in result.missing_tips:
             self._say(f"error: unpack should have generated {command.new.hex()}, but I can't find it!")
             return "bad pack"
         if not deletes and result is None and snapshot.store.find(command.new) < 0:
             return "bad pack"
-        is_branch = name.startswith(b"refs/heads/")
         if deletes:
-            if command.old != self._zero and is_branch and self._policy.deny_deletes:
-                self._say(f"error: denying ref deletion for {_shown(name)}")
-                return "deletion prohibited"
-            self._warn_of_odd_deletion(command, snapshot)
-            return None
-        if is_branch and command.old != self._zero:
+            return self._judge_deletion(command, snapshot)
+        return self._judge_branch(command, snapshot) if name.startswith(b"refs/heads/") else None
+
+    def _judge_branch(self, command: Command, snapshot: Snapshot) -> str | None:
+        """A branch holds commits, and may have to go forward only."""
+        store = snapshot.store
+        number = store.find(command.new)
+        if number >= 0 and store.type_of(number) != COMMIT:
+            self._say(
+                f"error: cannot update ref '{_shown(command.refname)}': trying to write non-commit object "
+                f"{command.new.hex()} to branch '{_shown(command.refname)}'"
+            )
+            return "failed to update ref"
+        if command.old != self._zero:
             return self._judge_fast_forward(command, snapshot)
         return None
 
-    def _judge_current_branch(self, command: Command, snapshot: Snapshot) -> str | None:
-        """Apply receive.denyCurrentBranch and receive.denyDeleteCurrent: HEAD's branch, and worktrees' branches."""
+    def _judge_deletion(self, command: Command, snapshot: Snapshot) -> str | None:
+        if command.old != self._zero:
+            if command.refname.startswith(b"refs/heads/") and self._policy.deny_deletes:
+                self._say(f"error: denying ref deletion for {_shown(command.refname)}")
+                return "deletion prohibited"
+            refusal = self._judge_deletion_of_head(command, snapshot)
+            if refusal is not None:
+                return refusal
+        self._warn_of_odd_deletion(command, snapshot)
+        return None
+
+    def _judge_deletion_of_head(self, command: Command, snapshot: Snapshot) -> str | None:
+        """Apply receive.denyDeleteCurrent: HEAD's branch, and worktrees' branches."""
         full = self._shown.full_name(command.refname)
-        if command.new != self._zero:
-            is_current = not snapshot.layout.is_bare and full == snapshot.table.head.symref_target
-            if is_current or is_checked_out_elsewhere(snapshot.layout, full):
-                return self._judge_checked_out(command)
-            return None
-        is_head = command.refname == self._shown.head().target
-        if not is_head or command.old == self._zero or snapshot.table.raw(full) is None:
+        is_current = command.refname == self._shown.head().target or is_checked_out_elsewhere(snapshot.layout, full)
+        if not is_current or snapshot.table.raw(full) is None:
             return None
         action = self._policy.deny_delete_current
         if action is DenyAction.WARN:
@@ -434,6 +464,14 @@ class ReceiveSession:
                 self._say_lines(REFUSE_UNCONFIGURED_DELETION)
             self._say(f"error: refusing to delete the current branch: {_shown(command.refname)}")
             return "deletion of the current branch prohibited"
+        return None
+
+    def _judge_current_branch(self, command: Command, snapshot: Snapshot) -> str | None:
+        """Apply receive.denyCurrentBranch: HEAD's branch when not bare, and worktrees' branches."""
+        full = self._shown.full_name(command.refname)
+        is_current = not snapshot.layout.is_bare and full == snapshot.table.head.symref_target
+        if is_current or is_checked_out_elsewhere(snapshot.layout, full):
+            return self._judge_checked_out(command)
         return None
 
     def _judge_checked_out(self, command: Command) -> str | None:
@@ -448,12 +486,12 @@ class ReceiveSession:
         return None
 
     def _warn_of_odd_deletion(self, command: Command, snapshot: Snapshot) -> None:
-        full = self._shown.full_name(command.refname)
-        raw = snapshot.table.raw(full)
-        if raw is None:
-            self._say("warning: deleting a non-existent ref")
-        elif raw.problem or (raw.oid is not None and snapshot.store.find(raw.oid) < 0):
-            self._say("warning: allowing deletion of corrupt ref")
+        if command.old != self._zero and snapshot.store.find(command.old) >= 0:
+            return
+        raw = snapshot.table.raw(self._shown.full_name(command.refname))
+        self._say(
+            "warning: deleting a non-existent ref" if raw is None else "warning: allowing deletion of corrupt ref"
+        )
 
     def _judge_fast_forward(self, command: Command, snapshot: Snapshot) -> str | None:
         """Apply receive.denyNonFastForwards: branches, commits only."""

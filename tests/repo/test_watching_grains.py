@@ -57,10 +57,10 @@ def test_unsettled_stamps_are_read_again_until_they_have_settled(
     world = World(site.folder, grain_ns)
     watched = repository(site.repo, site.environ, world)
     snapshots = [watched.snapshot(), watched.snapshot()]
-    assert ["HEAD", "packed-refs"] * 2 == read
+    assert read == ["HEAD", "packed-refs"] * 2
     world.advance()
     snapshots += [watched.snapshot(), watched.snapshot(), watched.snapshot()]
-    assert ["HEAD", "packed-refs"] * 3 == read
+    assert read == ["HEAD", "packed-refs"] * 3
     assert snapshots[-1] is snapshots[-2]
     for snapshot in snapshots:
         assert snapshot.table is snapshots[0].table
@@ -188,9 +188,7 @@ def test_a_change_during_reading_is_in_the_next_snapshot(name: str, site: Site) 
         world.advance()
         counts = [0]
 
-        def stat(
-            asked: str, *, at: int = number, world: World = world, counts: list[int] = counts
-        ) -> os.stat_result:
+        def stat(asked: str, *, at: int = number, world: World = world, counts: list[int] = counts) -> os.stat_result:
             if counts[0] == at:
                 world.advance()
                 put(path, content)
@@ -221,6 +219,13 @@ def failing(name: str, real: Callable[..., Any], number: int) -> Callable[..., A
 
     return fail
 
+
+REAL: dict[str, Callable[..., Any]] = {
+    "builtins.open": open,
+    "os.open": os.open,
+    "os.scandir": os.scandir,
+    "os.listdir": os.listdir,
+}
 
 SCARCE = {
     "folder of refs": ("os.scandir", "refs/heads"),
@@ -253,9 +258,7 @@ def test_scarce_descriptors_fail_a_request_and_leave_no_trace(name: str, is_firs
     site.git("symbolic-ref", "HEAD", "refs/heads/packed")
     world.advance()
     with pytest.MonkeyPatch.context() as patch:
-        module, attribute = function.split(".")
-        real = getattr(__builtins__ if module == "builtins" else os, attribute, open)
-        patch.setattr(function, failing(suffix, real, errno.EMFILE))
+        patch.setattr(function, failing(suffix, REAL[function], errno.EMFILE))
         with pytest.raises((OSError, BadConfig)):
             watched.snapshot()
     snapshot = watched.snapshot()
