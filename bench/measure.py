@@ -93,7 +93,7 @@ class Client:
             lines = os.fsdecode(complaints.read()).strip().splitlines()
         if code != 0:
             reasons = [line for line in lines if line.startswith(("error:", "fatal:", "remote:"))]
-            raise Refused(re.sub(r"https?://\S+", "URL", (reasons or lines or [f"status {code}"])[0]))
+            raise Refused(re.sub(r"https?://\S+", "URL", (reasons or lines or [f"status {code}"])[0].strip()))
 
 
 @dataclass(frozen=True)

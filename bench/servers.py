@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from compat.frontends import find_free_port, run_logged, server_environment, wait_for_answer
+from compat.frontends import PROJECT, find_free_port, run_logged, server_environment, wait_for_answer
 
 WORKERS = 2
 FCGI_CHILDREN = 8
@@ -140,13 +140,21 @@ class Server:
         return total
 
 
+def copy_program(place: Path) -> Path:
+    """govc as it is now: its helper processes import it again, and must not meet what is edited meanwhile."""
+    shutil.copytree(PROJECT / "govc", place / "govc", ignore=shutil.ignore_patterns("__pycache__"))
+    return place
+
+
 @contextlib.contextmanager
 def start_govc(root: Path, scratch: Path) -> Iterator[Server]:
     """`govc serve`, everything else at its default."""
     port, log = find_free_port(), scratch / "govc.log"
-    command = [sys.executable, "-m", "govc.cli", "serve", str(root), "--bind", f"127.0.0.1:{port}"]
+    program = copy_program(scratch / "program")
+    command = ["/bin/sh", "-c", 'cd "$0" && exec "$@"', str(program)]
+    command += [sys.executable, "-m", "govc.cli", "serve", str(root), "--bind", f"127.0.0.1:{port}"]
     command += ["--workers", str(WORKERS), "--export-all"]
-    env = server_environment(scratch / "home", {})
+    env = server_environment(scratch / "home", {"PYTHONPATH": str(program)})
     with cpu_group("govc") as group, run_logged(in_group(group, command), env, log) as process:
         wait_for_answer(port, process, log)
         yield Server("govc", f"http://127.0.0.1:{port}", (psutil.Process(process.pid),), group)

@@ -33,9 +33,7 @@ def create_backend(settings: Settings, runtime: Runtime | None = None) -> Backen
     return Backend(settings, runtime if runtime is not None else choose_runtime())
 
 
-def create_app(
-    settings: Settings | None = None, *, runtime: Runtime | None = None, **overrides: Any
-) -> Application:
+def create_app(settings: Settings | None = None, *, runtime: Runtime | None = None, **overrides: Any) -> Application:
     """Return the WSGI callable. Without settings they come from the environment; `overrides` are fields of
     Settings.
 
@@ -52,6 +50,4 @@ def create_app(
         namespace=os.fsencode(chosen.namespace),
         metrics=chosen.metrics,
     )
-    return Application(
-        create_backend(chosen, runtime), options, metrics=Metrics() if chosen.metrics else None
-    )
+    return Application(create_backend(chosen, runtime), options, metrics=Metrics() if chosen.metrics else None)

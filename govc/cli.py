@@ -89,9 +89,7 @@ def _load(config: str | None, root: str | None, flags: dict[str, Any]) -> Settin
 @click.option("--print-config", is_flag=True, help="print all settings, with their reasons, and stop")
 @click.option("--first-repository", is_flag=True, help=f"make {FIRST_REPOSITORY} when DIRECTORY is empty")
 @_setting_options
-def serve(
-    directory: str | None, config: str | None, print_config: bool, first_repository: bool, **flags: Any
-) -> None:
+def serve(directory: str | None, config: str | None, print_config: bool, first_repository: bool, **flags: Any) -> None:
     """Serve the bare repositories in DIRECTORY, else GIT_PROJECT_ROOT."""
     settings = _load(config, directory, flags)
     if print_config:
@@ -290,9 +288,7 @@ def diagnose(backend: Any, path: str) -> tuple[list[str], bool]:
     except (GovcError, RemoteProtocolError) as error:
         sentences = [f"Not served: {error}. Clients see HTTP status {error.http_status}."]
         if "export" in str(error):
-            sentences.append(
-                f"To serve it, make the file {EXPORT_MARKER} in it, or set GIT_HTTP_EXPORT_ALL for all."
-            )
+            sentences.append(f"To serve it, make the file {EXPORT_MARKER} in it, or set GIT_HTTP_EXPORT_ALL for all.")
         return sentences, False
     sentences = [f"Served: {os.path.abspath(path)}."]
     for user, who in ((None, "anyone"), ("user", "authenticated users")):

@@ -45,9 +45,7 @@ class BadSetting(Exception):
 
 
 def _knob(default: Any, reason: str, *, unit: str = "", git_name: str = "", least: int = 0) -> Any:
-    return field(
-        default=default, metadata={"reason": reason, "unit": unit, "git_name": git_name, "least": least}
-    )
+    return field(default=default, metadata={"reason": reason, "unit": unit, "git_name": git_name, "least": least})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +64,7 @@ class Settings:
         git_name="GIT_HTTP_EXPORT_ALL",
     )
     namespace: str = _knob("", "serve this namespace of every repository", git_name="GIT_NAMESPACE")
-    git_protocol: str = _knob(
-        "", "protocol that wins over the client's Git-Protocol header", git_name="GIT_PROTOCOL"
-    )
+    git_protocol: str = _knob("", "protocol that wins over the client's Git-Protocol header", git_name="GIT_PROTOCOL")
     bind: str = _knob("127.0.0.1:8000", "HOST:PORT or unix:PATH; loopback, since the proxy is beside us")
     workers: int = _knob(2, "one per core that may be busy with Git", unit="processes", least=1)
     worker_connections: int = _knob(
@@ -94,15 +90,11 @@ class Settings:
         unit="bytes",
         git_name="GIT_HTTP_MAX_REQUEST_BUFFER",
     )
-    object_bytes_max: int = _knob(
-        2 * GIB, "largest object that a push may contain, inflated", unit="bytes", least=1
-    )
+    object_bytes_max: int = _knob(2 * GIB, "largest object that a push may contain, inflated", unit="bytes", least=1)
     delta_result_bytes_max: int = _knob(
         512 * MIB, "largest object that a delta may make: it is held in memory", unit="bytes", least=1
     )
-    delta_depth_max: int = _knob(
-        4095, "longest chain of deltas; git never writes more", unit="deltas", least=1
-    )
+    delta_depth_max: int = _knob(4095, "longest chain of deltas; git never writes more", unit="deltas", least=1)
     commands_max: int = _knob(
         100_000,
         "ref updates in one push, so that a request of commands stays in memory",
@@ -113,12 +105,8 @@ class Settings:
         1 * MIB, "a pushed pack up to this size is kept in memory until it is published", unit="bytes"
     )
     object_cache_bytes: int = _knob(32 * MIB, "contents of objects kept per worker", unit="bytes")
-    response_cache_bytes: int = _knob(
-        2 * GIB, "answers to fetches kept on disk, of all workers together", unit="bytes"
-    )
-    response_cache_dir: str | None = _knob(
-        None, "folder of that cache; safe to delete; unset: no cache on disk"
-    )
+    response_cache_bytes: int = _knob(2 * GIB, "answers to fetches kept on disk, of all workers together", unit="bytes")
+    response_cache_dir: str | None = _knob(None, "folder of that cache; safe to delete; unset: no cache on disk")
     repositories_max: int = _knob(256, "repositories kept open per worker", unit="repositories", least=1)
     helper_processes_max: int = _knob(
         2, "processes per worker for long work (packs); 0: all is done in the worker", unit="processes"

@@ -211,9 +211,7 @@ def parse_fetch_args(
 def _parse_want(arg: bytes, algo: HashAlgorithm) -> bytes:
     oid = algo.parse_hex(arg[5 : 5 + algo.hex_size])
     if oid is None:
-        raise RemoteProtocolError(
-            f"git upload-pack: protocol error, expected to get oid, not '{quote_line(arg)}'"
-        )
+        raise RemoteProtocolError(f"git upload-pack: protocol error, expected to get oid, not '{quote_line(arg)}'")
     return oid
 
 
@@ -257,9 +255,7 @@ def encode_wanted_refs(refs: Iterable[tuple[bytes, bytes]], *, sideband_all: boo
     return _encode_section([b"wanted-refs\n", *lines], DELIM, sideband_all)
 
 
-def encode_shallow_info(
-    shallows: Iterable[bytes], unshallows: Iterable[bytes], *, sideband_all: bool = False
-) -> bytes:
+def encode_shallow_info(shallows: Iterable[bytes], unshallows: Iterable[bytes], *, sideband_all: bool = False) -> bytes:
     """Return the shallow-info section (it may be empty) and its delim. git puts no LF on these lines."""
     lines = [b"shallow " + oid.hex().encode("ascii") for oid in shallows]
     lines += [b"unshallow " + oid.hex().encode("ascii") for oid in unshallows]

@@ -119,9 +119,7 @@ def _parse_combine(text: bytes, depth: int) -> Combine:
     for part in parts:
         reserved = _RESERVED.search(part)
         if reserved is not None:
-            raise RemoteProtocolError(
-                f"must escape char in sub-filter-spec: '{quote_line(reserved.group())}'"
-            )
+            raise RemoteProtocolError(f"must escape char in sub-filter-spec: '{quote_line(reserved.group())}'")
         filters.append(_parse_nested(_percent_decode(part), depth + 1))
     return Combine(tuple(filters))
 

@@ -204,9 +204,7 @@ class PushRequestParser:
     def _spend(self, packet: bytes | Control) -> None:
         self._bytes_left -= HEADER_SIZE + (0 if isinstance(packet, Control) else len(packet))
         if self._bytes_left < 0:
-            raise RemoteProtocolError(
-                f"push commands of more than {self._command_bytes_max} bytes", http_status=413
-            )
+            raise RemoteProtocolError(f"push commands of more than {self._command_bytes_max} bytes", http_status=413)
 
     def _take_command_packet(self, packet: bytes | Control) -> None:
         if isinstance(packet, Control):
@@ -216,9 +214,7 @@ class PushRequestParser:
         if line.startswith(b"shallow "):
             oid = self._algo.parse_hex(line[8 : 8 + self._algo.hex_size])
             if oid is None:
-                raise RemoteProtocolError(
-                    f"protocol error: expected shallow sha, got '{quote_line(line[8:])}'"
-                )
+                raise RemoteProtocolError(f"protocol error: expected shallow sha, got '{quote_line(line[8:])}'")
             self._shallows[oid] = None
             return
         if words:

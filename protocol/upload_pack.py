@@ -30,9 +30,7 @@ from govc.protocol.text import quote_line
 NAK: Final = encode_text(b"NAK")
 
 
-def parse_upload_pack_request(
-    body: bytes, algo: HashAlgorithm, *, allow_filter: bool = True
-) -> FetchRequest | None:
+def parse_upload_pack_request(body: bytes, algo: HashAlgorithm, *, allow_filter: bool = True) -> FetchRequest | None:
     """Parse a whole request body; None when it wants nothing (U0-26).
 
     `allow_filter` says whether the repository advertised `filter`. Raises RemoteProtocolError with git's
@@ -115,14 +113,10 @@ def _parse_want(line: bytes, algo: HashAlgorithm) -> tuple[bytes, bytes]:
 
 
 def _bad_want(line: bytes) -> RemoteProtocolError:
-    return RemoteProtocolError(
-        f"git upload-pack: protocol error, expected to get object ID, not '{quote_line(line)}'"
-    )
+    return RemoteProtocolError(f"git upload-pack: protocol error, expected to get object ID, not '{quote_line(line)}'")
 
 
-def _parse_haves(
-    packets: Iterator[bytes | Control], algo: HashAlgorithm
-) -> tuple[list[bytes], list[bytes | Step]]:
+def _parse_haves(packets: Iterator[bytes | Control], algo: HashAlgorithm) -> tuple[list[bytes], list[bytes | Step]]:
     """Return the haves, and the steps: the same and the FLUSH or DONE that ends them.
 
     A body that ends before either is fine: a stateless client goes away once it knows the shallow lines (U0-40), and

@@ -79,9 +79,7 @@ def test_serve_wants_a_folder():
     assert "GIT_PROJECT_ROOT" in run("serve").output
 
 
-@pytest.mark.parametrize(
-    ("bind", "takes_pushes"), [("127.0.0.1:8123", True), ("[::1]:1", True), ("0.0.0.0:80", False)]
-)
+@pytest.mark.parametrize(("bind", "takes_pushes"), [("127.0.0.1:8123", True), ("[::1]:1", True), ("0.0.0.0:80", False)])
 def test_the_first_repository_takes_pushes_on_loopback_only(tmp_path, monkeypatch, bind, takes_pushes):
     monkeypatch.setattr("govc.cli._run_server", lambda settings: None)
     for _ in range(2):
@@ -137,7 +135,5 @@ def test_doctor_says_why_it_is_not_served_and_what_to_do():
 
 def test_settings_have_no_field_that_a_flag_cannot_name():
     text = run("serve", "--help").output
-    missing = [
-        name for name in Settings.__slots__ if f"--{name.replace('_', '-')}" not in text and name != "root"
-    ]
+    missing = [name for name in Settings.__slots__ if f"--{name.replace('_', '-')}" not in text and name != "root"]
     assert missing == []

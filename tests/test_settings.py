@@ -86,9 +86,7 @@ def test_an_error_names_the_field_and_its_source(environ, name, source):
     assert name in str(caught.value) and source in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "text", ["wrokers = 1\n", "workers = \n", 'workers = "x"\n', "workers = true\n", "bind = 1\n"]
-)
+@pytest.mark.parametrize("text", ["wrokers = 1\n", "workers = \n", 'workers = "x"\n', "workers = true\n", "bind = 1\n"])
 def test_a_bad_file_is_an_error(tmp_path, text):
     path = tmp_path / "govc.toml"
     path.write_text(text)

@@ -84,9 +84,7 @@ def _parse_key(key: str) -> str:
     """Return the key in its canonical case. Raises BadConfig for one that no file could hold."""
     section, subsection, name = split_key(key)
     if not _SECTION.fullmatch(section):
-        raise BadConfig(
-            _SOURCE, 0, f"key does not contain a section: {key}" if not section else f"invalid key: {key}"
-        )
+        raise BadConfig(_SOURCE, 0, f"key does not contain a section: {key}" if not section else f"invalid key: {key}")
     if not _NAME.fullmatch(name) or "\n" in (subsection or ""):
         raise BadConfig(_SOURCE, 0, f"invalid key: {key}")
     middle = "" if subsection is None else subsection + "."

@@ -67,9 +67,7 @@ def load_config(
     )
 
 
-def load_protected_config(
-    environ: Mapping[str, str], *, system_path: str = SYSTEM_CONFIG_PATH
-) -> LoadedConfig:
+def load_protected_config(environ: Mapping[str, str], *, system_path: str = SYSTEM_CONFIG_PATH) -> LoadedConfig:
     """Load the scopes that the repository's owner can't write: system, global and command.
 
     Raises BadConfig.
@@ -214,9 +212,7 @@ class _Loading:
         if not _starts_with(real, literal, ignore_case):
             return False
         # git's serving programs stand in the folder and call it ".": so "x.git/" matches x.git itself, too.
-        return any(
-            matches(pattern, text[len(literal) :], ignore_case=ignore_case) for text in (real, real + "/.")
-        )
+        return any(matches(pattern, text[len(literal) :], ignore_case=ignore_case) for text in (real, real + "/."))
 
     def _urls(self) -> list[str]:
         if self._remote_urls is None:

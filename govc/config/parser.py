@@ -135,9 +135,7 @@ class _Parser:
     def _value(self, position: int) -> tuple[int, bytes]:
         """Return (position of the newline that ends the value, value)."""
         text, value = self._text, bytearray()
-        kept = (
-            0  # length to cut back to, should only blanks follow; 0 for none, as blanks never start a value
-        )
+        kept = 0  # length to cut back to, should only blanks follow; 0 for none, as blanks never start a value
         while True:
             token = _TOKEN.match(text, position)
             assert token is not None  # the end has two newlines, and any byte matches

@@ -33,9 +33,7 @@ _NUMBER = re.compile(r"[ \t\n\v\f\r]*([+-]?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9
 _FACTORS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _DIGITS_MAX = 70  # base 8 needs 22 digits for 64 bits; longer is out of range, or zeros without end
 
-_RELATIVE = re.compile(
-    r"(\d{1,9})[ .]+(second|minute|hour|day|week|month|year)s?[ .]+ago", re.ASCII | re.IGNORECASE
-)
+_RELATIVE = re.compile(r"(\d{1,9})[ .]+(second|minute|hour|day|week|month|year)s?[ .]+ago", re.ASCII | re.IGNORECASE)
 _CALENDAR = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[ T](\d\d):(\d\d)(?::(\d\d))?)?", re.ASCII)
 _EPOCH = re.compile(r"@?(\d{9,19})", re.ASCII)
 _UNIT_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}

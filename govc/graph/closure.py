@@ -17,7 +17,7 @@ Source: git's upload-pack.c (create_pack_file), list-objects.c, builtin/pack-obj
 """
 
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from govc.errors import ObjectMissing
@@ -104,7 +104,7 @@ def find_closure(history: History, request: ClosureRequest) -> Work[Closure]:
         trees, blobs, had = yield from _walk_differences(history, request, wants, haves, commits)
     had_tags = set(haves.tags)
     chosen = list(dict.fromkeys(n for n in wants.tags if n not in had_tags))
-    sent_commits = commits.commits
+    sent_commits: Sequence[int] = commits.commits
     if COMMIT not in selection.types:
         wanted = set(wants.commits)
         sent_commits = [number for number in sent_commits if number in wanted]
@@ -160,7 +160,7 @@ def _peel_haves(history: History, oids: Iterable[bytes]) -> Work[_Peeled]:
 
 def _walk_differences(
     history: History, request: ClosureRequest, wants: _Peeled, haves: _Peeled, commits: CommitRange
-) -> Work[tuple[list[int], list[int], list[int]]]:
+) -> Work[tuple[Sequence[int], Sequence[int], Sequence[int]]]:
     """Return (trees, blobs, numbers known to be at the client) under filters that don't ask for paths."""
     reader = history.reader
     selection = request.selection
@@ -191,16 +191,16 @@ def _walk_differences(
             for root in _complete_roots(history, haves.commits):
                 yield from found.add_had_tree(root)
         yield from walk_commits(history, order, found)
-    trees = found.trees
+    trees: Sequence[int] = found.trees
     if not selection.needs_trees or TREE not in selection.types:
         trees = list(dict.fromkeys(_wanted_by_themselves(history, commits.commits, wanted_trees)))
-    blobs = found.blobs
+    blobs: Sequence[int] = found.blobs
     if selection.blob_limit is not None:
         blobs = yield from _small_blobs(history, selection, blobs, frozenset(wanted_blobs))
     return trees, blobs, found.had
 
 
-def _wanted_by_themselves(history: History, commits: list[int], wanted_trees: list[int]) -> list[int]:
+def _wanted_by_themselves(history: History, commits: Sequence[int], wanted_trees: list[int]) -> list[int]:
     """Leave out root trees of commits that are sent: git filters those though they are wanted by name, too."""
     if not wanted_trees:
         return []
@@ -217,7 +217,7 @@ def _complete_roots(history: History, haves: list[int]) -> tuple[bytes, ...]:
 
 
 def _small_blobs(
-    history: History, selection: ObjectSelection, blobs: list[int], wanted: frozenset[int]
+    history: History, selection: ObjectSelection, blobs: Sequence[int], wanted: frozenset[int]
 ) -> Work[list[int]]:
     kept = []
     ticker = Ticker()
@@ -232,7 +232,7 @@ def _small_blobs(
 
 def _walk_paths(
     history: History, request: ClosureRequest, wants: _Peeled, haves: _Peeled, commits: CommitRange
-) -> Work[tuple[list[int], list[int], list[int]]]:
+) -> Work[tuple[Sequence[int], Sequence[int], Sequence[int]]]:
     """Return (trees, blobs, nothing known to be at the client) under filters that ask for paths."""
     had = frozenset(haves.trees + haves.blobs)
     walk = PathWalk(
@@ -252,9 +252,7 @@ def _walk_paths(
     return list(walk.trees), list(walk.blobs), []
 
 
-def _riding_tags(
-    history: History, include_tags: Mapping[bytes, bytes], sent: list[list[int]]
-) -> Work[list[int]]:
+def _riding_tags(history: History, include_tags: Mapping[bytes, bytes], sent: list[Sequence[int]]) -> Work[list[int]]:
     """Return the tags, whole chains, among the candidates whose target is sent."""
     if not include_tags:
         return []

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from govc.errors import CorruptObject, GovcError, ObjectMissing
 from govc.graph.interface import ObjectReader
+from govc.graph.marks import NumberSlots
 from govc.objects.commit import parse_commit_links
 from govc.objects.tag import parse_tag_links
 from govc.objects.types import COMMIT, TAG, TYPE_NAMES
@@ -40,7 +41,7 @@ class CommitTable:
 
     def __init__(self, reader: ObjectReader) -> None:
         self.reader = reader
-        self._slots: dict[int, int] = {}
+        self._slots = NumberSlots()
         self._times = array("q")
         self._trees = bytearray()
         self._starts = array("I", [0])
@@ -54,12 +55,12 @@ class CommitTable:
     def time(self, number: int) -> int:
         """Return the committer time, in seconds since 1970."""
         slot = self._slots.get(number)
-        return self._times[self._load(number) if slot is None else slot]
+        return self._times[self._load(number) if slot < 0 else slot]
 
     def tree_oid(self, number: int) -> bytes:
         """Return the oid of the root tree."""
         slot = self._slots.get(number)
-        if slot is None:
+        if slot < 0:
             slot = self._load(number)
         return bytes(self._trees[slot * self._oid_size : (slot + 1) * self._oid_size])
 
@@ -77,7 +78,7 @@ class CommitTable:
     def present_parents(self, number: int) -> tuple[int, ...]:
         """Return the parents; a parent that the store lacks is a negative stand-in (see `missing_oid`)."""
         slot = self._slots.get(number)
-        if slot is None:
+        if slot < 0:
             slot = self._load(number)
         start, end = self._starts[slot], self._starts[slot + 1]
         if end - start == 1:
@@ -118,7 +119,7 @@ class CommitTable:
         self._trees += links.tree
         self._parents.extend(parents)
         self._starts.append(len(self._parents))
-        self._slots[number] = slot
+        self._slots.set(number, slot)
         return slot
 
 
@@ -168,9 +169,7 @@ class History:
         """Return this history with the own parents of `numbers`, whether shallow or grafted here."""
         gone = frozenset(numbers)
         kept = {number: parents for number, parents in self._replaced.items() if number not in gone}
-        return History(
-            self._table, shallow=self.shallow - gone, grafts=kept, may_be_missing=self.may_be_missing
-        )
+        return History(self._table, shallow=self.shallow - gone, grafts=kept, may_be_missing=self.may_be_missing)
 
     def parents(self, number: int) -> tuple[int, ...]:
         """Return the parents' numbers. Raises ObjectMissing for one that is neither there nor promised."""

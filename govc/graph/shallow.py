@@ -112,9 +112,7 @@ def deepen_by_range(
     return _update(history, _Cut(boundary, set(chosen).difference(boundary)), client)
 
 
-def server_boundary(
-    history: History, wants: Iterable[bytes], client_shallow: Iterable[bytes]
-) -> Work[ShallowUpdate]:
+def server_boundary(history: History, wants: Iterable[bytes], client_shallow: Iterable[bytes]) -> Work[ShallowUpdate]:
     """Answer a fetch that doesn't deepen, from a repository that is shallow itself (protocol v2)."""
     return (yield from deepen(history, wants, INFINITE_DEPTH, client_shallow))
 

@@ -7,12 +7,14 @@ savings. A commit is painted HAVE only along real parent links, so a range never
 other side lacks; with wrong times it may hold some that the other side has.
 """
 
-from collections.abc import Collection, Iterable
+from array import array
+from collections.abc import Collection, Iterable, Sequence
 from heapq import heappop, heappush
 from typing import NamedTuple
 
 from govc.graph.commits import History
 from govc.graph.interface import Ticker, Work
+from govc.graph.marks import NumberMarks
 
 _WANT = 1
 _HAVE = 2
@@ -25,7 +27,7 @@ _SLOP = 128
 class CommitRange(NamedTuple):
     """Commits reachable from wants and not from haves, newest first; commits known to be on the have side."""
 
-    commits: list[int]
+    commits: Sequence[int]
     have: set[int]
 
 
@@ -35,21 +37,25 @@ def find_range(history: History, wants: Iterable[int], haves: Iterable[int]) -> 
     Raises ObjectMissing when a parent of a commit in the range is absent; on the have side that is no error.
     """
     time_of = history.time
-    flags: dict[int, int] = dict.fromkeys(haves, _HAVE)
+    flags = NumberMarks()
+    have: set[int] = set()
     pending: set[int] = set()  # commits in the heap that only the wants reach, so far
     heap: list[tuple[int, int]] = []
     ticker = Ticker()
-    for number in flags:
-        heappush(heap, (-time_of(number), number))
+    for number in haves:
+        if number not in have:
+            have.add(number)
+            flags.set(number, _HAVE)
+            heappush(heap, (-time_of(number), number))
         if ticker.due():
             yield
             ticker.restart()
     for number in wants:
-        if number not in flags:
-            flags[number] = _WANT
+        if not flags.get(number):
+            flags.set(number, _WANT)
             pending.add(number)
             heappush(heap, (-time_of(number), number))
-    order: list[int] = []
+    order = array("Q")
     oldest = 1 << 63
     slop = _SLOP
     while heap:
@@ -62,21 +68,22 @@ def find_range(history: History, wants: Iterable[int], haves: Iterable[int]) -> 
                 slop -= 1
                 if slop < 0:
                     break
-        flag = flags[number]
+        flag = flags.get(number)
         if flag == _WANT:
             pending.discard(number)
             order.append(number)
             oldest = min(oldest, -negative_time)
             for parent in history.parents(number):
-                if parent not in flags:
-                    flags[parent] = _WANT
+                if not flags.get(parent):
+                    flags.set(parent, _WANT)
                     pending.add(parent)
                     heappush(heap, (-time_of(parent), parent))
         else:
             for parent in history.known_parents(number):
-                old = flags.get(parent, 0)
+                old = flags.get(parent)
                 if old & _HAVE == 0:
-                    flags[parent] = old | _HAVE
+                    flags.set(parent, old | _HAVE)
+                    have.add(parent)
                     if old:
                         pending.discard(parent)
                         slop = _SLOP
@@ -84,8 +91,7 @@ def find_range(history: History, wants: Iterable[int], haves: Iterable[int]) -> 
         if ticker.due():
             yield
             ticker.restart()
-    chosen = [number for number in order if flags[number] == _WANT]
-    return CommitRange(chosen, {number for number, flag in flags.items() if flag & _HAVE})
+    return CommitRange(array("Q", (number for number in order if flags.get(number) == _WANT)), have)
 
 
 def is_ancestor(history: History, old: int, new: int) -> Work[bool]:

@@ -22,8 +22,7 @@ class TagLinks(NamedTuple):
 
 
 _HEADERS = {
-    size: re.compile(rb"object ([0-9a-fA-F]{%d})\ntype ([^\n]{1,20})\ntag [^\n]*+\n" % size)
-    for size in (40, 64)
+    size: re.compile(rb"object ([0-9a-fA-F]{%d})\ntype ([^\n]{1,20})\ntag [^\n]*+\n" % size) for size in (40, 64)
 }
 
 

@@ -96,9 +96,7 @@ def _index_pieces(
     yield pack_checksum
 
 
-def encode_reverse_index(
-    algo: HashAlgorithm, positions: "array[int]", pack_checksum: bytes
-) -> Iterator[bytes]:
+def encode_reverse_index(algo: HashAlgorithm, positions: "array[int]", pack_checksum: bytes) -> Iterator[bytes]:
     """Yield a reverse index in chunks; `positions` (array of I) are idx positions in the order of the pack:
     what `govc.pack.tables.sort_by_offset` makes of the offsets in the order of the idx.
     """

@@ -182,9 +182,7 @@ def _append_base(fd: int, table: EntryTable, at: int, type_number: int, oid: byt
     return table.append(end, zlib.crc32(raw), type_number, oid)
 
 
-def _complete_thin_pack(
-    fd: int, table: EntryTable, resolver: DeltaResolver, base_reader: Reader
-) -> bytes | None:
+def _complete_thin_pack(fd: int, table: EntryTable, resolver: DeltaResolver, base_reader: Reader) -> bytes | None:
     """Append the bases that the pack lacks and resolve what stands on them; return the new checksum, if changed."""
     received = table.count
     for oid in resolver.iter_missing_bases():
@@ -297,6 +295,4 @@ def index_pack(
         if left:
             raise CorruptPack(f"pack has {left} unresolved delta{'s' if left > 1 else ''}")
         tell(PHASE_RESOLVING, delta_count, delta_count)
-    return _sorted_result(
-        scanner, recorder, received=received, delta_count=delta_count, pack_checksum=checksum
-    )
+    return _sorted_result(scanner, recorder, received=received, delta_count=delta_count, pack_checksum=checksum)

@@ -184,9 +184,7 @@ class PackScanner:
         self._inflate_streaming(entry, start, header, content.extend)
         return bytes(content)
 
-    def _inflate_streaming(
-        self, entry: int, start: int, header: EntryHeader, sink: Callable[[bytes], None]
-    ) -> None:
+    def _inflate_streaming(self, entry: int, start: int, header: EntryHeader, sink: Callable[[bytes], None]) -> None:
         """Hand the content to `sink` in pieces, refilling the window as needed."""
         crc = zlib.crc32(self._view[start : header.data_offset])
         self._pos = header.data_offset

@@ -229,9 +229,7 @@ def write_pack(
     for number in plan.iter_numbers():
         start = output.offset
         entry = source.entry(number)
-        head = (
-            None if entry is None else _encode_head(source, plan, number, entry, start, ofs_delta, thin_bases)
-        )
+        head = None if entry is None else _encode_head(source, plan, number, entry, start, ofs_delta, thin_bases)
         if entry is None or head is None:
             type_number, content = source.read(number)
             pieces = _iter_compressed(type_number, content, compression_level)
@@ -272,9 +270,7 @@ def _encode_head(
     return encode_entry_header(REF_DELTA, entry.size) + source.oid_of(base) if usable else None
 
 
-def _iter_stored(
-    reader: _ReadAhead, algo: HashAlgorithm, entry: SourceEntry, chunk_bytes: int
-) -> Iterator[bytes]:
+def _iter_stored(reader: _ReadAhead, algo: HashAlgorithm, entry: SourceEntry, chunk_bytes: int) -> Iterator[bytes]:
     """Yield the stored zlib stream, after checking that the entry is what it is said to be."""
     length = entry.end - entry.offset
     raw = reader.read(entry.pack, entry.offset, min(length, max(chunk_bytes, ENTRY_HEADER_BYTES_MAX)))

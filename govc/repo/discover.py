@@ -26,6 +26,7 @@ from govc.config.values import BadValue, parse_path
 from govc.errors import GovcError, RepositoryNotFound, RepositoryRefused
 from govc.protocol.oid import SHA1, SHA256
 from govc.repo.layout import find_commondir
+from govc.watch import OUR_TROUBLE
 
 PATH_BYTES_MAX = 4096
 GITFILE_BYTES_MAX = 1 << 20
@@ -164,9 +165,7 @@ def is_exported(gitdir: str, export_all: bool) -> bool:
     return export_all or os.access(os.path.join(gitdir, EXPORT_MARKER), os.F_OK)
 
 
-def is_owned(
-    found: FoundRepository, *, environ: Mapping[str, str], euid: int, follows_links: bool = False
-) -> bool:
+def is_owned(found: FoundRepository, *, environ: Mapping[str, str], euid: int, follows_links: bool = False) -> bool:
     """Say whether the git folder, and the gitfile if any, belong to `euid` (root trusts SUDO_UID too)."""
     paths = [found.gitdir] if found.gitfile is None else [found.gitfile, found.gitdir]
     if follows_links:
@@ -258,7 +257,9 @@ def _is_valid_head(path: str) -> bool:
             return False  # opening a pipe would wait for its writer
         with open(path, "rb") as file:
             head = file.read(HEAD_BYTES_MAX)
-    except OSError:
+    except OSError as error:
+        if error.errno in OUR_TROUBLE:
+            raise  # too many open files says nothing about the repository
         return False
     if _SYMREF.match(head):
         return True

@@ -40,9 +40,7 @@ _VERSION_1_EXTENSIONS = frozenset(
         "submodulepathconfig",
     }
 )
-_BOOL_EXTENSIONS = frozenset(
-    {"preciousobjects", "worktreeconfig", "relativeworktrees", "submodulepathconfig"}
-)
+_BOOL_EXTENSIONS = frozenset({"preciousobjects", "worktreeconfig", "relativeworktrees", "submodulepathconfig"})
 _VALUED_EXTENSIONS = frozenset({"partialclone", "objectformat", "compatobjectformat", "refstorage"})
 
 _OCTAL = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-7]*)", re.ASCII)
@@ -184,9 +182,7 @@ def _check_extensions(gitdir: str, version: int, extensions: dict[str, ConfigEnt
     if version == 0:
         early = sorted(_VERSION_1_EXTENSIONS & extensions.keys())
         if early:
-            raise RepositoryRefused(
-                gitdir, f"repo version is 0, but v1-only extension found: {', '.join(early)}"
-            )
+            raise RepositoryRefused(gitdir, f"repo version is 0, but v1-only extension found: {', '.join(early)}")
         return
     unknown = sorted(extensions.keys() - _VERSION_1_EXTENSIONS - _ANY_VERSION_EXTENSIONS)
     if unknown:
@@ -197,9 +193,7 @@ def _check_extensions(gitdir: str, version: int, extensions: dict[str, ConfigEnt
         )
     storage = extensions["refstorage"].value if "refstorage" in extensions else "files"
     if storage != "files":
-        raise RepositoryRefused(
-            gitdir, f"reference storage '{storage}' is not supported by this version of govc"
-        )
+        raise RepositoryRefused(gitdir, f"reference storage '{storage}' is not supported by this version of govc")
 
 
 def _read_algorithm(gitdir: str, name: str | None) -> HashAlgorithm:

@@ -222,4 +222,3 @@ class PackProducer:
         if self._slots is not None and len(closure.numbers) > self._limits.inline_objects_max:
             return None
         return closure
-

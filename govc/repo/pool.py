@@ -56,8 +56,7 @@ class RepositoryPool:
     def trim(self) -> None:
         """Drop what is over the limits, least recently used first; the last one used always stays."""
         while len(self._open) > 1 and (
-            len(self._open) > self._limits.repositories_max
-            or self._descriptor_count() > self._limits.descriptors_max
+            len(self._open) > self._limits.repositories_max or self._descriptor_count() > self._limits.descriptors_max
         ):
             self._open.popitem(last=False)
             self._dropped += 1

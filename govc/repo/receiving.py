@@ -210,9 +210,7 @@ def _check(store: ObjectStore, task: ReceiveTask, count: int, pause: Callable[[]
 
     def find_problems(tips: tuple[bytes, ...], shallow: frozenset[bytes]) -> list[Problem]:
         history = make_history(commits, shallow, task.grafts, is_partial=task.is_partial)
-        work: Work[list[Problem]] = check_connectivity(
-            history, tips, ref_tips=task.ref_tips, is_new=store.is_overlaid
-        )
+        work: Work[list[Problem]] = check_connectivity(history, tips, ref_tips=task.ref_tips, is_new=store.is_overlaid)
         while True:
             try:
                 next(work)

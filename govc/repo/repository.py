@@ -20,6 +20,7 @@ from govc.config.config import Config
 from govc.config.loader import load_config
 from govc.errors import GovcError, RepositoryNotFound
 from govc.graph.commits import CommitTable
+from govc.odb.alternates import parse_alternates_variable
 from govc.odb.cache import BaseCache
 from govc.odb.store import ObjectStore
 from govc.protocol.oid import SHA1, HashAlgorithm
@@ -305,5 +306,4 @@ def _is_partial(piece: _ConfigPiece) -> bool:
 
 
 def _environment_alternates(environ: Mapping[str, str]) -> tuple[str, ...]:
-    value = environ.get("GIT_ALTERNATE_OBJECT_DIRECTORIES", "")
-    return tuple(path for path in value.split(":") if path)
+    return tuple(parse_alternates_variable(environ.get("GIT_ALTERNATE_OBJECT_DIRECTORIES", ""), os.getcwd()))

@@ -63,30 +63,28 @@ def advertise(snapshot: Snapshot, context: RequestContext, environ: Mapping[str,
     if known is not None:
         body: bytes = known
         return body
-    body = b"".join(_iter_body(snapshot, context, environ))
-    if not snapshot.config.get_bool("transfer.advertisesid", False):
+    section = "receive" if context.service == RECEIVE_PACK else "uploadpack"
+    shown = ShownRefs(snapshot, section, context.namespace)
+    body = b"".join(_iter_body(shown, context, environ))
+    if shown.is_complete and not snapshot.config.get_bool("transfer.advertisesid", False):
         snapshot.derived[key] = body
     return body
 
 
-def _iter_body(
-    snapshot: Snapshot, context: RequestContext, environ: Mapping[str, str]
-) -> Iterator[bytes]:
+def _iter_body(shown: ShownRefs, context: RequestContext, environ: Mapping[str, str]) -> Iterator[bytes]:
     if context.service == RECEIVE_PACK:
         yield service_header(b"git-receive-pack")
-        yield from _receive_pack_body(snapshot, context, environ)
+        yield from _receive_pack_body(shown, context, environ)
     elif context.protocol_version == 2:
-        yield encode_capability_advertisement(v2_features(snapshot, context, environ).encode_lines())
+        yield encode_capability_advertisement(v2_features(shown.snapshot, context, environ).encode_lines())
     else:
         yield service_header(b"git-upload-pack")
-        yield from _upload_pack_body(snapshot, context, environ)
+        yield from _upload_pack_body(shown, context, environ)
 
 
-def _upload_pack_body(
-    snapshot: Snapshot, context: RequestContext, environ: Mapping[str, str]
-) -> Iterator[bytes]:
+def _upload_pack_body(shown: ShownRefs, context: RequestContext, environ: Mapping[str, str]) -> Iterator[bytes]:
+    snapshot = shown.snapshot
     policy = UploadPolicy.from_config(snapshot.config)
-    shown = ShownRefs(snapshot, "uploadpack", context.namespace)
     head = shown.head()
     features = UploadPackFeatures(
         algo=snapshot.algo,
@@ -115,11 +113,9 @@ def _advertised(shown: ShownRefs) -> Iterator[AdvertisedRef]:
         yield AdvertisedRef(name, oid, peeled)
 
 
-def _receive_pack_body(
-    snapshot: Snapshot, context: RequestContext, environ: Mapping[str, str]
-) -> Iterator[bytes]:
+def _receive_pack_body(shown: ShownRefs, context: RequestContext, environ: Mapping[str, str]) -> Iterator[bytes]:
+    snapshot = shown.snapshot
     policy = ReceivePolicy.from_config(snapshot.config)
-    shown = ShownRefs(snapshot, "receive", context.namespace)
     features = ReceivePackFeatures(
         algo=snapshot.algo,
         agent=agent(environ),

@@ -38,9 +38,7 @@ REQUEST_BYTES_MIN = 8 << 10
 class Backend:
     """The services over one folder of repositories."""
 
-    def __init__(
-        self, settings: Settings, runtime: Runtime, environ: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, runtime: Runtime, environ: Mapping[str, str] | None = None) -> None:
         """`environ` is the server's own environment, in which git's variables count; os.environ by default."""
         self.settings = settings
         self.runtime = runtime
@@ -126,9 +124,7 @@ class Backend:
 class Handle:
     """One repository as one request sees it."""
 
-    def __init__(
-        self, backend: Backend, repository: Repository, snapshot: Snapshot, namespace: bytes = b""
-    ) -> None:
+    def __init__(self, backend: Backend, repository: Repository, snapshot: Snapshot, namespace: bytes = b"") -> None:
         self._backend = backend
         self._namespace = namespace
         self.repository = repository
@@ -159,9 +155,7 @@ class Handle:
 
     def receive_pack(self, context: RequestContext, body: BodyReader) -> Iterator[bytes]:
         """Answer a push, reading its body as it comes."""
-        return serve_receive_pack(
-            self.repository, self.snapshot, context, body, self._backend.receive_tools
-        )
+        return serve_receive_pack(self.repository, self.snapshot, context, body, self._backend.receive_tools)
 
     def dumb_info_refs(self) -> bytes:
         """Return the refs as `oid TAB name` lines."""

@@ -31,7 +31,8 @@ def info_refs(snapshot: Snapshot, namespace: bytes) -> bytes:
             if ref.peeled is not None:
                 lines.append(b"%b\t%b^{}\n" % (ref.peeled.hex().encode("ascii"), ref.name))
         known = b"".join(lines)
-        snapshot.derived[key] = known
+        if shown.is_complete:
+            snapshot.derived[key] = known
     body: bytes = known
     return body
 

@@ -103,9 +103,7 @@ class FetchSession:
     def serve_v0(self, body: bytes) -> Iterator[bytes]:
         """Answer one v0 or v1 request."""
         try:
-            request = parse_upload_pack_request(
-                body, self.snapshot.algo, allow_filter=self.policy.allow_filter
-            )
+            request = parse_upload_pack_request(body, self.snapshot.algo, allow_filter=self.policy.allow_filter)
             if request is None:
                 return
             self._check_wants_v0(request)
@@ -185,7 +183,8 @@ class FetchSession:
             head = self.shown.head()
             if head.oid is not None:
                 known.add(head.oid)
-            self.snapshot.derived[key] = known
+            if self.shown.is_complete:
+                self.snapshot.derived[key] = known
         return set(known)
 
     def _commit_numbers(self, oids: Iterable[bytes]) -> list[int]:
@@ -237,9 +236,7 @@ class FetchSession:
                 allow_sideband_all=self.policy.allow_sideband_all,
             )
             wanted_refs = self._wanted_refs(request)
-            request = replace(
-                request, wants=tuple(dict.fromkeys((*request.wants, *(oid for oid, _ in wanted_refs))))
-            )
+            request = replace(request, wants=tuple(dict.fromkeys((*request.wants, *(oid for oid, _ in wanted_refs)))))
             for oid in request.wants:
                 if self.snapshot.store.find(oid) < 0:
                     raise _not_our_ref(oid)
@@ -261,9 +258,7 @@ class FetchSession:
                 yield encode_wanted_refs(wanted_refs, sideband_all=sideband_all)
             shallow = self._shallow_reply(request)
             if request.deepens or request.shallows or self.snapshot.shallow:
-                yield encode_shallow_info(
-                    shallow.update.shallow, shallow.update.unshallow, sideband_all=sideband_all
-                )
+                yield encode_shallow_info(shallow.update.shallow, shallow.update.unshallow, sideband_all=sideband_all)
         except (GovcError, ProtocolError) as error:
             yield self._fatal(error, sideband_all=sideband_all)
             return
@@ -319,9 +314,7 @@ class FetchSession:
         if name == b"HEAD" and head.oid is not None:
             found[name] = head.oid
         if len(found) != 1:
-            raise RemoteProtocolError(
-                f"git upload-pack: ambiguous deepen-not: {name.decode('utf-8', 'replace')}"
-            )
+            raise RemoteProtocolError(f"git upload-pack: ambiguous deepen-not: {name.decode('utf-8', 'replace')}")
         return next(iter(found.values()))
 
     def _send_pack(
@@ -396,9 +389,7 @@ def _not_our_ref(oid: bytes) -> RemoteProtocolError:
     return RemoteProtocolError(f"upload-pack: not our ref {oid.hex()}")
 
 
-def serve_upload_pack(
-    snapshot: Snapshot, context: RequestContext, body: bytes, tools: FetchTools
-) -> Iterator[bytes]:
+def serve_upload_pack(snapshot: Snapshot, context: RequestContext, body: bytes, tools: FetchTools) -> Iterator[bytes]:
     """Answer one POST git-upload-pack. Yields framed bytes; closing the generator cancels the work. May switch."""
     try:
         session = FetchSession(snapshot, context, tools)
@@ -409,4 +400,3 @@ def serve_upload_pack(
         yield from session.serve_v2(body)
     else:
         yield from session.serve_v0(body)
-

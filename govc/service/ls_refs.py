@@ -20,14 +20,16 @@ def ls_refs(snapshot: Snapshot, namespace: bytes, args: list[bytes]) -> Iterator
     key = ("ls-refs", namespace, request)
     known = snapshot.derived.get(key)
     if known is None:
-        known = b"".join(_iter_lines(snapshot, namespace, request))
-        if len(request.prefixes) <= 16:  # what stock clients send; anything longer is not worth the memory
+        shown = ShownRefs(snapshot, "uploadpack", namespace)
+        known = b"".join(_iter_lines(snapshot, shown, request))
+        if (
+            shown.is_complete and len(request.prefixes) <= 16
+        ):  # what stock clients send; anything longer is not worth the memory
             snapshot.derived[key] = known
     yield known
 
 
-def _iter_lines(snapshot: Snapshot, namespace: bytes, request: LsRefsRequest) -> Iterator[bytes]:
-    shown = ShownRefs(snapshot, "uploadpack", namespace)
+def _iter_lines(snapshot: Snapshot, shown: ShownRefs, request: LsRefsRequest) -> Iterator[bytes]:
     peel = snapshot.peel if request.peel else None
     if _wants(request, HEAD) and not shown.is_hidden(HEAD):
         yield _head_line(snapshot, shown, request)

@@ -178,9 +178,7 @@ class ReceiveSession:
 
     def _receive_and_update(self, request: PushRequest, first: bytes, body: BodyReader) -> Iterator[bytes]:
         try:
-            quarantine = Quarantine(
-                self._snapshot.layout.objects_dir, object_modes(self._snapshot.layout.shared)
-            )
+            quarantine = Quarantine(self._snapshot.layout.objects_dir, object_modes(self._snapshot.layout.shared))
         except OSError as error:
             raise _Unpacked("unable to create temporary object directory", error.strerror or "") from error
         with quarantine:
@@ -205,9 +203,7 @@ class ReceiveSession:
 
     # Receiving the pack
 
-    def _store_pack(
-        self, quarantine: Quarantine, first: bytes, body: BodyReader
-    ) -> tuple[str, int, int]:
+    def _store_pack(self, quarantine: Quarantine, first: bytes, body: BodyReader) -> tuple[str, int, int]:
         """Write the pack into quarantine as it comes; return its path, size in bytes and stated object count."""
         size_max = self._policy.pack_bytes_max
         try:
@@ -311,7 +307,8 @@ class ReceiveSession:
             tips.update(self._snapshot.alternate_tips)
             store = self._snapshot.store
             known = frozenset(oid for oid in tips if store.find(oid, rescan=False) >= 0)
-            self._snapshot.derived[key] = known
+            if len(known) == len(tips):
+                self._snapshot.derived[key] = known
         tips_known: frozenset[bytes] = known
         return tips_known
 
@@ -361,9 +358,7 @@ class ReceiveSession:
                 deletes = command.new == self._zero
                 self._fail(index, "deny deleting a hidden ref" if deletes else "deny updating a hidden ref")
 
-    def _update_refs(
-        self, request: PushRequest, snapshot: Snapshot, result: ReceiveResult | None
-    ) -> None:
+    def _update_refs(self, request: PushRequest, snapshot: Snapshot, result: ReceiveResult | None) -> None:
         """Judge every command that still stands, then change the refs."""
         self._fail_rest_if_atomic(request)
         for index, command in enumerate(self._commands):
@@ -503,9 +498,7 @@ class ReceiveSession:
             self._say(f"error: bad sha1 objects {command.old.hex()} and {command.new.hex()}")
             return "bad ref"
         if not self._run(is_ancestor(snapshot.history(), old, new)):
-            self._say(
-                f"error: denying non-fast-forward {_shown(command.refname)} (you should pull first)"
-            )
+            self._say(f"error: denying non-fast-forward {_shown(command.refname)} (you should pull first)")
             return "non-fast-forward"
         return None
 
@@ -518,9 +511,7 @@ class ReceiveSession:
                 return result
             self._tools.runtime.pause()
 
-    def _change_refs(
-        self, request: PushRequest, updates: dict[int, RefUpdate], snapshot: Snapshot
-    ) -> None:
+    def _change_refs(self, request: PushRequest, updates: dict[int, RefUpdate], snapshot: Snapshot) -> None:
         """Lock, verify, stage and publish. Runs where blocking is allowed."""
         indexes: dict[bytes, list[int]] = {}
         for index, update in updates.items():
@@ -565,9 +556,7 @@ class ReceiveSession:
             packed_timeout_ms=config.get_int("core.packedrefstimeout", 1000),
         )
 
-    def _refuse(
-        self, refused: Mapping[bytes, RefUpdateRefused], indexes: Mapping[bytes, list[int]]
-    ) -> None:
+    def _refuse(self, refused: Mapping[bytes, RefUpdateRefused], indexes: Mapping[bytes, list[int]]) -> None:
         for name, error in refused.items():
             for index in indexes.get(name, ()):
                 self._fail(index, error.reason)

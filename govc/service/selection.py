@@ -28,18 +28,14 @@ from govc.repo.snapshot import Snapshot
 from govc.service.policy import UploadPolicy
 
 
-def select_objects(
-    object_filter: ObjectFilter | None, snapshot: Snapshot, policy: UploadPolicy
-) -> ObjectSelection:
+def select_objects(object_filter: ObjectFilter | None, snapshot: Snapshot, policy: UploadPolicy) -> ObjectSelection:
     """Return the selection for a filter. Raises RemoteProtocolError for one that is banned or names no blob."""
     if object_filter is None:
         return ALL
     depth_max = None
     if snapshot.config.find_entry("uploadpackfilter.tree.maxdepth") is not None:
         depth_max = snapshot.config.get_int("uploadpackfilter.tree.maxdepth", 0)
-    banned = find_banned_filter(
-        object_filter, lambda kind: policy.allows_filter_kind(snapshot.config, kind), depth_max
-    )
+    banned = find_banned_filter(object_filter, lambda kind: policy.allows_filter_kind(snapshot.config, kind), depth_max)
     if banned is not None:
         raise RemoteProtocolError(banned)
     return _convert(object_filter, snapshot)

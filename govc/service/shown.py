@@ -34,9 +34,7 @@ def hidden_refs(config: Config, section: str) -> HiddenRefs:
     """Return the patterns of `section` ("uploadpack" or "receive") and of `transfer`, in configuration order."""
     keys = ("transfer.hiderefs", f"{section}.hiderefs")
     return HiddenRefs(
-        (entry.value or "").encode("utf-8", "surrogateescape")
-        for entry in config.entries
-        if entry.key in keys
+        (entry.value or "").encode("utf-8", "surrogateescape") for entry in config.entries if entry.key in keys
     )
 
 
@@ -48,6 +46,8 @@ class ShownRefs:
         self.snapshot = snapshot
         self.prefix = expand_namespace(namespace)
         self.hidden = hidden_refs(snapshot.config, section)
+        self.is_complete = True
+        """False once a ref was left out because its object wasn't there: that may change without any file's notice."""
 
     def is_hidden(self, name: bytes) -> bool:
         """Say whether the ref that the peer calls `name` is hidden from it."""
@@ -96,9 +96,7 @@ class ShownRefs:
                 continue
             if cut:
                 target = ref.symref_target
-                ref = Ref(
-                    name, ref.oid, ref.peeled, strip_namespace(target, cut) if target is not None else None
-                )
+                ref = Ref(name, ref.oid, ref.peeled, strip_namespace(target, cut) if target is not None else None)
             yield ref
 
     def find_ref(self, name: bytes) -> Ref | None:
@@ -136,4 +134,5 @@ class ShownRefs:
             # Leaving refs out would look like their deletion: a mirror that prunes would lose them.
             raise CorruptPack(f"a pack of this repository can't be used, and {oid.hex()} may be in it")
         log.warning("%s: ignoring broken ref %r", self.snapshot.layout.gitdir, name)
+        self.is_complete = False
         return False

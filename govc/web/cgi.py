@@ -20,9 +20,7 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 def make_environ(variables: Mapping[str, str], request_body: BinaryIO, errors: Any) -> dict[str, Any]:
     """Return the WSGI environ of a CGI program's environment."""
-    environ: dict[str, Any] = {
-        name: os.fsencode(value).decode("latin-1") for name, value in variables.items()
-    }
+    environ: dict[str, Any] = {name: os.fsencode(value).decode("latin-1") for name, value in variables.items()}
     environ.setdefault("REQUEST_METHOD", "")
     environ.setdefault("SCRIPT_NAME", "")
     environ.update(

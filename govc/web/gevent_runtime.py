@@ -21,9 +21,7 @@ def _pause() -> None:
 _thread_sleep = monkey.get_original("time", "sleep")
 """In a thread of the pool there is no hub to switch to: waiting for a lock file there is plain waiting."""
 
-GEVENT = Runtime(
-    call_blocking=_call_in_thread, pause=_pause, sleep=gevent.sleep, lock_sleep=_thread_sleep
-)
+GEVENT = Runtime(call_blocking=_call_in_thread, pause=_pause, sleep=gevent.sleep, lock_sleep=_thread_sleep)
 
 
 def is_active() -> bool:

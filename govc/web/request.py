@@ -118,10 +118,7 @@ def hook_variables(
     variables = {
         name: wsgi_text(value)
         for name, value in environ.items()
-        if isinstance(value, str)
-        and _CGI_NAME.fullmatch(name)
-        and name not in _HIDDEN_FROM_HOOKS
-        and "\0" not in value
+        if isinstance(value, str) and _CGI_NAME.fullmatch(name) and name not in _HIDDEN_FROM_HOOKS and "\0" not in value
     }
     for name, value in (
         ("REMOTE_USER", remote_user),

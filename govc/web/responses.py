@@ -67,9 +67,7 @@ def cache_for_a_year(now_seconds: float) -> list[Header]:
 
 def whole_response(content_type: str, body: bytes) -> Response:
     """Return a 200 that must not be cached, with a body that is complete."""
-    return Response(
-        200, [*NEVER_CACHE, ("Content-Type", content_type), ("Content-Length", str(len(body)))], body
-    )
+    return Response(200, [*NEVER_CACHE, ("Content-Type", content_type), ("Content-Length", str(len(body)))], body)
 
 
 def error_response(status: int, *more: Header, sentence: bytes = b"") -> Response:

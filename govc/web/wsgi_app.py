@@ -66,9 +66,7 @@ class WebOptions:
 class _Stream:
     """An answer under way: its first chunk is here already, the others are produced as they are asked for."""
 
-    def __init__(
-        self, first: bytes, chunks: Iterator[bytes], exchange: Exchange, metrics: Metrics | None
-    ) -> None:
+    def __init__(self, first: bytes, chunks: Iterator[bytes], exchange: Exchange, metrics: Metrics | None) -> None:
         self._first: bytes | None = first
         self._chunks = chunks
         self._exchange = exchange
@@ -129,9 +127,7 @@ class Application:
         self._backend = backend
         self._options = options
         self._proxies = TrustedProxies(options.trusted_proxies)
-        self._user_variable = (
-            header_variable(options.remote_user_header) if options.remote_user_header else None
-        )
+        self._user_variable = header_variable(options.remote_user_header) if options.remote_user_header else None
         self._metrics = metrics if metrics is not None else (Metrics() if options.metrics else None)
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
@@ -213,9 +209,7 @@ class Application:
             return _wrong_method(route, environ.get("SERVER_PROTOCOL", ""))
         return self._answer_route(environ, route, identity, exchange)
 
-    def _answer_route(
-        self, environ: dict[str, Any], route: Route, identity: Identity, exchange: Exchange
-    ) -> Response:
+    def _answer_route(self, environ: dict[str, Any], route: Route, identity: Identity, exchange: Exchange) -> Response:
         wanted: bytes | None = None
         if route.kind is RouteKind.RPC:
             wanted = route.tail
@@ -238,9 +232,7 @@ class Application:
         identity: Identity,
         exchange: Exchange,
     ) -> RequestContext:
-        git_protocol = (
-            environ.get("GIT_PROTOCOL") or self._options.git_protocol or environ.get("HTTP_GIT_PROTOCOL")
-        )
+        git_protocol = environ.get("GIT_PROTOCOL") or self._options.git_protocol or environ.get("HTTP_GIT_PROTOCOL")
         version = parse_protocol_version(git_protocol)
         if service == RECEIVE_PACK and version == 2:
             version = 0  # There is no v2 of pushing; git answers such a request as v0.
@@ -307,8 +299,4 @@ def _answer_error(error: Exception, exchange: Exchange) -> Response:
         status = 500
         exchange.error = f"{type(error).__name__}: {error}"
         _LOG.error("request %s: %s", exchange.request_id, exchange.repository, exc_info=error)
-    return (
-        error_response(status, ("X-Request-Id", exchange.request_id))
-        if status >= 500
-        else error_response(status)
-    )
+    return error_response(status, ("X-Request-Id", exchange.request_id)) if status >= 500 else error_response(status)

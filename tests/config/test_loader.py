@@ -208,9 +208,7 @@ def test_everything_looked_at_is_watched_also_what_is_absent(site: Site) -> None
     site.append('[extensions]\nworktreeConfig\n[includeIf "onbranch:main"]\npath = present\n')
     (site.repo / "present").write_text("[include]\npath = deeper\n")
     repo, home = str(site.repo), str(site.home)
-    expected = {
-        f"{repo}/{name}" for name in ("config", "absent", "HEAD", "present", "deeper", "config.worktree")
-    }
+    expected = {f"{repo}/{name}" for name in ("config", "absent", "HEAD", "present", "deeper", "config.worktree")}
     expected |= {str(site.system), f"{home}/.config/git/config", f"{home}/.gitconfig"}
     _, watched = site.load_watched()
     assert expected == set(watched)

@@ -66,9 +66,7 @@ BAD = [
 
 def ask_git(data: bytes) -> list[tuple[str, str | None]] | None:
     """Return git's (key, value) pairs, or None when git dies."""
-    done = subprocess.run(
-        ["git", "config", "-z", "-l", "-f", "-"], input=data, capture_output=True, check=False
-    )
+    done = subprocess.run(["git", "config", "-z", "-l", "-f", "-"], input=data, capture_output=True, check=False)
     if done.returncode:
         return None
     pairs = []

@@ -173,9 +173,7 @@ def test_a_section_is_listed_in_order() -> None:
 
 
 def test_a_path_is_expanded_and_an_optional_one_may_be_missing() -> None:
-    entries = Config.of(
-        [("a.p", "~/x"), ("a.o", ":(optional)/no/such/file"), ("a.u", "~nobody-here/x")]
-    ).entries
+    entries = Config.of([("a.p", "~/x"), ("a.o", ":(optional)/no/such/file"), ("a.u", "~nobody-here/x")]).entries
     config = Config(entries, "/home/me")
     assert config.get_path("a.p") == "/home/me/x"
     assert None is config.get_path("a.o")

@@ -86,9 +86,7 @@ def test_closure_never_omits_what_the_client_lacks(seed: int, skewed: bool, shal
     wants, haves = rng.sample(commits, 2), rng.sample(commits, rng.randint(1, 3))
     cut = frozenset(rng.sample(commits, 3)) if shallow else frozenset()
     boundary = frozenset(rng.sample(commits, 1)) if shallow else frozenset()
-    got = closure_of(
-        repo, wants=tuple(wants), haves=tuple(haves), client_shallow=cut, boundary=boundary
-    )
+    got = closure_of(repo, wants=tuple(wants), haves=tuple(haves), client_shallow=cut, boundary=boundary)
     sent = names(repo, got)
     wanted = repo.reachable(wants, cut | boundary)
     at_client = repo.reachable(haves, cut)

@@ -12,9 +12,7 @@ names = st.binary(min_size=1, max_size=20).filter(lambda name: b"\0" not in name
 
 
 @settings(derandomize=True, max_examples=200)
-@given(
-    st.lists(st.tuples(modes, names, st.binary(min_size=32, max_size=32))), st.sampled_from([SHA1, SHA256])
-)
+@given(st.lists(st.tuples(modes, names, st.binary(min_size=32, max_size=32))), st.sampled_from([SHA1, SHA256]))
 def test_what_was_written_is_read(entries, algo):
     expected = [TreeEntry(mode, name, oid[: algo.oid_size]) for mode, name, oid in entries]
     data = b"".join(b"%o %s\0%s" % entry for entry in expected)

@@ -55,9 +55,7 @@ def history(commits: int, *, ref: str = "refs/heads/main", name: str = "f") -> b
             + b"M 100644 inline dir/%s\ndata %d\n%s\n" % (name.encode(), len(big), big)
             + b"M 100644 inline dir/small%d\ndata %d\n%s\n" % (i % 7, len(small), small)
         )
-    out.append(
-        b"tag v-%s\nfrom :%d\ntagger C <c@example.com> 1700000000 +0000\ndata 2\nt\n" % (name.encode(), commits)
-    )
+    out.append(b"tag v-%s\nfrom :%d\ntagger C <c@example.com> 1700000000 +0000\ndata 2\nt\n" % (name.encode(), commits))
     return b"".join(out)
 
 

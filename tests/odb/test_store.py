@@ -123,9 +123,7 @@ def test_missing_object_makes_the_folders_be_listed_again(make_repository, git):
 
 
 @pytest.mark.rows("FS-18")
-def test_pack_deleted_while_open_stays_readable_and_the_next_store_uses_the_new_one(
-    make_repository, git, cat_all
-):
+def test_pack_deleted_while_open_stays_readable_and_the_next_store_uses_the_new_one(make_repository, git, cat_all):
     path = make_repository()
     store = open_store(path)
     expected = cat_all(path)
@@ -234,9 +232,7 @@ def test_helper_with_the_descriptors_has_the_same_numbers(make_repository, git):
 
 
 @pytest.mark.parametrize("damage", ["cut pack", "cut idx", "no pack", "other idx", "empty idx", "bad fan-out"])
-def test_damaged_pack_is_skipped_with_one_warning_and_the_rest_is_served(
-    damage, make_repository, git, caplog
-):
+def test_damaged_pack_is_skipped_with_one_warning_and_the_rest_is_served(damage, make_repository, git, caplog):
     path = make_repository()
     good = make_repository("good.git", commits=4, file="g")
     [pack] = (path / "objects/pack").glob("*.pack")

@@ -60,9 +60,7 @@ def make_repository(folder, *, algo="sha1", commits=30):
         lines[rng.randrange(len(lines))] = b"changed %d\n" % rng.randrange(10**9)
         text = b"".join(lines)
         small = b"%d\n" % number
-        stream.append(
-            b"commit refs/heads/main\ncommitter C <c@d> %d +0000\ndata 2\nm\n" % (1700000000 + number)
-        )
+        stream.append(b"commit refs/heads/main\ncommitter C <c@d> %d +0000\ndata 2\nm\n" % (1700000000 + number))
         stream.append(b"M 100644 inline dir/big.txt\ndata %d\n%s\n" % (len(text), text))
         stream.append(b"M 100755 inline s%d\ndata %d\n%s\n" % (number % 7, len(small), small))
     stream.append(b"tag v1\nfrom refs/heads/main\ntagger T <t@t> 1700000000 +0000\ndata 2\nt\n")

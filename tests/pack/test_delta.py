@@ -7,9 +7,7 @@ from govc.errors import CorruptDelta, LimitExceeded
 from govc.pack.delta import apply_delta, make_delta, parse_delta_sizes
 
 MAX = 1 << 24
-alike = st.lists(
-    st.sampled_from([b"a" * 16, b"0123456789abcdef", b"xyz", b"q" * 50, b"\0"]), max_size=40
-).map(b"".join)
+alike = st.lists(st.sampled_from([b"a" * 16, b"0123456789abcdef", b"xyz", b"q" * 50, b"\0"]), max_size=40).map(b"".join)
 any_bytes = st.one_of(alike, st.binary(max_size=300))
 
 
@@ -94,7 +92,5 @@ def test_the_result_size_is_checked_before_anything_is_made():
 
 def test_a_long_delta_of_tiny_copies_is_applied():
     copies = 150_000
-    delta = (
-        bytes([4, 0x80 | (copies & 127), 0x80 | (copies >> 7 & 127), copies >> 14]) + b"\x91\x01\x01" * copies
-    )
+    delta = bytes([4, 0x80 | (copies & 127), 0x80 | (copies >> 7 & 127), copies >> 14]) + b"\x91\x01\x01" * copies
     assert b"b" * copies == apply_delta(b"abcd", delta, result_bytes_max=MAX)

@@ -86,9 +86,7 @@ def test_types_are_those_that_git_tells(git_repository, index, craft):
     indexed = index(pack.read_bytes())
     listing = craft.git(git_repository, "cat-file", "--batch-all-objects", "--batch-check").stdout.split()
     names = {b"commit": 1, b"tree": 2, b"blob": 3, b"tag": 4}
-    expected = {
-        bytes.fromhex(listing[at].decode()): names[listing[at + 1]] for at in range(0, len(listing), 3)
-    }
+    expected = {bytes.fromhex(listing[at].decode()): names[listing[at + 1]] for at in range(0, len(listing), 3)}
     assert expected == dict(zip(oids_of(indexed), indexed.types, strict=True))
 
 
@@ -124,9 +122,7 @@ def test_an_empty_pack_has_an_empty_index(index, tmp_path, craft):
 
 def test_a_thin_pack_of_git_is_completed(git_repository, index, tmp_path, craft):
     git = craft.git
-    thin = git(
-        git_repository, "pack-objects", "--thin", "--revs", "--stdout", "-q", stdin=b"main\n^main~3\n"
-    ).stdout
+    thin = git(git_repository, "pack-objects", "--thin", "--revs", "--stdout", "-q", stdin=b"main\n^main~3\n").stdout
 
     def read(oid):
         name = git(git_repository, "cat-file", "-t", oid.hex()).stdout.strip()
@@ -186,9 +182,7 @@ def test_a_chain_of_twenty_thousand_is_no_recursion(craft, index):
     entries = [craft.whole(BLOB, b"x" * 20)]
     back = len(entries[0])
     for number in range(20_000):
-        entries.append(
-            craft.ofs(back, make_delta(b"x" * 20 if not number else b"x" * 19 + b"y", b"x" * 19 + b"y"))
-        )
+        entries.append(craft.ofs(back, make_delta(b"x" * 20 if not number else b"x" * 19 + b"y", b"x" * 19 + b"y")))
         back = len(entries[-1])
     assert 20_000 == index(craft.pack_of(*entries)).delta_count
 

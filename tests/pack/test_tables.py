@@ -8,9 +8,7 @@ from govc.protocol.oid import SHA1
 
 
 @settings(derandomize=True, max_examples=100)
-@given(
-    st.lists(st.sampled_from([b"\x00" * 20, b"\xff" * 20, b"\x00\x01" * 10, b"\x7f" * 20, b"\x00\x02" * 10]))
-)
+@given(st.lists(st.sampled_from([b"\x00" * 20, b"\xff" * 20, b"\x00\x01" * 10, b"\x7f" * 20, b"\x00\x02" * 10])))
 def test_sorting_by_oid_is_ascending_and_stable(oids):
     expected = sorted(range(len(oids)), key=oids.__getitem__)
     assert expected == sort_by_oid(b"".join(oids), 20).tolist()
@@ -19,9 +17,7 @@ def test_sorting_by_oid_is_ascending_and_stable(oids):
 @settings(derandomize=True, max_examples=100)
 @given(st.lists(st.one_of(st.integers(0, 9), st.integers(0, (1 << 64) - 1))))
 def test_sorting_by_offset_is_ascending_and_stable(offsets):
-    assert (
-        sorted(range(len(offsets)), key=offsets.__getitem__) == sort_by_offset(array("Q", offsets)).tolist()
-    )
+    assert sorted(range(len(offsets)), key=offsets.__getitem__) == sort_by_offset(array("Q", offsets)).tolist()
 
 
 def test_ref_children_are_found_in_the_order_of_the_file():

@@ -200,9 +200,7 @@ def test_a_base_that_comes_later_is_named_by_oid(craft, tmp_path):
         ([0, 2], [], [BLOB, BLOB]),
     ],
 )
-def test_a_delta_is_reused_only_when_its_base_is_sent_or_at_the_peer(
-    craft, tmp_path, sent, at_peer, expected
-):
+def test_a_delta_is_reused_only_when_its_base_is_sent_or_at_the_peer(craft, tmp_path, sent, at_peer, expected):
     source, numbers = chain(craft, tmp_path)
     has = {numbers[n] for n in at_peer}
     data = write(source, [numbers[n] for n in sent], thin_bases=has.__contains__)

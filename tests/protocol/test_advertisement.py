@@ -55,7 +55,4 @@ def test_many_refs_come_in_chunks():
 
 
 def test_v2_has_capability_lines_only():
-    assert (
-        encode_capability_advertisement([b"agent=g", b"fetch"])
-        == b"000eversion 2\n000cagent=g\n000afetch\n0000"
-    )
+    assert encode_capability_advertisement([b"agent=g", b"fetch"]) == b"000eversion 2\n000cagent=g\n000afetch\n0000"

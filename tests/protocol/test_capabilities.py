@@ -46,9 +46,7 @@ def test_receive_pack_says_what_the_real_server_says_in_its_order():
     always = b"report-status report-status-v2 delete-refs side-band-64k quiet"
     plain = ReceivePackFeatures(algo=SHA1, agent=b"g")
     assert always + b" atomic ofs-delta object-format=sha1 agent=g" == plain.encode()
-    full = ReceivePackFeatures(
-        algo=SHA1, agent=b"g", push_cert_nonce=b"1-n", push_options=True, session_id=b"s"
-    )
+    full = ReceivePackFeatures(algo=SHA1, agent=b"g", push_cert_nonce=b"1-n", push_options=True, session_id=b"s")
     assert (
         always + b" atomic ofs-delta push-cert=1-n push-options session-id=s object-format=sha1 agent=g"
     ) == full.encode()

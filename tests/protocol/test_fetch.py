@@ -88,9 +88,7 @@ def test_a_missing_object_format_means_sha1():
 
 
 def test_advertised_commands_and_keys_are_taken():
-    got = request(
-        "command=object-info", "session-id=x", "0000", commands={b"object-info"}, keys={b"session-id"}
-    )
+    got = request("command=object-info", "session-id=x", "0000", commands={b"object-info"}, keys={b"session-id"})
     assert got.name == b"object-info"
 
 
@@ -162,9 +160,7 @@ def test_a_want_ref_or_a_list_of_uri_protocols_comes_once():
 
 def test_acknowledgments_end_in_a_flush_unless_ready():
     assert body("acknowledgments", "NAK", "0000") == encode_acknowledgments([], ready=False)
-    assert body("acknowledgments", f"ACK {hexed('a')}", "0000") == encode_acknowledgments(
-        [oid("a")], ready=False
-    )
+    assert body("acknowledgments", f"ACK {hexed('a')}", "0000") == encode_acknowledgments([oid("a")], ready=False)
     assert body("acknowledgments", f"ACK {hexed('a')}", "ready", "0001") == encode_acknowledgments(
         [oid("a")], ready=True
     )
@@ -172,9 +168,8 @@ def test_acknowledgments_end_in_a_flush_unless_ready():
 
 def test_sections_end_in_a_delim():
     assert body("wanted-refs", f"{hexed('a')} refs/x", "0001") == encode_wanted_refs([(oid("a"), b"refs/x")])
-    assert (
-        f"0011shallow-info\n0034shallow {hexed('a')}0036unshallow {hexed('b')}0001".encode()
-        == encode_shallow_info([oid("a")], [oid("b")])
+    assert f"0011shallow-info\n0034shallow {hexed('a')}0036unshallow {hexed('b')}0001".encode() == encode_shallow_info(
+        [oid("a")], [oid("b")]
     )
     assert encode_shallow_info([], []) == b"0011shallow-info\n0001"
     assert body("packfile-uris", "ab http://x", "0001") == encode_packfile_uris([(b"ab", b"http://x")])
@@ -190,9 +185,7 @@ def test_sideband_all_gives_every_line_a_band_byte_and_controls_none():
     assert encode_fatal("no") == b"000aERR no"
 
 
-words = st.sampled_from(
-    ["command=fetch", "0000", "0001", "0002", "agent=x", "object-format=sha1", "peel", b"00"]
-)
+words = st.sampled_from(["command=fetch", "0000", "0001", "0002", "agent=x", "object-format=sha1", "peel", b"00"])
 
 
 @settings(derandomize=True, max_examples=200)
@@ -203,11 +196,7 @@ def test_arbitrary_bodies_raise_only_remote_protocol_error(lines, junk):
 
 
 @settings(derandomize=True, max_examples=200)
-@given(
-    st.lists(
-        st.one_of(st.binary(max_size=12), st.sampled_from([b"want ", b"deepen \xff", b"filter a", b"done"]))
-    )
-)
+@given(st.lists(st.one_of(st.binary(max_size=12), st.sampled_from([b"want ", b"deepen \xff", b"filter a", b"done"]))))
 def test_arbitrary_arguments_raise_only_remote_protocol_error(args):
     with contextlib.suppress(RemoteProtocolError):
         parse_fetch_args(args, SHA1, allow_filter=True)

@@ -75,9 +75,7 @@ def test_bans_name_the_kind_or_the_depth():
     assert find_banned_filter(deep, lambda kind: True, 4) is None
 
 
-words = st.sampled_from(
-    [b"combine:", b"tree:", b"1", b"k", b"+", b"%2B", b"blob:limit=", b"blob:none", b"\xff", b"%"]
-)
+words = st.sampled_from([b"combine:", b"tree:", b"1", b"k", b"+", b"%2B", b"blob:limit=", b"blob:none", b"\xff", b"%"])
 
 
 @settings(derandomize=True, max_examples=200)

@@ -57,9 +57,7 @@ def test_haves_up_to_the_first_flush_count():
 
 
 def test_lines_before_the_flush_come_in_any_order_and_without_lf():
-    raw = body(
-        f"shallow {hexed('c')}", "deepen-not v1", f"{WANT} filter deepen-relative side-band multi_ack foo"
-    )
+    raw = body(f"shallow {hexed('c')}", "deepen-not v1", f"{WANT} filter deepen-relative side-band multi_ack foo")
     lfless = b"0014filter blob:none" + b"0016deepen-since 1000" + b"\n"
     request = parse(raw, lfless, "0000")
     assert (oid("c"),) == request.shallows
@@ -120,9 +118,13 @@ def test_what_git_dies_of_is_refused_with_its_text(lines, text):
     assert text == refusal(*lines, "0000")
 
 
-@pytest.mark.parametrize("lines", [[], [WANT], [WANT, "0000", f"have {hexed('b')}"], [WANT, "0000", b"00"]])
+@pytest.mark.parametrize("lines", [[], [WANT], [WANT, "0000", b"00"]])
 def test_a_body_cut_short_is_a_hang_up(lines):
     assert refusal(*lines) == "the remote end hung up unexpectedly"
+
+
+def test_haves_without_an_ending_are_kept_as_they_are():
+    assert parse(WANT, "0000", f"have {hexed('b')}").steps == (bytes.fromhex(hexed("b")),)
 
 
 def test_a_filter_that_was_not_advertised_was_not_negotiated():
@@ -144,9 +146,7 @@ def test_the_shallow_reply_has_no_lf():
 @settings(derandomize=True, max_examples=200)
 @given(
     st.lists(
-        st.sampled_from(
-            [WANT, "0000", "done", "deepen 1", "deepen", "filter x", "have", WANT + " filter", b"00"]
-        )
+        st.sampled_from([WANT, "0000", "done", "deepen 1", "deepen", "filter x", "have", WANT + " filter", b"00"])
     ),
     st.binary(max_size=10),
 )

@@ -154,9 +154,7 @@ def test_a_linked_worktree_shares_refs_and_keeps_its_own(repo, tmp_path):
     assert {"refs/heads/main", "refs/heads/side"} == set(listed(repo.database()))
 
 
-@pytest.mark.parametrize(
-    "name", [b"refs/../config", b"config", b"/etc/passwd", b"refs/heads/..", b"refs/a\0b"]
-)
+@pytest.mark.parametrize("name", [b"refs/../config", b"config", b"/etc/passwd", b"refs/heads/..", b"refs/a\0b"])
 def test_paths_never_leave_the_repository(repo, name):
     with pytest.raises(ValueError):
         repo.database().path_of(name)

@@ -32,9 +32,7 @@ def run(repo, *updates, **options):
     transaction = begin(repo, *updates, **options)
     refused = transaction.prepare()
     assert transaction.commit() == {}
-    leftovers = [
-        name for _, _, names in os.walk(repo.path) for name in names if name.endswith((".lock", ".new"))
-    ]
+    leftovers = [name for _, _, names in os.walk(repo.path) for name in names if name.endswith((".lock", ".new"))]
     assert leftovers == []
     return {name: (error.reason, error.detail) for name, error in refused.items()}
 
@@ -164,9 +162,7 @@ def test_one_ref_twice_is_refused(repo):
     assert {b"refs/heads/a": ("failed to update refs", detail)} == refused
 
 
-@pytest.mark.parametrize(
-    "name", [b"config", b"refs/../config", b"refs/heads/../../x", b"refs/heads/a.lock", b""]
-)
+@pytest.mark.parametrize("name", [b"config", b"refs/../config", b"refs/heads/../../x", b"refs/heads/a.lock", b""])
 def test_no_name_leaves_refs(repo, name):
     before = (repo.path / "config").read_bytes()
     assert {name: ("funny refname", "")} == run(repo, (name, ANY, repo.first))

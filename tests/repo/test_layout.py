@@ -97,9 +97,7 @@ def test_a_format_is_served_when_git_serves_it(bare: Path, text: str) -> None:
         assert served
 
 
-@pytest.mark.parametrize(
-    "text", ["refStorage = files", "relativeWorktrees = true", "submodulePathConfig = true"]
-)
+@pytest.mark.parametrize("text", ["refStorage = files", "relativeWorktrees = true", "submodulePathConfig = true"])
 def test_extensions_of_newer_gits_are_served(bare: Path, text: str) -> None:
     assert load(bare, v1(text)).format_version == 1
     with pytest.raises(RepositoryRefused, match="repo version is 0, but v1-only extension found"):

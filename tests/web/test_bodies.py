@@ -100,9 +100,7 @@ def test_an_empty_gzip_body_is_an_error():
         drain(open_body(environ_of(b"", length=0, encoding="gzip")))
 
 
-@pytest.mark.parametrize(
-    "sent", [b"not gzip at all", zlib.compress(b"zlib"), gzip.compress(b"x")[:-8] + bytes(8)]
-)
+@pytest.mark.parametrize("sent", [b"not gzip at all", zlib.compress(b"zlib"), gzip.compress(b"x")[:-8] + bytes(8)])
 def test_what_is_no_gzip_is_an_error(sent):
     with pytest.raises(BodyError, match="not valid gzip"):
         drain(open_body(environ_of(sent, length=len(sent), encoding="gzip")))

@@ -34,10 +34,7 @@ def test_with_a_header_configured_nothing_else_names_a_user():
 
 def test_without_one_the_web_server_names_the_user_and_no_client_can():
     assert user_of(header=None, REMOTE_USER="bob") == "bob"
-    assert (
-        user_of(header=None, REMOTE_ADDR="127.0.0.1", HTTP_REMOTE_USER="eve", HTTP_X_REMOTE_USER="eve")
-        is None
-    )
+    assert user_of(header=None, REMOTE_ADDR="127.0.0.1", HTTP_REMOTE_USER="eve", HTTP_X_REMOTE_USER="eve") is None
     assert user_of(header=None, REMOTE_USER="") is None
 
 

@@ -127,7 +127,5 @@ def test_hooks_see_the_cgi_variables_and_no_credentials():
 
 
 def test_hooks_see_no_user_that_we_did_not_accept():
-    variables = hook_variables(
-        {"REMOTE_USER": "x"}, remote_user=None, remote_addr=None, git_protocol="version=2"
-    )
+    variables = hook_variables({"REMOTE_USER": "x"}, remote_user=None, remote_addr=None, git_protocol="version=2")
     assert variables == {"GIT_PROTOCOL": "version=2"}

@@ -24,9 +24,7 @@ H40, H64 = b"0123456789abcdef" * 2 + b"01234567", b"0123456789abcdef" * 4
         (b"git-upload-archive", RouteKind.RPC, "POST"),
     ],
 )
-@pytest.mark.parametrize(
-    "repository", [b"/a.git", b"/a/b/c.git", b"/a.git/info/refs", b"", b"/" + b"x" * 5000]
-)
+@pytest.mark.parametrize("repository", [b"/a.git", b"/a/b/c.git", b"/a.git/info/refs", b"", b"/" + b"x" * 5000])
 def test_each_tail_is_its_route_whatever_stands_before(repository, tail, kind, method):
     assert (kind, repository, tail, method) == find_route(repository + b"/" + tail)
 

@@ -166,9 +166,7 @@ def test_a_failure_after_the_first_byte_cuts_the_stream(client, caplog):
     handle = client.backend.handle
     handle.failure, handle.fail_after = ValueError("late"), 2
     started, chunks = client.start(
-        make_environ(
-            "POST", "/a.git/git-upload-pack", b"x", CONTENT_TYPE="application/x-git-upload-pack-request"
-        )
+        make_environ("POST", "/a.git/git-upload-pack", b"x", CONTENT_TYPE="application/x-git-upload-pack-request")
     )
     assert started[0] == "200 OK"
     assert next(iter(chunks)) == b"first"
@@ -284,9 +282,7 @@ def test_getanyfile_false_forbids_dumb_routes_only(client):
     assert client.get("/a.git/info/refs?service=git-upload-pack").status == 200
 
 
-@pytest.mark.parametrize(
-    "path", ["HEAD", "info/refs", "info/refs?service=git-upload-pack", "objects/info/packs"]
-)
+@pytest.mark.parametrize("path", ["HEAD", "info/refs", "info/refs?service=git-upload-pack", "objects/info/packs"])
 def test_head_method_is_get_without_a_body(client, path):
     get, head = client.get(f"/a.git/{path}"), client.request("HEAD", f"/a.git/{path}")
     assert (get.status, get.headers, b"") == (head.status, head.headers, head.body)
@@ -315,9 +311,7 @@ def test_receive_pack_has_no_version_2(client):
 
 def test_the_service_sees_who_asks_and_the_cgi_variables():
     client = Client(remote_user_header="X-Remote-User", namespace=b"a/b")
-    client.rpc(
-        "receive-pack", REMOTE_ADDR="127.0.0.1", HTTP_X_REMOTE_USER="ann", HTTP_X_FORWARDED_FOR="203.0.113.9"
-    )
+    client.rpc("receive-pack", REMOTE_ADDR="127.0.0.1", HTTP_X_REMOTE_USER="ann", HTTP_X_FORWARDED_FOR="203.0.113.9")
     context = client.backend.handle.contexts[0]
     assert (
         context.service,
