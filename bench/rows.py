@@ -38,7 +38,7 @@ class Plan:
 
     rounds: int = 5
     rate_seconds: int = 2  # wrk takes whole seconds only
-    row_seconds_max: float = 12  # a server that has used this much of a row gets no further round in it
+    row_seconds_max: float = 20  # a server that has used this much of a row gets no further round in it
     client_seconds_max: float = 90
     blob_megabytes: int = 500
     push_megabytes: int = 100

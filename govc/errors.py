@@ -28,6 +28,7 @@ class RepositoryNotFound(GovcError):
 
     @property
     def public_text(self) -> str:
+        """What a peer may read."""
         return "repository not found"
 
 
@@ -60,6 +61,7 @@ class ObjectMissing(GovcError):
 
     @property
     def public_text(self) -> str:
+        """What a peer may read."""
         return str(self)
 
 
@@ -68,6 +70,7 @@ class Corrupt(GovcError):
 
     @property
     def public_text(self) -> str:
+        """What a peer may read."""
         return str(self)
 
 
@@ -110,6 +113,7 @@ class LimitExceeded(GovcError):
 
     @property
     def public_text(self) -> str:
+        """What a peer may read."""
         return f"limit exceeded: {self}"
 
 

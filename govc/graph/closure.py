@@ -36,7 +36,6 @@ from govc.graph.trees import (
 from govc.graph.walk import CommitRange, find_range
 from govc.objects.types import BLOB, COMMIT, TREE
 
-
 COMPLETE_ROOTS_HALF = 2
 """The trees of this many newest and oldest haves are marked: more of them save little and cost time."""
 

@@ -79,6 +79,7 @@ class HelperFailed(GovcError):
 
     @property
     def public_text(self) -> str:
+        """What a peer may read."""
         return self._public
 
 

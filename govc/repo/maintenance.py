@@ -1,12 +1,12 @@
 """Keeping a repository quick: few packs, few loose refs, no leftovers.
 
 Each push adds one pack, so packs are merged when there are many of them, in a geometric progression: every object is
-copied a logarithmic number of times over the life of a repository, entries as they lie. Loose refs are packed when there
-are many. What killed processes left in quarantine goes after a day. Nothing reachable or unreachable is ever dropped here:
-pruning stays `git gc`'s business.
+copied a logarithmic number of times over the life of a repository, entries as they lie. Loose refs are packed when
+there are many. What killed processes left in quarantine goes after a day. Nothing reachable or unreachable is ever
+dropped here: pruning stays `git gc`'s business.
 
-One maintenance at a time per repository, and none beside git's own: `gc.pid` is honoured and the objects folder is flocked. The work runs in
-a helper process, started after the push was answered.
+One maintenance at a time per repository, and none beside git's own: `gc.pid` is honoured and the objects folder is
+flocked. The work runs in a helper process, started after the push was answered.
 
 Source: git-maintenance "incremental-repack", git-repack "--geometric", git-config "gc.autoPackLimit", "receive.autogc".
 """

@@ -75,7 +75,8 @@ class Backend:
     def open(self, path_info: str, *, context: RequestContext) -> "Handle":
         """Return the repository at the URL path `path_info` (surrogateescape, service part cut off).
 
-        Without a root in the settings the path is one on disk. Raises RepositoryNotFound (404), RepositoryRefused, PathRefused, BadConfig (500).
+        Without a root in the settings the path is one on disk. Raises RepositoryNotFound (404), RepositoryRefused,
+        PathRefused, BadConfig (500).
         """
         root = self.settings.root
         found = find_repository(

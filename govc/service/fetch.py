@@ -6,8 +6,8 @@
 Both versions share everything but the framing around those steps. Requests are stateless: each POST holds all that the
 server has to know, and any worker may answer it.
 
-Errors before the pack are an `ERR` packet, errors within it are band 3, and the stream is then cut short, as git does, so
-that no client takes half a pack for a whole one.
+Errors before the pack are an `ERR` packet, errors within it are band 3, and the stream is then cut short, as git does,
+so that no client takes half a pack for a whole one.
 
 Source: gitprotocol-pack "Packfile Negotiation", gitprotocol-v2 "fetch", git's upload-pack.c; rows U0-20..71, V2-22..46.
 """

@@ -59,11 +59,7 @@ class ShownRefs:
 
     def head(self) -> ShownHead:
         """Return HEAD: the repository's own, or the namespace's."""
-        table = self.snapshot.table
-        if not self.prefix:
-            state = table.head
-        else:
-            state = self._namespace_head()
+        state = self._namespace_head() if self.prefix else self.snapshot.table.head
         oid = state.oid
         if oid is not None and not self._exists(HEAD, oid):
             oid = None
