@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -74,9 +75,15 @@ def measure(bench: rows.Bench, real: Sequence[tuple[str, Path]]) -> None:
     rows.memory_rows(bench, BLOBS)
 
 
+def _leave(number: int, _: object) -> None:
+    """On SIGTERM too the servers are ended and the folders removed."""
+    sys.exit(128 + number)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Build, serve, measure, write."""
     options = parse_arguments(arguments)
+    signal.signal(signal.SIGTERM, _leave)
     plan = rows.QUICK if options.quick else rows.Plan()
     names = [name for name in servers.STARTERS if not options.server or name in options.server]
     start, loads_before = time.monotonic(), os.getloadavg()

@@ -90,23 +90,11 @@ class Settings:
         unit="bytes",
         git_name="GIT_HTTP_MAX_REQUEST_BUFFER",
     )
-    object_bytes_max: int = _knob(2 * GIB, "largest object that a push may contain, inflated", unit="bytes", least=1)
+    object_bytes_max: int = _knob(16 * GIB, "largest object in a push, inflated; blobs are streamed", unit="bytes", least=1)
     delta_result_bytes_max: int = _knob(
         512 * MIB, "largest object that a delta may make: it is held in memory", unit="bytes", least=1
     )
-    delta_depth_max: int = _knob(4095, "longest chain of deltas; git never writes more", unit="deltas", least=1)
-    commands_max: int = _knob(
-        100_000,
-        "ref updates in one push, so that a request of commands stays in memory",
-        unit="commands",
-        least=1,
-    )
-    pack_bytes_inline_max: int = _knob(
-        1 * MIB, "a pushed pack up to this size is kept in memory until it is published", unit="bytes"
-    )
     object_cache_bytes: int = _knob(32 * MIB, "contents of objects kept per worker", unit="bytes")
-    response_cache_bytes: int = _knob(2 * GIB, "answers to fetches kept on disk, of all workers together", unit="bytes")
-    response_cache_dir: str | None = _knob(None, "folder of that cache; safe to delete; unset: no cache on disk")
     repositories_max: int = _knob(256, "repositories kept open per worker", unit="repositories", least=1)
     helper_processes_max: int = _knob(
         2, "processes per worker for long work (packs); 0: all is done in the worker", unit="processes"

@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 
 PREFIX = "tmp_objdir-incoming-"
 STALE_SECONDS = 24 * 3600
+KEEP_PREFIX = "govc receive-pack "
+"""How the text of a .keep begins that protects a push; a process number follows."""
+
 _SHARD = re.compile(r"[0-9a-f]{2}")
 _LAST_SUFFIXES = (".pack", ".rev", ".idx")
 _ATTEMPTS = 100
@@ -195,6 +198,8 @@ class Quarantine:
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except FileExistsError:
+            with suppress(OSError):  # young again, in case that it was taken for a leftover
+                os.utime(path)
             return []
         with open(fd, "w") as file:
             file.write(f"{message}\n")
@@ -218,6 +223,8 @@ class Quarantine:
         """Move the files of one pack, .idx last."""
         names = [name for name in os.listdir(self.pack_dir) if os.path.splitext(name)[0] == stem]
         suffixes = {os.path.splitext(name)[1] for name in names} - {".keep"}
+        if not suffixes >= {".pack", ".idx"}:
+            raise MigrationFailed(f"{stem} is no longer whole: something prunes the quarantine")
         first = [".pack"]
         middle = sorted(suffixes.difference(_LAST_SUFFIXES))
         last = [suffix for suffix in (".rev", ".idx") if suffix in suffixes]

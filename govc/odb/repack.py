@@ -40,10 +40,15 @@ def choose_packs_to_merge(packs: Sequence[PackFile], objects_dir: str, *, factor
     Afterwards each remaining pack has at least `factor` times as many objects as the next smaller one.
     """
     folder = f"{objects_dir}/pack/"
-    mergeable = [pack for pack in packs if pack.path.startswith(folder) and not pack.side_files & _UNTOUCHABLE]
+    mergeable = [pack for pack in packs if pack.path.startswith(folder) and is_mergeable(pack)]
     mergeable.sort(key=lambda pack: (pack.count, pack.path))
     split = _find_split([pack.count for pack in mergeable], factor)
     return tuple(mergeable[:split]) if split > 1 else ()
+
+
+def is_mergeable(pack: PackFile) -> bool:
+    """Tell whether a pack had none of the files beside it that forbid touching it, when the folder was last listed."""
+    return not pack.side_files & _UNTOUCHABLE
 
 
 def _find_split(counts: list[int], factor: int) -> int:

@@ -2,8 +2,8 @@
 
 Each push adds one pack, so packs are merged when there are many of them, in a geometric progression: every object is
 copied a logarithmic number of times over the life of a repository, entries as they lie. Loose refs are packed when
-there are many. What killed processes left in quarantine goes after a day. Nothing reachable or unreachable is ever
-dropped here: pruning stays `git gc`'s business.
+there are many. What killed processes left in the objects folder goes after a day. No object is ever dropped here,
+reachable or not: pruning stays `git gc`'s business.
 
 One maintenance at a time per repository, and none beside git's own: `gc.pid` is honoured and the objects folder is
 flocked. The work runs in a helper process, started after the push was answered.
@@ -17,10 +17,8 @@ import os
 import time
 from dataclasses import dataclass
 
-from govc.errors import ObjectMissing
-from govc.graph.commits import follow_tags
-from govc.odb.quarantine import remove_stale_quarantines
-from govc.odb.repack import choose_packs_to_merge, merge_packs, remove_merged_packs
+from govc.odb.leftovers import find_leftovers, remove_leftovers
+from govc.odb.repack import choose_packs_to_merge, is_mergeable, merge_packs, remove_merged_packs
 from govc.odb.store import ObjectStore
 from govc.protocol.oid import find_algorithm
 from govc.refs.database import RefDatabase
@@ -28,6 +26,7 @@ from govc.refs.pack_refs import pack_refs
 from govc.repo.helper import Emit
 from govc.repo.layout import RepositoryLayout, SharedPermissions
 from govc.repo.modes import RefModes, object_modes
+from govc.repo.peeling import StorePeeler
 from govc.repo.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
@@ -69,19 +68,20 @@ class MaintenanceReport:
 
     packs_merged: int = 0
     refs_packed: int = 0
-    quarantines_removed: int = 0
+    leftovers_removed: int = 0
     skipped: str = ""
 
 
 def is_due(snapshot: Snapshot) -> bool:
-    """Say whether a push should start maintenance: `receive.autogc`, `maintenance.auto` and the counts."""
+    """Say whether a push should start maintenance: `receive.autogc`, `maintenance.auto`, counts, leftovers."""
     config = snapshot.config
     is_wanted = config.get_bool("receive.autogc", True) and config.get_bool("maintenance.auto", True)
     if not is_wanted or config.get_int("gc.auto", 6700) == 0:
         return False
     own = f"{snapshot.layout.objects_dir}/pack/"
-    pack_count = sum(pack.path.startswith(own) for pack in snapshot.store.packs)
-    return pack_count > PACKS_MAX or len(snapshot.refs.loose.refs) > LOOSE_REFS_MAX
+    pack_count = sum(pack.path.startswith(own) and is_mergeable(pack) for pack in snapshot.store.packs)
+    is_crowded = pack_count > PACKS_MAX or len(snapshot.refs.loose.refs) > LOOSE_REFS_MAX
+    return is_crowded or bool(find_leftovers(snapshot.layout.objects_dir))
 
 
 def maintain_job(task: MaintenanceTask, _emit: Emit) -> MaintenanceReport:
@@ -101,7 +101,7 @@ def maintain(task: MaintenanceTask) -> MaintenanceReport:
         if is_git_gc_running(task.commondir):
             return MaintenanceReport(skipped="git gc is running")
         return MaintenanceReport(
-            quarantines_removed=len(remove_stale_quarantines(task.objects_dir)),
+            leftovers_removed=len(remove_leftovers(task.objects_dir)),
             packs_merged=_merge(task),
             refs_packed=_pack_refs(task),
         )
@@ -145,18 +145,3 @@ def _pack_refs(task: MaintenanceTask) -> int:
         modes=RefModes(task.shared),
         fsync=True,
     )
-
-
-class StorePeeler:
-    """Peels by a store: what pack-refs writes behind an annotated tag."""
-
-    def __init__(self, store: ObjectStore) -> None:
-        self._store = store
-
-    def __call__(self, oid: bytes) -> bytes | None:
-        """Return what a tag finally names, None for no tag. Raises ObjectMissing."""
-        number = self._store.find(oid)
-        if number < 0:
-            raise ObjectMissing(oid)
-        tags, target, _type = follow_tags(self._store, number)
-        return self._store.oid_of(target) if tags else None

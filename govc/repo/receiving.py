@@ -139,10 +139,11 @@ def receive_pack_file(
             os.fsync(descriptor)  # here, where nobody waits for it, rather than when the files move
     finally:
         os.close(descriptor)
-    stem = f"{os.path.dirname(task.pack_path)}/pack-{indexed.pack_checksum.hex()}"
-    os.rename(task.pack_path, f"{stem}.pack")
-    indexed.write_reverse_index(f"{stem}.rev")
-    indexed.write_index(f"{stem}.idx")
+    if indexed.count:  # a push of nothing but names brings an empty pack, which isn't worth keeping
+        stem = f"{os.path.dirname(task.pack_path)}/pack-{indexed.pack_checksum.hex()}"
+        os.rename(task.pack_path, f"{stem}.pack")
+        indexed.write_reverse_index(f"{stem}.rev")
+        indexed.write_index(f"{stem}.idx")
     count = indexed.object_count_received
     del indexed
     store = base.overlaid(task.quarantine_dir)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from govc.config.loader import load_protected_config
 from govc.errors import GovcError
 from govc.odb.cache import BaseCache
+from govc.odb.store import OBJECT_BYTES_MAX
 from govc.pack.limits import IndexLimits
 from govc.repo.discover import FoundRepository, check_ownership, find_repository
 from govc.repo.helper import HelperSlots, Job, drain, run_helper
@@ -46,7 +47,7 @@ class Backend:
         around = Surroundings(
             environ=self.environ,
             base_cache=BaseCache(settings.object_cache_bytes),
-            object_bytes_max=settings.object_bytes_max,
+            object_bytes_max=min(settings.object_bytes_max, OBJECT_BYTES_MAX),
         )
         self.pool = RepositoryPool(around, PoolLimits(repositories_max=settings.repositories_max))
         slots = HelperSlots(settings.helper_processes_max) if settings.helper_processes_max else None

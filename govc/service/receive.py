@@ -20,7 +20,7 @@ from govc.errors import GovcError, LimitExceeded, RefUpdateRefused
 from govc.graph.interface import Work
 from govc.graph.walk import is_ancestor
 from govc.objects.types import COMMIT
-from govc.odb.quarantine import Migration, MigrationFailed, Quarantine
+from govc.odb.quarantine import KEEP_PREFIX, Migration, MigrationFailed, Quarantine
 from govc.pack.limits import IndexLimits
 from govc.protocol.errors import ProtocolError, RemoteProtocolError
 from govc.protocol.pktline import FLUSH, NEED_DATA, encode_error
@@ -38,6 +38,7 @@ from govc.refs.reflog import choose_log_updates
 from govc.refs.transaction import RefTransaction
 from govc.repo.helper import HelperSlots, Job, Progress, run_helper
 from govc.repo.modes import RefModes, object_modes
+from govc.repo.peeling import ThreadPeeler
 from govc.repo.receiving import INLINE_LIMITS, ReceiveResult, ReceiveTask, receive_pack_file
 from govc.repo.repository import Repository
 from govc.repo.runtime import Runtime
@@ -183,6 +184,7 @@ class ReceiveSession:
             raise _Unpacked("unable to create temporary object directory", error.strerror or "") from error
         with quarantine:
             pack_path, size, count = self._store_pack(quarantine, first, body)
+            self._look_again()
             result = yield from self._check_pack(request, quarantine, pack_path, size, count)
             self._note_broken(result)
             if not self._policy.shallow_update:
@@ -191,7 +193,7 @@ class ReceiveSession:
             if len(self._errors) == len(self._commands) or (request.atomic and self._errors):
                 self._fail_rest_if_atomic(request)
                 return
-            migration = self._migrate(quarantine)
+            migration = self._migrate(quarantine, result)
             if migration is None:
                 return
             try:
@@ -200,6 +202,16 @@ class ReceiveSession:
                 self._update_refs(request, self._repository.snapshot(), result)
             finally:
                 self._tools.runtime.call_blocking(migration.release_keep)
+
+    def _look_again(self) -> None:
+        """Take a new snapshot: the pack may have been hours on its way, and what it builds on may have been pruned."""
+        try:
+            self._snapshot = self._repository.snapshot()
+            self._shown = ShownRefs(self._snapshot, "receive", self._context.namespace)
+        except GovcError as error:
+            raise _Unpacked("unable to read the repository", f"fatal: {error.public_text}") from error
+        except OSError as error:
+            raise _Unpacked("unable to read the repository", f"fatal: {error.strerror}") from error
 
     # Receiving the pack
 
@@ -339,11 +351,13 @@ class ReceiveSession:
                     else f"error: {problem.kind} {problem.oid.hex()} {problem.reason}"
                 )
 
-    def _migrate(self, quarantine: Quarantine) -> Migration | None:
+    def _migrate(self, quarantine: Quarantine, result: ReceiveResult) -> Migration | None:
         """Make the objects visible; None, with every command failed, when that isn't possible."""
         call = self._tools.runtime.call_blocking
         try:
             migration: Migration = call(_migrate_synced, quarantine)
+            if result.object_count and not migration.pack_paths:
+                raise MigrationFailed("the pack is gone: something prunes the quarantine")
             return migration
         except MigrationFailed as error:
             log.error("%s: %s: %s", self._context.request_id, self._snapshot.layout.gitdir, error)
@@ -411,10 +425,9 @@ class ReceiveSession:
             refusal = self._judge_current_branch(command, snapshot)
             if refusal is not None:
                 return refusal
-        if not deletes and result is not None and command.new in result.missing_tips:
+        is_missing = result is not None and command.new in result.missing_tips
+        if not deletes and (is_missing or snapshot.store.find(command.new) < 0):
             self._say(f"error: unpack should have generated {command.new.hex()}, but I can't find it!")
-            return "bad pack"
-        if not deletes and result is None and snapshot.store.find(command.new) < 0:
             return "bad pack"
         if deletes:
             return self._judge_deletion(command, snapshot)
@@ -551,7 +564,7 @@ class ReceiveSession:
                 None if entry is None or is_always else config.get_bool("core.logallrefupdates", False),
                 is_bare=layout.is_bare,
             ),
-            peel=snapshot.peel,
+            peel=ThreadPeeler(snapshot),
             lock_timeout_ms=config.get_int("core.filesreflocktimeout", 100),
             packed_timeout_ms=config.get_int("core.packedrefstimeout", 1000),
         )
@@ -606,7 +619,7 @@ class ReceiveSession:
 
 
 def _migrate_synced(quarantine: Quarantine) -> Migration:
-    return quarantine.migrate(f"govc receive-pack {os.getpid()}", fsync=True)
+    return quarantine.migrate(f"{KEEP_PREFIX}{os.getpid()}", fsync=True)
 
 
 def _check_pack_header(header: bytes) -> int:
