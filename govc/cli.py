@@ -175,7 +175,7 @@ def http_backend() -> None:
     """Answer one CGI request, as git-http-backend does."""
     logging.basicConfig(level=logging.WARNING, format="govc http-backend: %(message)s")
     try:
-        application = _room("govc.app").create_app(load_settings(os.environ), metrics=False)
+        application = _room("govc.app").create_app(load_settings(os.environ), metrics=False, helper_processes_max=0)
     except BadSetting as error:
         click.echo(f"govc http-backend: {error}", err=True)
         click.echo("Status: 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n", nl=False)
@@ -277,6 +277,28 @@ def doctor(path: str, config: str | None) -> None:
     for sentence in sentences:
         click.echo(sentence)
     sys.exit(0 if is_served else 1)
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False))
+def maintain(paths: tuple[str, ...]) -> None:
+    """Merge packs, pack loose refs and remove leftovers in the repositories PATHS, as the server does by itself."""
+    room = _room("govc.repo.maintenance")
+    failed = False
+    for path in paths:
+        try:
+            report = room.maintain_path(path, os.environ)
+        except (GovcError, OSError) as error:
+            click.echo(f"{path}: {error}", err=True)
+            failed = True
+            continue
+        click.echo(
+            f"{path}: {report.skipped}"
+            if report.skipped
+            else f"{path}: {report.packs_merged} packs merged, {report.refs_packed} refs packed, "
+            f"{report.leftovers_removed} leftovers removed"
+        )
+    sys.exit(1 if failed else 0)
 
 
 def diagnose(backend: Any, path: str) -> tuple[list[str], bool]:

@@ -90,7 +90,9 @@ class Settings:
         unit="bytes",
         git_name="GIT_HTTP_MAX_REQUEST_BUFFER",
     )
-    object_bytes_max: int = _knob(16 * GIB, "largest object in a push, inflated; blobs are streamed", unit="bytes", least=1)
+    object_bytes_max: int = _knob(
+        16 * GIB, "largest object in a push, inflated; blobs are streamed", unit="bytes", least=1
+    )
     delta_result_bytes_max: int = _knob(
         512 * MIB, "largest object that a delta may make: it is held in memory", unit="bytes", least=1
     )

@@ -124,6 +124,21 @@ def run_helper(
         slots.release()
 
 
+def start_detached(job: Job) -> None:
+    """Start a helper that outlives us and whose answer nobody reads. Raises OSError."""
+    process = subprocess.Popen(
+        [sys.executable, "-S", "-m", "govc.repo.helper_main"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        close_fds=True,
+        env=_environment(),
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    process.stdin.write(pickle.dumps(job, protocol=pickle.HIGHEST_PROTOCOL))
+    process.stdin.close()
+
+
 def drain(events: Iterator[Any]) -> Any:
     """Run a helper (or any generator with a result) to its end, dropping what it yields; return its result."""
     while True:
@@ -134,9 +149,6 @@ def drain(events: Iterator[Any]) -> Any:
 
 
 def _start(descriptors: Sequence[int]) -> "subprocess.Popen[bytes]":
-    # PYTHONPATH: the helper must import this very govc, installed or not.
-    package_parent = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    environment = {"PYTHONPATH": os.pathsep.join([package_parent, *filter(None, sys.path)]), "LC_ALL": "C"}
     return subprocess.Popen(
         [sys.executable, "-S", "-m", "govc.repo.helper_main"],
         stdin=subprocess.PIPE,
@@ -144,9 +156,15 @@ def _start(descriptors: Sequence[int]) -> "subprocess.Popen[bytes]":
         bufsize=0,
         close_fds=True,
         pass_fds=tuple(descriptors),
-        env=environment,
+        env=_environment(),
         start_new_session=True,
     )
+
+
+def _environment() -> dict[str, str]:
+    """PYTHONPATH: the helper must import this very govc, installed or not."""
+    package_parent = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    return {"PYTHONPATH": os.pathsep.join([package_parent, *filter(None, sys.path)]), "LC_ALL": "C"}
 
 
 def _send_job(process: "subprocess.Popen[bytes]", job: Job) -> None:

@@ -15,16 +15,19 @@ import fcntl
 import logging
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from govc.config.loader import load_config
 from govc.odb.leftovers import find_leftovers, remove_leftovers
 from govc.odb.repack import choose_packs_to_merge, is_mergeable, merge_packs, remove_merged_packs
 from govc.odb.store import ObjectStore
 from govc.protocol.oid import find_algorithm
 from govc.refs.database import RefDatabase
 from govc.refs.pack_refs import pack_refs
+from govc.repo.discover import enter_repository
 from govc.repo.helper import Emit
-from govc.repo.layout import RepositoryLayout, SharedPermissions
+from govc.repo.layout import RepositoryLayout, SharedPermissions, find_commondir, read_layout
 from govc.repo.modes import RefModes, object_modes
 from govc.repo.peeling import StorePeeler
 from govc.repo.snapshot import Snapshot
@@ -87,6 +90,14 @@ def is_due(snapshot: Snapshot) -> bool:
 def maintain_job(task: MaintenanceTask, _emit: Emit) -> MaintenanceReport:
     """The helper's "maintain" job."""
     return maintain(task)
+
+
+def maintain_path(path: str, environ: Mapping[str, str]) -> MaintenanceReport:
+    """Look after the repository at `path` on disk. Raises GovcError, OSError."""
+    gitdir = os.path.realpath(enter_repository(path).gitdir)
+    commondir = find_commondir(gitdir)
+    config = load_config(environ=environ, gitdir=gitdir, commondir=commondir).config
+    return maintain(MaintenanceTask.of(read_layout(gitdir, config)))
 
 
 def maintain(task: MaintenanceTask) -> MaintenanceReport:

@@ -21,7 +21,7 @@ from govc.odb.store import ObjectStore
 from govc.pack.writer import write_pack
 from govc.protocol.oid import find_algorithm
 from govc.repo.helper import Emit, HelperSlots, Job, Progress, Quiet, run_helper
-from govc.repo.runtime import Runtime
+from govc.repo.runtime import Breather, Runtime
 from govc.repo.snapshot import Snapshot, make_history
 
 PROGRESS_SECONDS = 0.2
@@ -186,10 +186,10 @@ class PackProducer:
         closure = self._try_inline(snapshot, plan, spoken)
         if closure is not None:
             yield from spoken
+            breathe = Breather(self._runtime)
             for item in write_objects(snapshot.store, closure, plan, INLINE_CHUNK_BYTES):
-                if item is None:
-                    self._runtime.pause()
-                else:
+                breathe()
+                if item is not None:
                     yield item
             return
         assert self._slots is not None

@@ -15,7 +15,7 @@ from govc.odb.cache import BaseCache
 from govc.odb.store import OBJECT_BYTES_MAX
 from govc.pack.limits import IndexLimits
 from govc.repo.discover import FoundRepository, check_ownership, find_repository
-from govc.repo.helper import HelperSlots, Job, drain, run_helper
+from govc.repo.helper import HelperSlots, Job, drain, run_helper, start_detached
 from govc.repo.maintenance import MaintenanceTask, is_due
 from govc.repo.packing import PackProducer, ProducerLimits
 from govc.repo.pool import PoolLimits, RepositoryPool
@@ -102,7 +102,11 @@ class Backend:
     def _after_push(self, repository: Repository) -> None:
         """Start maintenance when a push has made it due; nobody waits for it."""
         try:
-            if self._maintenance_slots is None or not is_due(repository.snapshot()):
+            if not is_due(repository.snapshot()):
+                return
+            if self._maintenance_slots is None:
+                # This process ends with its request; what it starts here lives on.
+                start_detached(Job("maintain", MaintenanceTask.of(repository.layout)))
                 return
         except (GovcError, OSError) as error:
             log.warning("%s: maintenance not started: %s", repository.gitdir, error)

@@ -41,7 +41,7 @@ from govc.repo.modes import RefModes, object_modes
 from govc.repo.peeling import ThreadPeeler
 from govc.repo.receiving import INLINE_LIMITS, ReceiveResult, ReceiveTask, receive_pack_file
 from govc.repo.repository import Repository
-from govc.repo.runtime import Runtime
+from govc.repo.runtime import Breather, Runtime
 from govc.repo.server_info import replace_file
 from govc.repo.shallow_file import add_shallow
 from govc.repo.snapshot import Snapshot
@@ -56,7 +56,7 @@ log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-READ_BYTES = 1 << 20
+READ_BYTES = 128 << 10
 PACK_HEADER_BYTES = 12
 UNPACK_LIMIT = 100
 
@@ -232,7 +232,9 @@ class ReceiveSession:
             count = _check_pack_header(header)
             size = 0
             data = header
+            breathe = Breather(self._tools.runtime)
             while data:
+                breathe()
                 size += len(data)
                 if size_max and size > size_max:
                     raise _Unpacked(
