@@ -17,9 +17,6 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from govc.errors import GovcError, LimitExceeded, RefUpdateRefused
-from govc.graph.interface import Work
-from govc.graph.walk import is_ancestor
-from govc.objects.types import COMMIT
 from govc.odb.quarantine import KEEP_PREFIX, Migration, MigrationFailed, Quarantine
 from govc.pack.limits import IndexLimits
 from govc.protocol.errors import ProtocolError, RemoteProtocolError
@@ -31,7 +28,6 @@ from govc.protocol.receive_pack import (
     PushRequestParser,
     encode_report,
 )
-from govc.protocol.refname import is_safe_refname, is_storable_refname
 from govc.protocol.sideband import KEEPALIVE, Band, frame
 from govc.refs.plan import RefUpdate, split_by_conflict
 from govc.refs.reflog import choose_log_updates
@@ -45,11 +41,11 @@ from govc.repo.runtime import Breather, Runtime
 from govc.repo.server_info import replace_file
 from govc.repo.shallow_file import add_shallow
 from govc.repo.snapshot import Snapshot
-from govc.repo.worktrees import is_checked_out_elsewhere
 from govc.service import dumb
 from govc.service.context import RequestContext
 from govc.service.identity import committer_ident
-from govc.service.policy import DenyAction, ReceivePolicy
+from govc.service.judge import CommandJudge
+from govc.service.policy import ReceivePolicy
 from govc.service.shown import ShownRefs
 
 log = logging.getLogger(__name__)
@@ -59,23 +55,6 @@ _T = TypeVar("_T")
 READ_BYTES = 128 << 10
 PACK_HEADER_BYTES = 12
 UNPACK_LIMIT = 100
-
-# What an admin reads who pushes to a branch that someone works on; the settings that it names are git's.
-REFUSE_UNCONFIGURED_UPDATE = (
-    "By default, updating the current branch in a non-bare repository is denied: the index and",
-    "the work tree there would no longer fit what was pushed, and 'git reset --hard' would be",
-    "needed to make them fit again.",
-    "",
-    "'receive.denyCurrentBranch' set to 'ignore' or 'warn' in the remote repository allows it.",
-    "To be refused without this explanation, set it to 'refuse'.",
-)
-REFUSE_UNCONFIGURED_DELETION = (
-    "By default, deleting the current branch is denied: the next clone would find no branch to",
-    "check out.",
-    "",
-    "'receive.denyDeleteCurrent' set to 'warn' or 'ignore' in the remote repository allows it.",
-    "To be refused without this explanation, set it to 'refuse'.",
-)
 
 
 class BodyReader(Protocol):
@@ -377,10 +356,12 @@ class ReceiveSession:
     def _update_refs(self, request: PushRequest, snapshot: Snapshot, result: ReceiveResult | None) -> None:
         """Judge every command that still stands, then change the refs."""
         self._fail_rest_if_atomic(request)
+        judge = CommandJudge(snapshot, self._shown, self._policy, say=self._say, pause=self._tools.runtime.pause)
+        missing_tips = result.missing_tips if result is not None else frozenset[bytes]()
         for index, command in enumerate(self._commands):
             if index in self._errors:
                 continue
-            reason = self._judge(command, snapshot, result)
+            reason = judge.judge(command, missing_tips)
             if reason is not None:
                 self._fail(index, reason)
                 if request.atomic:
@@ -413,118 +394,6 @@ class ReceiveSession:
             # As git: a deletion whose old value names nothing that we have doesn't ask for an old value.
             return RefUpdate(name, None, command.new)
         return RefUpdate(name, command.old, command.new)
-
-    def _judge(self, command: Command, snapshot: Snapshot, result: ReceiveResult | None) -> str | None:
-        """Return git's reason why a command is refused by rule, or None (git: update())."""
-        deletes = command.new == self._zero
-        name = command.refname
-        if not is_safe_refname(name, deleting=deletes):
-            self._say(f"error: refusing to {'delete' if deletes else 'update'} funny ref '{_shown(name)}' remotely")
-            return "funny refname"
-        if not is_storable_refname(self._shown.full_name(name)):
-            return "failed to update ref"
-        if not deletes:
-            refusal = self._judge_current_branch(command, snapshot)
-            if refusal is not None:
-                return refusal
-        is_missing = result is not None and command.new in result.missing_tips
-        if not deletes and (is_missing or snapshot.store.find(command.new) < 0):
-            self._say(f"error: unpack should have generated {command.new.hex()}, but I can't find it!")
-            return "bad pack"
-        if deletes:
-            return self._judge_deletion(command, snapshot)
-        return self._judge_branch(command, snapshot) if name.startswith(b"refs/heads/") else None
-
-    def _judge_branch(self, command: Command, snapshot: Snapshot) -> str | None:
-        """A branch holds commits, and may have to go forward only."""
-        store = snapshot.store
-        number = store.find(command.new)
-        if number >= 0 and store.type_of(number) != COMMIT:
-            self._say(
-                f"error: cannot update ref '{_shown(command.refname)}': trying to write non-commit object "
-                f"{command.new.hex()} to branch '{_shown(command.refname)}'"
-            )
-            return "failed to update ref"
-        if command.old != self._zero:
-            return self._judge_fast_forward(command, snapshot)
-        return None
-
-    def _judge_deletion(self, command: Command, snapshot: Snapshot) -> str | None:
-        if command.old != self._zero:
-            if command.refname.startswith(b"refs/heads/") and self._policy.deny_deletes:
-                self._say(f"error: denying ref deletion for {_shown(command.refname)}")
-                return "deletion prohibited"
-            refusal = self._judge_deletion_of_head(command, snapshot)
-            if refusal is not None:
-                return refusal
-        self._warn_of_odd_deletion(command, snapshot)
-        return None
-
-    def _judge_deletion_of_head(self, command: Command, snapshot: Snapshot) -> str | None:
-        """Apply receive.denyDeleteCurrent: HEAD's branch, and worktrees' branches."""
-        full = self._shown.full_name(command.refname)
-        is_current = command.refname == self._shown.head().target or is_checked_out_elsewhere(snapshot.layout, full)
-        if not is_current or snapshot.table.raw(full) is None:
-            return None
-        action = self._policy.deny_delete_current
-        if action is DenyAction.WARN:
-            self._say("warning: deleting the current branch")
-        elif action is not DenyAction.IGNORE:
-            if snapshot.config.find_entry("receive.denydeletecurrent") is None:
-                self._say_lines(REFUSE_UNCONFIGURED_DELETION)
-            self._say(f"error: refusing to delete the current branch: {_shown(command.refname)}")
-            return "deletion of the current branch prohibited"
-        return None
-
-    def _judge_current_branch(self, command: Command, snapshot: Snapshot) -> str | None:
-        """Apply receive.denyCurrentBranch: HEAD's branch when not bare, and worktrees' branches."""
-        full = self._shown.full_name(command.refname)
-        is_current = not snapshot.layout.is_bare and full == snapshot.table.head.symref_target
-        if is_current or is_checked_out_elsewhere(snapshot.layout, full):
-            return self._judge_checked_out(command)
-        return None
-
-    def _judge_checked_out(self, command: Command) -> str | None:
-        action = self._policy.deny_current_branch
-        if action is DenyAction.WARN:
-            self._say("warning: updating the current branch")
-        elif action is not DenyAction.IGNORE:
-            self._say(f"error: refusing to update checked out branch: {_shown(command.refname)}")
-            if self._snapshot.config.find_entry("receive.denycurrentbranch") is None:
-                self._say_lines(REFUSE_UNCONFIGURED_UPDATE)
-            return "branch is currently checked out"
-        return None
-
-    def _warn_of_odd_deletion(self, command: Command, snapshot: Snapshot) -> None:
-        if command.old != self._zero and snapshot.store.find(command.old) >= 0:
-            return
-        raw = snapshot.table.raw(self._shown.full_name(command.refname))
-        self._say(
-            "warning: deleting a non-existent ref" if raw is None else "warning: allowing deletion of corrupt ref"
-        )
-
-    def _judge_fast_forward(self, command: Command, snapshot: Snapshot) -> str | None:
-        """Apply receive.denyNonFastForwards: branches, commits only."""
-        if not self._policy.deny_non_fast_forwards:
-            return None
-        store = snapshot.store
-        old, new = store.find(command.old), store.find(command.new)
-        if old < 0 or new < 0 or store.type_of(old) != COMMIT or store.type_of(new) != COMMIT:
-            self._say(f"error: bad sha1 objects {command.old.hex()} and {command.new.hex()}")
-            return "bad ref"
-        if not self._run(is_ancestor(snapshot.history(), old, new)):
-            self._say(f"error: denying non-fast-forward {_shown(command.refname)} (you should pull first)")
-            return "non-fast-forward"
-        return None
-
-    def _run(self, work: Work[_T]) -> _T:
-        while True:
-            try:
-                next(work)
-            except StopIteration as stop:
-                result: _T = stop.value
-                return result
-            self._tools.runtime.pause()
 
     def _change_refs(self, request: PushRequest, updates: dict[int, RefUpdate], snapshot: Snapshot) -> None:
         """Lock, verify, stage and publish. Runs where blocking is allowed."""
@@ -593,10 +462,6 @@ class ReceiveSession:
 
     def _say(self, text: str) -> None:
         self._said.append(text.encode("utf-8", "surrogateescape") + b"\n")
-
-    def _say_lines(self, lines: tuple[str, ...]) -> None:
-        for line in lines:
-            self._say(f"error: {line}".rstrip())
 
     def _say_raw(self, text: str) -> None:
         self._said.append(text.encode("utf-8", "surrogateescape"))
