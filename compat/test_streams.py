@@ -154,6 +154,9 @@ def test_a_client_that_leaves_takes_its_helper_with_it(server: Server, git: Git)
     repo.run("update-ref", "refs/heads/main", "refs/heads/wide")
     connection = start_clone(repo)
     assert b"200" in connection.recv(4096)
+    deadline = time.monotonic() + GONE_SECONDS
+    while not helpers(server) and time.monotonic() < deadline:
+        time.sleep(0.02)
     assert 1 == helpers(server)
     connection.close()
     deadline = time.monotonic() + GONE_SECONDS
