@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import socket
 import subprocess
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
 
 from compat.conftest import Repo, Server
 from compat.gitclient import Git
-from compat.rawhttp import FLUSH, demux, lines, pack_objects, raw_head, request, upload
+from compat.rawhttp import (
+    FLUSH,
+    demux,
+    lines,
+    make_pack,
+    pack_objects,
+    parse_report,
+    post,
+    raw_head,
+    request,
+    upload,
+)
 from compat.test_fetch import grow
 
 
@@ -175,3 +187,35 @@ def test_a_push_that_is_killed_leaves_nothing(server: Server, git: Git) -> None:
     assert before == repo.state()
     git("push", "-q", cwd="clone")
     assert git.rev("clone", "HEAD") == repo.rev("main")
+
+
+@pytest.mark.rows("RP-35", "RP-36", "FS-17")
+def test_a_push_on_top_of_what_was_pruned_meanwhile_is_refused(server: Server, git: Git) -> None:
+    repo = server.create_repo()
+    git("clone", "-q", repo.url, "work")
+    base = git.commit_file("work", "base.txt", "base")
+    git("push", "-q", "origin", "HEAD:refs/heads/doomed", cwd="work")
+    tip = git.commit_file("work", "top.txt", "top")
+    pack = make_pack(git, git.cwd / "work", [tip, f"^{base}"])
+    commands = lines(f"{'0' * 40} {tip} refs/heads/new\0 report-status", FLUSH)
+
+    def body() -> Iterator[bytes]:
+        yield commands + pack[:20]
+        repo.run("update-ref", "-d", "refs/heads/doomed")
+        repo.run("repack", "-adq")  # drops what no ref reaches, and leaves the quarantine alone
+        yield pack[20:]
+
+    reply = post(repo.url, "receive-pack", body())
+    assert parse_report(reply) == [b"unpack ok", b"ng refs/heads/new missing necessary objects"]
+    assert "refs/heads/new" not in repo.refs()
+    git.fsck(repo.path)
+
+
+@pytest.mark.rows("RP-28")
+def test_a_push_of_nothing_but_a_name_leaves_no_pack(server: Server, git: Git) -> None:
+    repo = server.create_repo()
+    git("clone", "-q", repo.url, "work")
+    before = sorted((repo.path / "objects/pack").iterdir())
+    git("push", "-q", "origin", "HEAD:refs/heads/another", cwd="work")
+    assert repo.rev("another") == repo.rev("main")
+    assert before == sorted((repo.path / "objects/pack").iterdir())

@@ -19,8 +19,10 @@ from govc.protocol.advertisement import (
     service_header,
 )
 from govc.protocol.capabilities import ReceivePackFeatures, UploadPackFeatures, V2Features, sanitize_agent
+from govc.repo.runtime import PLAIN, Runtime
 from govc.repo.snapshot import Snapshot
 from govc.service.context import RECEIVE_PACK, RequestContext
+from govc.service.pacing import paced, remembered
 from govc.service.policy import ReceivePolicy, UploadPolicy
 from govc.service.shown import HEAD, ShownRefs
 
@@ -56,19 +58,19 @@ def v2_features(snapshot: Snapshot, context: RequestContext, environ: Mapping[st
     )
 
 
-def advertise(snapshot: Snapshot, context: RequestContext, environ: Mapping[str, str]) -> bytes:
-    """Return the whole body, from the snapshot's memory when it was asked for before."""
+def advertise(
+    snapshot: Snapshot, context: RequestContext, environ: Mapping[str, str], runtime: Runtime = PLAIN
+) -> bytes:
+    """Return the whole body, from the snapshot's memory when it was asked for before. May switch."""
     key = ("advertisement", context.service, context.protocol_version, context.namespace)
-    known = snapshot.derived.get(key)
-    if known is not None:
-        body: bytes = known
-        return body
-    section = "receive" if context.service == RECEIVE_PACK else "uploadpack"
-    shown = ShownRefs(snapshot, section, context.namespace)
-    body = b"".join(_iter_body(shown, context, environ))
-    if shown.is_complete and not snapshot.config.get_bool("transfer.advertisesid", False):
-        snapshot.derived[key] = body
-    return body
+
+    def make() -> tuple[bytes, bool]:
+        section = "receive" if context.service == RECEIVE_PACK else "uploadpack"
+        shown = ShownRefs(snapshot, section, context.namespace)
+        body = b"".join(paced(_iter_body(shown, context, environ), runtime.pause))
+        return body, shown.is_complete and not snapshot.config.get_bool("transfer.advertisesid", False)
+
+    return remembered(snapshot, key, runtime, make)
 
 
 def _iter_body(shown: ShownRefs, context: RequestContext, environ: Mapping[str, str]) -> Iterator[bytes]:

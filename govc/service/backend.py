@@ -153,7 +153,7 @@ class Handle:
 
     def advertise(self, context: RequestContext) -> bytes:
         """Return the whole body of a smart info/refs answer."""
-        return advertise(self.snapshot, context, self._backend.environ)
+        return advertise(self.snapshot, context, self._backend.environ, self._backend.runtime)
 
     def upload_pack(self, context: RequestContext, body: bytes) -> Iterator[bytes]:
         """Answer a fetch request."""

@@ -48,6 +48,7 @@ from govc.repo.snapshot import Snapshot
 from govc.service.advertise import v2_features
 from govc.service.context import RequestContext
 from govc.service.ls_refs import ls_refs
+from govc.service.pacing import paced
 from govc.service.policy import UploadPolicy
 from govc.service.selection import select_objects
 from govc.service.shown import ShownRefs
@@ -87,6 +88,10 @@ class FetchSession:
         self._tools = tools
         self._history = snapshot.history()
 
+    def _paced(self, items: Iterable[_T]) -> Iterator[_T]:
+        """Yield the items, letting others run now and then: a request may hold 200,000 of them."""
+        return paced(items, self._tools.runtime.pause)
+
     def _run(self, work: Work[_T]) -> _T:
         """Run graph work to its end, letting others run at its ticks. May switch."""
         pause = self._tools.runtime.pause
@@ -112,7 +117,7 @@ class FetchSession:
             shallow = self._shallow_reply(request)
             if request.deepens:
                 yield encode_shallow_lines(shallow.update.shallow, shallow.update.unshallow)
-            negotiation = Negotiation(self._history, request.wants)
+            negotiation = Negotiation(self._history, self._paced(request.wants))
             answer, goes_on = self._answer_haves(request, negotiation)
             yield answer
         except (GovcError, ProtocolError) as error:
@@ -127,7 +132,7 @@ class FetchSession:
         """Return the ACKs and NAKs, and whether the pack follows."""
         negotiator = Negotiator(request.ack_mode, no_done=request.no_done)
         answer: list[bytes] = []
-        for step in request.steps:
+        for step in self._paced(request.steps):
             if step is Step.FLUSH:
                 text, goes_on = negotiator.flush(lambda: self._run(negotiation.is_ready()))
                 return b"".join([*answer, text]), goes_on
@@ -141,7 +146,7 @@ class FetchSession:
     def _check_wants_v0(self, request: FetchRequest) -> None:
         """Refuse what this caller may not want (U0-23..25): an unreachable object that no shown ref names."""
         store = self.snapshot.store
-        for oid in request.wants:
+        for oid in self._paced(request.wants):
             if store.find(oid) < 0:
                 raise _not_our_ref(oid)
         if self.policy.allow_any:
@@ -152,12 +157,12 @@ class FetchSession:
         # Only commits are asked for their ancestry: of trees and blobs git's own walk knows none, and lets them pass.
         others = {
             number: oid
-            for oid in request.wants
+            for oid in self._paced(request.wants)
             if oid not in tips and store.type_of(number := store.find(oid)) in (COMMIT, TAG)
         }
         if not others:
             return
-        commits = {follow_tags(store, number)[1]: oid for number, oid in others.items()}
+        commits = {follow_tags(store, number)[1]: oid for number, oid in self._paced(others.items())}
         lost = self._run(find_unreachable(self._history, commits, self._commit_numbers(tips)))
         if lost:
             raise _not_our_ref(commits[lost[0]])
@@ -166,7 +171,7 @@ class FetchSession:
         """Drop shallow lines that we don't know; refuse one that names something else than a commit (U0-42)."""
         store = self.snapshot.store
         known = []
-        for oid in request.shallows:
+        for oid in self._paced(request.shallows):
             number = store.find(oid, rescan=False)
             if number < 0:
                 continue
@@ -179,7 +184,7 @@ class FetchSession:
         key = ("shown tips", self.context.namespace)
         known = self.snapshot.derived.get(key)
         if known is None:
-            known = {ref.oid for ref in self.shown.iter_refs()}
+            known = {ref.oid for ref in self._paced(self.shown.iter_refs())}
             head = self.shown.head()
             if head.oid is not None:
                 known.add(head.oid)
@@ -191,7 +196,7 @@ class FetchSession:
         """Peel to commits; what is no commit reaches none."""
         store = self.snapshot.store
         numbers = []
-        for oid in oids:
+        for oid in self._paced(oids):
             peeled = self.snapshot.table.peeled(oid, self.snapshot.peel) or oid
             number = store.find(peeled)
             if number >= 0 and store.type_of(number) == COMMIT:
@@ -210,7 +215,7 @@ class FetchSession:
             if command is None:
                 return
             if command.name == b"ls-refs":
-                yield from ls_refs(self.snapshot, self.context.namespace, command.args)
+                yield from ls_refs(self.snapshot, self.context.namespace, command.args, self._tools.runtime)
                 return
             if command.name == b"object-info":
                 request = parse_object_info(command.args)
@@ -237,22 +242,22 @@ class FetchSession:
             )
             wanted_refs = self._wanted_refs(request)
             request = replace(request, wants=tuple(dict.fromkeys((*request.wants, *(oid for oid, _ in wanted_refs)))))
-            for oid in request.wants:
+            for oid in self._paced(request.wants):
                 if self.snapshot.store.find(oid) < 0:
                     raise _not_our_ref(oid)
             request = self._with_known_shallows(request)
             if not request.wants and not request.wait_for_done:
                 return
             selection = self._select(request)
-            negotiation = Negotiation(self._history, request.wants)
+            negotiation = Negotiation(self._history, self._paced(request.wants))
             if request.haves and not request.done:
-                acks = [oid for oid in request.haves if negotiation.add_have(oid)]
+                acks = [oid for oid in self._paced(request.haves) if negotiation.add_have(oid)]
                 ready = not request.wait_for_done and self._run(negotiation.is_ready())
                 yield encode_acknowledgments(acks, ready=ready, sideband_all=sideband_all)
                 if not ready:
                     return
             else:
-                for oid in request.haves:
+                for oid in self._paced(request.haves):
                     negotiation.add_have(oid)
             if wanted_refs:
                 yield encode_wanted_refs(wanted_refs, sideband_all=sideband_all)
@@ -286,7 +291,7 @@ class FetchSession:
         nothing = ShallowUpdate([], [], [], [])
         history = self._history
         if request.deepen_since is not None or request.deepen_not:
-            excluded = [self._deepen_not_oid(name) for name in request.deepen_not]
+            excluded = [self._deepen_not_oid(name) for name in self._paced(dict.fromkeys(request.deepen_not))]
             work = deepen_by_range(
                 history, request.wants, request.shallows, since=request.deepen_since, exclude=excluded
             )
@@ -365,10 +370,11 @@ class FetchSession:
         if known is None:
             known = {
                 ref.oid: ref.peeled
-                for ref in self.shown.iter_refs(b"refs/tags/", peel=self.snapshot.peel)
+                for ref in self._paced(self.shown.iter_refs(b"refs/tags/", peel=self.snapshot.peel))
                 if ref.peeled is not None
             }
-            self.snapshot.derived[key] = known
+            if self.shown.is_complete:
+                self.snapshot.derived[key] = known
         candidates: dict[bytes, bytes] = known
         return candidates
 

@@ -7,26 +7,27 @@ from collections.abc import Iterator
 
 from govc.protocol.ls_refs import LsRefsRequest, encode_ref_line, parse_ls_refs
 from govc.protocol.pktline import FLUSH
+from govc.repo.runtime import PLAIN, Runtime
 from govc.repo.snapshot import Snapshot
+from govc.service.pacing import paced, remembered
 from govc.service.policy import UploadPolicy
 from govc.service.shown import HEAD, ShownRefs
 
-LINES_PER_CHUNK = 1000
+PREFIXES_KEPT_MAX = 16
+"""Answers to stock clients are remembered; more prefixes than they send are not worth the memory."""
 
 
-def ls_refs(snapshot: Snapshot, namespace: bytes, args: list[bytes]) -> Iterator[bytes]:
-    """Yield the answer in chunks; the whole is remembered by the snapshot. Raises RemoteProtocolError."""
+def ls_refs(snapshot: Snapshot, namespace: bytes, args: list[bytes], runtime: Runtime = PLAIN) -> Iterator[bytes]:
+    """Yield the answer; the whole is remembered by the snapshot. Raises RemoteProtocolError. May switch."""
     request = parse_ls_refs(args)
     key = ("ls-refs", namespace, request)
-    known = snapshot.derived.get(key)
-    if known is None:
+
+    def make() -> tuple[bytes, bool]:
         shown = ShownRefs(snapshot, "uploadpack", namespace)
-        known = b"".join(_iter_lines(snapshot, shown, request))
-        if (
-            shown.is_complete and len(request.prefixes) <= 16
-        ):  # what stock clients send; anything longer is not worth the memory
-            snapshot.derived[key] = known
-    yield known
+        answer = b"".join(paced(_iter_lines(snapshot, shown, request), runtime.pause))
+        return answer, shown.is_complete and len(request.prefixes) <= PREFIXES_KEPT_MAX
+
+    yield remembered(snapshot, key, runtime, make)
 
 
 def _iter_lines(snapshot: Snapshot, shown: ShownRefs, request: LsRefsRequest) -> Iterator[bytes]:

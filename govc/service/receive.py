@@ -45,6 +45,7 @@ from govc.service import dumb
 from govc.service.context import RequestContext
 from govc.service.identity import committer_ident
 from govc.service.judge import CommandJudge
+from govc.service.pacing import paced
 from govc.service.policy import ReceivePolicy
 from govc.service.shown import ShownRefs
 
@@ -296,10 +297,11 @@ class ReceiveSession:
         known = self._snapshot.derived.get(key)
         if known is None:
             table = self._snapshot.table
-            tips = {ref.oid for ref in table.iter_refs()}
+            pause = self._tools.runtime.pause
+            tips = {ref.oid for ref in paced(table.iter_refs(), pause)}
             tips.update(self._snapshot.alternate_tips)
             store = self._snapshot.store
-            known = frozenset(oid for oid in tips if store.find(oid, rescan=False) >= 0)
+            known = frozenset(oid for oid in paced(tips, pause) if store.find(oid, rescan=False) >= 0)
             if len(known) == len(tips):
                 self._snapshot.derived[key] = known
         tips_known: frozenset[bytes] = known
@@ -358,7 +360,7 @@ class ReceiveSession:
         self._fail_rest_if_atomic(request)
         judge = CommandJudge(snapshot, self._shown, self._policy, say=self._say, pause=self._tools.runtime.pause)
         missing_tips = result.missing_tips if result is not None else frozenset[bytes]()
-        for index, command in enumerate(self._commands):
+        for index, command in paced(enumerate(self._commands), self._tools.runtime.pause):
             if index in self._errors:
                 continue
             reason = judge.judge(command, missing_tips)
@@ -369,7 +371,7 @@ class ReceiveSession:
         self._fail_rest_if_atomic(request)
         updates = {
             index: self._ref_update(command, snapshot)
-            for index, command in enumerate(self._commands)
+            for index, command in paced(enumerate(self._commands), self._tools.runtime.pause)
             if index not in self._errors
         }
         if updates:

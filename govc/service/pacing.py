@@ -1,0 +1,49 @@
+"""Sharing the hub during our own loops: over many refs, many wants, many haves.
+
+One greenlet that computes for 200 ms makes every other client of its worker wait as long. `paced` lets others run every
+few milliseconds of a loop. Since those others may then ask for the very answer that is being made (fifty clients after
+one push), `remembered` lets them wait for it instead of making it fifty times.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+from govc.graph.interface import Ticker
+from govc.repo.runtime import Runtime
+from govc.repo.snapshot import Snapshot
+
+_T = TypeVar("_T")
+
+_WAIT_SECONDS = 0.002
+
+
+def paced(items: Iterable[_T], pause: Callable[[], None]) -> Iterator[_T]:
+    """Yield the items, letting others run every few milliseconds. May switch."""
+    ticker = Ticker()
+    for item in items:
+        yield item
+        if ticker.due():
+            pause()
+            ticker.restart()
+
+
+def remembered(snapshot: Snapshot, key: Any, runtime: Runtime, make: Callable[[], tuple[bytes, bool]]) -> bytes:
+    """Return the answer that the snapshot holds under `key`, else what `make` makes, once at a time.
+
+    `make` returns the answer and whether it may be kept. May switch.
+    """
+    derived = snapshot.derived
+    making = ("making", key)
+    while key not in derived and making in derived:
+        runtime.sleep(_WAIT_SECONDS)
+    known: bytes | None = derived.get(key)
+    if known is not None:
+        return known
+    derived[making] = True
+    try:
+        answer, may_be_kept = make()
+    finally:
+        del derived[making]
+    if may_be_kept:
+        derived[key] = answer
+    return answer

@@ -1,0 +1,61 @@
+"""Loops that share the hub, and answers that are made once."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from govc.repo.runtime import PLAIN, Runtime
+from govc.service.pacing import paced, remembered
+
+
+def snapshot_like():
+    return SimpleNamespace(derived={})
+
+
+def test_paced_yields_everything_in_order():
+    assert list(range(1000)) == list(paced(range(1000), lambda: None))
+
+
+def test_a_long_loop_pauses_and_a_short_one_does_not(monkeypatch):
+    clock = iter(range(10_000))
+    monkeypatch.setattr("govc.graph.interface.perf_counter", lambda: next(clock) * 0.0015)
+    pauses = []
+    assert list(paced(range(100), lambda: pauses.append(1))) == list(range(100))
+    assert 20 <= len(pauses) <= 60
+
+
+def test_an_answer_is_kept_when_it_may_be():
+    snapshot, made = snapshot_like(), []
+
+    def make():
+        made.append(1)
+        return b"answer", len(made) > 1
+
+    assert [remembered(snapshot, "k", PLAIN, make) for _ in range(3)] == [b"answer"] * 3
+    assert len(made) == 2
+
+
+def test_who_comes_while_an_answer_is_made_waits_for_it():
+    snapshot = snapshot_like()
+    snapshot.derived["making", "k"] = True
+    naps = []
+
+    def sleep(seconds):
+        naps.append(seconds)
+        if len(naps) == 3:  # the other one is done
+            snapshot.derived["k"] = b"theirs"
+            del snapshot.derived["making", "k"]
+
+    assert remembered(snapshot, "k", Runtime(sleep=sleep), lambda: pytest.fail("made twice")) == b"theirs"
+    assert len(naps) == 3
+
+
+def test_a_failure_leaves_nobody_waiting():
+    snapshot = snapshot_like()
+
+    def fail():
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        remembered(snapshot, "k", PLAIN, fail)
+    assert remembered(snapshot, "k", PLAIN, lambda: (b"answer", True)) == b"answer"
