@@ -96,7 +96,7 @@ class Settings:
     delta_result_bytes_max: int = _knob(
         512 * MIB, "largest object that a delta may make: it is held in memory", unit="bytes", least=1
     )
-    object_cache_bytes: int = _knob(32 * MIB, "contents of objects kept per worker", unit="bytes")
+    object_cache_bytes: int = _knob(16 * MIB, "contents of objects kept per worker", unit="bytes")
     repositories_max: int = _knob(256, "repositories kept open per worker", unit="repositories", least=1)
     helper_processes_max: int = _knob(
         2, "processes per worker for long work (packs); 0: all is done in the worker", unit="processes"
