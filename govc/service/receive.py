@@ -33,6 +33,7 @@ from govc.refs.plan import RefUpdate, split_by_conflict
 from govc.refs.reflog import choose_log_updates
 from govc.refs.transaction import RefTransaction
 from govc.repo.helper import HelperSlots, Job, Progress, run_helper
+from govc.repo.hooks import LATER_HOOKS, VETO_HOOKS, find_hooks
 from govc.repo.modes import RefModes, object_modes
 from govc.repo.peeling import ThreadPeeler
 from govc.repo.receiving import INLINE_LIMITS, ReceiveResult, ReceiveTask, receive_pack_file
@@ -131,7 +132,9 @@ class ReceiveSession:
         self._band = request.side_band
         unpack = "ok"
         try:
-            if request.wants_pack:
+            if self._has_veto_hooks():
+                _read_to_the_end(body)
+            elif request.wants_pack:
                 yield from self._receive_and_update(request, parser.take_rest(), body)
             else:
                 self._judge_hidden()
@@ -144,6 +147,17 @@ class ReceiveSession:
             self._fail_all("unpacker error")
         yield from self._drain_said()
         yield from self._report(request, unpack)
+
+    def _has_veto_hooks(self) -> bool:
+        """Refuse everything where a hook could have refused something: this version runs none."""
+        layout, config = self._snapshot.layout, self._snapshot.config
+        found = find_hooks(layout, config, VETO_HOOKS)
+        for name in found:
+            self._say(f"error: this repository has a hook '{name}', which this version of govc does not run")
+            self._fail_all(f"{name} hook is not supported")
+        for name in find_hooks(layout, config, LATER_HOOKS):
+            self._say(f"warning: hook '{name}' is not run by this version of govc")
+        return bool(found)
 
     def _read_request(self, parser: PushRequestParser, body: BodyReader) -> PushRequest:
         while True:
@@ -485,6 +499,15 @@ class ReceiveSession:
             yield frame(Band.DATA, report) if self._band else report
         if self._band:
             yield FLUSH
+
+
+def _read_to_the_end(body: BodyReader) -> None:
+    """Read what is left and drop it: a client that is still sending doesn't read the answer."""
+    try:
+        while body.read(READ_BYTES):
+            continue
+    except RemoteProtocolError as error:
+        log.info("the rest of a refused push broke off: %s", error)
 
 
 def _migrate_synced(quarantine: Quarantine) -> Migration:
