@@ -1,3 +1,4 @@
+import itertools
 import os
 import shutil
 from array import array
@@ -186,7 +187,7 @@ def test_copies_that_are_deltas_of_each_other_do_not_become_a_cycle(make_reposit
 def test_what_remains_is_a_geometric_progression(counts, factor):
     split = _find_split(counts, factor)
     after = sorted([sum(counts[:split]), *counts[split:]]) if split > 1 else counts
-    assert all(larger >= factor * smaller for smaller, larger in zip(after, after[1:], strict=False))
+    assert all(larger >= factor * smaller for smaller, larger in itertools.pairwise(after))
 
 
 @pytest.mark.parametrize(
