@@ -54,9 +54,9 @@ class IndexedPack:
     object_count_received   entries that the peer sent
     delta_count        how many of those were deltas
     pack_checksum      the trailer of the file as it now is; pack_size its size in bytes
-    oids_sorted        raw oids; offsets (array of Q), crcs (array of I) and types (1 to 4 per byte) beside
-    them positions          array of I: idx positions in the order of the pack known_positions    array of
-    I: idx positions of objects that `known` knew before
+    oids_sorted        raw oids; beside them offsets (array of Q), crcs (array of I), types (1 to 4, bytes)
+    positions          array of I: idx positions in the order of the pack
+    known_positions    array of I: idx positions of objects that `known` knew before
     """
 
     algo: HashAlgorithm
@@ -183,7 +183,7 @@ def _append_base(fd: int, table: EntryTable, at: int, type_number: int, oid: byt
 
 
 def _complete_thin_pack(fd: int, table: EntryTable, resolver: DeltaResolver, base_reader: Reader) -> bytes | None:
-    """Append the bases that the pack lacks and resolve what stands on them; return the new checksum, if changed."""
+    """Append the bases that the pack lacks, resolve what stands on them; return the new checksum, if any."""
     received = table.count
     for oid in resolver.iter_missing_bases():
         found = base_reader(oid)
@@ -207,6 +207,37 @@ def _rewrite_frame(fd: int, table: EntryTable) -> bytes:
     checksum = hasher.digest()
     os.pwrite(fd, checksum, end)
     os.ftruncate(fd, end + len(checksum))
+    return checksum
+
+
+def _resolve_deltas(
+    fd: int,
+    scanner: PackScanner,
+    recorder: _Recorder,
+    limits: IndexLimits,
+    *,
+    base_reader: Reader | None,
+    tick: Callable[[int], None],
+) -> bytes | None:
+    """Name every delta; return the new checksum when the pack was thin. What it took is free afterwards."""
+    table = scanner.table
+    delta_count = table.types.count(0)
+    resolver = DeltaResolver(
+        fd,
+        table,
+        limits,
+        scanner.expansion,
+        delta_cache=scanner.delta_cache,
+        record=recorder.record,
+        tick=tick,
+    )
+    checksum = None
+    resolver.resolve_whole()
+    if resolver.resolved_count < delta_count and base_reader is not None:
+        checksum = _complete_thin_pack(fd, table, resolver, base_reader)
+    left = delta_count - resolver.resolved_count
+    if left:
+        raise CorruptPack(f"pack has {left} unresolved delta{'s' if left > 1 else ''}")
     return checksum
 
 
@@ -249,7 +280,7 @@ def index_pack(
     existing_reader: Reader | None = None,
     visit: Visit | None = None,
 ) -> IndexedPack:
-    """Index the complete pack in the file `fd`; only thin packs are written to (and only with a `base_reader`).
+    """Index the complete pack in the file `fd`. Only a thin one is written to, and only with a `base_reader`.
 
     `known` tells whether an object exists already; with `existing_reader` the contents of such objects are
     compared. `visit` is handed every commit, tree and tag, a delta's after its base's, in no other promised
@@ -279,20 +310,16 @@ def index_pack(
     delta_count = table.types.count(0)
     checksum = scanner.pack_checksum
     if delta_count:
-        resolver = DeltaResolver(
-            fd,
-            table,
-            limits or IndexLimits(),
-            scanner.expansion,
-            delta_cache=scanner.delta_cache,
-            record=recorder.record,
-            tick=lambda done: tell(PHASE_RESOLVING, done, delta_count),
+        checksum = (
+            _resolve_deltas(
+                fd,
+                scanner,
+                recorder,
+                limits or IndexLimits(),
+                base_reader=base_reader,
+                tick=lambda done: tell(PHASE_RESOLVING, done, delta_count),
+            )
+            or checksum
         )
-        resolver.resolve_whole()
-        if resolver.resolved_count < delta_count and base_reader is not None:
-            checksum = _complete_thin_pack(fd, table, resolver, base_reader) or checksum
-        left = delta_count - resolver.resolved_count
-        if left:
-            raise CorruptPack(f"pack has {left} unresolved delta{'s' if left > 1 else ''}")
         tell(PHASE_RESOLVING, delta_count, delta_count)
     return _sorted_result(scanner, recorder, received=received, delta_count=delta_count, pack_checksum=checksum)

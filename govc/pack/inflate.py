@@ -13,7 +13,7 @@ _OUTPUT_BYTES = 1 << 18
 
 
 def inflate_entry(fd: int, table: EntryTable, entry: int, size_max: int) -> bytes:
-    """Return the inflated bytes of an entry: the object, or the delta. LimitExceeded above `size_max` bytes."""
+    """Return an entry inflated: the object, or the delta. LimitExceeded above `size_max` bytes."""
     offset = table.offsets[entry]
     raw = os.pread(fd, table.offsets[entry + 1] - offset, offset)
     header = parse_entry_header(raw, 0, table.algo)

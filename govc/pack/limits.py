@@ -13,10 +13,9 @@ class IndexLimits:
     """Ceilings for indexing one pack, all but the ratio in bytes.
 
     object_bytes_max          one inflated entry, streamed if it is a large blob
-    delta_result_bytes_max    one object that a delta makes, or that a delta is applied to: it is held in
-    memory expansion_bytes_base, expansion_ratio_max
-                              everything inflated and rebuilt together: at most base + ratio * size of the
-                              pack
+    delta_result_bytes_max    one object held in memory: what a delta makes, or is applied to
+    expansion_bytes_base, expansion_ratio_max
+                              everything inflated and rebuilt together: at most base + ratio * pack size
     stream_bytes_min          blobs larger than this are hashed as they inflate and never held whole
     delta_cache_bytes         deltas kept from the first pass to the second
     base_cache_bytes          bases kept while their deltas are being resolved

@@ -108,7 +108,7 @@ class DeltaResolver:
             self._tick(self.resolved_count)
 
     def _adopt(self, entry: int) -> None:
-        """Hang the ref-deltas that wait for this object's name on it, unless a duplicate of it has them already."""
+        """Hang the ref-deltas that wait for this name on the entry, unless a duplicate has them already."""
         if self._ref_children is None:
             return
         table = self._table

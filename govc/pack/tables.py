@@ -4,6 +4,7 @@ A pack of a million objects costs about fifty bytes an object here; as Python va
 hundred. Entries are numbered in the order of the file, from 0. `NONE` in a column of links means no entry.
 """
 
+import io
 from array import array
 from bisect import bisect_left
 
@@ -43,7 +44,7 @@ def sort_by_oid(oids: bytes | bytearray, oid_size: int) -> "array[int]":
 
 
 def sort_by_offset(offsets: "array[int]") -> "array[int]":
-    """Return the indexes into `offsets` (array of Q) in ascending order of offset, as an array of I; likewise."""
+    """Return the indexes (array of I) into `offsets` (array of Q) in ascending order of offset; likewise."""
     count = len(offsets)
     shift = max(0, max(offsets, default=0).bit_length() - 8)
     starts = array("I", bytes(4 * 257))
@@ -69,11 +70,11 @@ def sort_by_offset(offsets: "array[int]") -> "array[int]":
 
 def reorder_records(records: bytes | bytearray, order: "array[int]", size: int) -> bytes:
     """Return the records of `size` bytes in another order, a few thousand at a time."""
-    out = bytearray()
+    out = io.BytesIO()  # getvalue() hands its buffer over, where bytes(bytearray) would copy it
     for start in range(0, len(order), _REORDER_CHUNK):
         chunk = order[start : start + _REORDER_CHUNK]
-        out += b"".join([records[number * size : number * size + size] for number in chunk])
-    return bytes(out)
+        out.write(b"".join([records[number * size : number * size + size] for number in chunk]))
+    return out.getvalue()
 
 
 class EntryTable:
@@ -84,9 +85,10 @@ class EntryTable:
     oids        oid_size bytes each, zero until known
     types       1 to 4 once the object is known, 0 before
     bases       array of i: the entry that a delta is applied to, NONE when not a delta or not known yet
-    first_child, next_sibling   array of i: the deltas on an entry as a linked list, taken apart by the
-    resolver ref_entries, ref_base_oids  the ref-deltas and the names of their bases, in the order of the
-    file
+    first_child, next_sibling
+                array of i: the deltas on an entry as a linked list, which the resolver takes apart
+    ref_entries, ref_base_oids
+                the ref-deltas and the names of their bases, in the order of the file
     """
 
     def __init__(self, algo: HashAlgorithm, count: int) -> None:
@@ -151,7 +153,7 @@ class RefChildren:
             self._fanout[key] = total
 
     def find(self, oid: bytes) -> "array[int] | None":
-        """Return the entries (in the order of the file) whose base has that name, None when there are none."""
+        """Return the entries, in the order of the file, whose base has that name; None for none."""
         key = oid[0] << 8 | oid[1]
         low, high = self._fanout[key], self._fanout[key + 1]
         if low == high:

@@ -174,7 +174,7 @@ class _Plan:
         self._new_offsets[bisect_left(self.numbers, number)] = offset
 
     def comes_to_an_end(self, number: int, base: int) -> bool:
-        """Tell whether the chain of a delta whose base is sent later ends somewhere, and not in the delta itself."""
+        """Tell whether the chain of a delta whose base is sent later ends, and not in the delta itself."""
         for _ in range(_CHAIN_WALK_MAX):
             if base == number:
                 return False
@@ -209,7 +209,7 @@ def write_pack(
     chunk_bytes: int = 1 << 16,
     ticks: bool = False,
 ) -> Iterator[bytes]:
-    """Yield a pack (version 2) of the objects in `numbers` (array of Q; any order, repeats are ignored), in chunks.
+    """Yield a pack (version 2) of the objects in `numbers` (array of Q, any order, repeats ignored), in chunks.
 
     `ofs_delta`: the peer understands them. `thin_bases` tells which objects, by number, the peer has;
     without it the pack is complete in itself, except for what was missing from `numbers`: a delta whose
