@@ -56,6 +56,10 @@ class RepositoryBuilder:
     def raw_tree(self, entries: Iterable[tuple[bytes, bytes, bytes]]) -> bytes:
         return self.add(TREE, b"".join(mode + b" " + name + b"\0" + oid for mode, name, oid in entries))
 
+    def blob_oid(self, data: bytes) -> bytes:
+        """Return the name of a blob without adding it."""
+        return hash_object(self.algo, BLOB, data)
+
     def tree(self, entries: Tree) -> bytes:
         """Names to contents of blobs, or to trees of the same kind."""
         rows = []
