@@ -5,9 +5,11 @@ import tomllib
 import pytest
 from click.testing import CliRunner
 
-from govc.cli import create_first_commit, create_repository, diagnose, main
+from govc.cli import main
+from govc.cli.doctor import diagnose
 from govc.errors import RepositoryNotFound
 from govc.protocol.oid import SHA1, SHA256
+from govc.repo.creation import create_first_commit, create_repository
 from govc.settings import Settings
 
 
@@ -81,7 +83,7 @@ def test_serve_wants_a_folder():
 
 @pytest.mark.parametrize(("bind", "takes_pushes"), [("127.0.0.1:8123", True), ("[::1]:1", True), ("0.0.0.0:80", False)])
 def test_the_first_repository_takes_pushes_on_loopback_only(tmp_path, monkeypatch, bind, takes_pushes):
-    monkeypatch.setattr("govc.cli._run_server", lambda settings: None)
+    monkeypatch.setattr("govc.cli.serve._run_server", lambda settings: None)
     for _ in range(2):
         result = run("serve", str(tmp_path / "new"), "--first-repository", "--bind", bind)
         assert f"git clone http://{bind}/hello.git" in result.output
@@ -90,7 +92,7 @@ def test_the_first_repository_takes_pushes_on_loopback_only(tmp_path, monkeypatc
 
 
 def test_the_first_repository_is_made_in_an_empty_folder_only(tmp_path, monkeypatch):
-    monkeypatch.setattr("govc.cli._run_server", lambda settings: None)
+    monkeypatch.setattr("govc.cli.serve._run_server", lambda settings: None)
     (tmp_path / "other").mkdir()
     run("serve", str(tmp_path), "--first-repository")
     assert os.listdir(tmp_path) == ["other"]

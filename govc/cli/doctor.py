@@ -1,0 +1,48 @@
+"""govc doctor: why is this repository served, or not?"""
+
+import dataclasses
+import os
+import sys
+from typing import Any
+
+import click
+
+from govc.cli import room
+from govc.cli.settings_flags import load_chosen
+from govc.errors import GovcError
+from govc.protocol.errors import RemoteProtocolError
+from govc.repo.creation import EXPORT_MARKER
+from govc.service.context import RECEIVE_PACK, UPLOAD_PACK, RequestContext
+
+
+@click.command()
+@click.argument("path")
+@click.option("--config", help="a govc.toml")
+def doctor(path: str, config: str | None) -> None:
+    """Say why the repository in PATH is served, or not."""
+    settings = dataclasses.replace(load_chosen(config, None, {}), root=None)
+    sentences, is_served = diagnose(room("govc.app").create_backend(settings), path)
+    for sentence in sentences:
+        click.echo(sentence)
+    sys.exit(0 if is_served else 1)
+
+
+def diagnose(backend: Any, path: str) -> tuple[list[str], bool]:
+    """Return sentences about the repository in `path`, and whether it is served at all."""
+    context = RequestContext(service=UPLOAD_PACK, request_id="doctor")
+    try:
+        handle = backend.open(os.path.abspath(path), context=context)
+        handle.advertise(context)
+    except (GovcError, RemoteProtocolError) as error:
+        sentences = [f"Not served: {error}. Clients see HTTP status {error.http_status}."]
+        if "export" in str(error):
+            sentences.append(f"To serve it, make the file {EXPORT_MARKER} in it, or set GIT_HTTP_EXPORT_ALL for all.")
+        return sentences, False
+    sentences = [f"Served: {os.path.abspath(path)}."]
+    for user, who in ((None, "anyone"), ("user", "authenticated users")):
+        for service, verb in ((UPLOAD_PACK, "fetch"), (RECEIVE_PACK, "push")):
+            allowed = handle.service_enabled(service, user)
+            sentences.append(f"{who.capitalize()} may {'' if allowed else 'not '}{verb}.")
+    if not handle.getanyfile_enabled():
+        sentences.append("Dumb HTTP is off (http.getanyfile=false).")
+    return sentences, True

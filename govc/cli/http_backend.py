@@ -1,0 +1,31 @@
+"""govc http-backend: one request as a CGI program, in the place of git-http-backend."""
+
+import logging
+import os
+import sys
+
+import click
+
+from govc.cli import room
+from govc.settings import BadSetting, load_settings
+
+
+@click.command("http-backend")
+def http_backend() -> None:
+    """Answer one CGI request, as git-http-backend does."""
+    logging.basicConfig(level=logging.WARNING, format="govc http-backend: %(message)s")
+    try:
+        application = room("govc.app").create_app(load_settings(os.environ), metrics=False, helper_processes_max=0)
+    except BadSetting as error:
+        click.echo(f"govc http-backend: {error}", err=True)
+        click.echo("Status: 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n", nl=False)
+        return
+    # Unbuffered: a request that comes slowly must be seen as it comes.
+    with (
+        open(0, "rb", buffering=0, closefd=False) as body,
+        open(1, "wb", buffering=0, closefd=False) as answer,
+    ):
+        status = room("govc.web.cgi").run_cgi(
+            application, variables=os.environ, request_body=body, answer=answer, errors=sys.stderr
+        )
+    sys.exit(status)

@@ -1,0 +1,31 @@
+"""govc maintain: merge packs, pack loose refs, remove leftovers."""
+
+import os
+import sys
+
+import click
+
+from govc.cli import room
+from govc.errors import GovcError
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False))
+def maintain(paths: tuple[str, ...]) -> None:
+    """Merge packs, pack loose refs and remove leftovers in the repositories PATHS, as the server does by itself."""
+    maintenance = room("govc.repo.maintenance")
+    failed = False
+    for path in paths:
+        try:
+            report = maintenance.maintain_path(path, os.environ)
+        except (GovcError, OSError) as error:
+            click.echo(f"{path}: {error}", err=True)
+            failed = True
+            continue
+        click.echo(
+            f"{path}: {report.skipped}"
+            if report.skipped
+            else f"{path}: {report.packs_merged} packs merged, {report.refs_packed} refs packed, "
+            f"{report.leftovers_removed} leftovers removed"
+        )
+    sys.exit(1 if failed else 0)

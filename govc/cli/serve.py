@@ -1,0 +1,103 @@
+"""govc serve: gunicorn with gevent workers over a folder of bare repositories."""
+
+import ipaddress
+import logging
+import os
+import sys
+import tempfile
+import time
+from typing import Any
+
+import click
+
+from govc.cli import room
+from govc.cli.settings_flags import load_chosen, setting_options
+from govc.protocol.oid import SHA1
+from govc.repo.creation import create_first_commit, create_repository
+from govc.settings import Settings, format_settings
+
+FIRST_REPOSITORY = "hello.git"
+
+
+@click.command()
+@click.argument("directory", required=False)
+@click.option("--config", help="a govc.toml")
+@click.option("--print-config", is_flag=True, help="print all settings, with their reasons, and stop")
+@click.option("--first-repository", is_flag=True, help=f"make {FIRST_REPOSITORY} when DIRECTORY is empty")
+@setting_options
+def serve(directory: str | None, config: str | None, print_config: bool, first_repository: bool, **flags: Any) -> None:
+    """Serve the bare repositories in DIRECTORY, else GIT_PROJECT_ROOT."""
+    settings = load_chosen(config, directory, flags)
+    if print_config:
+        click.echo(format_settings(settings), nl=False)
+        return
+    if settings.root is None:
+        raise click.UsageError("name the folder that holds the repositories, or set GIT_PROJECT_ROOT")
+    if first_repository:
+        os.makedirs(settings.root, exist_ok=True)
+        _make_first_repository(settings)
+    if not os.path.isdir(settings.root):
+        raise click.ClickException(f"no such folder: {settings.root}")
+    _run_server(settings)
+
+
+def _is_loopback(bind: str) -> bool:
+    if bind.startswith("unix:"):
+        return False
+    host = bind.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _make_first_repository(settings: Settings) -> None:
+    root = settings.root
+    assert root is not None
+    path = os.path.join(root, FIRST_REPOSITORY)
+    if not os.listdir(root):
+        takes_pushes = _is_loopback(settings.bind)
+        create_repository(path, SHA1, export=True, allow_push=takes_pushes)
+        create_first_commit(path, SHA1, now_seconds=int(time.time()))
+        what = (
+            "it takes pushes from anyone on this machine (its own http.receivepack=true)"
+            if takes_pushes
+            else "it takes no anonymous pushes, since the server is not bound to loopback"
+        )
+        click.echo(f"Made {FIRST_REPOSITORY}: {what}.")
+    if os.path.isdir(path) and not settings.bind.startswith("unix:"):
+        click.echo(f"Try: git clone http://{settings.bind}/{FIRST_REPOSITORY}")
+    sys.stdout.flush()
+
+
+def _configure_logging() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logger = logging.getLogger("govc")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    logger.propagate = False
+
+
+def _run_server(settings: Settings) -> None:
+    _configure_logging()
+    metrics_folder = None
+    if settings.workers > 1 and settings.metrics and "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        # Before anything imports the library: it looks once.
+        metrics_folder = tempfile.mkdtemp(prefix="govc-metrics-")
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics_folder
+    server_room = room("govc.web.gunicorn_server")
+    options = server_room.make_options(
+        bind=settings.bind,
+        workers=settings.workers,
+        worker_connections=settings.worker_connections,
+        keepalive_seconds=settings.keepalive_seconds,
+        stall_seconds=settings.stall_seconds,
+        graceful_seconds=settings.graceful_seconds,
+    )
+    server = server_room.GovcServer(
+        lambda: room("govc.app").create_app(settings), options, metrics_folder=metrics_folder
+    )
+    server.run()
