@@ -7,6 +7,8 @@ import secrets
 import string
 from contextlib import suppress
 
+from govc import disk
+
 _LETTERS = string.ascii_letters + string.digits
 _ATTEMPTS = 100
 
@@ -34,27 +36,26 @@ def place_file(source: str, target: str) -> bool:
     A hard link can't overwrite; where links don't work, a rename has to do.
     """
     try:
-        os.link(source, target)
+        disk.link(source, target)
     except FileExistsError:
-        os.unlink(source)
+        disk.unlink(source)
         return False
     except OSError:
         if os.path.lexists(target):
-            os.unlink(source)
+            disk.unlink(source)
             return False
-        os.rename(source, target)
+        disk.rename(source, target)
         return True
-    os.unlink(source)
+    disk.unlink(source)
     return True
 
 
 def sync_path(path: str) -> None:
     """Make a file's content, or a directory's names, durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    if os.path.isdir(path):
+        disk.sync_folder(path)
+    else:
+        disk.sync_path(path)
 
 
 def same_content(path: str, other: str) -> bool:

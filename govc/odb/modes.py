@@ -7,6 +7,8 @@ import os
 import stat
 from dataclasses import dataclass
 
+from govc import disk
+
 _WRITE_BITS = 0o222
 _READ_BITS = 0o444
 
@@ -42,12 +44,12 @@ class FileModes:
         old = os.lstat(path).st_mode
         new = self.shared_mode(old)
         if new != old:
-            os.chmod(path, stat.S_IMODE(new))
+            disk.chmod(path, stat.S_IMODE(new))
 
     def make_directory(self, path: str) -> None:
         """Create a directory unless it is there."""
         try:
-            os.mkdir(path, 0o777)
+            disk.mkdir(path)
         except FileExistsError:
             return
         self.adjust(path)

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
 
+from govc import disk
 from govc.errors import GovcError
 from govc.odb.alternates import quote_path
 from govc.odb.files import create_temporary, place_file, random_suffix, same_content, sync_path
@@ -82,7 +83,7 @@ class Migration:
         """Remove the `.keep` files that we made; those that were there before stay."""
         for path in self.keep_paths:
             with suppress(FileNotFoundError):
-                os.unlink(path)
+                disk.unlink(path)
 
 
 class Quarantine:
@@ -164,7 +165,7 @@ class Quarantine:
         except (OSError, MigrationFailed) as error:
             for path in keep_paths:
                 with suppress(OSError):
-                    os.unlink(path)
+                    disk.unlink(path)
             if isinstance(error, MigrationFailed):
                 raise
             raise MigrationFailed(str(error)) from error
@@ -196,13 +197,11 @@ class Quarantine:
         """Create the pack's .keep; return its path, or nothing when somebody else keeps the pack already."""
         path = f"{self.objects_dir}/pack/{stem}.keep"
         try:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            disk.write_file(path, f"{message}\n".encode(), mode=0o600, fsync=False)
         except FileExistsError:
             with suppress(OSError):  # young again, in case that it was taken for a leftover
                 os.utime(path)
             return []
-        with open(fd, "w") as file:
-            file.write(f"{message}\n")
         return [path]
 
     def _migrate_loose(self, fsync: bool) -> int:

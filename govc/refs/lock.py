@@ -9,12 +9,14 @@ Texts name the path within the repository, never the server's.
 Source: git's lockfile.c; git-config "core.filesRefLockTimeout", "core.packedRefsTimeout".
 """
 
+import contextlib
 import errno
 import os
 import random
 from collections.abc import Callable
 from typing import Protocol
 
+from govc import disk
 from govc.errors import GovcError
 
 REF_LOCK_TIMEOUT_MS = 100
@@ -73,18 +75,18 @@ class LockFile:
 
     def write(self, content: bytes, modes: FileModes, *, fsync: bool) -> None:
         """Write what the file is to become. OSError when the disk is full."""
-        descriptor = os.open(self.lock_path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
+        descriptor = disk.open_file(self.lock_path, os.O_WRONLY | os.O_TRUNC)
         try:
-            write_all(descriptor, content)
+            disk.write_all(descriptor, content)
             if fsync:
-                os.fsync(descriptor)
+                disk.sync(descriptor)
         finally:
-            os.close(descriptor)
+            disk.close(descriptor)
         modes.adjust_file(self.lock_path)
 
     def commit(self) -> None:
         """Put the new content in place: the lock is gone with it."""
-        os.replace(self.lock_path, self.path)
+        disk.rename(self.lock_path, self.path)
 
     def release(self) -> None:
         """Give the lock back without a change; fine when it is gone."""
@@ -119,7 +121,7 @@ def _create_with_parents(path: str, modes: FileModes) -> None:
     """Create a file exclusively. A folder that someone prunes meanwhile is made again."""
     for _ in range(_PARENT_TRIES):
         try:
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+            disk.close(disk.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
             return
         except FileNotFoundError:
             make_parents(path, modes)
@@ -135,7 +137,7 @@ def make_parents(path: str, modes: FileModes) -> None:
         folder = os.path.dirname(folder)
     for folder in reversed(missing):
         try:
-            os.mkdir(folder)
+            disk.mkdir(folder)
         except FileNotFoundError:
             return  # a parent was pruned again: the caller's next try makes it
         except FileExistsError as error:
@@ -148,7 +150,7 @@ def make_parents(path: str, modes: FileModes) -> None:
 def remove_file(path: str) -> bool:
     """Remove a file; False when there was none."""
     try:
-        os.unlink(path)
+        disk.unlink(path)
     except (FileNotFoundError, NotADirectoryError):
         return False
     return True
@@ -158,7 +160,7 @@ def remove_empty_tree(path: str) -> bool:
     """Remove a folder that holds nothing but empty folders. False when something is in it."""
     try:
         for folder, _, _ in os.walk(path, topdown=False):
-            os.rmdir(folder)
+            disk.rmdir(folder)
     except FileNotFoundError:
         return not os.path.isdir(path)
     except OSError:
@@ -171,26 +173,13 @@ def prune_parents(path: str, stop: str) -> None:
     folder = os.path.dirname(path)
     while folder.startswith(f"{stop}/"):
         try:
-            os.rmdir(folder)
+            disk.rmdir(folder)
         except OSError:
             return  # not empty, or someone else was faster
         folder = os.path.dirname(folder)
 
 
-def write_all(descriptor: int, content: bytes) -> None:
-    """Write all bytes to a descriptor."""
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
 def sync_folder(path: str) -> None:
     """Make a folder's entries durable; a folder that is gone has none."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with contextlib.suppress(FileNotFoundError):
+        disk.sync_folder(path)

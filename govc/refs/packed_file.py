@@ -10,6 +10,7 @@ Source: git's refs/packed-backend.c.
 import os
 from collections.abc import Iterable
 
+from govc import disk
 from govc.refs.database import RefDatabase
 from govc.refs.lock import (
     PACKED_LOCK_TIMEOUT_MS,
@@ -18,7 +19,6 @@ from govc.refs.lock import (
     Sleep,
     acquire_lock,
     remove_file,
-    write_all,
 )
 from govc.refs.packed import PackedRefs, encode_packed_refs, merge_entries
 from govc.refs.table import Peel
@@ -59,16 +59,15 @@ class PackedRefsFile:
 
     def _write(self, chunks: Iterable[bytes], *, fsync: bool) -> None:
         remove_file(self._new_path)  # left behind by a process that died: nobody else may hold the lock
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        descriptor = os.open(self._new_path, flags, 0o666)
+        descriptor = disk.open_file(self._new_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         self._is_staged = True
         try:
             for chunk in chunks:
-                write_all(descriptor, chunk)
+                disk.write_all(descriptor, chunk)
             if fsync:
-                os.fsync(descriptor)
+                disk.sync(descriptor)
         finally:
-            os.close(descriptor)
+            disk.close(descriptor)
         self._modes.adjust_file(self._new_path)
 
     @property
@@ -79,7 +78,7 @@ class PackedRefsFile:
     def publish(self) -> None:
         """Put the staged file in place; the lock stays."""
         if self._is_staged:
-            os.replace(self._new_path, self._lock.path)
+            disk.rename(self._new_path, self._lock.path)
             self._is_staged = False
 
     def release(self) -> None:

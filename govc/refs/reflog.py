@@ -15,8 +15,9 @@ import errno
 import os
 from enum import Enum
 
+from govc import disk
 from govc.protocol.oid import to_hex
-from govc.refs.lock import FileModes, make_parents, remove_empty_tree, remove_file, write_all
+from govc.refs.lock import FileModes, make_parents, remove_empty_tree, remove_file
 
 _CRUD = bytes(range(33)) + b",:;<>\"\\'"
 _FORBIDDEN = b"\n<>\0"
@@ -74,16 +75,16 @@ class ReflogAppender:
         """Close the file until it is appended to: a push of thousands of refs can't keep them all open."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
-            os.close(descriptor)
+            disk.close(descriptor)
 
     def append(self, line: bytes, *, fsync: bool) -> None:
         """Append the line in one write, and close."""
         if self._descriptor < 0:
-            self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            self._descriptor = disk.open_file(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         try:
-            write_all(self._descriptor, line)
+            disk.write_all(self._descriptor, line)
             if fsync:
-                os.fsync(self._descriptor)
+                disk.sync(self._descriptor)
         finally:
             self.let_go_of_descriptor()
 
@@ -102,15 +103,15 @@ def open_reflog(path: str, name: bytes, log_updates: LogUpdates, modes: FileMode
     What is left of deleted refs' logs and stands in the way (empty folders, an orphaned file where a folder
     must be) is removed: the caller has checked that no other ref is there.
     """
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_APPEND
     try:
-        return ReflogAppender(path, os.open(path, flags), False)
+        return ReflogAppender(path, disk.open_file(path, flags), False)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         if not _is_wanted(name, log_updates):
             return None
     for _ in range(_TRIES):
         try:
-            descriptor = os.open(path, flags | os.O_CREAT, 0o666)
+            descriptor = disk.open_file(path, flags | os.O_CREAT)
         except FileNotFoundError:
             _make_log_parents(path, name, modes)
         except NotADirectoryError:

@@ -4,6 +4,7 @@ import os
 import stat
 from collections.abc import Callable
 
+from govc import disk
 from govc.odb.modes import FileModes
 from govc.repo.layout import SharedPermissions
 
@@ -28,7 +29,7 @@ class RefModes:
         old = stat.S_IMODE(os.stat(path).st_mode)
         new = mode_of(old)
         if new != old:
-            os.chmod(path, new)
+            disk.chmod(path, new)
 
 
 def object_modes(shared: SharedPermissions) -> FileModes:

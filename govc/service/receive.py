@@ -29,19 +29,17 @@ from govc.protocol.receive_pack import (
     encode_report,
 )
 from govc.protocol.sideband import KEEPALIVE, Band, frame
-from govc.refs.plan import RefUpdate, split_by_conflict
-from govc.refs.reflog import choose_log_updates
-from govc.refs.transaction import RefTransaction
+from govc.refs.plan import RefUpdate
 from govc.repo.helper import HelperSlots, Job, Progress, run_helper
 from govc.repo.hooks import LATER_HOOKS, VETO_HOOKS, find_hooks
 from govc.repo.modes import RefModes, object_modes
-from govc.repo.peeling import ThreadPeeler
 from govc.repo.receiving import INLINE_LIMITS, ReceiveResult, ReceiveTask, receive_pack_file
 from govc.repo.repository import Repository
 from govc.repo.runtime import Breather, Runtime
 from govc.repo.server_info import replace_file
 from govc.repo.shallow_file import add_shallow
 from govc.repo.snapshot import Snapshot
+from govc.repo.writing import Origin, RefWriter
 from govc.service import dumb
 from govc.service.context import RequestContext
 from govc.service.identity import committer_ident
@@ -412,48 +410,24 @@ class ReceiveSession:
         return RefUpdate(name, command.old, command.new)
 
     def _change_refs(self, request: PushRequest, updates: dict[int, RefUpdate], snapshot: Snapshot) -> None:
-        """Lock, verify, stage and publish. Runs where blocking is allowed."""
+        """Change the refs and note what was refused. Runs where blocking is allowed."""
         indexes: dict[bytes, list[int]] = {}
         for index, update in updates.items():
             indexes.setdefault(update.name, []).append(index)
-        for group in split_by_conflict(tuple(updates.values()), self._zero):
-            try:
-                with self._transaction(snapshot) as transaction:
-                    for update in group:
-                        transaction.add(update)
-                    refused = transaction.prepare()
-                    if refused and request.atomic:
-                        self._refuse(refused, indexes)
-                        self._fail_rest_if_atomic(request)
-                        return
-                    self._refuse({**refused, **transaction.commit()}, indexes)
-            except (GovcError, OSError) as error:
-                log.error("%s: %s: %s", self._context.request_id, snapshot.layout.gitdir, error)
-                for update in group:
-                    for index in indexes[update.name]:
-                        self._fail(index, "failed to update ref")
+        writer = RefWriter(
+            self._repository, snapshot, self._origin(), clock=self._tools.clock, sleep=self._tools.lock_sleep
+        )
+        self._refuse(writer.change(tuple(updates.values()), atomic=request.atomic), indexes)
+        self._fail_rest_if_atomic(request)
 
-    def _transaction(self, snapshot: Snapshot) -> RefTransaction:
-        layout, config = snapshot.layout, snapshot.config
-        entry = config.find_entry("core.logallrefupdates")
-        value = entry.value if entry is not None else None
-        is_always = value is not None and value.lower() == "always"
-        return RefTransaction(
-            self._repository.ref_database,
-            committer=committer_ident(self._context, self._tools.environ),
+    def _origin(self) -> Origin:
+        context = self._context
+        return Origin(
+            committer=committer_ident(context, self._tools.environ),
             message=b"push",
-            clock=self._tools.clock,
-            sleep=self._tools.lock_sleep,
-            fsync=True,
-            modes=RefModes(layout.shared),
-            log_updates=choose_log_updates(
-                value,
-                None if entry is None or is_always else config.get_bool("core.logallrefupdates", False),
-                is_bare=layout.is_bare,
-            ),
-            peel=ThreadPeeler(snapshot),
-            lock_timeout_ms=config.get_int("core.filesreflocktimeout", 100),
-            packed_timeout_ms=config.get_int("core.packedrefstimeout", 1000),
+            actor=context.remote_user or "",
+            address=context.remote_addr or "",
+            request_id=context.request_id,
         )
 
     def _refuse(self, refused: Mapping[bytes, RefUpdateRefused], indexes: Mapping[bytes, list[int]]) -> None:
