@@ -1,6 +1,8 @@
 """Git's lock files: `X.lock`, made exclusively, becomes X by a rename.
 
-Whoever makes the file holds the lock; git and we respect each other's. A lock that is taken is waited for,
+Whoever makes the file holds the lock; git and we respect each other's. With a `LockOwner` the file is made elsewhere
+and linked to `X.lock`: after a kill that tells our locks from git's, and a lock of a dead process of ours is removed
+by who meets it. A lock that is taken is waited for,
 with growing pauses of about n^2 ms, up to a time-out (git: 100 ms for a ref, 1000 ms for packed-refs). The
 pauses are made by a `sleep` function that is handed in (gevent's, in the server).
 
@@ -24,6 +26,7 @@ PACKED_LOCK_TIMEOUT_MS = 1000
 
 _BACKOFF_MAX_MS = 1000
 _PARENT_TRIES = 10
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK)
 
 Sleep = Callable[[float], object]
 """Pauses for that many seconds."""
@@ -63,15 +66,26 @@ class LockFailed(GovcError):
         return str(self)
 
 
+class LockOwner(Protocol):
+    """Who holds locks: knows its own after a crash."""
+
+    def next_lock_path(self) -> str:
+        """Return a path, on the file system of the repository, for one more lock's own file."""
+
+    def break_dead(self, lock_path: str) -> bool:
+        """Deal with a lock that is in the way: True when it was a dead process of ours that held it, and it is gone."""
+
+
 class LockFile:
     """A held lock. Ends by `commit`, or by `release`, which leaves the locked file as it was."""
 
-    __slots__ = ("lock_path", "path")
+    __slots__ = ("_own_path", "lock_path", "path")
 
-    def __init__(self, path: str) -> None:
-        """Say which file is locked; `acquire_lock` makes the lock."""
+    def __init__(self, path: str, own_path: str | None = None) -> None:
+        """Say which file is locked; `acquire_lock` makes the lock. `own_path`: the lock's other name."""
         self.path = path
         self.lock_path = f"{path}.lock"
+        self._own_path = own_path
 
     def write(self, content: bytes, modes: FileModes, *, fsync: bool) -> None:
         """Write what the file is to become. OSError when the disk is full."""
@@ -87,27 +101,41 @@ class LockFile:
     def commit(self) -> None:
         """Put the new content in place: the lock is gone with it."""
         disk.rename(self.lock_path, self.path)
+        self._drop_own()
 
     def release(self) -> None:
         """Give the lock back without a change; fine when it is gone."""
         remove_file(self.lock_path)
+        self._drop_own()
+
+    def _drop_own(self) -> None:
+        own, self._own_path = self._own_path, None
+        if own is not None:
+            remove_file(own)
 
 
-def acquire_lock(path: str, shown: str, *, timeout_ms: int, sleep: Sleep, modes: FileModes) -> LockFile:
+def acquire_lock(
+    path: str, shown: str, *, timeout_ms: int, sleep: Sleep, modes: FileModes, owner: LockOwner | None = None
+) -> LockFile:
     """Return the held lock of `path`, making its parent folders. Raises LockFailed.
 
     `timeout_ms` 0: one try; negative: for ever.
     """
-    lock = LockFile(path)
+    lock_path = f"{path}.lock"
+    own_path = _create_own(owner)
     waited_ms = 0.0
     step = 1
     while True:
         try:
-            _create_with_parents(lock.lock_path, modes)
-            return lock
+            own_path = _create_with_parents(lock_path, own_path, modes)
+            return LockFile(path, own_path)
         except OSError as error:
             reason = error.errno or errno.EIO
+            if reason == errno.EEXIST and owner is not None and owner.break_dead(lock_path):
+                continue
             if reason != errno.EEXIST or 0 <= timeout_ms <= waited_ms:
+                if own_path is not None:
+                    remove_file(own_path)
                 raise LockFailed(shown, reason) from error
         pause_ms = min(step * step, _BACKOFF_MAX_MS) * random.uniform(0.75, 1.25)
         if timeout_ms > 0:
@@ -117,15 +145,38 @@ def acquire_lock(path: str, shown: str, *, timeout_ms: int, sleep: Sleep, modes:
         step += 1
 
 
-def _create_with_parents(path: str, modes: FileModes) -> None:
-    """Create a file exclusively. A folder that someone prunes meanwhile is made again."""
+def _create_own(owner: LockOwner | None) -> str | None:
+    """Create the lock's own file; None without an owner."""
+    if owner is None:
+        return None
+    path = owner.next_lock_path()
+    try:
+        disk.close(disk.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+    except OSError as error:
+        raise LockFailed(os.path.basename(path), error.errno or errno.EIO) from error
+    return path
+
+
+def _create_with_parents(lock_path: str, own_path: str | None, modes: FileModes) -> str | None:
+    """Create a lock exclusively; return `own_path` when it is linked to that.
+
+    A folder that someone prunes meanwhile is made again. Where links don't work, the lock is a file by itself.
+    """
     for _ in range(_PARENT_TRIES):
         try:
-            disk.close(disk.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
-            return
+            if own_path is not None:
+                disk.link(own_path, lock_path)
+            else:
+                disk.close(disk.open_file(lock_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+            return own_path
         except FileNotFoundError:
-            make_parents(path, modes)
-    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+            make_parents(lock_path, modes)
+        except OSError as error:
+            if own_path is None or error.errno not in _NO_LINKS:
+                raise
+            remove_file(own_path)
+            own_path = None
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), lock_path)
 
 
 def make_parents(path: str, modes: FileModes) -> None:

@@ -17,6 +17,7 @@ from govc.refs.lock import (
     FileModes,
     LockFailed,
     LockFile,
+    LockOwner,
     PlainModes,
     Sleep,
     acquire_lock,
@@ -31,15 +32,21 @@ _PRUNE_BATCH = 100
 
 
 def pack_refs(
-    database: RefDatabase, peel: Peel, *, sleep: Sleep, modes: FileModes | None = None, fsync: bool = False
+    database: RefDatabase,
+    peel: Peel,
+    *,
+    sleep: Sleep,
+    modes: FileModes | None = None,
+    fsync: bool = False,
+    owner: LockOwner | None = None,
 ) -> int:
     """Move all loose refs that can be packed; return how many loose files went.
 
-    `peel` raises ObjectMissing for an oid that isn't there. Raises LockFailed when packed-refs stays
-    locked.
+    `peel` raises ObjectMissing for an oid that isn't there; `owner` as in `RefTransaction`. Raises LockFailed when
+    packed-refs stays locked.
     """
     modes = modes if modes is not None else PlainModes()
-    packed = PackedRefsFile(database, sleep=sleep, modes=modes)
+    packed = PackedRefsFile(database, sleep=sleep, modes=modes, owner=owner)
     try:
         loose = database.load().loose.refs
         peeled: dict[bytes, bytes | None] = {}
@@ -54,17 +61,19 @@ def pack_refs(
         packed.release()
     names = sorted(changes)
     batches = (names[start : start + _PRUNE_BATCH] for start in range(0, len(names), _PRUNE_BATCH))
-    return sum(_prune_batch(database, batch, sleep, modes) for batch in batches)
+    return sum(_prune_batch(database, batch, sleep, modes, owner) for batch in batches)
 
 
-def _prune_batch(database: RefDatabase, names: list[bytes], sleep: Sleep, modes: FileModes) -> int:
+def _prune_batch(
+    database: RefDatabase, names: list[bytes], sleep: Sleep, modes: FileModes, owner: LockOwner | None
+) -> int:
     """Remove some loose files, with nobody else packing meanwhile."""
     try:
-        packed = PackedRefsFile(database, sleep=sleep, modes=modes)
+        packed = PackedRefsFile(database, sleep=sleep, modes=modes, owner=owner)
     except LockFailed:
         return 0  # they are packed and loose, which is fine
     try:
-        return sum(_prune(database, name, sleep, modes) for name in names)
+        return sum(_prune(database, name, sleep, modes, owner) for name in names)
     finally:
         packed.release()
 
@@ -84,11 +93,11 @@ def _peel_known(oid: bytes, peel: Peel, peeled: dict[bytes, bytes | None]) -> by
     return peeled[oid]
 
 
-def _prune(database: RefDatabase, name: bytes, sleep: Sleep, modes: FileModes) -> bool:
+def _prune(database: RefDatabase, name: bytes, sleep: Sleep, modes: FileModes, owner: LockOwner | None) -> bool:
     """Remove one loose file when packed-refs says the same. One that is locked just stays."""
     path = database.path_of(name)
     try:
-        lock: LockFile = acquire_lock(path, "", timeout_ms=0, sleep=sleep, modes=modes)
+        lock: LockFile = acquire_lock(path, "", timeout_ms=0, sleep=sleep, modes=modes, owner=owner)
     except LockFailed:
         return False
     is_gone = False

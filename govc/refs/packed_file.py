@@ -16,6 +16,7 @@ from govc.refs.lock import (
     PACKED_LOCK_TIMEOUT_MS,
     FileModes,
     LockFile,
+    LockOwner,
     Sleep,
     acquire_lock,
     remove_file,
@@ -36,6 +37,7 @@ class PackedRefsFile:
         sleep: Sleep,
         modes: FileModes,
         timeout_ms: int = PACKED_LOCK_TIMEOUT_MS,
+        owner: LockOwner | None = None,
     ) -> None:
         """Take the lock and read the file. Raises LockFailed, CorruptRefs."""
         self._database = database
@@ -43,7 +45,9 @@ class PackedRefsFile:
         path = os.path.realpath(database.packed_path)
         self._new_path = f"{path}.new"
         self._is_staged = False
-        self._lock: LockFile = acquire_lock(path, "packed-refs", timeout_ms=timeout_ms, sleep=sleep, modes=modes)
+        self._lock: LockFile = acquire_lock(
+            path, "packed-refs", timeout_ms=timeout_ms, sleep=sleep, modes=modes, owner=owner
+        )
         try:
             self.refs: PackedRefs = database.read_packed()
         except BaseException:

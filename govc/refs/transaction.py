@@ -30,6 +30,7 @@ from govc.refs.lock import (
     FileModes,
     LockFailed,
     LockFile,
+    LockOwner,
     PlainModes,
     Sleep,
     acquire_lock,
@@ -86,11 +87,13 @@ class RefTransaction:
         peel: Peel | None = None,
         lock_timeout_ms: int = REF_LOCK_TIMEOUT_MS,
         packed_timeout_ms: int = 1000,
+        owner: LockOwner | None = None,
     ) -> None:
         """Take the surroundings.
 
         `committer` is `name <email>` (see `reflog.encode_ident`), `clock` gives seconds since 1970; without
-        `peel` nothing is written into packed-refs but what was there.
+        `peel` nothing is written into packed-refs but what was there. `owner` makes the locks recognisable after a
+        crash.
         """
         self._database = database
         self._committer = committer
@@ -103,6 +106,7 @@ class RefTransaction:
         self._peel = peel
         self._lock_timeout_ms = lock_timeout_ms
         self._packed_timeout_ms = packed_timeout_ms
+        self._owner = owner
         self._zero = database.algo.zero
         self._updates: list[RefUpdate] = []
         self._changes: list[Change] = []
@@ -232,6 +236,7 @@ class RefTransaction:
                 timeout_ms=self._lock_timeout_ms,
                 sleep=self._sleep,
                 modes=self._modes,
+                owner=self._owner,
             )
         except LockFailed as error:
             if error.errno not in (errno.ENOTDIR, errno.EEXIST):
@@ -341,6 +346,7 @@ class RefTransaction:
                 timeout_ms=self._lock_timeout_ms,
                 sleep=self._sleep,
                 modes=self._modes,
+                owner=self._owner,
             )
 
     def _stage_packed(self) -> None:
@@ -352,7 +358,11 @@ class RefTransaction:
         packed = None
         try:
             packed = PackedRefsFile(
-                self._database, sleep=self._sleep, modes=self._modes, timeout_ms=self._packed_timeout_ms
+                self._database,
+                sleep=self._sleep,
+                modes=self._modes,
+                timeout_ms=self._packed_timeout_ms,
+                owner=self._owner,
             )
             changes: dict[bytes, bytes | None] = {c.target: c.update.new for c in creations}
             changes.update((c.target, None) for c in deletions if packed.refs.find(c.target) >= 0)
@@ -373,6 +383,21 @@ class RefTransaction:
         """Say whether the ref's value changes at all."""
         current = change.current.oid if change.current is not None else None
         return (current or self._zero) != change.update.new
+
+    def prepared(self) -> list[tuple[bytes, bytes, bytes]]:
+        """Return (ref, old, new) of each ref whose value `commit` will change; zeros for a ref that isn't there.
+
+        The names are those of the refs that really change: a symref's end, not the symref.
+        """
+        return [
+            (
+                change.target,
+                (change.current.oid if change.current is not None else None) or self._zero,
+                change.update.new,
+            )
+            for change in self._changes
+            if change.lock is not None and self._moves(change)
+        ]
 
     # Commit and rollback
 

@@ -1,0 +1,71 @@
+"""What can go wrong with a log. `public_text` is what a pusher may read."""
+
+from govc.errors import GovcError
+
+
+class LogError(GovcError):
+    """The log can't take or give what was asked. The push is refused; what was acknowledged before stays."""
+
+    @property
+    def public_text(self) -> str:
+        """What a peer may read."""
+        return "the server's log can not be written"
+
+
+class LogFailed(LogError):
+    """The disk failed: `cause` is the kernel's error. Nothing of what was appended counts."""
+
+    def __init__(self, what: str, cause: OSError) -> None:
+        super().__init__(f"{what}: {cause.strerror or cause}")
+        self.cause = cause
+
+    @property
+    def public_text(self) -> str:
+        """The kernel's words, without a path."""
+        return f"the server's log can not be written: {self.cause.strerror or 'input/output error'}"
+
+
+class LogFull(LogError):
+    """The log has reached its cap and no checkpoint could make room."""
+
+    def __init__(self, folder: str, size: int, limit: int) -> None:
+        super().__init__(f"{folder}: the log holds {size} bytes, more than {limit}, and no checkpoint made room")
+        self.size = size
+        self.limit = limit
+
+    @property
+    def public_text(self) -> str:
+        """What a peer may read."""
+        return "the server's log is full"
+
+
+class LogDamaged(LogError):
+    """Bytes of the log are wrong where they must be right: before its tail, in a header, in a checkpoint."""
+
+    def __init__(self, path: str, offset: int, reason: str, *, safe_up_to: int = 0) -> None:
+        super().__init__(
+            f"{path}: damaged at byte {offset}: {reason}; records up to {safe_up_to} are whole. Nothing was changed. "
+            "Look with `govc log verify`, restore the file from a copy, or accept the loss with `govc recover --cut`"
+        )
+        self.path = path
+        self.offset = offset
+        self.reason = reason
+        self.safe_up_to = safe_up_to
+
+    @property
+    def public_text(self) -> str:
+        """What a peer may read."""
+        return "the server's log of this repository is damaged; its administrator has to look at it"
+
+
+class LogForeign(LogError):
+    """The log belongs to another folder (a copy, a backup that was restored) or to a newer govc."""
+
+    def __init__(self, folder: str, reason: str) -> None:
+        super().__init__(f"{folder}: {reason}")
+        self.reason = reason
+
+    @property
+    def public_text(self) -> str:
+        """What a peer may read."""
+        return "the server's log of this repository can not be used; its administrator has to look at it"

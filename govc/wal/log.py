@@ -1,0 +1,546 @@
+"""Appending to a log: by many threads of many processes, with one sync for all that wait.
+
+    append          under the append lock: number, chain, write, move the tail
+    make_durable    under the sync lock: nothing to do when somebody's sync has covered the number, else one sync
+                    that covers everything appended so far
+
+Two locks, because a sync must not keep others from appending what the next sync will cover. A lock is an flock of a
+descriptor of its own, so it excludes threads and processes alike and dies with its process. Order: append lock, then
+sync lock; who holds only the sync lock never takes the other.
+
+Room runs out: an end record, a sync, a new segment. A sync fails: nothing is judged by reading back, since the page
+cache is clean and wrong by then. The segment is poisoned for everybody; the next append begins a new one, whose header
+says with which record the old one ends (the last durable one), and those who waited for the failed sync get
+LogFailed.
+
+Everything here blocks. Source: storage rules 12 to 16.
+"""
+
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from govc import disk
+from govc.protocol.oid import HashAlgorithm
+from govc.wal.boot import boot_id
+from govc.wal.errors import LogError, LogFailed, LogForeign, LogFull
+from govc.wal.owner import Owner
+from govc.wal.reader import LogEnd, Position, read_record_at
+from govc.wal.record import GENESIS, Draft, Kind, Record, decode_record, encode_record
+from govc.wal.segment import (
+    HEADER_BYTES,
+    RESERVE_BYTES,
+    SEGMENT_BYTES_MAX,
+    SEGMENT_BYTES_MIN,
+    SegmentHeader,
+    create_segment,
+    list_segments,
+    read_header,
+    segment_path,
+)
+from govc.wal.state import UNPUBLISHED_MAX, Durability, SharedState, Tail
+
+_MAY_USE_RESERVE = (Kind.VOID, Kind.END, Kind.CHECKPOINT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogOptions:
+    """Knobs. `bytes_max`: records since the last checkpoint. `file_mode`, `folder_mode`: of what is made here.
+
+    `gather_seconds`: how long a sync waits for the pushes that `is_crowded` knows to be about to append; `sleep`
+    waits in the thread that calls.
+    """
+
+    bytes_max: int = 1 << 30
+    segment_bytes_min: int = SEGMENT_BYTES_MIN
+    segment_bytes_max: int = SEGMENT_BYTES_MAX
+    file_mode: int = 0o600
+    folder_mode: int = 0o700
+    gather_seconds: float = 0.0
+    sleep: Callable[[float], None] = time.sleep
+
+
+class LogStatistics(NamedTuple):
+    """What this process has done: for metrics and benchmarks."""
+
+    records: int
+    bytes: int
+    syncs: int
+    sync_seconds: float
+    failed_syncs: int
+
+
+class LogFolder(NamedTuple):
+    """The paths of a log; `root` is `<commondir>/govc`."""
+
+    root: str
+
+    @property
+    def segments(self) -> str:
+        """Where segments lie."""
+        return f"{self.root}/log"
+
+    @property
+    def locks(self) -> str:
+        """Where lock files and tokens of owners lie."""
+        return f"{self.root}/locks"
+
+    @property
+    def packs(self) -> str:
+        """Where packs lie that records name."""
+        return f"{self.root}/packs"
+
+    @property
+    def state(self) -> str:
+        """The shared state."""
+        return f"{self.root}/state"
+
+    @property
+    def checkpoint(self) -> str:
+        """The checkpoint."""
+        return f"{self.root}/checkpoint"
+
+
+class Appended(NamedTuple):
+    """A record that was appended, and the segment that it went to."""
+
+    record: Record
+    ordinal: int
+
+
+class Log:
+    """One repository's log, as one process uses it. Made by `repo.journal`, after recovery."""
+
+    def __init__(self, folder: LogFolder, options: LogOptions, *, clock_ns: Callable[[], int] = time.time_ns) -> None:
+        """Open what is there. LogForeign, OSError. Nothing is read but the shared state."""
+        self.folder = folder
+        self._options = options
+        self._clock_ns = clock_ns
+        self._boot = boot_id()
+        self._state = SharedState(folder.state, self._boot, mode=options.file_mode)
+        self._owner: Owner | None = None
+        self._segment: tuple[int, int, SegmentHeader] | None = None  # (ordinal, descriptor, header) to append to
+        self._synced: tuple[int, int] | None = None  # (ordinal, descriptor) to sync: touched under the sync lock only
+        self._counts = [0, 0, 0, 0]
+        self._sync_seconds = 0.0
+
+    @property
+    def owner(self) -> Owner:
+        """This process's token; made when first asked for."""
+        if self._owner is None:
+            self._owner = Owner(self.folder.locks, mode=self._options.file_mode)
+        return self._owner
+
+    @property
+    def statistics(self) -> LogStatistics:
+        """What this process has done."""
+        records, size, syncs, failed = self._counts
+        return LogStatistics(records, size, syncs, self._sync_seconds, failed)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        if self._segment is not None:
+            disk.close(self._segment[1])
+            self._segment = None
+        if self._synced is not None:
+            disk.close(self._synced[1])
+            self._synced = None
+        if self._owner is not None:
+            self._owner.close()
+            self._owner = None
+        self._state.close()
+
+    def tail(self) -> Tail | None:
+        """Return the tail as it is now, None when nobody has opened the log since the machine started."""
+        return self._state.read_tail()
+
+    def durable(self) -> int:
+        """Return the highest durable number that is known."""
+        value = self._state.read_durability()
+        return value.durable if value is not None else 0
+
+    # Locks
+
+    @contextmanager
+    def append_lock(self) -> Iterator[None]:
+        """Hold the append lock."""
+        with flocked(f"{self.folder.root}/append.lock", self._options.file_mode):
+            yield
+
+    @contextmanager
+    def _sync_lock(self) -> Iterator[None]:
+        with flocked(f"{self.folder.root}/sync.lock", self._options.file_mode):
+            yield
+
+    # Starting
+
+    def start(self, end: LogEnd | None, *, algo: HashAlgorithm, inode: int, published: int | None = None) -> None:
+        """Write the shared state for a log that was read to its `end` (None: a new log). Under the append lock.
+
+        What lies behind the tail is overwritten with zeros. `published`: all up to there is shown by the repository.
+        """
+        if end is None:
+            header = SegmentHeader(
+                algo=algo,
+                log_id=secrets.token_bytes(16),
+                inode=inode,
+                salt=secrets.token_bytes(8),
+                ordinal=1,
+                first_sequence=1,
+                size=self._options.segment_bytes_min,
+                time_ns=self._clock_ns(),
+                previous=GENESIS,
+            )
+            self._create(header)
+            position = Position(1, HEADER_BYTES, 0, GENESIS)
+        else:
+            header, position = end.header, end.position
+            if end.torn_bytes:
+                self._erase(position, end.torn_bytes)
+        durability = self._state.read_durability()
+        self._state.write_durability(
+            Durability(
+                boot=self._boot,
+                durable=position.sequence,
+                generation=durability.generation if durability is not None else 0,
+            )
+        )
+        old = self._state.read_tail()
+        self._state.write_tail(
+            Tail(
+                boot=self._boot,
+                log_id=header.log_id,
+                ordinal=position.ordinal,
+                offset=position.offset,
+                next_sequence=position.sequence + 1,
+                checksum=position.checksum,
+                published=position.sequence if published is None else published,
+                generation=old.generation if old is not None else 0,
+            )
+        )
+
+    def _erase(self, position: Position, size: int) -> None:
+        """Overwrite a torn tail with zeros, durably: it must never come to follow a new record."""
+        path = segment_path(self.folder.segments, position.ordinal)
+        descriptor = disk.open_file(path, os.O_WRONLY)
+        try:
+            disk.pwrite_all(descriptor, bytes(size), position.offset)
+            disk.sync(descriptor)
+        finally:
+            disk.close(descriptor)
+
+    # Appending
+
+    def append(self, drafts: Sequence[Draft]) -> list[Appended]:
+        """Append records, together. Under the append lock. Raises LogError; then none of them is in the log."""
+        tail = self._tail_or_raise()
+        if tail.next_sequence - tail.published + len(drafts) > UNPUBLISHED_MAX:
+            raise LogError(f"{self.folder.root}: too many records wait to be published")
+        try:
+            tail = self._go_on_after_failure(tail)
+            encoded, tail = self._place(drafts, tail)
+            data = b"".join(encoded)
+            disk.pwrite_all(self._descriptor_of(tail.ordinal), data, tail.offset - len(data))
+        except OSError as error:
+            raise LogFailed(f"{self.folder.root}: append", error) from error
+        for number, draft in enumerate(drafts, tail.next_sequence - len(drafts)):
+            if draft.kind is not Kind.CHANGE:
+                tail = tail.with_published(number)
+            if draft.kind is Kind.VOID:
+                tail = tail.with_published(draft.number)
+        self._state.write_tail(tail)
+        self._counts[0] += len(drafts)
+        self._counts[1] += len(data)
+        return [Appended(decode_record(piece), tail.ordinal) for piece in encoded]
+
+    def _tail_or_raise(self) -> Tail:
+        tail = self._state.read_tail()
+        if tail is None:
+            raise LogError(f"{self.folder.root}: the log has not been recovered")
+        return tail
+
+    def _place(self, drafts: Sequence[Draft], tail: Tail) -> tuple[list[bytes], Tail]:
+        """Encode the records for where they will lie, in a new segment when the current one has no room.
+
+        Returns their bytes and the tail behind them.
+        """
+        encoded, after = self._encode(drafts, tail)
+        header = self._header_of(tail.ordinal)
+        reserve = 0 if all(draft.kind in _MAY_USE_RESERVE for draft in drafts) else RESERVE_BYTES
+        if after.offset + reserve <= header.size:
+            return encoded, after
+        size = sum(map(len, encoded))
+        if tail.log_size + size > self._options.bytes_max:
+            raise LogFull(self.folder.root, tail.log_size + size, self._options.bytes_max)
+        tail = self._rotate(tail, size)
+        return self._encode(drafts, tail)
+
+    def _encode(self, drafts: Sequence[Draft], tail: Tail) -> tuple[list[bytes], Tail]:
+        salt = self._header_of(tail.ordinal).salt
+        durability = self._state.read_durability()
+        durable = durability.durable if durability is not None else 0
+        offset, sequence, checksum = tail.offset, tail.next_sequence, tail.checksum
+        encoded: list[bytes] = []
+        for draft in drafts:
+            data = encode_record(
+                draft,
+                sequence=sequence,
+                salt=salt,
+                durable=min(durable, sequence - 1),
+                writer=self.owner.token,
+                time_ns=self._clock_ns(),
+                previous=checksum,
+            )
+            encoded.append(data)
+            offset += len(data)
+            sequence += 1
+            checksum = data[-len(GENESIS) :]
+        size = offset - tail.offset
+        return encoded, replace(
+            tail,
+            offset=offset,
+            next_sequence=sequence,
+            checksum=checksum,
+            log_size=tail.log_size + size,
+            generation=self._generation(),
+        )
+
+    def _generation(self) -> int:
+        tail = self._state.read_tail()
+        return tail.generation if tail is not None else 0
+
+    # Segments
+
+    def _header_of(self, ordinal: int) -> SegmentHeader:
+        self._descriptor_of(ordinal)
+        assert self._segment is not None
+        return self._segment[2]
+
+    def _descriptor_of(self, ordinal: int) -> int:
+        """Return a descriptor of the current segment."""
+        if self._segment is not None and self._segment[0] == ordinal:
+            return self._segment[1]
+        header = read_header(self.folder.segments, ordinal)
+        if header is None:
+            raise LogError(f"{segment_path(self.folder.segments, ordinal)}: the header is damaged")
+        old, self._segment = self._segment, None
+        if old is not None:
+            disk.close(old[1])
+        descriptor = disk.open_file(segment_path(self.folder.segments, ordinal), os.O_RDWR)
+        self._segment = (ordinal, descriptor, header)
+        return descriptor
+
+    def _create(self, header: SegmentHeader) -> None:
+        create_segment(
+            self.folder.segments, header, mode=self._options.file_mode, recycled=self._take_recycled(header.size)
+        )
+
+    def _take_recycled(self, size: int) -> str | None:
+        path = f"{self.folder.segments}/retired"
+        try:
+            return path if os.stat(path).st_size == size else None
+        except FileNotFoundError:
+            return None
+
+    def rotate(self) -> None:
+        """Begin a new segment now, unless the current one is empty. Under the append lock. Raises LogError."""
+        tail = self._tail_or_raise()
+        try:
+            tail = self._go_on_after_failure(tail)
+            if tail.offset > HEADER_BYTES:
+                self._rotate(tail, 0)
+        except OSError as error:
+            raise LogFailed(f"{self.folder.root}: new segment", error) from error
+
+    def _rotate(self, tail: Tail, wanted: int) -> Tail:
+        """End the current segment and begin a new one with room for `wanted` bytes; return its tail."""
+        old = self._header_of(tail.ordinal)
+        encoded, after = self._encode([Draft(kind=Kind.END)], tail)
+        if after.offset <= old.size:
+            disk.pwrite_all(self._descriptor_of(tail.ordinal), encoded[0], tail.offset)
+            self._state.write_tail(after.with_published(after.next_sequence - 1))
+            tail = self._tail_or_raise()
+        self._sync_up_to(tail.next_sequence - 1)
+        durability = self._state.read_durability()
+        if durability is not None and durability.poisoned == tail.ordinal:
+            return self._go_on_after_failure(tail)
+        filled_fast = self._clock_ns() - old.time_ns < 600_000_000_000
+        size = min(old.size * 2 if filled_fast else old.size, self._options.segment_bytes_max)
+        size = max(size, self._options.segment_bytes_min, _round_up(wanted + HEADER_BYTES + 2 * RESERVE_BYTES))
+        self._begin(tail, size, old, continues=False)
+        return self._tail_or_raise()
+
+    def _begin(self, tail: Tail, size: int, old: SegmentHeader, *, continues: bool) -> None:
+        """Make the segment after `tail` and move the tail into it."""
+        ordinal = max([tail.ordinal, *list_segments(self.folder.segments)]) + 1
+        header = replace(
+            old,
+            salt=secrets.token_bytes(8),
+            ordinal=ordinal,
+            first_sequence=tail.next_sequence,
+            size=size,
+            time_ns=self._clock_ns(),
+            previous=tail.checksum,
+            continues=continues,
+        )
+        self._create(header)
+        self._state.write_tail(replace(tail, ordinal=ordinal, offset=HEADER_BYTES, generation=self._generation()))
+
+    def _go_on_after_failure(self, tail: Tail) -> Tail:
+        """Begin a new segment when a sync of the current one has failed; return the tail to append to.
+
+        The old one ends with the last durable record; what came after never happened. Under the append lock.
+        """
+        durability = self._state.read_durability()
+        if durability is None or durability.poisoned != tail.ordinal:
+            return tail
+        old = self._header_of(tail.ordinal)
+        sequence = durability.durable
+        kept = max(0, sequence - tail.published)
+        cut = replace(
+            tail,
+            next_sequence=sequence + 1,
+            checksum=self._checksum_of(tail.ordinal, old, sequence),
+            published=min(tail.published, sequence),
+            published_after=tail.published_after & ((1 << kept) - 1),
+        )
+        self._begin(cut, old.size, old, continues=True)
+        with self._sync_lock():
+            now = self._state.read_durability()
+            generation = now.generation if now is not None else 0
+            self._state.write_durability(Durability(boot=self._boot, durable=sequence, generation=generation))
+        return self._tail_or_raise()
+
+    def _checksum_of(self, ordinal: int, header: SegmentHeader, sequence: int) -> bytes:
+        """Return the checksum of a durable record of a segment (or of the one before its first)."""
+        if sequence < header.first_sequence:
+            return header.previous
+        descriptor = self._descriptor_of(ordinal)
+        offset = HEADER_BYTES
+        while (record := read_record_at(descriptor, offset, header.salt)) is not None:
+            if record.sequence == sequence:
+                return record.checksum
+            offset += record.size
+        raise LogError(f"{segment_path(self.folder.segments, ordinal)}: record {sequence} can not be read")
+
+    # Durability
+
+    def make_durable(self, appended: Appended, is_crowded: Callable[[], bool] | None = None) -> None:
+        """Return when that record is on the disk. Raises LogFailed when a sync that had to cover it has failed.
+
+        `is_crowded` says that others are about to append: then the sync waits for them, up to `gather_seconds`.
+        """
+        sequence = appended.record.sequence
+        with self._sync_lock():
+            if self._is_settled(appended):
+                return
+            if is_crowded is not None:
+                self._gather(is_crowded)
+            self._sync_holding_lock(sequence)
+            self._is_settled(appended)
+
+    def _gather(self, is_crowded: Callable[[], bool]) -> None:
+        until = time.monotonic() + self._options.gather_seconds
+        while is_crowded() and time.monotonic() < until:
+            self._options.sleep(0.0002)
+
+    def _is_settled(self, appended: Appended) -> bool:
+        """Say whether the record is durable. Raises LogFailed when it is lost."""
+        durability = self._state.read_durability()
+        sequence = appended.record.sequence
+        if durability is None:
+            return False
+        if durability.poisoned == appended.ordinal or self._was_cut(appended):
+            if durability.durable >= sequence and not self._was_cut(appended):
+                return True
+            raise LogFailed(f"{self.folder.root}: sync", OSError(5, "a sync of the log has failed"))
+        return durability.durable >= sequence
+
+    def _was_cut(self, appended: Appended) -> bool:
+        """Say whether the log went on, after a failed sync, in a segment that begins before this record."""
+        tail = self._state.read_tail()
+        if tail is None or tail.ordinal == appended.ordinal:
+            return False
+        for ordinal in list_segments(self.folder.segments):
+            if ordinal > appended.ordinal:
+                header = read_header(self.folder.segments, ordinal)
+                return header is not None and header.first_sequence <= appended.record.sequence
+        return False
+
+    def _sync_up_to(self, sequence: int) -> None:
+        """Make everything up to `sequence` durable; a failure poisons the segment and isn't raised."""
+        with self._sync_lock():
+            self._sync_holding_lock(sequence)
+
+    def _sync_holding_lock(self, sequence: int) -> None:
+        durability = self._state.read_durability()
+        tail = self._state.read_tail()
+        if durability is None or tail is None:
+            raise LogError(f"{self.folder.root}: the log has not been recovered")
+        if durability.durable >= sequence or durability.poisoned == tail.ordinal:
+            return
+        target = tail.next_sequence - 1
+        started = time.perf_counter()
+        try:
+            disk.sync_data(self._descriptor_for_sync(tail.ordinal))
+        except OSError:
+            self._counts[3] += 1
+            self._state.write_durability(replace(durability, poisoned=tail.ordinal))
+            return
+        self._counts[2] += 1
+        self._sync_seconds += time.perf_counter() - started
+        self._state.write_durability(replace(durability, durable=target, poisoned=0))
+
+    def _descriptor_for_sync(self, ordinal: int) -> int:
+        """Return a descriptor for syncing: a rotation may close the one for appending meanwhile."""
+        if self._synced is None or self._synced[0] != ordinal:
+            old, self._synced = self._synced, None
+            if old is not None:
+                disk.close(old[1])
+            self._synced = (ordinal, disk.open_file(segment_path(self.folder.segments, ordinal), os.O_RDWR))
+        return self._synced[1]
+
+    # Publishing
+
+    def mark_published(self, sequences: Sequence[int]) -> None:
+        """Note that the repository shows these records."""
+        with self.append_lock():
+            tail = self._tail_or_raise()
+            for sequence in sequences:
+                tail = tail.with_published(sequence)
+            self._state.write_tail(tail)
+
+    def checkpoint_done(self, size_kept: int) -> None:
+        """Note that records up to a checkpoint no longer count for the cap. Under the append lock."""
+        self._state.write_tail(replace(self._tail_or_raise(), log_size=size_kept))
+
+
+def _round_up(size: int) -> int:
+    return -(-size // 65536) * 65536
+
+
+@contextmanager
+def flocked(path: str, mode: int) -> Iterator[None]:
+    """Hold an exclusive flock on a file, created when missing, through a descriptor of its own."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def check_home(header: SegmentHeader, inode: int, folder: str) -> None:
+    """Raise LogForeign when the log was made for another folder."""
+    if header.inode != inode:
+        raise LogForeign(
+            folder,
+            "this log belongs to another folder: the repository was copied or restored. What it holds was not "
+            "replayed. `govc recover --adopt` replays it here, `govc recover --discard` begins a new log from the refs "
+            "as they are",
+        )

@@ -1,0 +1,170 @@
+"""What the processes of one machine share about a log: `govc/state`, never synced.
+
+      0  512  tail, first copy       1024  128  durability, first copy
+    512  512  tail, second copy      1152  128  durability, second copy
+
+    tail         where the next record goes, its number, what is published; written under the append lock
+    durability   up to which record the log is on the disk, whether a sync has failed; written under the sync lock
+
+Each is written twice in turn with a counter and a checksum, so that a process killed in the middle of writing leaves
+the other copy. The boot id says whether the page cache that holds all this is still the one it was written to: after
+a restart of the machine nothing in this file counts.
+
+Published: all up to `published`, and those whose bit is set in `published_after` (bit i: number published + 1 + i).
+A record is published when the native repository shows it, or when it has nothing to show.
+"""
+
+import os
+import struct
+import zlib
+from dataclasses import dataclass, replace
+from typing import Any
+
+from govc import disk
+
+FILE_BYTES = 1280
+_TAIL = struct.Struct(">Q16sQQQ32sQQ16s256s")
+_DURABILITY = struct.Struct(">Q16sQQ")
+_TAIL_OFFSETS = (0, 512)
+_DURABILITY_OFFSETS = (1024, 1152)
+UNPUBLISHED_MAX = 256 * 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tail:
+    """The end of the log. `log_size` is the number of bytes in records since the last checkpoint."""
+
+    boot: bytes
+    log_id: bytes
+    ordinal: int
+    offset: int
+    next_sequence: int
+    checksum: bytes
+    published: int
+    log_size: int = 0
+    published_after: int = 0
+    generation: int = 0
+
+    @property
+    def is_all_published(self) -> bool:
+        """Say whether no record waits to be published."""
+        return self.published == self.next_sequence - 1
+
+    def unpublished(self) -> list[int]:
+        """Return the numbers of records that wait to be published."""
+        first = self.published + 1
+        return [n for n in range(first, self.next_sequence) if not self.published_after >> (n - first) & 1]
+
+    def with_published(self, sequence: int) -> "Tail":
+        """Return the tail with one more record published."""
+        if sequence <= self.published:
+            return self
+        bits = self.published_after | 1 << (sequence - self.published - 1)
+        published = self.published
+        while bits & 1:
+            bits >>= 1
+            published += 1
+        return replace(self, published=published, published_after=bits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Durability:
+    """`durable`: the highest synced number. `poisoned`: ordinal of a segment whose sync has failed, 0 for none."""
+
+    boot: bytes
+    durable: int
+    poisoned: int = 0
+    generation: int = 0
+
+
+class SharedState:
+    """The open file. The caller holds the lock that a method names."""
+
+    def __init__(self, path: str, boot: bytes, *, mode: int = 0o600) -> None:
+        """Open, creating when there is none. OSError."""
+        self._boot = boot
+        self._descriptor = disk.open_file(path, os.O_RDWR | os.O_CREAT, mode)
+
+    def close(self) -> None:
+        """Close."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            disk.close(descriptor)
+
+    def read_tail(self) -> Tail | None:
+        """Return the tail, None when nobody has written one since the machine started."""
+        found = [value for offset in _TAIL_OFFSETS if (value := self._unpack(_TAIL, offset)) is not None]
+        if not found:
+            return None
+        generation, boot, ordinal, offset, sequence, checksum, published, size, log_id, bits = max(found)
+        if boot != self._boot:
+            return None
+        return Tail(
+            boot=boot,
+            log_id=log_id,
+            ordinal=ordinal,
+            offset=offset,
+            next_sequence=sequence,
+            checksum=checksum,
+            published=published,
+            log_size=size,
+            published_after=int.from_bytes(bits, "little"),
+            generation=generation,
+        )
+
+    def write_tail(self, tail: Tail) -> None:
+        """Write the tail. Under the append lock."""
+        generation = tail.generation + 1
+        packed = _TAIL.pack(
+            generation,
+            self._boot,
+            tail.ordinal,
+            tail.offset,
+            tail.next_sequence,
+            tail.checksum,
+            tail.published,
+            tail.log_size,
+            tail.log_id,
+            tail.published_after.to_bytes(256, "little"),
+        )
+        self._write(packed, _TAIL_OFFSETS[generation % 2])
+
+    def read_durability(self) -> Durability | None:
+        """Return how far the log is durable, None when nobody has told since the machine started."""
+        found = [value for offset in _DURABILITY_OFFSETS if (value := self._unpack(_DURABILITY, offset)) is not None]
+        if not found:
+            return None
+        generation, boot, durable, poisoned = max(found)
+        if boot != self._boot:
+            return None
+        return Durability(boot=boot, durable=durable, poisoned=poisoned, generation=generation)
+
+    def write_durability(self, value: Durability) -> None:
+        """Write how far the log is durable. Under the sync lock."""
+        generation = value.generation + 1
+        packed = _DURABILITY.pack(generation, self._boot, value.durable, value.poisoned)
+        self._write(packed, _DURABILITY_OFFSETS[generation % 2])
+
+    def _unpack(self, layout: struct.Struct, offset: int) -> tuple[Any, ...] | None:
+        data = os.pread(self._descriptor, layout.size + 4, offset)
+        if len(data) < layout.size + 4 or zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "big"):
+            return None
+        values = layout.unpack_from(data)
+        return values if values[0] else None
+
+    def _write(self, packed: bytes, offset: int) -> None:
+        disk.pwrite_all(self._descriptor, packed + zlib.crc32(packed).to_bytes(4, "big"), offset)
+
+
+def peek_tail(path: str, boot: bytes) -> Tail | None:
+    """Return the tail without making the file, None when there is none of this boot. Raises OSError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    state = SharedState.__new__(SharedState)
+    state._boot, state._descriptor = boot, descriptor
+    try:
+        return state.read_tail()
+    finally:
+        os.close(descriptor)
