@@ -98,6 +98,23 @@ class Settings:
     )
     object_cache_bytes: int = _knob(16 * MIB, "contents of objects kept per worker", unit="bytes")
     repositories_max: int = _knob(256, "repositories kept open per worker", unit="repositories", least=1)
+    durability: str = _knob(
+        "sync",
+        "what acknowledged means: sync (on disk), batch (a power cut may take the pushes of the last "
+        "durability_batch_ms), none (it may take what the kernel has not written yet: for throwaway CI)",
+    )
+    durability_batch_ms: int = _knob(100, "with durability=batch: the log is synced this often", unit="milliseconds")
+    log_gather_ms: int = _knob(
+        5, "a sync of the log waits so long for pushes that are on their way, if there are any", unit="milliseconds"
+    )
+    log_bytes_max: int = _knob(
+        GIB, "records that no checkpoint covers, per repository; then pushes are refused", unit="bytes", least=1 << 20
+    )
+    log_archive_dir: str | None = _knob(None, "folder where retired parts of logs are kept; unset: they are removed")
+    checkpoint_bytes: int = _knob(8 * MIB, "a checkpoint is made when the log has grown so much", unit="bytes", least=1)
+    checkpoint_seconds: int = _knob(
+        300, "a checkpoint is made so long after a push, and an idle log is retired", unit="seconds", least=1
+    )
     helper_processes_max: int = _knob(
         2, "processes per worker for long work (packs); 0: all is done in the worker", unit="processes"
     )
@@ -169,6 +186,8 @@ def _check_meaning(settings: Settings, sources: Mapping[str, str]) -> None:
             ipaddress.ip_network(network, strict=False)
         except ValueError as error:
             raise fail("trusted_proxies", str(error)) from error
+    if settings.durability not in ("sync", "batch", "none"):
+        raise fail("durability", f"wants sync, batch or none, not {settings.durability!r}")
     header = settings.remote_user_header
     if header is not None and not _HEADER_NAME.fullmatch(header):
         raise fail("remote_user_header", f"not the name of a header: {header!r}")

@@ -70,13 +70,13 @@ class WritableIndex(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Migration:
-    """What came over: the new paths of the .pack files and the number of loose objects.
+    """What came over: the new paths of the .pack files and of loose objects.
 
     The packs are kept (`.keep`) until `release_keep`, which belongs after the refs have moved.
     """
 
     pack_paths: tuple[str, ...]
-    loose_count: int
+    loose_paths: tuple[str, ...]
     keep_paths: tuple[str, ...]
 
     def release_keep(self) -> None:
@@ -155,7 +155,7 @@ class Quarantine:
                 self.modes.make_directory(f"{self.objects_dir}/pack")
             for stem in stems:
                 keep_paths.extend(self._create_keep(stem, keep_message))
-            loose_count = self._migrate_loose(fsync)
+            loose_paths = self._migrate_loose(fsync)
             for stem in stems:
                 self._migrate_pack(stem, fsync)
             if fsync and stems:
@@ -172,7 +172,7 @@ class Quarantine:
         self.discard()
         return Migration(
             pack_paths=tuple(f"{self.objects_dir}/pack/{stem}.pack" for stem in stems),
-            loose_count=loose_count,
+            loose_paths=loose_paths,
             keep_paths=tuple(keep_paths),
         )
 
@@ -204,8 +204,8 @@ class Quarantine:
             return []
         return [path]
 
-    def _migrate_loose(self, fsync: bool) -> int:
-        count = 0
+    def _migrate_loose(self, fsync: bool) -> tuple[str, ...]:
+        paths: list[str] = []
         for shard in sorted(name for name in os.listdir(self.path) if _SHARD.fullmatch(name)):
             target_dir = f"{self.objects_dir}/{shard}"
             self.modes.make_directory(target_dir)
@@ -213,10 +213,10 @@ class Quarantine:
                 if name.startswith("tmp_"):
                     continue
                 self._migrate_file(f"{self.path}/{shard}/{name}", f"{target_dir}/{name}", fsync)
-                count += 1
+                paths.append(f"{target_dir}/{name}")
             if fsync:
                 sync_path(target_dir)
-        return count
+        return tuple(paths)
 
     def _migrate_pack(self, stem: str, fsync: bool) -> None:
         """Move the files of one pack, .idx last."""

@@ -113,6 +113,7 @@ class RefTransaction:
         self._refused: dict[bytes, RefUpdateRefused] = {}
         self._packed: PackedRefsFile | None = None
         self._head_lock: LockFile | None = None
+        self._time_seconds = 0
 
     def add(self, update: RefUpdate) -> None:
         """Add one update; HEAD and names below refs/ are accepted."""
@@ -401,8 +402,13 @@ class RefTransaction:
 
     # Commit and rollback
 
-    def commit(self) -> dict[bytes, RefUpdateRefused]:
-        """Publish what was prepared; return what failed even so, by name (a disk that fails a rename)."""
+    def commit(self, *, keep_failed: bool = False, time_seconds: int | None = None) -> dict[bytes, RefUpdateRefused]:
+        """Publish what was prepared; return what failed even so, by name (a disk that fails a rename).
+
+        With `keep_failed`, the locks stay when something failed: `rollback` is the caller's then. `time_seconds` goes
+        into reflogs, by default the clock's.
+        """
+        self._time_seconds = int(self._clock()) if time_seconds is None else time_seconds
         before = set(self._refused)
         try:
             deletions = [c for c in self._changes if self._is_deletion(c)]
@@ -416,9 +422,14 @@ class RefTransaction:
                 self._guarded(change, self._commit_deletion)
             if self._fsync:
                 self._sync_folders()
-        finally:
+            failed = {name: error for name, error in self._refused.items() if name not in before}
+        except BaseException:
+            if not keep_failed:
+                self.rollback()
+            raise
+        if not (failed and keep_failed):
             self.rollback()
-        return {name: error for name, error in self._refused.items() if name not in before}
+        return failed
 
     def _guarded(self, change: Change, step: Callable[[Change], None]) -> None:
         try:
@@ -430,8 +441,7 @@ class RefTransaction:
         if not change.logs:
             return
         old = (change.current.oid if change.current is not None else None) or self._zero
-        seconds = int(self._clock())
-        line = encode_reflog_line(old, change.update.new, self._committer, seconds, self._message)
+        line = encode_reflog_line(old, change.update.new, self._committer, self._time_seconds, self._message)
         for log in change.logs:
             log.append(line, fsync=self._fsync)
         change.logs = []
@@ -475,6 +485,12 @@ class RefTransaction:
         for folder in sorted(folders):
             sync_folder(folder)
 
+    def release_packed(self) -> None:
+        """Let go of packed-refs' lock alone: somebody else finishes this transaction."""
+        if self._packed is not None:
+            self._packed.release()
+            self._packed = None
+
     def rollback(self) -> None:
         """Let go of every lock; what wasn't committed never was. Harmless after `commit`."""
         for change in self._changes:
@@ -482,9 +498,7 @@ class RefTransaction:
         if self._head_lock is not None:
             self._head_lock.release()
             self._head_lock = None
-        if self._packed is not None:
-            self._packed.release()
-            self._packed = None
+        self.release_packed()
 
 
 def _text_of(error: Exception) -> str:

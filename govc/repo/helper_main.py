@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from govc.errors import GovcError
+from govc.repo.checkpoint_schedule import checkpoint_job
 from govc.repo.helper import (
     FRAME_BYTES_MAX,
     FRAME_HEADER,
@@ -29,7 +30,12 @@ from govc.repo.receiving import receive_job
 
 JobFunction = Callable[[Any, Emit], Any]
 
-JOBS: dict[str, JobFunction] = {"pack": pack_job, "receive": receive_job, "maintain": maintain_job}
+JOBS: dict[str, JobFunction] = {
+    "pack": pack_job,
+    "receive": receive_job,
+    "maintain": maintain_job,
+    "checkpoint": checkpoint_job,
+}
 
 
 def write_frame(descriptor: int, kind: bytes, payload: bytes) -> None:

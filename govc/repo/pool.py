@@ -53,6 +53,10 @@ class RepositoryPool:
         self._opened += 1
         return repository
 
+    def opened(self) -> list[Repository]:
+        """Return the repositories that are open now."""
+        return list(self._open.values())
+
     def trim(self) -> None:
         """Drop what is over the limits, least recently used first; the last one used always stays."""
         while len(self._open) > 1 and (

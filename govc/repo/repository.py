@@ -25,8 +25,12 @@ from govc.odb.cache import BaseCache
 from govc.odb.store import ObjectStore
 from govc.protocol.oid import SHA1, HashAlgorithm
 from govc.refs.database import RefDatabase, RefState
+from govc.refs.lock import Sleep
 from govc.refs.loose import read_loose_ref
+from govc.repo.journal import Journal, JournalOptions
 from govc.repo.layout import RepositoryLayout, find_commondir, read_layout
+from govc.repo.open_journal import open_journal, recover_for_reading
+from govc.repo.recovery import Site
 from govc.repo.snapshot import Snapshot
 from govc.watch import ClockNs, StatFunction, WatchedFile, are_current, read_watched, watch_path
 
@@ -86,6 +90,8 @@ class Repository:
         self._commits: CommitTable | None = None
         self._alternate_refs: dict[str, _AlternateRefs] = {}
         self._snapshot: Snapshot | None = None
+        self._journal: Journal | None = None
+        self.is_recovered = False
 
     @property
     def layout(self) -> RepositoryLayout:
@@ -98,6 +104,38 @@ class Repository:
         """The refs on disk, for transactions."""
         assert self._refs is not None, "snapshot() comes first"
         return self._refs
+
+    def site(self, sleep: Sleep) -> Site:
+        """Return where records are applied. Reads the configuration, and no refs: those may be torn."""
+        config = self._validate_config()
+        if self._refs is None:
+            self._refs = self._open_refs(self.gitdir, config.layout.commondir, config.layout.algo)
+        return Site.of(config.layout, config.config, self._refs, sleep)
+
+    def recover(self, options: JournalOptions) -> None:
+        """Finish what dead processes or a power cut have left, once per opening. Blocks. Raises LogError."""
+        if not self.is_recovered:
+            recover_for_reading(lambda: self.site(options.sleep), find_commondir(self.gitdir), options)
+            self.is_recovered = True
+
+    def journal(self, options: JournalOptions) -> Journal:
+        """Return the log, opened (and recovered) at the first call. Blocks. Raises LogError."""
+        journal = self._journal
+        if journal is not None and journal.is_current():
+            return journal
+        self._journal, _ = open_journal(self.site(options.sleep), options)
+        return self._journal
+
+    @property
+    def has_journal(self) -> bool:
+        """Say whether this process has opened the log for writing."""
+        return self._journal is not None
+
+    def close(self) -> None:
+        """Let go of the log; a clean end for a process."""
+        journal, self._journal = self._journal, None
+        if journal is not None:
+            journal.close()
 
     @property
     def descriptor_count(self) -> int:

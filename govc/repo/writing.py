@@ -1,11 +1,16 @@
 """The single write path: how the refs of a repository change, whoever asks.
 
-    lock → verify → stage → publish
+    lock → verify → stage → append the record, one sync → publish by renames
 
-`RefWriter.change` takes the wanted updates and returns those that were refused. What is refused leaves the others
-going on, unless the caller wants all or nothing.
+Everything that can fail for space or permission has been done before the record. From the record on the change is made
+even if this process dies: whoever comes next publishes it. If publishing fails here (a disk that fails a rename), a
+record of which nothing shows is taken back by a void record; one of which something shows is rolled forward.
+
+What is refused leaves the others going on, unless the caller wants all or nothing.
 
 Everything here blocks (locks, disk): the server calls it where that is allowed (`Runtime.call_blocking`).
+
+Source: storage rules 8 to 13.
 """
 
 import logging
@@ -15,12 +20,17 @@ from dataclasses import dataclass
 
 from govc.errors import GovcError, RefUpdateRefused
 from govc.refs.plan import REASON_FAILED, RefUpdate, split_by_conflict
-from govc.refs.reflog import choose_log_updates
+from govc.refs.symref import set_symref
 from govc.refs.transaction import RefTransaction
+from govc.repo.journal import NO_OBJECTS, Journal, JournalOptions, StagedObjects
 from govc.repo.modes import RefModes
 from govc.repo.peeling import ThreadPeeler
+from govc.repo.recovery import log_updates_of, publish_held
 from govc.repo.repository import Repository
 from govc.repo.snapshot import Snapshot
+from govc.wal.errors import LogError
+from govc.wal.log import Appended
+from govc.wal.record import Draft, Kind, RefChange, SymrefChange
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +42,7 @@ class Origin:
     """Who changes something, and why.
 
     `committer` is `name <email>` for reflogs, `message` the reflog's text; `actor`, `address` and `request_id` say
-    where it came from.
+    where it came from; `push_options` and `certificate` are recorded with a push.
     """
 
     committer: bytes
@@ -40,6 +50,8 @@ class Origin:
     actor: str = ""
     address: str = ""
     request_id: str = ""
+    push_options: tuple[bytes, ...] = ()
+    certificate: bytes = b""
 
 
 class RefWriter:
@@ -50,16 +62,20 @@ class RefWriter:
         repository: Repository,
         snapshot: Snapshot,
         origin: Origin,
+        journal: JournalOptions,
         *,
         clock: Clock = time.time,
-        sleep: Callable[[float], None] = time.sleep,
+        objects: StagedObjects = NO_OBJECTS,
+        shallow: Sequence[bytes] = (),
     ) -> None:
-        """`clock` gives seconds since 1970; `sleep` waits for locks, in the thread that calls `change`."""
+        """`objects` and `shallow` came with the change: they go into its first record. `clock`: seconds since 1970."""
         self._repository = repository
         self._snapshot = snapshot
         self._origin = origin
+        self._options = journal
         self._clock = clock
-        self._sleep = sleep
+        self._objects = objects
+        self._shallow = tuple(shallow)
 
     def change(self, updates: Sequence[RefUpdate], *, atomic: bool = False) -> dict[bytes, RefUpdateRefused]:
         """Make the changes; return the refused ones by name. With `atomic`, one refusal means that nothing changes.
@@ -75,36 +91,142 @@ class RefWriter:
 
     def _change_together(self, group: Sequence[RefUpdate], atomic: bool) -> dict[bytes, RefUpdateRefused]:
         try:
-            with self._transaction() as transaction:
+            journal = self._repository.journal(self._options)
+            with self._transaction(journal) as transaction:
                 for update in group:
                     transaction.add(update)
                 refused = transaction.prepare()
                 if refused and atomic:
                     return refused
-                return {**refused, **transaction.commit()}
+                return {**refused, **self._commit(transaction, journal)}
         except (GovcError, OSError) as error:
             log.error("%s: %s: %s", self._origin.request_id, self._snapshot.layout.gitdir, error)
-            return {update.name: RefUpdateRefused(update.name, REASON_FAILED) for update in group}
+            detail = error.public_text if isinstance(error, LogError) else ""
+            return {update.name: RefUpdateRefused(update.name, REASON_FAILED, detail) for update in group}
 
-    def _transaction(self) -> RefTransaction:
+    def _commit(self, transaction: RefTransaction, journal: Journal) -> dict[bytes, RefUpdateRefused]:
+        """Record what was prepared, then publish it; return what can't be published, by name."""
+        changes = transaction.prepared()
+        if not changes:
+            return transaction.commit()
+        appended = journal.record(self._draft(changes))
+        try:
+            failed = transaction.commit(keep_failed=True, time_seconds=appended.record.time_seconds)
+            if failed:
+                failed = self._after_failure(journal, appended, transaction, failed)
+        except BaseException:
+            # Whatever it was: the record stands, so its refs are published now or by the next writer.
+            self._roll_forward(journal, appended, transaction)
+            raise
+        if not failed:
+            journal.published(appended)
+        return failed
+
+    def _draft(self, changes: Sequence[tuple[bytes, bytes, bytes]]) -> Draft:
+        origin = self._origin
+        objects, self._objects = self._objects, NO_OBJECTS
+        shallow, self._shallow = self._shallow, ()
+        return Draft(
+            kind=Kind.CHANGE,
+            actor=origin.actor,
+            address=origin.address,
+            request_id=origin.request_id,
+            committer=origin.committer,
+            message=origin.message,
+            refs=tuple(RefChange(*change) for change in changes),
+            packs=objects.packs,
+            pack_references=objects.references,
+            loose_objects=objects.loose_objects,
+            shallow=shallow,
+            push_options=origin.push_options,
+            certificate=origin.certificate,
+        )
+
+    def _after_failure(
+        self,
+        journal: Journal,
+        appended: Appended,
+        transaction: RefTransaction,
+        failed: dict[bytes, RefUpdateRefused],
+    ) -> dict[bytes, RefUpdateRefused]:
+        """Publishing has failed: take the record back if nothing of it shows, else make the rest show."""
+        names = {change.name for change in appended.record.draft.refs}
+        if names <= failed.keys():
+            journal.void(appended)
+            transaction.rollback()
+            return failed
+        if self._roll_forward(journal, appended, transaction):
+            journal.published(appended)
+            return {}
+        return failed
+
+    def _roll_forward(self, journal: Journal, appended: Appended, transaction: RefTransaction) -> bool:
+        """Publish what our locks still hold; False when that fails again, and is left to the next writer."""
+        try:
+            transaction.release_packed()
+            publish_held(journal, self._repository.site(self._options.sleep), appended.record)
+        except (GovcError, OSError) as error:
+            log.error("%s: record %d: not published: %s", journal.folder.root, appended.record.sequence, error)
+            return False
+        return True
+
+    def _transaction(self, journal: Journal) -> RefTransaction:
         layout, config = self._snapshot.layout, self._snapshot.config
-        entry = config.find_entry("core.logallrefupdates")
-        value = entry.value if entry is not None else None
-        is_always = value is not None and value.lower() == "always"
         return RefTransaction(
             self._repository.ref_database,
             committer=self._origin.committer,
             message=self._origin.message,
             clock=self._clock,
-            sleep=self._sleep,
-            fsync=True,
+            sleep=self._options.sleep,
             modes=RefModes(layout.shared),
-            log_updates=choose_log_updates(
-                value,
-                None if entry is None or is_always else config.get_bool("core.logallrefupdates", False),
-                is_bare=layout.is_bare,
-            ),
+            log_updates=log_updates_of(config, layout),
             peel=ThreadPeeler(self._snapshot),
             lock_timeout_ms=config.get_int("core.filesreflocktimeout", 100),
             packed_timeout_ms=config.get_int("core.packedrefstimeout", 1000),
+            owner=journal,
         )
+
+
+def change_symref(
+    repository: Repository,
+    snapshot: Snapshot,
+    origin: Origin,
+    options: JournalOptions,
+    name: bytes,
+    target: bytes,
+) -> None:
+    """Point a symbolic ref (HEAD: the default branch) elsewhere, through the log. Raises RefUpdateRefused, LogError."""
+    journal = repository.journal(options)
+    database = repository.ref_database
+    before = database.read_head() if name == b"HEAD" else database.read_loose(name)
+    old_target = before.target if before is not None and before.target is not None else b""
+
+    def record() -> None:
+        draft = Draft(
+            kind=Kind.CHANGE,
+            actor=origin.actor,
+            address=origin.address,
+            request_id=origin.request_id,
+            committer=origin.committer,
+            message=origin.message,
+            symrefs=(SymrefChange(name, old_target, target),),
+        )
+        recorded.append(journal.record(draft))
+
+    recorded: list[Appended] = []
+    try:
+        set_symref(
+            database,
+            name,
+            target,
+            sleep=options.sleep,
+            modes=RefModes(snapshot.layout.shared),
+            owner=journal,
+            before_commit=record,
+        )
+    except BaseException:
+        for appended in recorded:
+            journal.void(appended)
+        raise
+    for appended in recorded:
+        journal.published(appended)

@@ -14,8 +14,10 @@ from govc.errors import GovcError
 from govc.odb.cache import BaseCache
 from govc.odb.store import OBJECT_BYTES_MAX
 from govc.pack.limits import IndexLimits
+from govc.repo.checkpoint_schedule import CheckpointSchedule
 from govc.repo.discover import FoundRepository, check_ownership, find_repository
 from govc.repo.helper import HelperSlots, Job, drain, run_helper, start_detached
+from govc.repo.journal import JournalOptions
 from govc.repo.maintenance import MaintenanceTask, is_due
 from govc.repo.packing import PackProducer, ProducerLimits
 from govc.repo.pool import PoolLimits, RepositoryPool
@@ -55,6 +57,22 @@ class Backend:
         # Maintenance has a slot of its own: it must never make a push or a clone wait.
         self._maintenance_slots = HelperSlots(1) if slots is not None else None
         self._maintaining: set[str] = set()
+        self.journal_options = JournalOptions(
+            durability=settings.durability,
+            batch_seconds=settings.durability_batch_ms / 1000,
+            bytes_max=settings.log_bytes_max,
+            gather_seconds=settings.log_gather_ms / 1000,
+            archive_dir=settings.log_archive_dir or "",
+            later=runtime.later,
+            sleep=runtime.lock_sleep,
+        )
+        self._checkpoints = CheckpointSchedule(
+            runtime,
+            self._maintenance_slots,
+            bytes_min=settings.checkpoint_bytes,
+            seconds=settings.checkpoint_seconds,
+            archive_dir=settings.log_archive_dir or "",
+        )
         self.fetch_tools = FetchTools(
             runtime=runtime,
             producer=PackProducer(runtime, slots, ProducerLimits()),
@@ -69,8 +87,8 @@ class Backend:
                 delta_result_bytes_max=settings.delta_result_bytes_max,
             ),
             inline_bytes_max=settings.helper_threshold_bytes,
+            journal=self.journal_options,
             after_push=self._after_push,
-            lock_sleep=runtime.lock_sleep,
         )
 
     def open(self, path_info: str, *, context: RequestContext) -> "Handle":
@@ -89,9 +107,17 @@ class Backend:
         if context.service == RECEIVE_PACK:
             self._check_link_target(found)
         repository = self.pool.get(found.gitdir)
+        if not repository.is_recovered:
+            self.runtime.call_blocking(repository.recover, self.journal_options)
         snapshot = repository.snapshot()
         self.pool.trim()
         return Handle(self, repository, snapshot, context.namespace)
+
+    def close(self) -> None:
+        """End cleanly: checkpoint the logs that this process has written to. Blocks."""
+        for repository in self.pool.opened():
+            self._checkpoints.finish(repository, self.journal_options)
+            repository.close()
 
     def _check_link_target(self, found: FoundRepository) -> None:
         """A push also asks who owns what a symbolic link leads to, as git-receive-pack does."""
@@ -100,7 +126,8 @@ class Backend:
             check_ownership(found, config, environ=self.environ, euid=os.geteuid(), follows_links=True)
 
     def _after_push(self, repository: Repository) -> None:
-        """Start maintenance when a push has made it due; nobody waits for it."""
+        """Start maintenance and checkpoints when a push has made them due; nobody waits for them."""
+        self._checkpoints.note_push(repository, self.journal_options)
         try:
             if not is_due(repository.snapshot()):
                 return

@@ -32,6 +32,7 @@ from govc.protocol.sideband import KEEPALIVE, Band, frame
 from govc.refs.plan import RefUpdate
 from govc.repo.helper import HelperSlots, Job, Progress, run_helper
 from govc.repo.hooks import LATER_HOOKS, VETO_HOOKS, find_hooks
+from govc.repo.journal import NO_OBJECTS, Journal, JournalOptions, StagedObjects
 from govc.repo.modes import RefModes, object_modes
 from govc.repo.receiving import INLINE_LIMITS, ReceiveResult, ReceiveTask, receive_pack_file
 from govc.repo.repository import Repository
@@ -47,6 +48,7 @@ from govc.service.judge import CommandJudge
 from govc.service.pacing import paced
 from govc.service.policy import ReceivePolicy
 from govc.service.shown import ShownRefs
+from govc.wal.errors import LogError
 
 log = logging.getLogger(__name__)
 
@@ -76,10 +78,10 @@ class ReceiveTools:
     slots: HelperSlots | None
     environ: Mapping[str, str]
     limits: IndexLimits
+    journal: JournalOptions
     inline_bytes_max: int
     after_push: Callable[[Repository], None]
     clock: Callable[[], float] = time.time
-    lock_sleep: Callable[[float], None] = time.sleep
 
 
 class _Unpacked(GovcError):
@@ -108,6 +110,8 @@ class ReceiveSession:
         self._commands: tuple[Command, ...] = ()
         self._said: list[bytes] = []
         self._band = False
+        self._objects = NO_OBJECTS
+        self._new_shallow: frozenset[bytes] = frozenset()
 
     # The steps
 
@@ -132,11 +136,8 @@ class ReceiveSession:
         try:
             if self._has_veto_hooks():
                 _read_to_the_end(body)
-            elif request.wants_pack:
-                yield from self._receive_and_update(request, parser.take_rest(), body)
             else:
-                self._judge_hidden()
-                self._update_refs(request, self._snapshot, None)
+                yield from self._serve_recorded(request, parser.take_rest(), body)
         except _Unpacked as error:
             unpack = error.reason
             log.warning("%s: %s: %s", self._context.request_id, self._snapshot.layout.gitdir, error)
@@ -145,6 +146,22 @@ class ReceiveSession:
             self._fail_all("unpacker error")
         yield from self._drain_said()
         yield from self._report(request, unpack)
+
+    def _serve_recorded(self, request: PushRequest, first: bytes, body: BodyReader) -> Iterator[bytes]:
+        """Open the log, then receive and update: without a log that can be written nothing is accepted."""
+        try:
+            journal: Journal = self._tools.runtime.call_blocking(self._repository.journal, self._tools.journal)
+        except (LogError, OSError) as error:
+            log.error("%s: %s: %s", self._context.request_id, self._snapshot.layout.gitdir, error)
+            self._fail_all(error.public_text if isinstance(error, LogError) else "the server's log can not be opened")
+            _read_to_the_end(body)
+            return
+        with journal.arriving():
+            if request.wants_pack:
+                yield from self._receive_and_update(request, journal, first, body)
+            else:
+                self._judge_hidden()
+                self._update_refs(request, self._snapshot, None)
 
     def _has_veto_hooks(self) -> bool:
         """Refuse everything where a hook could have refused something: this version runs none."""
@@ -169,7 +186,9 @@ class ReceiveSession:
                 return PushRequest()
             parser.receive_data(data)
 
-    def _receive_and_update(self, request: PushRequest, first: bytes, body: BodyReader) -> Iterator[bytes]:
+    def _receive_and_update(
+        self, request: PushRequest, journal: Journal, first: bytes, body: BodyReader
+    ) -> Iterator[bytes]:
         try:
             quarantine = Quarantine(self._snapshot.layout.objects_dir, object_modes(self._snapshot.layout.shared))
         except OSError as error:
@@ -185,7 +204,7 @@ class ReceiveSession:
             if len(self._errors) == len(self._commands) or (request.atomic and self._errors):
                 self._fail_rest_if_atomic(request)
                 return
-            migration = self._migrate(quarantine, result)
+            migration = self._migrate(journal, quarantine, result)
             if migration is None:
                 return
             try:
@@ -324,8 +343,9 @@ class ReceiveSession:
         layout = self._snapshot.layout
         try:
             self._tools.runtime.call_blocking(
-                add_shallow, layout, result.new_shallow, self._tools.lock_sleep, RefModes(layout.shared)
+                add_shallow, layout, result.new_shallow, self._tools.journal.sleep, RefModes(layout.shared)
             )
+            self._new_shallow = result.new_shallow
         except (GovcError, OSError) as error:
             log.error("%s: %s: shallow not updated: %s", self._context.request_id, layout.gitdir, error)
             self._fail_shallow(result, "shallow error")
@@ -346,17 +366,22 @@ class ReceiveSession:
                     else f"error: {problem.kind} {problem.oid.hex()} {problem.reason}"
                 )
 
-    def _migrate(self, quarantine: Quarantine, result: ReceiveResult) -> Migration | None:
-        """Make the objects visible; None, with every command failed, when that isn't possible."""
+    def _migrate(self, journal: Journal, quarantine: Quarantine, result: ReceiveResult) -> Migration | None:
+        """Make the objects visible, and ready for the record; None, with every command failed, if that can't be."""
         call = self._tools.runtime.call_blocking
+        migration: Migration
         try:
-            migration: Migration = call(_migrate_synced, quarantine)
+            migration, self._objects = call(_migrate_staged, journal, quarantine)
             if result.object_count and not migration.pack_paths:
                 raise MigrationFailed("the pack is gone: something prunes the quarantine")
             return migration
         except MigrationFailed as error:
             log.error("%s: %s: %s", self._context.request_id, self._snapshot.layout.gitdir, error)
             self._fail_all("unable to migrate objects to permanent storage")
+            return None
+        except LogError as error:
+            log.error("%s: %s: %s", self._context.request_id, self._snapshot.layout.gitdir, error)
+            self._fail_all(error.public_text)
             return None
 
     # Judging and updating
@@ -415,7 +440,13 @@ class ReceiveSession:
         for index, update in updates.items():
             indexes.setdefault(update.name, []).append(index)
         writer = RefWriter(
-            self._repository, snapshot, self._origin(), clock=self._tools.clock, sleep=self._tools.lock_sleep
+            self._repository,
+            snapshot,
+            self._origin(),
+            self._tools.journal,
+            clock=self._tools.clock,
+            objects=self._objects,
+            shallow=sorted(self._new_shallow),
         )
         self._refuse(writer.change(tuple(updates.values()), atomic=request.atomic), indexes)
         self._fail_rest_if_atomic(request)
@@ -484,8 +515,14 @@ def _read_to_the_end(body: BodyReader) -> None:
         log.info("the rest of a refused push broke off: %s", error)
 
 
-def _migrate_synced(quarantine: Quarantine) -> Migration:
-    return quarantine.migrate(f"{KEEP_PREFIX}{os.getpid()}", fsync=True)
+def _migrate_staged(journal: Journal, quarantine: Quarantine) -> tuple[Migration, StagedObjects]:
+    """Publish the objects under a `.keep` that names us; nothing is synced here, the record makes it durable."""
+    migration = quarantine.migrate(f"{KEEP_PREFIX}{journal.log.owner.token.hex()}")
+    try:
+        return migration, journal.stage_objects(migration)
+    except BaseException:
+        migration.release_keep()
+        raise
 
 
 def _check_pack_header(header: bytes) -> int:

@@ -16,12 +16,13 @@ LogFailed.
 Everything here blocks. Source: storage rules 12 to 16.
 """
 
+import errno
 import fcntl
 import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -30,7 +31,7 @@ from govc.protocol.oid import HashAlgorithm
 from govc.wal.boot import boot_id
 from govc.wal.errors import LogError, LogFailed, LogForeign, LogFull
 from govc.wal.owner import Owner
-from govc.wal.reader import LogEnd, Position, read_record_at
+from govc.wal.reader import Position, read_record_at
 from govc.wal.record import GENESIS, Draft, Kind, Record, decode_record, encode_record
 from govc.wal.segment import (
     HEADER_BYTES,
@@ -43,7 +44,7 @@ from govc.wal.segment import (
     read_header,
     segment_path,
 )
-from govc.wal.state import UNPUBLISHED_MAX, Durability, SharedState, Tail
+from govc.wal.state import CUTS_MAX, UNPUBLISHED_MAX, Durability, SharedState, Tail
 
 _MAY_USE_RESERVE = (Kind.VOID, Kind.END, Kind.CHECKPOINT)
 
@@ -63,6 +64,13 @@ class LogOptions:
     folder_mode: int = 0o700
     gather_seconds: float = 0.0
     sleep: Callable[[float], None] = time.sleep
+
+
+class LogHome(NamedTuple):
+    """Whose log it is: the object format, and the inode of the repository's folder."""
+
+    algo: HashAlgorithm
+    inode: int
 
 
 class LogStatistics(NamedTuple):
@@ -116,9 +124,12 @@ class Appended(NamedTuple):
 class Log:
     """One repository's log, as one process uses it. Made by `repo.journal`, after recovery."""
 
-    def __init__(self, folder: LogFolder, options: LogOptions, *, clock_ns: Callable[[], int] = time.time_ns) -> None:
-        """Open what is there. LogForeign, OSError. Nothing is read but the shared state."""
+    def __init__(
+        self, folder: LogFolder, home: LogHome, options: LogOptions, *, clock_ns: Callable[[], int] = time.time_ns
+    ) -> None:
+        """Open the shared state. OSError. Nothing is read yet."""
         self.folder = folder
+        self._home = home
         self._options = options
         self._clock_ns = clock_ns
         self._boot = boot_id()
@@ -155,6 +166,10 @@ class Log:
             self._owner = None
         self._state.close()
 
+    def is_current(self) -> bool:
+        """Say whether the folder still holds the state that we have open."""
+        return self._state.is_at(self.folder.state)
+
     def tail(self) -> Tail | None:
         """Return the tail as it is now, None when nobody has opened the log since the machine started."""
         return self._state.read_tail()
@@ -179,29 +194,13 @@ class Log:
 
     # Starting
 
-    def start(self, end: LogEnd | None, *, algo: HashAlgorithm, inode: int, published: int | None = None) -> None:
-        """Write the shared state for a log that was read to its `end` (None: a new log). Under the append lock.
+    def start(self, position: Position, log_id: bytes, *, torn_bytes: int = 0) -> None:
+        """Write the shared state for a log that ends at `position`, everything in it published. Under the append lock.
 
-        What lies behind the tail is overwritten with zeros. `published`: all up to there is shown by the repository.
+        `torn_bytes` behind the tail are overwritten with zeros. A position with offset 0 has no segment yet.
         """
-        if end is None:
-            header = SegmentHeader(
-                algo=algo,
-                log_id=secrets.token_bytes(16),
-                inode=inode,
-                salt=secrets.token_bytes(8),
-                ordinal=1,
-                first_sequence=1,
-                size=self._options.segment_bytes_min,
-                time_ns=self._clock_ns(),
-                previous=GENESIS,
-            )
-            self._create(header)
-            position = Position(1, HEADER_BYTES, 0, GENESIS)
-        else:
-            header, position = end.header, end.position
-            if end.torn_bytes:
-                self._erase(position, end.torn_bytes)
+        if torn_bytes:
+            self._erase(position, torn_bytes)
         durability = self._state.read_durability()
         self._state.write_durability(
             Durability(
@@ -210,17 +209,16 @@ class Log:
                 generation=durability.generation if durability is not None else 0,
             )
         )
-        old = self._state.read_tail()
         self._state.write_tail(
             Tail(
                 boot=self._boot,
-                log_id=header.log_id,
+                log_id=log_id,
                 ordinal=position.ordinal,
                 offset=position.offset,
                 next_sequence=position.sequence + 1,
                 checksum=position.checksum,
-                published=position.sequence if published is None else published,
-                generation=old.generation if old is not None else 0,
+                published=position.sequence,
+                generation=self._generation(),
             )
         )
 
@@ -242,21 +240,38 @@ class Log:
         if tail.next_sequence - tail.published + len(drafts) > UNPUBLISHED_MAX:
             raise LogError(f"{self.folder.root}: too many records wait to be published")
         try:
-            tail = self._go_on_after_failure(tail)
+            tail = self._with_segment(self._go_on_after_failure(tail))
             encoded, tail = self._place(drafts, tail)
+            tail = _with_nothing_to_publish(tail, drafts)
             data = b"".join(encoded)
-            disk.pwrite_all(self._descriptor_of(tail.ordinal), data, tail.offset - len(data))
+            self._write_records(data, tail)
         except OSError as error:
             raise LogFailed(f"{self.folder.root}: append", error) from error
-        for number, draft in enumerate(drafts, tail.next_sequence - len(drafts)):
-            if draft.kind is not Kind.CHANGE:
-                tail = tail.with_published(number)
-            if draft.kind is Kind.VOID:
-                tail = tail.with_published(draft.number)
-        self._state.write_tail(tail)
         self._counts[0] += len(drafts)
         self._counts[1] += len(data)
         return [Appended(decode_record(piece), tail.ordinal) for piece in encoded]
+
+    def _write_records(self, data: bytes, tail: Tail) -> None:
+        """Write records and move the tail behind them. When the tail can't be moved, they must not stay."""
+        descriptor, offset = self._descriptor_of(tail.ordinal), tail.offset - len(data)
+        disk.pwrite_all(descriptor, data, offset)
+        try:
+            self._state.write_tail(tail)
+        except OSError:
+            disk.pwrite_all(descriptor, bytes(len(data)), offset)
+            disk.sync_data(descriptor)
+            raise
+
+    def _with_segment(self, tail: Tail) -> Tail:
+        """Make a segment when a checkpoint has retired the last one, or there never was one."""
+        if tail.offset:
+            return tail
+        with suppress(FileExistsError):
+            disk.mkdir(self.folder.segments, self._options.folder_mode & 0o777)
+            disk.chmod(self.folder.segments, self._options.folder_mode)
+            disk.sync_folder(self.folder.root)
+        self._begin(tail, self._options.segment_bytes_min, continues=False)
+        return self._tail_or_raise()
 
     def _tail_or_raise(self) -> Tail:
         tail = self._state.read_tail()
@@ -352,7 +367,7 @@ class Log:
         tail = self._tail_or_raise()
         try:
             tail = self._go_on_after_failure(tail)
-            if tail.offset > HEADER_BYTES:
+            if tail.offset > HEADER_BYTES:  # not without a segment, nor in an empty one
                 self._rotate(tail, 0)
         except OSError as error:
             raise LogFailed(f"{self.folder.root}: new segment", error) from error
@@ -367,19 +382,21 @@ class Log:
             tail = self._tail_or_raise()
         self._sync_up_to(tail.next_sequence - 1)
         durability = self._state.read_durability()
-        if durability is not None and durability.poisoned == tail.ordinal:
+        if durability is not None and durability.is_poisoned(tail.ordinal):
             return self._go_on_after_failure(tail)
         filled_fast = self._clock_ns() - old.time_ns < 600_000_000_000
         size = min(old.size * 2 if filled_fast else old.size, self._options.segment_bytes_max)
         size = max(size, self._options.segment_bytes_min, _round_up(wanted + HEADER_BYTES + 2 * RESERVE_BYTES))
-        self._begin(tail, size, old, continues=False)
+        self._begin(tail, size, continues=False)
         return self._tail_or_raise()
 
-    def _begin(self, tail: Tail, size: int, old: SegmentHeader, *, continues: bool) -> None:
+    def _begin(self, tail: Tail, size: int, *, continues: bool) -> None:
         """Make the segment after `tail` and move the tail into it."""
         ordinal = max([tail.ordinal, *list_segments(self.folder.segments)]) + 1
-        header = replace(
-            old,
+        header = SegmentHeader(
+            algo=self._home.algo,
+            log_id=tail.log_id,
+            inode=self._home.inode,
             salt=secrets.token_bytes(8),
             ordinal=ordinal,
             first_sequence=tail.next_sequence,
@@ -397,7 +414,7 @@ class Log:
         The old one ends with the last durable record; what came after never happened. Under the append lock.
         """
         durability = self._state.read_durability()
-        if durability is None or durability.poisoned != tail.ordinal:
+        if durability is None or not durability.is_poisoned(tail.ordinal):
             return tail
         old = self._header_of(tail.ordinal)
         sequence = durability.durable
@@ -409,11 +426,11 @@ class Log:
             published=min(tail.published, sequence),
             published_after=tail.published_after & ((1 << kept) - 1),
         )
-        self._begin(cut, old.size, old, continues=True)
+        self._begin(cut, old.size, continues=True)
         with self._sync_lock():
-            now = self._state.read_durability()
-            generation = now.generation if now is not None else 0
-            self._state.write_durability(Durability(boot=self._boot, durable=sequence, generation=generation))
+            now = self._state.read_durability() or durability
+            cuts = (*now.cuts, (tail.ordinal, sequence))
+            self._note(replace(now, durable=sequence, poisoned=0, syncing=0, cuts=cuts[-CUTS_MAX:]))
         return self._tail_or_raise()
 
     def _checksum_of(self, ordinal: int, header: SegmentHeader, sequence: int) -> bytes:
@@ -435,42 +452,39 @@ class Log:
 
         `is_crowded` says that others are about to append: then the sync waits for them, up to `gather_seconds`.
         """
-        sequence = appended.record.sequence
         with self._sync_lock():
-            if self._is_settled(appended):
+            if self._is_durable(appended):
                 return
             if is_crowded is not None:
                 self._gather(is_crowded)
-            self._sync_holding_lock(sequence)
-            self._is_settled(appended)
+            self._sync_holding_lock(appended.record.sequence)
+            if self._is_durable(appended):
+                return
+        self._cut_now()
+        raise LogFailed(f"{self.folder.root}: sync", OSError(errno.EIO, "a sync of the log has failed"))
 
     def _gather(self, is_crowded: Callable[[], bool]) -> None:
         until = time.monotonic() + self._options.gather_seconds
         while is_crowded() and time.monotonic() < until:
             self._options.sleep(0.0002)
 
-    def _is_settled(self, appended: Appended) -> bool:
-        """Say whether the record is durable. Raises LogFailed when it is lost."""
+    def _is_durable(self, appended: Appended) -> bool:
+        """Say whether a record is durable, and wasn't lost."""
         durability = self._state.read_durability()
         sequence = appended.record.sequence
-        if durability is None:
-            return False
-        if durability.poisoned == appended.ordinal or self._was_cut(appended):
-            if durability.durable >= sequence and not self._was_cut(appended):
-                return True
-            raise LogFailed(f"{self.folder.root}: sync", OSError(5, "a sync of the log has failed"))
-        return durability.durable >= sequence
+        return (
+            durability is not None
+            and durability.durable >= sequence
+            and not durability.is_cut(appended.ordinal, sequence)
+        )
 
-    def _was_cut(self, appended: Appended) -> bool:
-        """Say whether the log went on, after a failed sync, in a segment that begins before this record."""
-        tail = self._state.read_tail()
-        if tail is None or tail.ordinal == appended.ordinal:
-            return False
-        for ordinal in list_segments(self.folder.segments):
-            if ordinal > appended.ordinal:
-                header = read_header(self.folder.segments, ordinal)
-                return header is not None and header.first_sequence <= appended.record.sequence
-        return False
+    def _cut_now(self) -> None:
+        """After a failed sync, make the log end durably before what was lost, so that it can be refused for good."""
+        with self.append_lock():
+            try:
+                self._go_on_after_failure(self._tail_or_raise())
+            except OSError as error:
+                raise LogFailed(f"{self.folder.root}: going on after a failed sync", error) from error
 
     def _sync_up_to(self, sequence: int) -> None:
         """Make everything up to `sequence` durable; a failure poisons the segment and isn't raised."""
@@ -482,19 +496,27 @@ class Log:
         tail = self._state.read_tail()
         if durability is None or tail is None:
             raise LogError(f"{self.folder.root}: the log has not been recovered")
-        if durability.durable >= sequence or durability.poisoned == tail.ordinal:
+        if durability.syncing:  # who held this lock before has died in its sync
+            durability = self._note(replace(durability, poisoned=durability.syncing, syncing=0))
+        if durability.durable >= sequence or durability.is_poisoned(tail.ordinal):
             return
         target = tail.next_sequence - 1
+        durability = self._note(replace(durability, syncing=tail.ordinal))
         started = time.perf_counter()
         try:
             disk.sync_data(self._descriptor_for_sync(tail.ordinal))
         except OSError:
             self._counts[3] += 1
-            self._state.write_durability(replace(durability, poisoned=tail.ordinal))
+            self._note(replace(durability, syncing=0, poisoned=tail.ordinal))
             return
         self._counts[2] += 1
         self._sync_seconds += time.perf_counter() - started
-        self._state.write_durability(replace(durability, durable=target, poisoned=0))
+        self._note(replace(durability, durable=target, syncing=0))
+
+    def _note(self, durability: Durability) -> Durability:
+        """Write the durability; return it as it stands now."""
+        self._state.write_durability(durability)
+        return replace(durability, generation=durability.generation + 1)
 
     def _descriptor_for_sync(self, ordinal: int) -> int:
         """Return a descriptor for syncing: a rotation may close the one for appending meanwhile."""
@@ -515,9 +537,35 @@ class Log:
                 tail = tail.with_published(sequence)
             self._state.write_tail(tail)
 
-    def checkpoint_done(self, size_kept: int) -> None:
-        """Note that records up to a checkpoint no longer count for the cap. Under the append lock."""
-        self._state.write_tail(replace(self._tail_or_raise(), log_size=size_kept))
+    def checkpoint_done(self, size: int, *, is_closed: bool = False) -> None:
+        """Note that `size` bytes of records no longer count for the cap. Under the append lock.
+
+        `is_closed`: the checkpoint covers everything, and the segments are about to be removed.
+        """
+        tail = self._tail_or_raise()
+        tail = replace(tail, log_size=max(0, tail.log_size - size))
+        self._state.write_tail(replace(tail, offset=0) if is_closed else tail)
+        if is_closed:
+            with self._sync_lock():
+                durability = self._state.read_durability()
+                if durability is not None:
+                    self._state.write_durability(replace(durability, durable=tail.next_sequence - 1, poisoned=0))
+            self._drop_segment()
+
+    def _drop_segment(self) -> None:
+        segment, self._segment = self._segment, None
+        if segment is not None:
+            disk.close(segment[1])
+
+
+def _with_nothing_to_publish(tail: Tail, drafts: Sequence[Draft]) -> Tail:
+    """Return the tail behind `drafts` with those noted as published that have nothing to show."""
+    for number, draft in enumerate(drafts, tail.next_sequence - len(drafts)):
+        if draft.kind is not Kind.CHANGE:
+            tail = tail.with_published(number)
+        if draft.kind is Kind.VOID:
+            tail = tail.with_published(draft.number)
+    return tail
 
 
 def _round_up(size: int) -> int:

@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 
 from govc import disk
 
@@ -46,7 +47,8 @@ class Owner:
         """Let go of the token; its locks are released by then."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
-            disk.unlink(self._path)
+            with suppress(FileNotFoundError):  # the log was retired under us
+                disk.unlink(self._path)
             disk.close(descriptor)
 
 

@@ -1,10 +1,11 @@
 """What the processes of one machine share about a log: `govc/state`, never synced.
 
-      0  512  tail, first copy       1024  128  durability, first copy
-    512  512  tail, second copy      1152  128  durability, second copy
+      0  512  tail, first copy       1024  512  durability, first copy
+    512  512  tail, second copy      1536  512  durability, second copy
 
     tail         where the next record goes, its number, what is published; written under the append lock
-    durability   up to which record the log is on the disk, whether a sync has failed; written under the sync lock
+    durability   up to which record the log is on the disk, whether a sync is under way or has failed, and where the
+                 log was cut after a failure; written under the sync lock
 
 Each is written twice in turn with a counter and a checksum, so that a process killed in the middle of writing leaves
 the other copy. The boot id says whether the page cache that holds all this is still the one it was written to: after
@@ -22,12 +23,15 @@ from typing import Any
 
 from govc import disk
 
-FILE_BYTES = 1280
+FILE_BYTES = 2048
 _TAIL = struct.Struct(">Q16sQQQ32sQQ16s256s")
-_DURABILITY = struct.Struct(">Q16sQQ")
+_DURABILITY = struct.Struct(">Q16sQQQ8Q8Q")
 _TAIL_OFFSETS = (0, 512)
-_DURABILITY_OFFSETS = (1024, 1152)
+_DURABILITY_OFFSETS = (1024, 1536)
+CUTS_MAX = 8
 UNPUBLISHED_MAX = 256 * 8
+_LAYOUT = zlib.crc32(b"govc state 1")
+"""Begins each checksum: what another version of govc has written counts for nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,12 +73,27 @@ class Tail:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Durability:
-    """`durable`: the highest synced number. `poisoned`: ordinal of a segment whose sync has failed, 0 for none."""
+    """`durable`: the highest synced number. `poisoned`: ordinal of a segment whose sync has failed, 0 for none.
+
+    `syncing`: ordinal of the segment that is being synced. Found by who holds the sync lock it says that a process died
+    in its sync, and nobody knows how that ended: as bad as a failure. `cuts`: the last times that the log went on after
+    a failure, as (ordinal of the segment that was cut, number of its last record that counts).
+    """
 
     boot: bytes
     durable: int
     poisoned: int = 0
+    syncing: int = 0
+    cuts: tuple[tuple[int, int], ...] = ()
     generation: int = 0
+
+    def is_poisoned(self, ordinal: int) -> bool:
+        """Say whether nothing may be appended to that segment any more."""
+        return ordinal != 0 and self.poisoned == ordinal
+
+    def is_cut(self, ordinal: int, sequence: int) -> bool:
+        """Say whether a record, appended to that segment, was lost in a failed sync."""
+        return any(ordinal == cut and sequence > last for cut, last in self.cuts)
 
 
 class SharedState:
@@ -84,12 +103,24 @@ class SharedState:
         """Open, creating when there is none. OSError."""
         self._boot = boot
         self._descriptor = disk.open_file(path, os.O_RDWR | os.O_CREAT, mode)
+        if os.fstat(self._descriptor).st_size < FILE_BYTES:
+            # Its blocks are taken now: later, on a full disk, it has to be writable.
+            disk.pwrite_all(self._descriptor, bytes(1), FILE_BYTES - 1)
 
     def close(self) -> None:
         """Close."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             disk.close(descriptor)
+
+    def is_at(self, path: str) -> bool:
+        """Say whether the open file is the one at `path`."""
+        try:
+            found = os.stat(path)
+        except OSError:
+            return False
+        ours = os.fstat(self._descriptor)
+        return (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino)
 
     def read_tail(self) -> Tail | None:
         """Return the tail, None when nobody has written one since the machine started."""
@@ -134,26 +165,36 @@ class SharedState:
         found = [value for offset in _DURABILITY_OFFSETS if (value := self._unpack(_DURABILITY, offset)) is not None]
         if not found:
             return None
-        generation, boot, durable, poisoned = max(found)
+        generation, boot, durable, poisoned, syncing, *cuts = max(found)
         if boot != self._boot:
             return None
-        return Durability(boot=boot, durable=durable, poisoned=poisoned, generation=generation)
+        pairs = zip(cuts[:CUTS_MAX], cuts[CUTS_MAX:], strict=True)
+        return Durability(
+            boot=boot,
+            durable=durable,
+            poisoned=poisoned,
+            syncing=syncing,
+            cuts=tuple(pair for pair in pairs if pair[0]),
+            generation=generation,
+        )
 
     def write_durability(self, value: Durability) -> None:
         """Write how far the log is durable. Under the sync lock."""
         generation = value.generation + 1
-        packed = _DURABILITY.pack(generation, self._boot, value.durable, value.poisoned)
+        cuts = [*value.cuts[-CUTS_MAX:], *[(0, 0)] * CUTS_MAX][:CUTS_MAX]
+        numbers = [ordinal for ordinal, _ in cuts] + [sequence for _, sequence in cuts]
+        packed = _DURABILITY.pack(generation, self._boot, value.durable, value.poisoned, value.syncing, *numbers)
         self._write(packed, _DURABILITY_OFFSETS[generation % 2])
 
     def _unpack(self, layout: struct.Struct, offset: int) -> tuple[Any, ...] | None:
         data = os.pread(self._descriptor, layout.size + 4, offset)
-        if len(data) < layout.size + 4 or zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "big"):
+        if len(data) < layout.size + 4 or zlib.crc32(data[:-4], _LAYOUT) != int.from_bytes(data[-4:], "big"):
             return None
         values = layout.unpack_from(data)
         return values if values[0] else None
 
     def _write(self, packed: bytes, offset: int) -> None:
-        disk.pwrite_all(self._descriptor, packed + zlib.crc32(packed).to_bytes(4, "big"), offset)
+        disk.pwrite_all(self._descriptor, packed + zlib.crc32(packed, _LAYOUT).to_bytes(4, "big"), offset)
 
 
 def peek_tail(path: str, boot: bytes) -> Tail | None:

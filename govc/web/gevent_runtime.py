@@ -1,5 +1,7 @@
 """How a process with gevent waits: off the hub. Only imported where gevent already runs the sockets."""
 
+from collections.abc import Callable
+
 import gevent
 from gevent import monkey
 
@@ -21,7 +23,19 @@ def _pause() -> None:
 _thread_sleep = monkey.get_original("time", "sleep")
 """In a thread of the pool there is no hub to switch to: waiting for a lock file there is plain waiting."""
 
-GEVENT = Runtime(call_blocking=_call_in_thread, pause=_pause, sleep=gevent.sleep, lock_sleep=_thread_sleep)
+_Timer = monkey.get_original("threading", "Timer")
+
+
+def _later(seconds: float, function: Callable[[], None]) -> None:
+    """Call a blocking function after a while, in a thread of its own: it may be asked for from any thread."""
+    timer = _Timer(seconds, function)
+    timer.daemon = True
+    timer.start()
+
+
+GEVENT = Runtime(
+    call_blocking=_call_in_thread, pause=_pause, sleep=gevent.sleep, lock_sleep=_thread_sleep, later=_later
+)
 
 
 def is_active() -> bool:

@@ -65,6 +65,7 @@ class GovcServer(BaseApplication):  # type: ignore[misc]
         self._options = options
         self._when_ready = when_ready
         self._metrics_folder = metrics_folder
+        self._application: Any = None
         super().__init__()
 
     def load_config(self) -> None:
@@ -73,6 +74,13 @@ class GovcServer(BaseApplication):  # type: ignore[misc]
             self.cfg.set(name, value)
         if self._when_ready is not None:
             self.cfg.set("when_ready", self._when_ready)
+
+        def worker_exit(_server: Any, _worker: Any) -> None:
+            application, self._application = self._application, None
+            if application is not None:
+                application.close()
+
+        self.cfg.set("worker_exit", worker_exit)
         folder = self._metrics_folder
         if folder is not None:
             # gunicorn looks at the number of parameters of a hook.
@@ -87,4 +95,5 @@ class GovcServer(BaseApplication):  # type: ignore[misc]
 
     def load(self) -> Any:
         """Make the application (gunicorn's own hook, called in the worker)."""
-        return self._load_application()
+        self._application = self._load_application()
+        return self._application

@@ -66,3 +66,6 @@ class Backend(Protocol):
         Raises `RepositoryNotFound` when there is none or it is not exported, and other `GovcError`s for what
         is refused.
         """
+
+    def close(self) -> None:
+        """End cleanly; blocks."""

@@ -130,6 +130,10 @@ class Application:
         self._user_variable = header_variable(options.remote_user_header) if options.remote_user_header else None
         self._metrics = metrics if metrics is not None else (Metrics() if options.metrics else None)
 
+    def close(self) -> None:
+        """End cleanly: the process answers no more requests."""
+        self._backend.close()
+
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
         path = environ.get("PATH_INFO", "")

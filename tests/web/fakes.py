@@ -81,6 +81,9 @@ class FakeBackend:
         self.opened: list[tuple[str, RequestContext]] = []
         self.failure: Exception | None = None
 
+    def close(self) -> None:
+        self.opened.clear()
+
     def open(self, path_info: str, *, context: RequestContext) -> FakeHandle:
         self.opened.append((path_info, context))
         if self.failure is not None:

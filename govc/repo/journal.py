@@ -1,0 +1,334 @@
+"""The log of one repository, as one process uses it: what `wal` is told, and what it means.
+
+    <commondir>/govc/
+        log/          segments                         wal.segment
+        checkpoint    up to where git's files are safe  wal.checkpoint
+        refs-N        all refs at a checkpoint          ref_values
+        packs/        large packs that records name, as second names of the ones in objects/pack
+        locks/        our lock files, and which processes live
+        state         what the processes share          wal.state
+
+A push: `stage_objects` when its objects have been published, `record` when its refs are locked, verified and staged,
+`published` when the renames are done. `void` takes a record back of which nothing has been published.
+
+Everything blocks; call it in a thread. Opening a journal recovers what a dead process or a power cut has left.
+"""
+
+import logging
+import os
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+from govc import disk
+from govc.errors import GovcError
+from govc.odb.quarantine import Migration
+from govc.repo.layout import RepositoryLayout
+from govc.repo.ref_values import LoggedRefs
+from govc.wal.checkpoint import read_checkpoint
+from govc.wal.errors import LogDamaged, LogError, LogFailed
+from govc.wal.log import Appended, Log, LogFolder, LogHome, LogOptions
+from govc.wal.owner import find_lock, is_alive
+from govc.wal.reader import LogReader, Position
+from govc.wal.record import Draft, Kind, PackReference, RefChange, SymrefChange
+
+log = logging.getLogger(__name__)
+
+FOLDER = "govc"
+SYNC, BATCH, NONE = "sync", "batch", "none"
+DURABILITIES = (SYNC, BATCH, NONE)
+LOOSE_BYTES_MAX = 64 << 20
+"""Loose objects that hooks made in quarantine go into the record itself, up to this size together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalOptions:
+    """Knobs of logs.
+
+    `durability`: "sync" (acknowledged means on disk), "batch" (up to `batch_seconds` of acknowledged pushes are at risk
+    in a power cut), "none" (as much as the kernel has not written yet). Packs up to `inline_bytes_max` lie in the
+    record.
+    """
+
+    durability: str = SYNC
+    batch_seconds: float = 0.1
+    inline_bytes_max: int = 256 << 10
+    bytes_max: int = 1 << 30
+    gather_seconds: float = 0.005
+    checkpoint_bytes: int = 8 << 20
+    checkpoint_seconds: int = 300
+    archive_dir: str = ""
+    later: Callable[[float, Callable[[], None]], None] | None = None
+    clock_ns: Callable[[], int] = time.time_ns
+    sleep: Callable[[float], None] = time.sleep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedObjects:
+    """The objects of a push, ready for its record: packs (inline or named) and loose objects."""
+
+    packs: tuple[bytes, ...] = field(default=(), repr=False)
+    references: tuple[PackReference, ...] = ()
+    loose_objects: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
+
+
+NO_OBJECTS = StagedObjects()
+
+
+class Journal:
+    """One repository's log. Use `open_journal` (repo.recovery), which recovers first."""
+
+    def __init__(self, layout: RepositoryLayout, options: JournalOptions) -> None:
+        """Make the folders that are missing and open the shared state. LogFailed."""
+        self.layout = layout
+        self.options = options
+        self.folder = LogFolder(f"{layout.commondir}/{FOLDER}")
+        shared = layout.shared.bits & 0o060
+        self.file_mode = 0o600 | shared
+        self.folder_mode = 0o700 | shared | (shared >> 1 & 0o010) | (0o2000 if shared else 0)
+        try:
+            self._make_folders()
+            self.log = Log(
+                self.folder,
+                LogHome(layout.algo, os.stat(layout.commondir).st_ino),
+                LogOptions(
+                    bytes_max=options.bytes_max,
+                    file_mode=self.file_mode,
+                    folder_mode=self.folder_mode,
+                    gather_seconds=options.gather_seconds,
+                    sleep=options.sleep,
+                ),
+                clock_ns=options.clock_ns,
+            )
+        except OSError as error:
+            raise LogFailed(f"{self.folder.root}: open", error) from error
+        weakref.finalize(self, self.log.close)
+        self._refs: LoggedRefs | None = None
+        self._position: Position | None = None
+        self._arriving: set[object] = set()
+        self._flush_wanted: Appended | None = None
+        self._break_dead: Callable[[], object] | None = None
+
+    def _make_folders(self) -> None:
+        for path in (self.folder.root, self.folder.locks, self.folder.packs):
+            try:
+                disk.mkdir(path, self.folder_mode & 0o777)
+            except FileExistsError:
+                continue
+            disk.chmod(path, self.folder_mode)
+
+    def close(self) -> None:
+        """Let go of descriptors and of this process's token."""
+        self.log.close()
+
+    def is_current(self) -> bool:
+        """Say whether this is still the log of the repository: not retired, not another folder's by now."""
+        return self.log.is_current()
+
+    def clock_ns(self) -> int:
+        """Return the time, nanoseconds since 1970."""
+        return self.options.clock_ns()
+
+    def archive_name(self) -> str:
+        """Return the name of this log's folder in the archive: the repository's, and the log's id."""
+        tail = self.log.tail()
+        log_id = tail.log_id.hex() if tail is not None else "unknown"
+        return f"{os.path.basename(self.layout.commondir)}-{log_id}"
+
+    # Locks of refs (refs.lock.LockOwner)
+
+    def next_lock_path(self) -> str:
+        """Return a path for one more lock's own file."""
+        return self.log.owner.next_lock_path()
+
+    def break_dead(self, lock_path: str) -> bool:
+        """Finish what a dead process of ours began, when it holds this lock; False when it is somebody else's."""
+        found = find_lock(self.folder.locks, lock_path)
+        if found is None or is_alive(self.folder.locks, found[0]) or self._break_dead is None:
+            return False
+        self._break_dead()
+        return True
+
+    def when_dead(self, recover: Callable[[], object]) -> None:
+        """Say what finishes the work of dead processes."""
+        self._break_dead = recover
+
+    # Objects
+
+    def stage_objects(self, migration: Migration) -> StagedObjects:
+        """Take the objects of a push, which lie in the repository under a `.keep`. LogFailed.
+
+        Small packs are read; larger ones get a second name in `govc/packs` and are synced, so that a `git gc` may
+        delete the first at any time.
+        """
+        packs: list[bytes] = []
+        references: list[PackReference] = []
+        try:
+            for path in migration.pack_paths:
+                if os.stat(path).st_size <= self.options.inline_bytes_max:
+                    with open(path, "rb") as file:
+                        packs.append(file.read())
+                else:
+                    references.append(self._keep_pack(path))
+            loose = self._read_loose(migration.loose_paths)
+            if references:
+                disk.sync_folder(self.folder.packs)
+        except OSError as error:
+            raise LogFailed(f"{self.folder.root}: staging objects", error) from error
+        return StagedObjects(packs=tuple(packs), references=tuple(references), loose_objects=loose)
+
+    def _keep_pack(self, path: str) -> PackReference:
+        size = os.stat(path).st_size
+        with open(path, "rb") as file:
+            header = file.read(12)
+            file.seek(-self.layout.algo.oid_size, os.SEEK_END)
+            checksum = file.read()
+        if self.options.durability == SYNC:
+            disk.sync_path(path)
+        with suppress(FileExistsError):
+            disk.link(path, kept_pack_path(self.folder, checksum))
+        return PackReference(checksum, size, int.from_bytes(header[8:12], "big"))
+
+    def _read_loose(self, paths: Sequence[str]) -> tuple[tuple[bytes, bytes], ...]:
+        found: list[tuple[bytes, bytes]] = []
+        room = LOOSE_BYTES_MAX
+        for path in paths:
+            with open(path, "rb") as file:
+                content = file.read(room + 1)
+            room -= len(content)
+            if room < 0:
+                raise LogError(f"{path}: loose objects of a push above {LOOSE_BYTES_MAX} bytes")
+            folder, name = path.rsplit("/", 2)[-2:]
+            found.append((bytes.fromhex(folder + name), content))
+        return tuple(found)
+
+    # Recording
+
+    @contextmanager
+    def arriving(self) -> Iterator[None]:
+        """Say that a push is on its way: a sync may wait some milliseconds for it."""
+        mark = object()
+        self._arriving.add(mark)
+        try:
+            yield
+        finally:
+            self._arriving.discard(mark)
+
+    def record(self, draft: Draft) -> Appended:
+        """Append a change, with what else was observed of its refs, and make it as durable as the setting promises.
+
+        Raises LogError; then it never happened.
+        """
+        with self.log.append_lock():
+            self.follow()
+            drafts = [draft]
+            observed = self._observed(draft)
+            if observed is not None:
+                drafts.insert(0, observed)
+            appended = self.log.append(drafts)
+            for one in appended:
+                self._note(one)
+        if self.options.durability == SYNC or (self.options.durability == BATCH and self.options.later is None):
+            self.log.make_durable(appended[-1], self._is_crowded)
+        elif self.options.durability == BATCH:
+            self._flush_later(appended[-1])
+        return appended[-1]
+
+    def _is_crowded(self) -> bool:
+        return len(self._arriving) > 1
+
+    def _observed(self, draft: Draft) -> Draft | None:
+        assert self._refs is not None
+        changes = []
+        for change in draft.refs:
+            last = self._refs.value(change.name)
+            if last != change.old:
+                changes.append(RefChange(change.name, last, change.old))
+        return Draft(kind=Kind.OBSERVED, refs=tuple(changes)) if changes else None
+
+    def observe(self, changes: Sequence[RefChange], symrefs: Sequence[SymrefChange] = ()) -> None:
+        """Record what something else has changed. Under the append lock, after `follow`."""
+        for appended in self.log.append([Draft(kind=Kind.OBSERVED, refs=tuple(changes), symrefs=tuple(symrefs))]):
+            self._note(appended)
+
+    def void(self, appended: Appended) -> None:
+        """Take back a record of which nothing was published. Raises LogError when that can't be made durable."""
+        with self.log.append_lock():
+            self.follow()
+            done = self.log.append([Draft(kind=Kind.VOID, number=appended.record.sequence)])[0]
+            self._note(done)
+        if self.options.durability != NONE:
+            self.log.make_durable(done)
+
+    def published(self, appended: Appended) -> None:
+        """Note that the repository shows a record."""
+        self.log.mark_published([appended.record.sequence])
+
+    # Following what other processes append
+
+    @property
+    def refs(self) -> LoggedRefs:
+        """The refs as of the last `follow`."""
+        assert self._refs is not None, "follow() comes first"
+        return self._refs
+
+    def follow(self) -> LoggedRefs:
+        """Read what has been appended since last time. Under the append lock."""
+        tail = self.log.tail()
+        if tail is None:
+            raise LogError(f"{self.folder.root}: the log has not been recovered")
+        if self._position is not None and self._position.sequence == tail.next_sequence - 1:
+            if self._position.checksum == tail.checksum:
+                return self.refs
+            self._position = None  # the log went on in a new segment after a failed sync
+        try:
+            self._read_on(tail.next_sequence - 1)
+        except (LogDamaged, FileNotFoundError):
+            if self._position is None:
+                raise
+            self._position = None  # a checkpoint has retired what we stood on
+            self._read_on(tail.next_sequence - 1)
+        return self.refs
+
+    def _read_on(self, last: int) -> None:
+        if self._position is None:
+            checkpoint = read_checkpoint(self.folder.checkpoint)
+            self._refs = LoggedRefs(self.folder.root, checkpoint, self.layout.algo)
+            self._position = checkpoint.position if checkpoint is not None else None
+        reader = LogReader(self.folder.segments, after=self._position)
+        for located in reader:
+            record = located.record
+            if record.sequence > last:
+                return
+            self.refs.note(record)
+            self._position = Position(located.ordinal, located.offset + record.size, record.sequence, record.checksum)
+
+    def _note(self, appended: Appended) -> None:
+        record = appended.record
+        self.refs.note(record)
+        tail = self.log.tail()
+        assert tail is not None
+        self._position = Position(appended.ordinal, tail.offset, record.sequence, record.checksum)
+
+    # Batches
+
+    def _flush_later(self, appended: Appended) -> None:
+        is_first, self._flush_wanted = self._flush_wanted is None, appended
+        if is_first and self.options.later is not None:
+            self.options.later(self.options.batch_seconds, self._flush)
+
+    def _flush(self) -> None:
+        appended, self._flush_wanted = self._flush_wanted, None
+        if appended is None:
+            return
+        try:
+            self.log.make_durable(appended)
+        except (GovcError, OSError) as error:
+            log.error("%s: acknowledged pushes could not be made durable: %s", self.folder.root, error)
+
+
+def kept_pack_path(folder: LogFolder, checksum: bytes) -> str:
+    """Return where a pack lies that records name by its trailer."""
+    return f"{folder.packs}/pack-{checksum.hex()}.pack"

@@ -1,0 +1,81 @@
+"""Opening a journal: what a dead process or a power cut has left is recovered first.
+
+Three cases, told apart by the machine's boot id in the shared state:
+
+    clean            nothing waits to be published, every writer lives
+    dead processes   `recovery`
+    power cut        `power_cut`: or a restart of the machine, which is taken for one
+
+Source: storage rules 18, 21 to 23.
+"""
+
+import logging
+import os
+from collections.abc import Callable
+
+from govc.repo.journal import Journal, JournalOptions
+from govc.repo.power_cut import recover_power_cut, start_new_log
+from govc.repo.recovery import RecoveryReport, Site, finish_dead, finish_dead_locked, log_folder
+from govc.wal.boot import boot_id
+from govc.wal.errors import LogError, LogFailed
+from govc.wal.log import flocked
+from govc.wal.owner import is_alive, iter_tokens
+from govc.wal.state import peek_tail
+
+log = logging.getLogger(__name__)
+
+
+def may_need_recovery(commondir: str) -> bool:
+    """Say whether opening this repository has to recover something first. Cheap: one stat for a clean one.
+
+    Raises OSError.
+    """
+    folder = log_folder(commondir)
+    if not os.path.isdir(folder.segments):
+        return False
+    tail = peek_tail(folder.state, boot_id())
+    if tail is None or not tail.is_all_published:
+        return True
+    return any(not is_alive(folder.locks, token) for token in iter_tokens(folder.locks))
+
+
+def open_journal(site: Site, options: JournalOptions) -> tuple[Journal, RecoveryReport]:
+    """Open a repository's log for writing, recovering first. Raises LogError, OSError."""
+    journal = Journal(site.layout, options)
+    journal.when_dead(lambda: finish_dead(journal, site))
+    try:
+        with flocked(f"{journal.folder.root}/recovery.lock", journal.file_mode):
+            report = RecoveryReport()
+            if journal.log.tail() is None:
+                has_log = os.path.isdir(journal.folder.segments) or os.path.exists(journal.folder.checkpoint)
+                report = recover_power_cut(journal, site) if has_log else start_new_log(journal, site)
+            else:
+                finish_dead_locked(journal, site, report)
+    except BaseException:
+        journal.close()
+        raise
+    if report.kind != "clean":
+        log.info("%s: log opened: %s", site.layout.gitdir, report)
+    return journal, report
+
+
+def recover_for_reading(site_of: Callable[[], Site], commondir: str, options: JournalOptions) -> RecoveryReport | None:
+    """Recover before a repository is read for the first time; None when nothing is to do.
+
+    A read-only file system, or missing permissions, leave things as they are. Raises LogError for a log that is
+    damaged or foreign.
+    """
+    try:
+        if not may_need_recovery(commondir):
+            return None
+        journal, report = open_journal(site_of(), options)
+    except LogFailed as error:
+        log.warning("%s: not recovered, what is there is served: %s", commondir, error)
+        return None
+    except LogError:
+        raise
+    except OSError as error:
+        log.warning("%s: not recovered, what is there is served: %s", commondir, error)
+        return None
+    journal.close()
+    return report

@@ -1,0 +1,284 @@
+"""What dead processes have left is finished, or taken back: by whoever meets it.
+
+The machine has not been restarted, so the page cache is the truth. A record of a dead writer is published where its
+lock still lies, and nowhere else: where the lock is gone the rename was done, and what the ref says now is newer. Other
+locks of dead writers go, and their `.keep` files; plain git's stay.
+
+All of it is idempotent: a crash during recovery is recovered from by the next one. One recovery at a time per
+repository, under its own lock. After a power cut: `power_cut`.
+
+Source: storage rules 10, 21, 22.
+"""
+
+import logging
+import os
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from govc import disk
+from govc.config.config import Config
+from govc.odb.quarantine import KEEP_PREFIX
+from govc.protocol.oid import to_hex
+from govc.refs.database import RefDatabase
+from govc.refs.lock import LockFile, Sleep
+from govc.refs.redo import append_reflog_once, delete_refs, names_with_logs, set_ref
+from govc.refs.reflog import LogUpdates, choose_log_updates, encode_reflog_line
+from govc.repo.journal import FOLDER, Journal
+from govc.repo.layout import RepositoryLayout
+from govc.repo.modes import RefModes
+from govc.wal.checkpoint import read_checkpoint
+from govc.wal.errors import LogFailed
+from govc.wal.log import Appended, LogFolder, flocked
+from govc.wal.owner import find_lock, forget, is_alive, iter_locks, iter_tokens
+from govc.wal.reader import Located, LogReader
+from govc.wal.record import Kind, Record
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Where records are applied: a repository's refs and objects, and its rules for reflogs."""
+
+    layout: RepositoryLayout
+    database: RefDatabase
+    log_updates: LogUpdates
+    modes: RefModes
+    sleep: Sleep
+
+    @classmethod
+    def of(cls, layout: RepositoryLayout, config: Config, database: RefDatabase, sleep: Sleep) -> "Site":
+        """Take what layout and configuration say."""
+        return cls(
+            layout=layout,
+            database=database,
+            log_updates=log_updates_of(config, layout),
+            modes=RefModes(layout.shared),
+            sleep=sleep,
+        )
+
+
+@dataclass(kw_only=True)
+class RecoveryReport:
+    """What a recovery found and did. `kind`: "clean", "new log", "dead processes" or "power cut"."""
+
+    kind: str = "clean"
+    records: int = 0
+    refs_set: int = 0
+    refs_deleted: int = 0
+    packs_restored: int = 0
+    packs_set_aside: list[str] = field(default_factory=list)
+    locks_removed: int = 0
+    torn_records: int = 0
+    outside_changes_kept: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def log_updates_of(config: Config, layout: RepositoryLayout) -> LogUpdates:
+    """Return which refs get a reflog, by core.logAllRefUpdates."""
+    entry = config.find_entry("core.logallrefupdates")
+    value = entry.value if entry is not None else None
+    is_always = value is not None and value.lower() == "always"
+    return choose_log_updates(
+        value,
+        None if entry is None or is_always else config.get_bool("core.logallrefupdates", False),
+        is_bare=layout.is_bare,
+    )
+
+
+def log_folder(commondir: str) -> LogFolder:
+    """Return where a repository's log lies."""
+    return LogFolder(f"{commondir}/{FOLDER}")
+
+
+def finish_dead(journal: Journal, site: Site) -> RecoveryReport:
+    """Publish what dead processes have recorded, and remove their locks. Raises LogError, OSError."""
+    report = RecoveryReport()
+    with flocked(f"{journal.folder.root}/recovery.lock", journal.file_mode):
+        finish_dead_locked(journal, site, report)
+    return report
+
+
+def finish_dead_locked(journal: Journal, site: Site, report: RecoveryReport) -> None:
+    """Do what `finish_dead` does, under the recovery lock, and tell it in `report`."""
+    locks = journal.folder.locks
+    dead = [token for token in iter_tokens(locks) if not is_alive(locks, token)]
+    _publish_of_dead(journal, site, report)
+    if not dead:
+        return
+    report.kind = "dead processes"
+    report.locks_removed += remove_locks(journal, site.layout, dead)
+    remove_keeps(site.layout.objects_dir, locks)
+    for token in dead:
+        forget(locks, token)
+
+
+def _publish_of_dead(journal: Journal, site: Site, report: RecoveryReport) -> None:
+    tail = journal.log.tail()
+    pending = set(tail.unpublished()) if tail is not None else set()
+    if not pending:
+        return
+    checkpoint = read_checkpoint(journal.folder.checkpoint)
+    done: list[int] = []
+    last = max(pending)
+    for located in LogReader(journal.folder.segments, after=checkpoint.position if checkpoint is not None else None):
+        record = located.record
+        if record.sequence > last:
+            break
+        is_of_dead = record.sequence in pending and not is_alive(journal.folder.locks, record.writer)
+        if is_of_dead and _finish_record(journal, site, located):
+            report.records += 1
+            done.append(record.sequence)
+    if done:
+        report.kind = "dead processes"
+        journal.log.mark_published(done)
+
+
+def _finish_record(journal: Journal, site: Site, located: Located) -> bool:
+    """Make a dead writer's record durable and publish it; False when a failed sync has taken it."""
+    try:
+        journal.log.make_durable(Appended(located.record, located.ordinal))
+    except LogFailed:
+        return False
+    publish_held(journal, site, located.record)
+    return True
+
+
+def publish_held(journal: Journal, site: Site, record: Record) -> int:
+    """Publish the refs of a record whose locks its writer still holds, dead or not; return how many.
+
+    Where the lock is gone, the ref has been published. Raises LockFailed, CorruptRefs, OSError.
+    """
+    if record.kind is not Kind.CHANGE:
+        return 0
+    for name, _, target in record.draft.symrefs:
+        symref_path = site.database.path_of(name)
+        found = find_lock(journal.folder.locks, f"{symref_path}.lock")
+        if found is not None and found[0] == record.writer:
+            lock = LockFile(symref_path)
+            lock.write(b"ref: %b\n" % target, site.modes, fsync=False)
+            lock.commit()
+    held = {
+        change.name: path
+        for change in record.draft.refs
+        if (path := _held_lock(journal, site.database, record, change.name, change.new)) is not None
+    }
+    if not held:
+        return 0
+    packed_lock = f"{os.path.realpath(site.database.packed_path)}.lock"
+    remove_own_lock(journal.folder.locks, packed_lock, record.writer)
+    for change in record.draft.refs:
+        if change.name in held:
+            append_reflogs(site, record, change.name, change.old, change.new)
+    zero = site.layout.algo.zero
+    doomed = [change.name for change in record.draft.refs if change.name in held and change.new == zero]
+    if doomed:
+        delete_refs(site.database, doomed, sleep=site.sleep, modes=site.modes, owner=journal, held_locks=held)
+    for change in record.draft.refs:
+        if change.name in held and change.new != zero:
+            set_ref(
+                site.database,
+                change.name,
+                change.new,
+                sleep=site.sleep,
+                modes=site.modes,
+                owner=journal,
+                held_lock=held[change.name],
+            )
+    return len(held)
+
+
+def _held_lock(journal: Journal, database: RefDatabase, record: Record, name: bytes, new: bytes) -> str | None:
+    """Return the lock file of a ref when the record's writer holds it.
+
+    On a file system without hard links a lock is known by what it says.
+    """
+    path = f"{database.path_of(name)}.lock"
+    found = find_lock(journal.folder.locks, path)
+    if found is not None:
+        return path if found[0] == record.writer else None
+    try:
+        with open(path, "rb") as file:
+            return path if file.read(200) == to_hex(new) + b"\n" else None
+    except OSError:
+        return None
+
+
+def append_reflogs(site: Site, record: Record, name: bytes, old: bytes, new: bytes) -> None:
+    """Append the lines that a change leaves in reflogs, where they are missing. OSError."""
+    draft = record.draft
+    line = encode_reflog_line(old, new, draft.committer, record.time_seconds, draft.message)
+    for logged in names_with_logs(site.database, name):
+        if logged != name or new != site.layout.algo.zero:
+            append_reflog_once(site.database, logged, line, site.log_updates, site.modes)
+
+
+# Locks and other leftovers
+
+
+def remove_own_lock(locks: str, lock_path: str, token: bytes) -> bool:
+    """Remove `X.lock` when it is a lock of that token."""
+    found = find_lock(locks, lock_path)
+    if found is None or found[0] != token:
+        return False
+    with suppress(FileNotFoundError):
+        disk.unlink(lock_path)
+    with suppress(FileNotFoundError):
+        disk.unlink(found[1])
+    return True
+
+
+def remove_locks(journal: Journal, layout: RepositoryLayout, tokens: list[bytes]) -> int:
+    """Remove all locks of dead processes; return how many lock files of the repository that freed."""
+    doomed = [(path, status) for token, path, status in iter_locks(journal.folder.locks) if token in tokens]
+    linked = {(status.st_dev, status.st_ino) for _, status in doomed if status.st_nlink > 1}
+    removed = 0
+    if linked:
+        for path in iter_lock_files(layout):
+            with suppress(FileNotFoundError):
+                status = os.lstat(path)
+                if (status.st_dev, status.st_ino) in linked:
+                    disk.unlink(path)
+                    removed += 1
+    for path, _ in doomed:
+        with suppress(FileNotFoundError):
+            disk.unlink(path)
+    return removed
+
+
+def iter_lock_files(layout: RepositoryLayout) -> list[str]:
+    """Return the paths of all `*.lock` files where locks of refs can be."""
+    found: list[str] = []
+    for top in dict.fromkeys((layout.commondir, layout.gitdir)):
+        found += [f"{top}/{name}" for name in os.listdir(top) if name.endswith(".lock")]
+        for below in ("refs", "reftable"):
+            for folder, _, names in os.walk(f"{top}/{below}"):
+                found += [f"{folder}/{name}" for name in names if name.endswith(".lock")]
+    return found
+
+
+def remove_keeps(objects_dir: str, locks: str) -> int:
+    """Remove the `.keep` files of pushes whose process is dead; return how many."""
+    folder = f"{objects_dir}/pack"
+    removed = 0
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        if not name.endswith(".keep"):
+            continue
+        with suppress(OSError):
+            with open(f"{folder}/{name}", "rb") as file:
+                text = file.read(200).decode("ascii", "replace")
+            token = _token_of(text)
+            if token is not None and not is_alive(locks, token):
+                disk.unlink(f"{folder}/{name}")
+                removed += 1
+    return removed
+
+
+def _token_of(text: str) -> bytes | None:
+    if not text.startswith(KEEP_PREFIX):
+        return None
+    try:
+        token = bytes.fromhex(text.removeprefix(KEEP_PREFIX).strip())
+    except ValueError:
+        return None
+    return token if len(token) == 8 else None
