@@ -11,19 +11,26 @@ BIND   ?= 127.0.0.1:8000
 help: ## print this menu
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-$(VENV)/.installed: setup.cfg pyproject.toml setup.py
+KERNELS = setup.py $(wildcard govc/kernels/*.pyx govc/kernels/*.pxd govc/kernels/*.h)
+
+$(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -qq --upgrade pip setuptools wheel
-	$(BIN)/python -m pip install -qq -e .
+	$(BIN)/python -m pip install -qq --upgrade pip setuptools wheel Cython
+	$(BIN)/python -m pip install -qq -e . --no-build-isolation
+	@touch $@
+
+$(VENV)/.kernels: $(VENV)/.installed $(KERNELS)
+	rm -f govc/kernels/*.so
+	$(BIN)/python setup.py -q build_ext --inplace
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/python -m pip install -qq -e '.[test]'
+	$(BIN)/python -m pip install -qq -e '.[test]' --no-build-isolation
 	@touch $@
 
-setup: $(VENV)/.installed-test ## create the environment with everything that the tests need
+setup: $(VENV)/.installed-test $(VENV)/.kernels ## create the environment with everything that the tests need
 
-serve: $(VENV)/.installed ## serve the folder DIR (repositories/) on BIND, with a first repository when it is empty
+serve: $(VENV)/.installed $(VENV)/.kernels ## serve the folder DIR (repositories/) on BIND, with a first repository when it is empty
 	$(BIN)/govc serve $(DIR) --bind $(BIND) --first-repository
 
 test: setup ## install what is needed and run every test, lint, types and layers
@@ -64,4 +71,5 @@ fuzz: setup ## the properties with a long random profile
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -q -p no:randomly tests -k "property or arbitrary or any_split or random"
 
 clean: ## remove the environment and what the tools left
+	rm -f govc/kernels/*.so govc/kernels/*_c.c
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -10,6 +10,7 @@ import click
 from govc.cli import room
 from govc.cli.settings_flags import load_chosen
 from govc.errors import GovcError
+from govc.kernels.choice import COMPILED, describe
 from govc.protocol.errors import RemoteProtocolError
 from govc.repo.creation import EXPORT_MARKER
 from govc.service.context import RECEIVE_PACK, UPLOAD_PACK, RequestContext
@@ -22,9 +23,18 @@ def doctor(path: str, config: str | None) -> None:
     """Say why the repository in PATH is served, or not."""
     settings = dataclasses.replace(load_chosen(config, None, {}), root=None)
     sentences, is_served = diagnose(room("govc.app").create_backend(settings), path)
-    for sentence in sentences:
+    for sentence in [*sentences, kernel_sentence()]:
         click.echo(sentence)
     sys.exit(0 if is_served else 1)
+
+
+def kernel_sentence() -> str:
+    """Say which of the hot loops are compiled here."""
+    choices = describe()
+    parts = [" ".join(filter(None, (choice.question, choice.kind, choice.reason))) for choice in choices]
+    is_slow = any(choice.kind != COMPILED for choice in choices)
+    advice = " With a C compiler on the machine, installing govc again compiles them." if is_slow else ""
+    return f"Kernels: {', '.join(parts)}.{advice}"
 
 
 def diagnose(backend: Any, path: str) -> tuple[list[str], bool]:

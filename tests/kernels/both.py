@@ -1,0 +1,33 @@
+"""Running a test against the compiled kernel and against its twin."""
+
+import importlib
+import shutil
+
+import pytest
+
+HAVE_COMPILER = bool(shutil.which("cc") or shutil.which("gcc") or shutil.which("clang"))
+
+needs_compiled = pytest.mark.skipif(not HAVE_COMPILER, reason="no C compiler on this machine: only the twins exist")
+
+
+def compiled(question):
+    """The compiled kernel; where there is a compiler, one that is missing is an error and not a skip."""
+    try:
+        return importlib.import_module(f"govc.kernels._{question}_c")
+    except ModuleNotFoundError:
+        if HAVE_COMPILER:
+            raise
+        return None
+
+
+def twin(question):
+    return importlib.import_module(f"govc.kernels.{question}_py")
+
+
+def both(question):
+    return [module for module in (compiled(question), twin(question)) if module]
+
+
+def variants(question):
+    """Both as parameters of a fixture."""
+    return [pytest.param(module, id=module.__name__.rpartition(".")[2].strip("_")) for module in both(question)]
