@@ -13,7 +13,7 @@ VARIABLE = "GOVC_KERNELS"
 PYTHON = "python"
 COMPILED = "compiled"
 
-QUESTIONS = ("delta",)
+QUESTIONS = ("delta", "indexing", "order")
 """Every kernel there is."""
 
 

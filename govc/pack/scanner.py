@@ -73,6 +73,10 @@ class PackScanner:
         self._buf_end = PACK_HEADER_SIZE
         return count
 
+    def set_tick(self, tick: Tick) -> None:
+        """Have another function told how far it is."""
+        self._tick = tick
+
     def scan(self, record: Record) -> None:
         """Read every entry and the trailer, handing each object that is no delta to `record`."""
         table = self.table
@@ -81,15 +85,24 @@ class PackScanner:
             self._scan_entry(entry, record)
         end = self._buf_end - len(self._buf) + self._pos
         table.offsets[table.count] = end
-        self._check_trailer(end)
+        self.check_trailer(end, self._hasher.digest())
 
-    def _check_trailer(self, end: int) -> None:
+    def explain(self, entry: int) -> None:
+        """Raise what is wrong with an entry that the compiled scanner stopped at; return when nothing is."""
+        offset = self.table.offsets[entry]
+        self._buf, self._view, self._pos = b"", memoryview(b""), 0
+        self._buf_end = offset
+        self._refill()
+        self._scan_entry(entry, lambda *_: None)
+
+    def check_trailer(self, end: int, checksum: bytes) -> None:
+        """Check where the entries end, and the checksum of everything before the trailer."""
         if end > self._content_end:
             raise CorruptPack("early EOF", end)
         if end < self._content_end:
             raise CorruptPack("pack has junk at the end", end)
         stated = os.pread(self._fd, self._algo.oid_size, self._content_end)
-        self.pack_checksum = self._hasher.digest()
+        self.pack_checksum = checksum
         if stated != self.pack_checksum:
             raise CorruptPack(f"pack is corrupted ({self._algo.name.upper()} mismatch)")
 

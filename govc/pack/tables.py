@@ -1,80 +1,18 @@
-"""The columns of a pack while it is indexed, and sorting by oid, without a Python object per object.
+"""The columns of a pack while it is indexed, without a Python object per object.
 
 A pack of a million objects costs about fifty bytes an object here; as Python values it would cost five
 hundred. Entries are numbered in the order of the file, from 0. `NONE` in a column of links means no entry.
 """
 
-import io
 from array import array
 from bisect import bisect_left
 
+from govc.kernels.order import reorder_records, sort_by_offset, sort_by_oid
 from govc.protocol.oid import HashAlgorithm
 
+__all__ = ["NONE", "EntryTable", "RefChildren", "reorder_records", "sort_by_offset", "sort_by_oid"]
+
 NONE = -1
-
-_REORDER_CHUNK = 4096
-
-
-def sort_by_oid(oids: bytes | bytearray, oid_size: int) -> "array[int]":
-    """Return the record numbers (array of I) in ascending order of oid; equal oids keep their order.
-
-    The records are first dealt into 256 buckets by their first byte, so that only one bucket at a time
-    exists as Python values.
-    """
-    firsts = oids[::oid_size]
-    starts = array("I", bytes(4 * 257))
-    total = 0
-    for byte in range(256):
-        starts[byte] = total
-        total += firsts.count(byte)
-    starts[256] = total
-    order = array("I", bytes(4 * total))
-    cursors = starts[:]
-    for number, byte in enumerate(firsts):
-        at = cursors[byte]
-        order[at] = number
-        cursors[byte] = at + 1
-    for byte in range(256):
-        start, end = starts[byte], starts[byte + 1]
-        if end - start > 1:
-            bucket = order[start:end].tolist()
-            bucket.sort(key=lambda number: oids[number * oid_size : number * oid_size + oid_size])
-            order[start:end] = array("I", bucket)
-    return order
-
-
-def sort_by_offset(offsets: "array[int]") -> "array[int]":
-    """Return the indexes (array of I) into `offsets` (array of Q) in ascending order of offset; likewise."""
-    count = len(offsets)
-    shift = max(0, max(offsets, default=0).bit_length() - 8)
-    starts = array("I", bytes(4 * 257))
-    for offset in offsets:
-        starts[(offset >> shift) + 1] += 1
-    for bucket in range(256):
-        starts[bucket + 1] += starts[bucket]
-    order = array("I", bytes(4 * count))
-    cursors = starts[:]
-    for index, offset in enumerate(offsets):
-        bucket = offset >> shift
-        at = cursors[bucket]
-        order[at] = index
-        cursors[bucket] = at + 1
-    for bucket in range(256):
-        start, end = starts[bucket], starts[bucket + 1]
-        if end - start > 1:
-            members = order[start:end].tolist()
-            members.sort(key=offsets.__getitem__)
-            order[start:end] = array("I", members)
-    return order
-
-
-def reorder_records(records: bytes | bytearray, order: "array[int]", size: int) -> bytes:
-    """Return the records of `size` bytes in another order, a few thousand at a time."""
-    out = io.BytesIO()  # getvalue() hands its buffer over, where bytes(bytearray) would copy it
-    for start in range(0, len(order), _REORDER_CHUNK):
-        chunk = order[start : start + _REORDER_CHUNK]
-        out.write(b"".join([records[number * size : number * size + size] for number in chunk]))
-    return out.getvalue()
 
 
 class EntryTable:
@@ -151,6 +89,11 @@ class RefChildren:
         for key, number in enumerate(self._fanout):
             total += number
             self._fanout[key] = total
+
+    @property
+    def columns(self) -> "tuple[array[int], bytes, array[int]]":
+        """The ref-deltas and the names of their bases, sorted by these, and the fan-out over two bytes."""
+        return self._entries, self._oids, self._fanout
 
     def find(self, oid: bytes) -> "array[int] | None":
         """Return the entries, in the order of the file, whose base has that name; None for none."""
