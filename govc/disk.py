@@ -12,6 +12,7 @@ Source: open(2), write(2), fsync(2), link(2), rename(2), syncfs(2).
 """
 
 import ctypes
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -176,6 +177,23 @@ def link(source: str, target: str) -> None:
 def rename(source: str, target: str) -> None:
     """Give a file another name, in place of what has it."""
     _active.rename(source, target)
+
+
+def rename_new(source: str, target: str) -> None:
+    """Give a file another name; FileExistsError when that is taken.
+
+    A hard link can't overwrite; where links don't work, a rename has to do.
+    """
+    try:
+        _active.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from None
+        _active.rename(source, target)
+    else:
+        _active.unlink(source)
 
 
 def unlink(path: str) -> None:

@@ -32,21 +32,12 @@ def create_temporary(directory: str, prefix: str, mode: int) -> tuple[int, str]:
 def place_file(source: str, target: str) -> bool:
     """Move a file into place without replacing what is there; False when something was, and `source` is
     gone then.
-
-    A hard link can't overwrite; where links don't work, a rename has to do.
     """
     try:
-        disk.link(source, target)
+        disk.rename_new(source, target)
     except FileExistsError:
         disk.unlink(source)
         return False
-    except OSError:
-        if os.path.lexists(target):
-            disk.unlink(source)
-            return False
-        disk.rename(source, target)
-        return True
-    disk.unlink(source)
     return True
 
 

@@ -194,11 +194,17 @@ class Quarantine:
         return sorted(name[:-4] for name in names if name.endswith(".idx") and f"{name[:-4]}.pack" in names)
 
     def _create_keep(self, stem: str, message: str) -> list[str]:
-        """Create the pack's .keep; return its path, or nothing when somebody else keeps the pack already."""
+        """Create the pack's .keep; return its path, or nothing when somebody else keeps the pack already.
+
+        It is whole when it gets its name: an empty one, left by a kill, would belong to nobody.
+        """
         path = f"{self.objects_dir}/pack/{stem}.keep"
+        temporary = f"{self.pack_dir}/keep"
+        disk.write_file(temporary, f"{message}\n".encode(), mode=0o600, fsync=False)
         try:
-            disk.write_file(path, f"{message}\n".encode(), mode=0o600, fsync=False)
+            disk.rename_new(temporary, path)
         except FileExistsError:
+            disk.unlink(temporary)
             with suppress(OSError):  # young again, in case that it was taken for a leftover
                 os.utime(path)
             return []

@@ -118,6 +118,7 @@ class Journal:
             except FileExistsError:
                 continue
             disk.chmod(path, self.folder_mode)
+            disk.sync_folder(os.path.dirname(path))
 
     def close(self) -> None:
         """Let go of descriptors and of this process's token."""

@@ -17,8 +17,8 @@ from govc.repo.journal import Journal, JournalOptions
 from govc.repo.power_cut import recover_power_cut, start_new_log
 from govc.repo.recovery import RecoveryReport, Site, finish_dead, finish_dead_locked, log_folder
 from govc.wal.boot import boot_id
-from govc.wal.errors import LogError, LogFailed
-from govc.wal.log import flocked
+from govc.wal.errors import LogFailed, LogForeign
+from govc.wal.log import check_home, flocked
 from govc.wal.owner import is_alive, iter_tokens
 from govc.wal.state import peek_tail
 
@@ -45,12 +45,7 @@ def open_journal(site: Site, options: JournalOptions) -> tuple[Journal, Recovery
     journal.when_dead(lambda: finish_dead(journal, site))
     try:
         with flocked(f"{journal.folder.root}/recovery.lock", journal.file_mode):
-            report = RecoveryReport()
-            if journal.log.tail() is None:
-                has_log = os.path.isdir(journal.folder.segments) or os.path.exists(journal.folder.checkpoint)
-                report = recover_power_cut(journal, site) if has_log else start_new_log(journal, site)
-            else:
-                finish_dead_locked(journal, site, report)
+            report = _recover(journal, site)
     except BaseException:
         journal.close()
         raise
@@ -59,22 +54,34 @@ def open_journal(site: Site, options: JournalOptions) -> tuple[Journal, Recovery
     return journal, report
 
 
+def _recover(journal: Journal, site: Site) -> RecoveryReport:
+    """Do what is to do before the log is used. Under the recovery lock."""
+    report = RecoveryReport()
+    tail = journal.log.tail()
+    has_segments = os.path.isdir(journal.folder.segments)
+    if tail is None:
+        has_log = has_segments or os.path.exists(journal.folder.checkpoint)
+        return recover_power_cut(journal, site) if has_log else start_new_log(journal, site)
+    inode = os.stat(site.layout.commondir).st_ino
+    if has_segments:
+        check_home(tail.inode, inode, journal.folder.root)
+    elif tail.inode != inode:
+        return start_new_log(journal, site)  # a copy of a repository whose log held nothing
+    finish_dead_locked(journal, site, report)
+    return report
+
+
 def recover_for_reading(site_of: Callable[[], Site], commondir: str, options: JournalOptions) -> RecoveryReport | None:
     """Recover before a repository is read for the first time; None when nothing is to do.
 
-    A read-only file system, or missing permissions, leave things as they are. Raises LogError for a log that is
-    damaged or foreign.
+    A read-only file system or missing permissions leave things as they are, and so does the log of another folder: a
+    backup that was restored is served as it was saved. Raises LogDamaged.
     """
     try:
         if not may_need_recovery(commondir):
             return None
         journal, report = open_journal(site_of(), options)
-    except LogFailed as error:
-        log.warning("%s: not recovered, what is there is served: %s", commondir, error)
-        return None
-    except LogError:
-        raise
-    except OSError as error:
+    except (LogFailed, LogForeign, OSError) as error:
         log.warning("%s: not recovered, what is there is served: %s", commondir, error)
         return None
     journal.close()

@@ -165,7 +165,7 @@ def _check_home(journal: Journal, *, adopt: bool) -> None:
         if header.algo is not journal.layout.algo:
             raise LogForeign(journal.folder.root, "the log is of a repository with another object format")
         if not adopt:
-            check_home(header, inode, journal.folder.root)
+            check_home(header.inode, inode, journal.folder.root)
 
 
 def _tail_of(end: LogEnd | None, checkpoint: Checkpoint | None) -> tuple[Position, bytes]:

@@ -172,7 +172,7 @@ class Log:
 
     def tail(self) -> Tail | None:
         """Return the tail as it is now, None when nobody has opened the log since the machine started."""
-        return self._state.read_tail()
+        return self._state.read_tail() if self._state.read_durability() is not None else None
 
     def durable(self) -> int:
         """Return the highest durable number that is known."""
@@ -213,6 +213,7 @@ class Log:
             Tail(
                 boot=self._boot,
                 log_id=log_id,
+                inode=self._home.inode,
                 ordinal=position.ordinal,
                 offset=position.offset,
                 next_sequence=position.sequence + 1,
@@ -583,9 +584,9 @@ def flocked(path: str, mode: int) -> Iterator[None]:
         os.close(descriptor)
 
 
-def check_home(header: SegmentHeader, inode: int, folder: str) -> None:
+def check_home(found_inode: int, inode: int, folder: str) -> None:
     """Raise LogForeign when the log was made for another folder."""
-    if header.inode != inode:
+    if found_inode != inode:
         raise LogForeign(
             folder,
             "this log belongs to another folder: the repository was copied or restored. What it holds was not "

@@ -24,22 +24,26 @@ from typing import Any
 from govc import disk
 
 FILE_BYTES = 2048
-_TAIL = struct.Struct(">Q16sQQQ32sQQ16s256s")
+_TAIL = struct.Struct(">Q16sQQQ32sQQ16sQ256s")
 _DURABILITY = struct.Struct(">Q16sQQQ8Q8Q")
 _TAIL_OFFSETS = (0, 512)
 _DURABILITY_OFFSETS = (1024, 1536)
 CUTS_MAX = 8
 UNPUBLISHED_MAX = 256 * 8
-_LAYOUT = zlib.crc32(b"govc state 1")
+_LAYOUT = zlib.crc32(b"govc state 2")
 """Begins each checksum: what another version of govc has written counts for nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tail:
-    """The end of the log. `log_size` is the number of bytes in records since the last checkpoint."""
+    """The end of the log. `log_size` is the number of bytes in records since the last checkpoint.
+
+    `inode` is that of the repository's folder: a copy of the folder has another.
+    """
 
     boot: bytes
     log_id: bytes
+    inode: int
     ordinal: int
     offset: int
     next_sequence: int
@@ -127,12 +131,13 @@ class SharedState:
         found = [value for offset in _TAIL_OFFSETS if (value := self._unpack(_TAIL, offset)) is not None]
         if not found:
             return None
-        generation, boot, ordinal, offset, sequence, checksum, published, size, log_id, bits = max(found)
+        generation, boot, ordinal, offset, sequence, checksum, published, size, log_id, inode, bits = max(found)
         if boot != self._boot:
             return None
         return Tail(
             boot=boot,
             log_id=log_id,
+            inode=inode,
             ordinal=ordinal,
             offset=offset,
             next_sequence=sequence,
@@ -156,6 +161,7 @@ class SharedState:
             tail.published,
             tail.log_size,
             tail.log_id,
+            tail.inode,
             tail.published_after.to_bytes(256, "little"),
         )
         self._write(packed, _TAIL_OFFSETS[generation % 2])
