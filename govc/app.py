@@ -9,6 +9,7 @@ import os
 import sys
 from typing import Any
 
+from govc.repo.repository import Repository
 from govc.repo.runtime import PLAIN, Runtime
 from govc.service.backend import Backend
 from govc.settings import Settings, load_settings, override
@@ -31,6 +32,11 @@ def choose_runtime() -> Runtime:
 def create_backend(settings: Settings, runtime: Runtime | None = None) -> Backend:
     """Return the services over the repositories that the settings name."""
     return Backend(settings, runtime if runtime is not None else choose_runtime())
+
+
+def open_repository(path: str) -> Repository:
+    """Return the repository whose git folder is `path` (absolute): for the command line and for scripts."""
+    return create_backend(Settings()).pool.get(path)
 
 
 def create_app(settings: Settings | None = None, *, runtime: Runtime | None = None, **overrides: Any) -> Application:

@@ -5,6 +5,10 @@
     govc init DIR           a bare repository
     govc doctor PATH        why is this repository served, or not?
     govc maintain PATH...   what the server does by itself in the background
+    govc checkpoint, recover, retire PATH...    the write-ahead log's upkeep by hand
+    govc log dump|verify PATH                   looking at it
+    govc fsck PATH          is it whole: objects, refs, the log against them
+    govc set-head PATH BRANCH                   the default branch, through the log
 
 What a command needs is imported when it runs: a CGI program must not pay for gunicorn, and the workers of
 `serve` must import everything after gevent has patched the standard library. `_COMMANDS` names the module of each
@@ -19,11 +23,17 @@ import click
 from govc import __version__
 
 _COMMANDS = {
+    "checkpoint": ("durability", "checkpoint"),
     "doctor": ("doctor", "doctor"),
+    "fsck": ("fsck", "fsck"),
     "http-backend": ("http_backend", "http_backend"),
     "init": ("init", "init"),
+    "log": ("log", "log_group"),
     "maintain": ("maintain", "maintain"),
+    "recover": ("durability", "recover"),
+    "retire": ("durability", "retire"),
     "serve": ("serve", "serve"),
+    "set-head": ("set_head", "set_head"),
 }
 """Name of a command: (its module in this package, the command in it)."""
 

@@ -51,7 +51,7 @@ class _Beside:
     def _run(self) -> None:
         try:
             self._function()
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             self._error = error
 
     def join(self) -> BaseException | None:
@@ -209,9 +209,7 @@ class CompiledPasses:
                 visit(oid, table.types[entry], content)
         return entries
 
-    def _find_known(
-        self, known: Callable[[bytes], bool] | None, known_among: KnownAmong | None
-    ) -> "array[int]":
+    def _find_known(self, known: Callable[[bytes], bool] | None, known_among: KnownAmong | None) -> "array[int]":
         table = self._table
         size = table.algo.oid_size
         if known_among is not None:

@@ -31,7 +31,16 @@ from govc.pack.tables import EntryTable
 from govc.pack.thin import Reader, complete_thin_pack
 from govc.protocol.oid import HashAlgorithm
 
-__all__ = ["PHASE_CHECKING", "PHASE_INDEXING", "PHASE_RESOLVING", "IndexedPack", "Progress", "Reader", "Visit", "index_pack"]
+__all__ = [
+    "PHASE_CHECKING",
+    "PHASE_INDEXING",
+    "PHASE_RESOLVING",
+    "IndexedPack",
+    "Progress",
+    "Reader",
+    "Visit",
+    "index_pack",
+]
 
 PHASE_INDEXING = "Indexing objects"
 PHASE_RESOLVING = "Resolving deltas"
@@ -170,9 +179,7 @@ def index_pack(
     kernel = find_compiled(algo.name)
     passes: CompiledPasses | TwinPasses
     if kernel is not None:
-        passes = CompiledPasses(
-            kernel, fd, scanner, limits, detects=detects, threads=threads, beside=beside
-        )
+        passes = CompiledPasses(kernel, fd, scanner, limits, detects=detects, threads=threads, beside=beside)
     else:
         recorder = Recorder(fd, table, known=known, existing_reader=existing_reader, visit=visit)
         passes = TwinPasses(fd, scanner, limits, recorder)
@@ -199,6 +206,4 @@ def index_pack(
     else:
         known_entries = recorder.known_entries
     del passes  # what it holds is free before the index is sorted
-    return _sorted_result(
-        table, known_entries, received=received, delta_count=delta_count, pack_checksum=checksum
-    )
+    return _sorted_result(table, known_entries, received=received, delta_count=delta_count, pack_checksum=checksum)

@@ -39,13 +39,18 @@ def may_need_recovery(commondir: str) -> bool:
     return any(not is_alive(folder.locks, token) for token in iter_tokens(folder.locks))
 
 
-def open_journal(site: Site, options: JournalOptions) -> tuple[Journal, RecoveryReport]:
-    """Open a repository's log for writing, recovering first. Raises LogError, OSError."""
+def open_journal(
+    site: Site, options: JournalOptions, *, adopt: bool = False, cut: bool = False
+) -> tuple[Journal, RecoveryReport]:
+    """Open a repository's log for writing, recovering first. Raises LogError, OSError.
+
+    `adopt`: replay a log that was made for another folder. `cut`: let a damaged log end where the damage begins.
+    """
     journal = Journal(site.layout, options)
     journal.when_dead(lambda: finish_dead(journal, site))
     try:
         with flocked(f"{journal.folder.root}/recovery.lock", journal.file_mode):
-            report = _recover(journal, site)
+            report = _recover(journal, site, adopt=adopt, cut=cut)
     except BaseException:
         journal.close()
         raise
@@ -54,15 +59,17 @@ def open_journal(site: Site, options: JournalOptions) -> tuple[Journal, Recovery
     return journal, report
 
 
-def _recover(journal: Journal, site: Site) -> RecoveryReport:
+def _recover(journal: Journal, site: Site, *, adopt: bool, cut: bool) -> RecoveryReport:
     """Do what is to do before the log is used. Under the recovery lock."""
     report = RecoveryReport()
     tail = journal.log.tail()
     has_segments = os.path.isdir(journal.folder.segments)
     if tail is None:
         has_log = has_segments or os.path.exists(journal.folder.checkpoint)
-        return recover_power_cut(journal, site) if has_log else start_new_log(journal, site)
+        return recover_power_cut(journal, site, adopt=adopt, cut=cut) if has_log else start_new_log(journal, site)
     inode = os.stat(site.layout.commondir).st_ino
+    if (adopt or cut) and has_segments:
+        return recover_power_cut(journal, site, adopt=adopt, cut=cut)
     if has_segments:
         check_home(tail.inode, inode, journal.folder.root)
     elif tail.inode != inode:

@@ -30,6 +30,7 @@ from govc.refs.packed import PackedRefs
 from govc.refs.redo import append_reflog_once, delete_refs, names_with_logs, set_ref
 from govc.refs.reflog import encode_reflog_line
 from govc.refs.symref import set_symref
+from govc.repo.checkpointing import checkpoint as checkpoint_now
 from govc.repo.checkpointing import write_checkpoint_now, write_first_checkpoint
 from govc.repo.journal import Journal, kept_pack_path
 from govc.repo.modes import object_modes
@@ -125,6 +126,8 @@ def recover_power_cut(journal: Journal, site: Site, *, adopt: bool = False, cut:
         write_first_checkpoint(journal, site, position, log_id)
     else:
         write_checkpoint_now(journal, site)
+    if adopt:
+        checkpoint_now(journal, site, close_log=True)  # its segments still name the folder that they were made in
     return report
 
 

@@ -91,11 +91,12 @@ def table_path(root: str, sequence: int) -> str:
 
 
 class LoggedRefs:
-    """The refs as the log knows them. `value` is all zeros for a ref that isn't there."""
+    """The refs as the log knows them, up to the record `sequence`. `value` is all zeros for a ref that isn't there."""
 
     def __init__(self, root: str, checkpoint: Checkpoint | None, algo: HashAlgorithm) -> None:
         """Start from a checkpoint (None: nothing is known). Raises LogDamaged when its table is missing."""
         self._zero = algo.zero
+        self.sequence = checkpoint.position.sequence if checkpoint is not None else 0
         self._changes = dict(checkpoint.changes) if checkpoint is not None else {}
         self._table: RefTableFile | None = None
         if checkpoint is not None:
@@ -145,6 +146,7 @@ class LoggedRefs:
 
     def note(self, record: Record) -> None:
         """Take in one more record, in order."""
+        self.sequence = record.sequence
         if record.kind is Kind.VOID:
             for name, old in self._voided.pop(record.draft.number, {}).items():
                 self._changes[name] = old

@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from govc.config.loader import load_protected_config
 from govc.errors import GovcError
@@ -16,6 +17,7 @@ from govc.odb.store import OBJECT_BYTES_MAX
 from govc.pack.limits import IndexLimits
 from govc.repo.checkpoint_schedule import CheckpointSchedule
 from govc.repo.discover import FoundRepository, check_ownership, find_repository
+from govc.repo.eager_recovery import recover_all
 from govc.repo.helper import HelperSlots, Job, drain, run_helper, start_detached
 from govc.repo.journal import JournalOptions
 from govc.repo.maintenance import MaintenanceTask, is_due
@@ -112,6 +114,17 @@ class Backend:
         snapshot = repository.snapshot()
         self.pool.trim()
         return Handle(self, repository, snapshot, context.namespace)
+
+    def start(self) -> None:
+        """Recover, in the background, what an earlier life of the server has left. Once per process."""
+        if self.settings.root is not None and self.runtime.later is not None:
+            root = self.settings.root
+            self.runtime.later(0, lambda: self._recover_all(root))
+
+    def _recover_all(self, root: str) -> None:
+        done = recover_all(root, replace(self.journal_options, later=None))
+        if done:
+            log.info("recovered %d repositories at start: %s", len(done), done)
 
     def close(self) -> None:
         """End cleanly: checkpoint the logs that this process has written to. Blocks."""

@@ -96,4 +96,5 @@ class GovcServer(BaseApplication):  # type: ignore[misc]
     def load(self) -> Any:
         """Make the application (gunicorn's own hook, called in the worker)."""
         self._application = self._load_application()
+        self._application.start()
         return self._application

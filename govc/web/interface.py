@@ -67,5 +67,8 @@ class Backend(Protocol):
         is refused.
         """
 
+    def start(self) -> None:
+        """Begin what runs in the background."""
+
     def close(self) -> None:
         """End cleanly; blocks."""

@@ -130,6 +130,10 @@ class Application:
         self._user_variable = header_variable(options.remote_user_header) if options.remote_user_header else None
         self._metrics = metrics if metrics is not None else (Metrics() if options.metrics else None)
 
+    def start(self) -> None:
+        """Begin what runs in the background: for a process that lives longer than a request."""
+        self._backend.start()
+
     def close(self) -> None:
         """End cleanly: the process answers no more requests."""
         self._backend.close()

@@ -81,6 +81,9 @@ class FakeBackend:
         self.opened: list[tuple[str, RequestContext]] = []
         self.failure: Exception | None = None
 
+    def start(self) -> None:
+        self.opened.clear()
+
     def close(self) -> None:
         self.opened.clear()
 
