@@ -128,12 +128,10 @@ class SharedState:
 
     def read_tail(self) -> Tail | None:
         """Return the tail, None when nobody has written one since the machine started."""
-        found = [value for offset in _TAIL_OFFSETS if (value := self._unpack(_TAIL, offset)) is not None]
+        found = self._copies(_TAIL, _TAIL_OFFSETS)
         if not found:
             return None
         generation, boot, ordinal, offset, sequence, checksum, published, size, log_id, inode, bits = max(found)
-        if boot != self._boot:
-            return None
         return Tail(
             boot=boot,
             log_id=log_id,
@@ -168,12 +166,10 @@ class SharedState:
 
     def read_durability(self) -> Durability | None:
         """Return how far the log is durable, None when nobody has told since the machine started."""
-        found = [value for offset in _DURABILITY_OFFSETS if (value := self._unpack(_DURABILITY, offset)) is not None]
+        found = self._copies(_DURABILITY, _DURABILITY_OFFSETS)
         if not found:
             return None
         generation, boot, durable, poisoned, syncing, *cuts = max(found)
-        if boot != self._boot:
-            return None
         pairs = zip(cuts[:CUTS_MAX], cuts[CUTS_MAX:], strict=True)
         return Durability(
             boot=boot,
@@ -191,6 +187,11 @@ class SharedState:
         numbers = [ordinal for ordinal, _ in cuts] + [sequence for _, sequence in cuts]
         packed = _DURABILITY.pack(generation, self._boot, value.durable, value.poisoned, value.syncing, *numbers)
         self._write(packed, _DURABILITY_OFFSETS[generation % 2])
+
+    def _copies(self, layout: struct.Struct, offsets: tuple[int, int]) -> list[tuple[Any, ...]]:
+        """Return the copies that are whole and of this boot. What an earlier boot has written is not even older."""
+        found = [values for offset in offsets if (values := self._unpack(layout, offset)) is not None]
+        return [values for values in found if values[1] == self._boot]
 
     def _unpack(self, layout: struct.Struct, offset: int) -> tuple[Any, ...] | None:
         data = os.pread(self._descriptor, layout.size + 4, offset)
