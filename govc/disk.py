@@ -15,7 +15,7 @@ import ctypes
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 class Disk:
@@ -109,6 +109,15 @@ def use(disk: Disk) -> Iterator[Disk]:
 def open_file(path: str, flags: int, mode: int = 0o666) -> int:
     """Open for writing, creating if the flags say so; close-on-exec."""
     return _active.open(path, flags, mode)
+
+
+def open_with_mode(path: str, flags: int, mode: int) -> int:
+    """Open as `open_file` does; a group's share in `mode` is given whatever the umask says."""
+    descriptor = _active.open(path, flags, mode)
+    if mode & 0o060:
+        with suppress(PermissionError):  # another member of the group made it, with the same mode
+            os.fchmod(descriptor, mode)
+    return descriptor
 
 
 def close(descriptor: int) -> None:

@@ -123,7 +123,7 @@ def write_checkpoint(path: str, checkpoint: Checkpoint, *, mode: int) -> None:
 def replace_synced(path: str, content: bytes, *, mode: int) -> None:
     """Write a file whole, durably, in place of what is there. OSError; then the old one stands."""
     temporary = f"{path}.new"
-    descriptor = disk.open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    descriptor = disk.open_with_mode(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:
         disk.write_all(descriptor, content)
         disk.sync(descriptor)

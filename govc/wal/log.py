@@ -576,12 +576,12 @@ def _round_up(size: int) -> int:
 @contextmanager
 def flocked(path: str, mode: int) -> Iterator[None]:
     """Hold an exclusive flock on a file, created when missing, through a descriptor of its own."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+    descriptor = disk.open_with_mode(path, os.O_RDWR | os.O_CREAT, mode)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(descriptor)
+        disk.close(descriptor)
 
 
 def check_home(found_inode: int, inode: int, folder: str) -> None:

@@ -34,7 +34,7 @@ class Owner:
         self._count = 0
         # Locked before it has its name: nobody must ever find a living process unlocked.
         temporary = f"{folder}/new-{self.token.hex()}"
-        self._descriptor = disk.open_file(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
+        self._descriptor = disk.open_with_mode(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         disk.rename(temporary, self._path)
 

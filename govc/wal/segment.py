@@ -144,7 +144,7 @@ def create_segment(folder: str, header: SegmentHeader, *, mode: int, recycled: s
     if recycled is not None:
         disk.rename(recycled, temporary)
     flags = os.O_WRONLY if recycled is not None else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-    descriptor = disk.open_file(temporary, flags, mode)
+    descriptor = disk.open_with_mode(temporary, flags, mode)
     try:
         disk.pwrite_all(descriptor, header.encode(), 0)
         if recycled is None:

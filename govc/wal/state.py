@@ -106,7 +106,7 @@ class SharedState:
     def __init__(self, path: str, boot: bytes, *, mode: int = 0o600) -> None:
         """Open, creating when there is none. OSError."""
         self._boot = boot
-        self._descriptor = disk.open_file(path, os.O_RDWR | os.O_CREAT, mode)
+        self._descriptor = disk.open_with_mode(path, os.O_RDWR | os.O_CREAT, mode)
         if os.fstat(self._descriptor).st_size < FILE_BYTES:
             # Its blocks are taken now: later, on a full disk, it has to be writable.
             disk.pwrite_all(self._descriptor, bytes(1), FILE_BYTES - 1)

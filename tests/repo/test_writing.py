@@ -1,0 +1,230 @@
+import errno
+import os
+
+import pytest
+
+from govc import disk
+from govc.refs.plan import RefUpdate
+from govc.repo.journal import JournalOptions
+from govc.repo.writing import Origin, change_symref
+from govc.wal.record import Kind
+
+from .logged import ZERO, CountingDisk, Logged, git
+
+MAIN = b"refs/heads/main"
+
+
+@pytest.fixture
+def world(tmp_path):
+    made = Logged(tmp_path)
+    yield made
+    made.repository.close()
+
+
+def changes(world):
+    return [(r.kind.name, [(c.name, c.old, c.new) for c in r.draft.refs]) for r in world.records()]
+
+
+def test_a_push_is_one_record_with_everything_in_it(world):
+    oid = world.commit()
+    assert world.push((MAIN, ZERO, oid)) == {}
+    assert world.ref("main") == oid
+    (record,) = world.records()
+    assert record.kind is Kind.CHANGE
+    assert record.draft.refs == ((MAIN, ZERO, oid),)
+    assert record.draft.actor == "ann"
+    assert record.draft.packs[0][:4] == b"PACK"
+    world.fsck()
+    assert world.locks() == []
+
+
+def test_a_small_push_costs_exactly_one_sync(world):
+    first = world.commit()
+    world.push((MAIN, ZERO, first))
+    second = world.commit(first)
+    counting = CountingDisk()
+    with disk.use(counting):
+        assert world.push((MAIN, first, second), without=[first]) == {}
+    assert counting.syncs == ["data"]
+
+
+@pytest.mark.parametrize(("durability", "expected"), [("batch", 0), ("none", 0)])
+def test_weaker_promises_sync_later_or_never(world, durability, expected):
+    first = world.commit()
+    later = []
+    options = JournalOptions(durability=durability, later=lambda seconds, flush: later.append(flush))
+    world.push((MAIN, ZERO, first), options=options)
+    second = world.commit(first)
+    counting = CountingDisk()
+    with disk.use(counting):
+        assert world.push((MAIN, first, second), without=[first]) == {}
+        assert len(counting.syncs) == expected
+        for flush in later:
+            flush()
+    assert counting.syncs == (["data"] if durability == "batch" else [])
+
+
+def test_a_large_pack_is_named_and_kept_beside_the_log(world):
+    oid = world.commit(size=400_000)
+    assert world.push((MAIN, ZERO, oid)) == {}
+    (record,) = world.records()
+    (reference,) = record.draft.pack_references
+    kept = f"{world.path}/govc/packs/pack-{reference.checksum.hex()}.pack"
+    assert os.path.getsize(kept) == reference.length
+    git(world.path, "gc", "-q", "--prune=now")
+    assert os.path.getsize(kept) == reference.length
+
+
+def test_what_plain_git_changed_is_recorded_before_our_next_change(world):
+    first, second, third = (world.commit() for _ in range(3))
+    world.push((MAIN, ZERO, first))
+    world.push((b"refs/heads/other", ZERO, second))
+    git(world.path, "update-ref", "refs/heads/main", second.hex())
+    world.push((MAIN, second, third))
+    assert changes(world)[-2:] == [
+        ("OBSERVED", [(MAIN, first, second)]),
+        ("CHANGE", [(MAIN, second, third)]),
+    ]
+
+
+def test_what_plain_git_had_before_the_log_is_known(world):
+    first, second = world.commit(), world.commit()
+    git(world.path, "fetch", "-q", world.source, f"{first.hex()}:refs/heads/main")
+    world.push((MAIN, first, second))
+    assert changes(world) == [("CHANGE", [(MAIN, first, second)])]
+
+
+def test_a_push_that_makes_room_is_two_records(world):
+    first, second = world.commit(), world.commit()
+    world.push((b"refs/heads/a", ZERO, first))
+    assert world.push((b"refs/heads/a", first, ZERO), (b"refs/heads/a/b", ZERO, second)) == {}
+    assert [refs for _, refs in changes(world)[1:]] == [
+        [(b"refs/heads/a", first, ZERO)],
+        [(b"refs/heads/a/b", ZERO, second)],
+    ]
+
+
+def test_a_refused_update_is_in_no_record(world):
+    first, second = world.commit(), world.commit()
+    world.push((MAIN, ZERO, first))
+    refused = world.push((MAIN, second, second), (b"refs/heads/x", ZERO, second))
+    assert list(refused) == [MAIN]
+    assert changes(world)[-1] == ("CHANGE", [(b"refs/heads/x", ZERO, second)])
+    before = len(world.records())
+    assert world.push((MAIN, second, second), (b"refs/heads/y", ZERO, second), atomic=True)
+    assert len(world.records()) == before
+
+
+def test_a_push_that_changes_nothing_leaves_no_record(world):
+    first = world.commit()
+    world.push((MAIN, ZERO, first))
+    assert world.push((MAIN, first, first)) == {}
+    assert len(world.records()) == 1
+
+
+class FailingRenames(disk.Disk):
+    """Fails renames to some paths, so many times each."""
+
+    def __init__(self, *ends, times=1):
+        self.left = {end: times for end in ends}
+
+    def rename(self, source, target):
+        for end, left in self.left.items():
+            if target.endswith(end) and left:
+                self.left[end] -= 1
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+        super().rename(source, target)
+
+
+def test_a_record_of_which_nothing_could_be_published_is_taken_back(world):
+    first, second = world.commit(), world.commit()
+    world.push((MAIN, ZERO, first))
+    with disk.use(FailingRenames("refs/heads/main")):
+        refused = world.push((MAIN, first, second))
+    assert list(refused) == [MAIN]
+    assert world.ref("main") == first
+    assert changes(world)[-1][0] == "VOID"
+    assert world.locks() == []
+    assert world.repository.journal(world.options).log.tail().is_all_published
+    assert world.push((MAIN, first, second)) == {}
+    assert world.ref("main") == second
+    assert [kind for kind, _ in changes(world)] == ["CHANGE", "CHANGE", "VOID", "CHANGE"]
+
+
+def test_a_record_that_shows_in_part_is_rolled_forward(world):
+    oid = world.commit()
+    with disk.use(FailingRenames("refs/heads/b")):
+        refused = world.push((b"refs/heads/a", ZERO, oid), (b"refs/heads/b", ZERO, oid), atomic=True)
+    assert refused == {}
+    assert (world.ref("a"), world.ref("b")) == (oid, oid)
+    assert world.repository.journal(world.options).log.tail().is_all_published
+    assert world.locks() == []
+
+
+def test_what_can_not_be_rolled_forward_is_left_to_the_next_writer(world):
+    oid = world.commit()
+    with disk.use(FailingRenames("refs/heads/b", times=2)):
+        refused = world.push((b"refs/heads/a", ZERO, oid), (b"refs/heads/b", ZERO, oid), atomic=True)
+    assert list(refused) == [b"refs/heads/b"]
+    world.reopen()  # this process has let go of its token
+    assert world.push((b"refs/heads/c", ZERO, oid)) == {}
+    assert world.repository.journal(world.options).log.tail().published >= 1
+
+
+def test_without_a_log_nothing_is_accepted(world):
+    oid = world.commit()
+    with open(f"{world.path}/govc", "w") as file:
+        file.write("in the way")
+    refused = world.writer().change([RefUpdate(MAIN, ZERO, oid)])
+    assert "log can not be written" in refused[MAIN].detail
+    assert world.ref("main") is None
+
+
+def test_a_full_disk_refuses_a_push_and_leaves_nothing(world):
+    first, second = world.commit(), world.commit()
+    world.push((MAIN, ZERO, first))
+    objects = None
+
+    class FullDisk(disk.Disk):
+        def pwrite(self, descriptor, data, offset):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with disk.use(FullDisk()):
+        refused = world.writer(objects).change([RefUpdate(MAIN, first, second)])
+    assert refused[MAIN].detail == "the server's log can not be written: No space left on device"
+    assert world.ref("main") == first
+    assert world.locks() == []
+    assert len(world.records()) == 1
+
+
+def test_a_clock_that_goes_backwards_does_no_harm(world):
+    first, second = world.commit(), world.commit()
+    world.options = JournalOptions(clock_ns=lambda: 1_700_000_000_000_000_000)
+    world.push((MAIN, ZERO, first))
+    world.reopen()
+    world.options = JournalOptions(clock_ns=lambda: 1_600_000_000_000_000_000)
+    assert world.push((MAIN, first, second)) == {}
+    assert [record.time_seconds for record in world.records()] == [1_700_000_000, 1_600_000_000]
+
+
+def test_the_default_branch_changes_through_the_log(world):
+    oid = world.commit()
+    world.push((b"refs/heads/next", ZERO, oid))
+    origin = Origin(committer=b"c <c@x>", message=b"set-head", actor="root")
+    change_symref(world.repository, world.repository.snapshot(), origin, world.options, b"HEAD", b"refs/heads/next")
+    assert git(world.path, "symbolic-ref", "HEAD").decode().strip() == "refs/heads/next"
+    assert world.records()[-1].draft.symrefs == ((b"HEAD", b"refs/heads/main", b"refs/heads/next"),)
+    assert world.locks() == []
+
+
+def test_the_log_is_private_and_a_shared_repository_shares_it_with_its_group(world):
+    world.push((MAIN, ZERO, world.commit()))
+    assert os.stat(f"{world.path}/govc").st_mode & 0o777 == 0o700
+    assert os.stat(f"{world.path}/govc/checkpoint").st_mode & 0o077 == 0
+    git(world.path, "config", "core.sharedRepository", "group")
+    world.repository.close()
+    os.rename(f"{world.path}/govc", f"{world.path}/old")
+    world.reopen()
+    world.push((b"refs/heads/x", ZERO, world.commit()))
+    assert os.stat(f"{world.path}/govc").st_mode & 0o7777 == 0o2770
+    assert os.stat(f"{world.path}/govc/log/000000000001.seg").st_mode & 0o777 == 0o660
