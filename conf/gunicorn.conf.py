@@ -32,7 +32,9 @@ logconfig_dict = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    # What looks like a password or a token is cut out of every line.
+    "filters": {"redact": {"()": "govc.web.redaction.RedactingFilter"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["redact"]}},
     "loggers": {
         "govc": {"level": "INFO", "handlers": ["stderr"], "propagate": False},
         "gunicorn.error": {"level": "INFO", "handlers": ["stderr"], "propagate": False},

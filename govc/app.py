@@ -7,8 +7,12 @@ application = create_app(root="/srv/git", export_all=True)
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
+from govc.auth.assembly import make_authenticator, make_policy
+from govc.auth.permissions import Policy
+from govc.auth.watched import ignore_reads
 from govc.repo.repository import Repository
 from govc.repo.runtime import PLAIN, Runtime
 from govc.service.backend import Backend
@@ -29,9 +33,11 @@ def choose_runtime() -> Runtime:
     return runtime
 
 
-def create_backend(settings: Settings, runtime: Runtime | None = None) -> Backend:
-    """Return the services over the repositories that the settings name."""
-    return Backend(settings, runtime if runtime is not None else choose_runtime())
+def create_backend(
+    settings: Settings, runtime: Runtime | None = None, policy: Callable[[], Policy] | None = None
+) -> Backend:
+    """Return the services over the repositories that the settings name; without a policy for whoever calls."""
+    return Backend(settings, runtime if runtime is not None else choose_runtime(), policy=policy)
 
 
 def open_repository(path: str) -> Repository:
@@ -56,4 +62,9 @@ def create_app(settings: Settings | None = None, *, runtime: Runtime | None = No
         namespace=os.fsencode(chosen.namespace),
         metrics=chosen.metrics,
     )
-    return Application(create_backend(chosen, runtime), options, metrics=Metrics() if chosen.metrics else None)
+    runtime = runtime if runtime is not None else choose_runtime()
+    metrics = Metrics() if chosen.metrics else None
+    on_read = metrics.note_file if metrics is not None else ignore_reads
+    backend = create_backend(chosen, runtime, make_policy(chosen, on_read))
+    authenticator = make_authenticator(chosen, runtime.call_blocking, on_read=on_read)
+    return Application(backend, options, metrics=metrics, authenticator=authenticator)

@@ -19,15 +19,17 @@ import ipaddress
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 MIB = 1 << 20
 GIB = 1 << 30
 
 _SIZE = re.compile(r"([0-9]+)([kmg]?)", re.IGNORECASE)
 _HEADER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
+_REALM = re.compile(r"[ !#-\[\]-~]{1,64}")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("", "0", "false", "no", "off")
@@ -82,6 +84,48 @@ class Settings:
     )
     trusted_proxies: tuple[str, ...] = _knob(
         ("127.0.0.0/8", "::1/128", "unix"), "networks whose headers are believed; 'unix' is a Unix socket"
+    )
+    permission_file: str | None = _knob(
+        None, "TOML file of who may do what with which repository; with one, nobody has what it doesn't give"
+    )
+    htpasswd_file: str | None = _knob(
+        None, "file of users and password hashes (bcrypt, argon2) for HTTP Basic; read again when it changes"
+    )
+    token_file: str | None = _knob(None, "file of access tokens, which `govc token` makes, lists and revokes")
+    anonymous_read: bool = _knob(
+        False, "let anyone fetch where logins are checked here and no permission file says who may"
+    )
+    login_realm: str = _knob("Git", "what clients show when they ask for a password")
+    password_checks_max: int = _knob(
+        2, "passwords hashed at once per worker: each takes a core for a tenth of a second", unit="checks", least=1
+    )
+    password_queue_max: int = _knob(
+        64, "passwords that wait for that, by turns of clients; more are answered 503", unit="checks"
+    )
+    password_remember_seconds: int = _knob(
+        60, "a password that proved right isn't hashed again for so long: git sends it each time", unit="seconds"
+    )
+    jwt_keys: str | None = _knob(None, "file or https URL of the keys (JWKS) of the issuer of bearer tokens (JWT)")
+    jwt_keys_seconds: int = _knob(
+        600,
+        "keys at a URL are read again after so long, and when a token names an unknown one",
+        unit="seconds",
+        least=1,
+    )
+    jwt_issuer: str = _knob("", "the `iss` that a token must have")
+    jwt_audience: str = _knob("", "the `aud` that a token must have: tokens for other services open nothing here")
+    jwt_leeway_seconds: int = _knob(60, "by how much the issuer's clock may differ from ours", unit="seconds")
+    jwt_user_claim: str = _knob("sub", "claim that names the user; choose one that users can't set themselves")
+    jwt_groups_claim: str = _knob("", "claim that lists groups, for the permission file; unset: none")
+    introspection_url: str | None = _knob(None, "https URL where an issuer says whether an opaque bearer token is good")
+    introspection_client_id: str = _knob("", "who we are to that issuer")
+    introspection_secret_file: str | None = _knob(None, "file that holds our secret there, and nothing else")
+    introspection_audience: str = _knob("", "the `aud` that the issuer's answer must have; unset: any")
+    introspection_issuer: str = _knob("", "the `iss` that the issuer's answer must have; unset: any")
+    introspection_user_claim: str = _knob("username", "field of the answer that names the user")
+    introspection_groups_claim: str = _knob("", "field of the answer that lists groups; unset: none")
+    introspection_remember_seconds: int = _knob(
+        60, "how long a token that was good isn't asked about again; its revocation waits as long", unit="seconds"
     )
     metrics: bool = _knob(True, "answer /-/metrics")
     max_request_buffer: int | None = _knob(
@@ -191,8 +235,42 @@ def _check_meaning(settings: Settings, sources: Mapping[str, str]) -> None:
     header = settings.remote_user_header
     if header is not None and not _HEADER_NAME.fullmatch(header):
         raise fail("remote_user_header", f"not the name of a header: {header!r}")
+    _check_logins(settings, fail)
     if not settings.bind.startswith("unix:") and not settings.bind.rpartition(":")[2].isdigit():
         raise fail("bind", f"wants HOST:PORT or unix:PATH, not {settings.bind!r}")
+
+
+def _check_logins(settings: Settings, fail: Callable[[str, str], BadSetting]) -> None:
+    """Check how the settings of logins fit together."""
+    for name in ("jwt_keys", "introspection_url"):
+        value = getattr(settings, name)
+        if value is not None and "://" in value and not _is_safe_url(value):
+            raise fail(name, f"wants https: what it answers decides who gets in (http is for loopback only): {value!r}")
+    if settings.introspection_url is not None and "://" not in settings.introspection_url:
+        raise fail("introspection_url", "wants a URL")
+    needs = {
+        "jwt_keys": ("jwt_issuer", "jwt_audience", "jwt_user_claim"),
+        "introspection_url": ("introspection_client_id", "introspection_secret_file", "introspection_user_claim"),
+    }
+    for name, others in needs.items():
+        for other in others:
+            if getattr(settings, name) is not None and not getattr(settings, other):
+                raise fail(other, f"must be set, since {name} is")
+    if not _REALM.fullmatch(settings.login_realm):
+        raise fail("login_realm", "wants printable ASCII without quotes and backslashes")
+
+
+def _is_safe_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        if parts.username is not None or not host:
+            return False
+        if parts.scheme == "https":
+            return True
+        return parts.scheme == "http" and (host == "localhost" or ipaddress.ip_address(host).is_loopback)
+    except ValueError:
+        return False
 
 
 def read_settings_file(path: str) -> dict[str, Any]:

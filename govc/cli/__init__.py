@@ -9,6 +9,8 @@
     govc log dump|verify PATH                   looking at it
     govc fsck PATH          is it whole: objects, refs, the log against them
     govc set-head PATH BRANCH                   the default branch, through the log
+    govc password USER      a user's password in the htpasswd file
+    govc token ...          access tokens: make, list, revoke
 
 What a command needs is imported when it runs: a CGI program must not pay for gunicorn, and the workers of
 `serve` must import everything after gevent has patched the standard library. `_COMMANDS` names the module of each
@@ -30,10 +32,12 @@ _COMMANDS = {
     "init": ("init", "init"),
     "log": ("log", "log_group"),
     "maintain": ("maintain", "maintain"),
+    "password": ("password", "password"),
     "recover": ("durability", "recover"),
     "retire": ("durability", "retire"),
     "serve": ("serve", "serve"),
     "set-head": ("set_head", "set_head"),
+    "token": ("token", "token"),
 }
 """Name of a command: (its module in this package, the command in it)."""
 

@@ -10,11 +10,13 @@ from typing import Any
 
 import click
 
+from govc.auth.assembly import check_settings
 from govc.cli import room
 from govc.cli.settings_flags import load_chosen, setting_options
 from govc.protocol.oid import SHA1
 from govc.repo.creation import create_first_commit, create_repository
-from govc.settings import Settings, format_settings
+from govc.settings import BadSetting, Settings, format_settings
+from govc.web.redaction import RedactingFilter
 
 FIRST_REPOSITORY = "hello.git"
 
@@ -38,6 +40,10 @@ def serve(directory: str | None, config: str | None, print_config: bool, first_r
         _make_first_repository(settings)
     if not os.path.isdir(settings.root):
         raise click.ClickException(f"no such folder: {settings.root}")
+    try:
+        check_settings(settings)
+    except BadSetting as error:
+        raise click.ClickException(str(error)) from error
     _run_server(settings)
 
 
@@ -74,6 +80,7 @@ def _make_first_repository(settings: Settings) -> None:
 
 def _configure_logging() -> None:
     handler = logging.StreamHandler()
+    handler.addFilter(RedactingFilter())
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logger = logging.getLogger("govc")
     logger.setLevel(logging.INFO)

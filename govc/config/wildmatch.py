@@ -1,6 +1,7 @@
 """Wild-card patterns over paths and branch names, as conditional includes use them.
 
-What: `matches(pattern, text)` with git's path rules. Not here: refspecs, hideRefs (prefixes, no wild cards).
+What: `matches(pattern, text)` with git's path rules, `Wildmatch` for a pattern used often. Not here: refspecs,
+hideRefs (prefixes, no wild cards).
 
     ?      one character, not "/"              [a-z] [!x] [[:alpha:]]   one of a class, never "/"
     *      any run without "/"                 \\x                       x itself
@@ -18,6 +19,9 @@ from dataclasses import dataclass
 
 PATTERN_CHARS_MAX = 4096
 """A longer pattern matches nothing."""
+
+MOVES_KEPT_MAX = 1024
+"""Characters whose effect a pattern remembers between texts; texts are strangers', so it is bounded."""
 
 _CLASSES: dict[str, Callable[[str], bool]] = {
     "alnum": lambda c: c.isascii() and c.isalnum(),
@@ -45,30 +49,46 @@ class _Token:
     skips_three: bool = False
 
 
+class Wildmatch:
+    """A pattern made ready once, for texts that come again and again."""
+
+    def __init__(self, pattern: str, *, ignore_case: bool = False) -> None:
+        """Take any pattern; `is_valid` says whether it can match anything at all."""
+        self._ignore_case = ignore_case
+        tokens = _parse(pattern, ignore_case) if len(pattern) <= PATTERN_CHARS_MAX else None
+        self.is_valid = tokens is not None
+        self._tokens = tokens if tokens is not None else []
+        self._one = sum(1 << i for i, token in enumerate(self._tokens) if token.skips_one)
+        self._three = sum(1 << i for i, token in enumerate(self._tokens) if token.skips_three)
+        self._moves: dict[str, tuple[int, int]] = {}
+
+    def matches(self, text: str) -> bool:
+        """Say whether the whole text follows the pattern."""
+        if not self.is_valid:
+            return False
+        if self._ignore_case:
+            text = text.lower()
+        moves = self._moves
+        if len(moves) > MOVES_KEPT_MAX:
+            moves.clear()
+        states = _skip(1, self._one, self._three)
+        for char in text:
+            move = moves.get(char)
+            if move is None:
+                move = moves[char] = (
+                    sum(1 << i for i, token in enumerate(self._tokens) if token.accepts(char)),
+                    sum(1 << i for i, token in enumerate(self._tokens) if token.stays_on(char)),
+                )
+            on, stay = move
+            states = _skip((states & on) << 1 | states & stay, self._one, self._three)
+            if not states:
+                return False
+        return bool(states >> len(self._tokens) & 1)
+
+
 def matches(pattern: str, text: str, *, ignore_case: bool = False) -> bool:
     """Say whether the whole text follows the pattern."""
-    if len(pattern) > PATTERN_CHARS_MAX:
-        return False
-    if ignore_case:
-        text = text.lower()
-    tokens = _parse(pattern, ignore_case)
-    if tokens is None:
-        return False
-    one = sum(1 << i for i, token in enumerate(tokens) if token.skips_one)
-    three = sum(1 << i for i, token in enumerate(tokens) if token.skips_three)
-    moves: dict[str, tuple[int, int]] = {}
-    states = _skip(1, one, three)
-    for char in text:
-        if char not in moves:
-            moves[char] = (
-                sum(1 << i for i, token in enumerate(tokens) if token.accepts(char)),
-                sum(1 << i for i, token in enumerate(tokens) if token.stays_on(char)),
-            )
-        on, stay = moves[char]
-        states = _skip((states & on) << 1 | states & stay, one, three)
-        if not states:
-            return False
-    return bool(states >> len(tokens) & 1)
+    return Wildmatch(pattern, ignore_case=ignore_case).matches(text)
 
 
 def _skip(states: int, one: int, three: int) -> int:

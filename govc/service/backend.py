@@ -7,9 +7,11 @@ handle is made for one request: it holds the snapshot that the request is answer
 import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
+from govc.auth.branches import NO_RULES, BranchRules
+from govc.auth.permissions import Policy
 from govc.config.loader import load_protected_config
 from govc.errors import GovcError
 from govc.odb.cache import BaseCache
@@ -27,6 +29,7 @@ from govc.repo.repository import Repository, Surroundings
 from govc.repo.runtime import Runtime
 from govc.repo.snapshot import Snapshot
 from govc.service import dumb
+from govc.service.access import AccessGuard
 from govc.service.advertise import advertise
 from govc.service.context import RECEIVE_PACK, RequestContext
 from govc.service.fetch import FetchTools, serve_upload_pack
@@ -43,11 +46,20 @@ REQUEST_BYTES_MIN = 8 << 10
 class Backend:
     """The services over one folder of repositories."""
 
-    def __init__(self, settings: Settings, runtime: Runtime, environ: Mapping[str, str] | None = None) -> None:
-        """`environ` is the server's own environment, in which git's variables count; os.environ by default."""
+    def __init__(
+        self,
+        settings: Settings,
+        runtime: Runtime,
+        environ: Mapping[str, str] | None = None,
+        policy: Callable[[], Policy] | None = None,
+    ) -> None:
+        """`environ` is the server's own environment, in which git's variables count; os.environ by default. `policy`
+        gives the permissions of this moment; None: git's own rules are all there is.
+        """
         self.settings = settings
         self.runtime = runtime
         self.environ: Mapping[str, str] = os.environ if environ is None else environ
+        self._guard = AccessGuard(policy, settings.root or "/") if policy is not None else None
         around = Surroundings(
             environ=self.environ,
             base_cache=BaseCache(settings.object_cache_bytes),
@@ -97,15 +109,18 @@ class Backend:
         """Return the repository at the URL path `path_info` (surrogateescape, service part cut off).
 
         Without a root in the settings the path is one on disk. Raises RepositoryNotFound (404), RepositoryRefused,
-        PathRefused, BadConfig (500).
+        PathRefused, BadConfig (500), AccessDenied (403, 404).
         """
         root = self.settings.root
+        access = self._guard.check_name(path_info, context) if self._guard is not None else None
         found = find_repository(
             "/" if root is None else root,
             path_info,
             export_all=self.settings.export_all,
             environ=self.environ,
         )
+        if self._guard is not None and access is not None:
+            access = self._guard.check_place(access, found.gitdir, context)
         if context.service == RECEIVE_PACK:
             self._check_link_target(found)
         repository = self.pool.get(found.gitdir)
@@ -113,7 +128,8 @@ class Backend:
             self.runtime.call_blocking(repository.recover, self.journal_options)
         snapshot = repository.snapshot()
         self.pool.trim()
-        return Handle(self, repository, snapshot, context.namespace)
+        rules = access.branch_rules() if access is not None and context.service == RECEIVE_PACK else NO_RULES
+        return Handle(self, repository, snapshot, context.namespace, rules)
 
     def start(self) -> None:
         """Recover, in the background, what an earlier life of the server has left. Once per process."""
@@ -170,9 +186,17 @@ class Backend:
 class Handle:
     """One repository as one request sees it."""
 
-    def __init__(self, backend: Backend, repository: Repository, snapshot: Snapshot, namespace: bytes = b"") -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        repository: Repository,
+        snapshot: Snapshot,
+        namespace: bytes = b"",
+        branch_rules: BranchRules = NO_RULES,
+    ) -> None:
         self._backend = backend
         self._namespace = namespace
+        self._branch_rules = branch_rules
         self.repository = repository
         self.snapshot = snapshot
 
@@ -201,7 +225,9 @@ class Handle:
 
     def receive_pack(self, context: RequestContext, body: BodyReader) -> Iterator[bytes]:
         """Answer a push, reading its body as it comes."""
-        return serve_receive_pack(self.repository, self.snapshot, context, body, self._backend.receive_tools)
+        return serve_receive_pack(
+            self.repository, self.snapshot, context, body, self._backend.receive_tools, self._branch_rules
+        )
 
     def dumb_info_refs(self) -> bytes:
         """Return the refs as `oid TAB name` lines."""

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from govc.auth.principal import ANONYMOUS, Principal
+
 UPLOAD_PACK = "upload-pack"
 RECEIVE_PACK = "receive-pack"
 
@@ -12,12 +14,14 @@ class RequestContext:
     """One request, from the services' side.
 
     `service` is "upload-pack" or "receive-pack"; `namespace` is GIT_NAMESPACE as given ("" for none);
+    `principal` is who may do what (see govc.auth), `remote_user` that person's name, for reflogs and hooks;
     `protocol_version` is 0, 1 or 2; `environ` holds the CGI variables (for hooks and the pusher's identity).
     """
 
     service: str
     protocol_version: int = 0
     remote_user: str | None = None
+    principal: Principal = ANONYMOUS
     remote_addr: str | None = None
     request_id: str = ""
     namespace: bytes = b""

@@ -164,12 +164,13 @@ class CommandJudge:
         if old < 0 or new < 0 or store.type_of(old) != COMMIT or store.type_of(new) != COMMIT:
             self._say(f"error: bad sha1 objects {command.old.hex()} and {command.new.hex()}")
             return "bad ref"
-        if not self._run(is_ancestor(self._snapshot.history(), old, new)):
+        if not self.run(is_ancestor(self._snapshot.history(), old, new)):
             self._say(f"error: denying non-fast-forward {shown_name(command.refname)} (you should pull first)")
             return "non-fast-forward"
         return None
 
-    def _run(self, work: Work[_T]) -> _T:
+    def run(self, work: Work[_T]) -> _T:
+        """Drive long work to its result, pausing between its steps."""
         while True:
             try:
                 next(work)

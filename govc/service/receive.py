@@ -16,6 +16,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
+from govc.auth.branches import NO_RULES, BranchRules
 from govc.errors import GovcError, LimitExceeded, RefUpdateRefused
 from govc.odb.quarantine import KEEP_PREFIX, Migration, MigrationFailed, Quarantine
 from govc.pack.limits import IndexLimits
@@ -47,6 +48,7 @@ from govc.service.identity import committer_ident
 from govc.service.judge import CommandJudge
 from govc.service.pacing import paced
 from govc.service.policy import ReceivePolicy
+from govc.service.protection import RefProtection
 from govc.service.shown import ShownRefs
 from govc.wal.errors import LogError
 
@@ -97,8 +99,14 @@ class ReceiveSession:
     """One push."""
 
     def __init__(
-        self, repository: Repository, snapshot: Snapshot, context: RequestContext, tools: ReceiveTools
+        self,
+        repository: Repository,
+        snapshot: Snapshot,
+        context: RequestContext,
+        tools: ReceiveTools,
+        branch_rules: BranchRules,
     ) -> None:
+        self._branch_rules = branch_rules
         self._repository = repository
         self._snapshot = snapshot
         self._context = context
@@ -396,11 +404,12 @@ class ReceiveSession:
         """Judge every command that still stands, then change the refs."""
         self._fail_rest_if_atomic(request)
         judge = CommandJudge(snapshot, self._shown, self._policy, say=self._say, pause=self._tools.runtime.pause)
+        protection = RefProtection(self._branch_rules, snapshot, self._shown, run=judge.run, is_signed=False)
         missing_tips = result.missing_tips if result is not None else frozenset[bytes]()
         for index, command in paced(enumerate(self._commands), self._tools.runtime.pause):
             if index in self._errors:
                 continue
-            reason = judge.judge(command, missing_tips)
+            reason = judge.judge(command, missing_tips) or protection.judge(command)
             if reason is not None:
                 self._fail(index, reason)
                 if request.atomic:
@@ -563,6 +572,7 @@ def serve_receive_pack(
     context: RequestContext,
     body: BodyReader,
     tools: ReceiveTools,
+    branch_rules: BranchRules = NO_RULES,
 ) -> Iterator[bytes]:
     """Answer one POST git-receive-pack. Closing the generator abandons the push: nothing of it stays. May switch."""
-    yield from ReceiveSession(repository, snapshot, context, tools).serve(body)
+    yield from ReceiveSession(repository, snapshot, context, tools, branch_rules).serve(body)

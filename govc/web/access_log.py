@@ -1,10 +1,11 @@
 """One line per request, on the logger "govc.access": who asked for what of which repository, and how it
 ended.
 
-    request=5f0c… remote=127.0.0.1 user="ann" method=POST route=rpc repository="/a.git"
+    request=5f0c… remote=127.0.0.1 user="ann" login=token:Ab3… method=POST route=rpc repository="/a.git"
     path="/a.git/git-upload-pack" status=200 bytes=1234 seconds=0.012 error="client went away"
 
-(On one line.) What a client can choose is quoted as JSON quotes it, so it can't forge a line of its own.
+(On one line.) What a client can choose is quoted as JSON quotes it, so it can't forge a line of its own; what looks
+like a secret in it is cut out (see `redaction`).
 """
 
 import json
@@ -13,6 +14,7 @@ import time
 from dataclasses import dataclass, field
 
 from govc.web.metrics import Metrics
+from govc.web.redaction import redact
 
 _LOG = logging.getLogger("govc.access")
 NO_ROUTE = "none"
@@ -27,6 +29,7 @@ class Exchange:
     path: str
     remote_addr: str | None = None
     remote_user: str | None = None
+    login: str = "-"
     route: str = NO_ROUTE
     repository: str = ""
     status: int = 0
@@ -58,9 +61,9 @@ class Exchange:
         quote = json.dumps
         text = (
             f"request={self.request_id} remote={self.remote_addr or '-'} "
-            f"user={quote(self.remote_user) if self.remote_user else '-'} "
+            f"user={quote(self.remote_user) if self.remote_user else '-'} login={self.login} "
             f"method={self.method if self.method.isalpha() else quote(self.method)} route={self.route} "
             f"repository={quote(self.repository)} path={quote(self.path)} status={self.status} "
             f"bytes={self.bytes_sent} seconds={seconds:.6f}"
         )
-        return f"{text} error={quote(self.error)}" if self.error else text
+        return redact(f"{text} error={quote(self.error)}" if self.error else text)

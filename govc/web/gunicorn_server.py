@@ -9,7 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
 from prometheus_client.multiprocess import mark_process_dead
+
+from govc.web.redaction import RedactingFilter
 
 HEADER_LINE_BYTES_MAX = 8190
 
@@ -45,9 +48,20 @@ def make_options(
         "accesslog": None,
         "errorlog": "-",
         "loglevel": "info",
+        "logger_class": RedactingLogger,
         "control_socket_disable": True,
         "proc_name": "govc",
     }
+
+
+class RedactingLogger(Logger):  # type: ignore[misc]
+    """gunicorn's log without secrets: it quotes what it can't parse."""
+
+    def setup(self, cfg: Any) -> None:
+        """Set up as always, then redact."""
+        super().setup(cfg)
+        for handler in self.error_log.handlers:
+            handler.addFilter(RedactingFilter())
 
 
 class GovcServer(BaseApplication):  # type: ignore[misc]

@@ -5,6 +5,8 @@
   environ.
 - Without one, REMOTE_USER of the environ counts: it is set by the web server itself (CGI, mod_wsgi). A client
   can't set it, since every header of its own arrives with the prefix HTTP_.
+- A value that can't be a user's name (blank, or with control characters, which would end up in reflogs) is nobody,
+  and so is "(null)": what Apache sends for a variable that is not set, that is, for who has not logged in.
 - The address is the direct peer, or, when that is a trusted proxy, the last address of X-Forwarded-For that
   is not a trusted proxy too: entries further left are the client's own words.
 
@@ -14,10 +16,11 @@ drop header names with underscores, which WSGI can't tell from dashes (nginx and
 
 import ipaddress
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+from govc.auth.principal import ANONYMOUS, Principal, is_user_name
 from govc.web.request import wsgi_text
 
 UNIX_SOCKET = "unix"
@@ -29,10 +32,30 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who asks: the user, None when not authenticated, and the client's address, None when unknown."""
+    """Who asks, and the client's address, None when unknown."""
 
-    remote_user: str | None
+    principal: Principal
     remote_addr: str | None
+
+    @property
+    def remote_user(self) -> str | None:
+        """The user's name, None when not authenticated."""
+        return self.principal.user
+
+    def of(self, principal: Principal) -> "Identity":
+        """Return the same with somebody else."""
+        return self if principal is self.principal else replace(self, principal=principal)
+
+
+_NOBODY_OF_APACHE = "(null)"
+
+
+def _named(value: str | None) -> Principal:
+    """Return whom a header or variable of the server in front names."""
+    name = wsgi_text(value).strip() if value else ""
+    if name == _NOBODY_OF_APACHE or not is_user_name(name):
+        return ANONYMOUS
+    return Principal(user=name, method="proxy")
 
 
 def _parse_address(text: str) -> _Address | None:
@@ -97,4 +120,4 @@ def identify(environ: Mapping[str, Any], *, header: str | None, proxies: Trusted
         user = environ.get("REMOTE_USER")
     else:
         user = environ.get(header) if proxies.contains(peer) else None
-    return Identity(wsgi_text(user) if user else None, _client_address(environ, peer, proxies))
+    return Identity(_named(user), _client_address(environ, peer, proxies))

@@ -6,7 +6,7 @@ them adds up all. The library looks at that variable when it is first imported, 
 
 import os
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -35,6 +35,28 @@ class Metrics:
             ["route"],
             registry=self._registry,
         )
+
+        self._logins = Counter(
+            "govc_logins",
+            "Requests whose login was checked here, by way of logging in and outcome.",
+            ["method", "outcome"],
+            registry=self._registry,
+        )
+        self._refused_files = Gauge(
+            "govc_login_file_refused",
+            "1 while the newest version of a file of logins or permissions can't be taken and an older one counts.",
+            ["file"],
+            registry=self._registry,
+            multiprocess_mode="livemax",
+        )
+
+    def count_login(self, method: str, outcome: str) -> None:
+        """Count one check of a login; both labels are from closed sets."""
+        self._logins.labels(method, outcome).inc()
+
+    def note_file(self, kind: str, accepted: bool) -> None:
+        """Note whether the newest version of a file of logins or permissions was taken."""
+        self._refused_files.labels(kind).set(0 if accepted else 1)
 
     def count(self, *, route: str, status: int, bytes_sent: int, seconds: float, finished: bool) -> None:
         """Count one request. `route` is from a closed set, so that labels stay few."""

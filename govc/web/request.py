@@ -108,11 +108,17 @@ def parse_protocol_version(value: str | None) -> int:
 
 
 def hook_variables(
-    environ: Mapping[str, Any], *, remote_user: str | None, remote_addr: str | None, git_protocol: str | None
+    environ: Mapping[str, Any],
+    *,
+    remote_user: str | None,
+    remote_addr: str | None,
+    git_protocol: str | None,
+    auth_type: str | None = None,
 ) -> dict[str, str]:
     """Return the CGI variables that hooks see, fit for the environment of a program (surrogateescape).
 
-    REMOTE_USER and REMOTE_ADDR are what we decided, not what a header claimed. Credentials and HTTP_PROXY
+    REMOTE_USER and REMOTE_ADDR are what we decided, not what a header claimed; `auth_type` is the scheme by which we
+    did, None: the server in front knows. Credentials and HTTP_PROXY
     (which programs take for their own setting) stay out.
     """
     variables = {
@@ -128,4 +134,6 @@ def hook_variables(
         variables.pop(name, None)
         if value and "\0" not in value:
             variables[name] = value
+    if auth_type is not None:
+        variables["AUTH_TYPE"] = auth_type
     return variables

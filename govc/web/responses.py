@@ -23,6 +23,7 @@ NEVER_CACHE: tuple[Header, ...] = (
 _REASONS = {
     200: "OK",
     400: "Bad Request",
+    401: "Unauthorized",
     403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",

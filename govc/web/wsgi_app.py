@@ -1,8 +1,9 @@
 """The WSGI application: environ in, iterable out. The only place where an environ is opened.
 
-Order of checks, as in git-http-backend: is the path in its plain form (500), is there such a route (404), is
-the method right (405), is there such a repository and is it exported (404), may the service be used (403), is
-the Content-Type right (415).
+Order of checks, as in git-http-backend: is the path in its plain form (500), is there such a route (404), is the
+method right (405), is there such a repository and is it exported (404), may the service be used (403), is the
+Content-Type right (415). Where logins are checked here, that comes before the repository is looked for (401), and who
+has not logged in is asked to (401) instead of being told 403 or 404.
 
 The first chunk of an answer is produced before the status is sent, so that what fails early has an HTTP
 status of its own. What fails later can only be said inside the stream, which the services do; when even that
@@ -19,13 +20,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from govc.auth.authenticator import Authenticator
+from govc.auth.principal import AccessDenied, LoginBusy, LoginFailed, Principal
 from govc.errors import GovcError
 from govc.protocol.errors import RemoteProtocolError
 from govc.service.context import RECEIVE_PACK, UPLOAD_PACK, RequestContext
 from govc.web.access_log import Exchange
 from govc.web.dumb import serve_dumb
 from govc.web.identity import Identity, TrustedProxies, header_variable, identify
-from govc.web.interface import Backend
+from govc.web.interface import Backend, RepositoryHandle
 from govc.web.metrics import CONTENT_TYPE, Metrics
 from govc.web.request import (
     find_parameter,
@@ -41,6 +44,7 @@ from govc.web.smart import advertise, find_service, serve_rpc
 _LOG = logging.getLogger("govc.web")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _OWN_PREFIX = "/-/"
+_SOMEBODY = "somebody"
 _CLIENT_WENT_AWAY = "client went away"
 
 StartResponse = Callable[[str, list[Header]], Any]
@@ -123,8 +127,17 @@ def _close(chunks: Iterable[bytes], exchange: Exchange) -> None:
 class Application:
     """The whole of govc as a WSGI callable."""
 
-    def __init__(self, backend: Backend, options: WebOptions, *, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        options: WebOptions,
+        *,
+        metrics: Metrics | None = None,
+        authenticator: Authenticator | None = None,
+    ) -> None:
+        """`authenticator` None: who somebody is, only the server in front of us says."""
         self._backend = backend
+        self._authenticator = authenticator
         self._options = options
         self._proxies = TrustedProxies(options.trusted_proxies)
         self._user_variable = header_variable(options.remote_user_header) if options.remote_user_header else None
@@ -152,7 +165,6 @@ class Application:
             method=environ.get("REQUEST_METHOD", ""),
             path=wsgi_text(path),
             remote_addr=identity.remote_addr,
-            remote_user=identity.remote_user,
         )
         response, first = self._answer_guarded(environ, identity, exchange)
         exchange.status = response.status
@@ -215,7 +227,53 @@ class Application:
         method = "GET" if exchange.method == "HEAD" else exchange.method
         if method != route.method:
             return _wrong_method(route, environ.get("SERVER_PROTOCOL", ""))
-        return self._answer_route(environ, route, identity, exchange)
+        try:
+            principal = self._authenticate(environ, identity, exchange)
+            return self._answer_route(environ, route, identity.of(principal), exchange)
+        except LoginFailed as error:
+            return self._challenge(str(error), exchange)
+        except AccessDenied as error:
+            if exchange.remote_user is not None or self._authenticator is None:
+                raise
+            return self._challenge(str(error), exchange)
+
+    def _authenticate(self, environ: dict[str, Any], identity: Identity, exchange: Exchange) -> Principal:
+        """Return who asks: whom the server in front names, else whom the Authorization header proves. May switch.
+
+        Raises LoginFailed, LoginBusy.
+        """
+        principal = identity.principal
+        if principal.user is None and self._authenticator is not None:
+            try:
+                principal = self._authenticator.authenticate(environ.get("HTTP_AUTHORIZATION"), identity.remote_addr)
+            except (LoginFailed, LoginBusy) as error:
+                self._count_login(error.method, "refused" if isinstance(error, LoginFailed) else "busy")
+                raise
+            if principal.user is not None:
+                self._count_login(principal.method, "accepted")
+        exchange.remote_user = principal.user
+        exchange.login = f"token:{principal.token_id}" if principal.token_id else principal.method
+        return principal
+
+    def _count_login(self, method: str, outcome: str) -> None:
+        if self._metrics is not None:
+            self._metrics.count_login(method, outcome)
+
+    def _challenge(self, reason: str, exchange: Exchange) -> Response:
+        """Ask who it is: git then asks its credential helper, or its user, and comes again."""
+        assert self._authenticator is not None
+        exchange.error = reason
+        return error_response(401, *(("WWW-Authenticate", value) for value in self._authenticator.challenges))
+
+    def _must_log_in(self, handle: RepositoryHandle, service: str | None, context: RequestContext) -> bool:
+        """Say whether the repository's own settings would let somebody use the service, and not nobody."""
+        return (
+            self._authenticator is not None
+            and service is not None
+            and context.remote_user is None
+            and not handle.service_enabled(service, None)
+            and handle.service_enabled(service, _SOMEBODY)
+        )
 
     def _answer_route(self, environ: dict[str, Any], route: Route, identity: Identity, exchange: Exchange) -> Response:
         wanted: bytes | None = None
@@ -226,6 +284,8 @@ class Application:
         service = find_service(wanted) if wanted is not None else None
         context = self._context(environ, route, service, identity, exchange)
         handle = self._backend.open(exchange.repository, context=context)
+        if self._must_log_in(handle, service, context):
+            return self._challenge("the service wants a login", exchange)
         if route.kind is RouteKind.RPC:
             return serve_rpc(handle, service, context, environ)
         if wanted is not None:
@@ -251,12 +311,14 @@ class Application:
                 remote_user=identity.remote_user,
                 remote_addr=identity.remote_addr,
                 git_protocol=git_protocol,
+                auth_type=_auth_type(environ, identity),
             )
         namespace = environ.get("GIT_NAMESPACE")
         return RequestContext(
             service=service or UPLOAD_PACK,
             protocol_version=version,
             remote_user=identity.remote_user,
+            principal=identity.principal,
             remote_addr=identity.remote_addr,
             request_id=exchange.request_id,
             namespace=os.fsencode(wsgi_text(namespace)) if namespace else self._options.namespace,
@@ -285,6 +347,14 @@ class Application:
         return response._replace(body=b"") if method == "HEAD" else response
 
 
+def _auth_type(environ: dict[str, Any], identity: Identity) -> str | None:
+    """Return the scheme of the login that we checked, None when it wasn't us."""
+    if identity.principal.method in ("none", "proxy"):
+        return None
+    scheme: str = environ.get("HTTP_AUTHORIZATION", "").strip().partition(" ")[0]
+    return scheme.capitalize()
+
+
 def _encode_ok() -> bytes:
     return b"ok\n"
 
@@ -298,6 +368,9 @@ def _wrong_method(route: Route, server_protocol: str) -> Response:
 
 def _answer_error(error: Exception, exchange: Exchange) -> Response:
     """Turn an exception into an answer: its status for the client, its text for the log."""
+    if isinstance(error, LoginBusy):
+        exchange.error = str(error)
+        return error_response(error.http_status, ("Retry-After", str(error.retry_after_seconds)))
     if isinstance(error, (GovcError, RemoteProtocolError)):
         status = error.http_status
         exchange.error = str(error)

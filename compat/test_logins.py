@@ -1,0 +1,632 @@
+"""Logging in with the real git: prompts, credential helpers, tokens, bearer tokens, and who may do what."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import http.server
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import pytest
+from joserfc import jwt
+from joserfc.jwk import ECKey
+
+from compat import frontends
+from compat.conftest import chosen_frontends
+from compat.gitclient import Git
+
+ISSUER = "https://issuer.example"
+PASSWORDS = {"ann": "ann's pässword: x", "bob": "bobs-s3cr3t-pass", "rita": "ritas/pass@word"}
+
+PERMISSIONS = """
+[groups]
+developers = ["ann"]
+release = []
+
+[[rule]]
+repositories = ["secret"]
+write = ["rita"]
+none = ["@anyone"]
+
+[[rule]]
+repositories = ["open"]
+read = ["@anyone"]
+write = ["@developers"]
+
+[[rule]]
+repositories = ["**"]
+read = ["bob"]
+write = ["@developers", "@release"]
+admin = ["rita"]
+
+[[branch]]
+repositories = ["app"]
+refs = ["refs/heads/main", "refs/tags/**"]
+exempt = ["@admins"]
+
+[[branch]]
+repositories = ["app"]
+refs = ["refs/heads/release/*"]
+only = ["@release"]
+
+[[branch]]
+repositories = ["app"]
+refs = ["refs/heads/signed"]
+signed = true
+"""
+
+
+class Issuer:
+    """A JWKS server on loopback: its keys can be rotated."""
+
+    def __init__(self) -> None:
+        self.keys: list[Any] = []
+        self.asked = 0
+        issuer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                issuer.asked += 1
+                body = json.dumps({"keys": [key.as_dict(private=False) for key in issuer.keys]}).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                """Say nothing."""
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/keys"
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True)
+        self.thread.start()
+
+    def rotate(self, kid: str) -> Any:
+        key = ECKey.generate_key("P-256", {"kid": kid})
+        self.keys = [key]
+        return key
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+def bearer(key: Any, **changes: Any) -> str:
+    claims = {"iss": ISSUER, "aud": "git", "sub": "zoe", "exp": int(time.time()) + 300, **changes}
+    return jwt.encode({"alg": "ES256", "kid": key.kid}, claims, key)
+
+
+@dataclass
+class World:
+    """A server that checks logins, its files, and what it serves."""
+
+    running: frontends.Running
+    root: Path
+    conf: Path
+    issuer: Issuer
+
+    def url(self, name: str, login: str = "") -> str:
+        parts = urlsplit(self.running.url)
+        return f"{parts.scheme}://{login + '@' if login else ''}{parts.netloc}/{name}"
+
+    def govc(self, *arguments: str, input: str | None = None) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "govc.cli", *arguments],
+            input=input,
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=self.conf,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(frontends.PROJECT), "LC_ALL": "C.UTF-8"},
+        )
+        return done.stdout.strip()
+
+    def make_token(self, user: str, *arguments: str) -> str:
+        return self.govc("token", "--file", "tokens", "create", user, *arguments)
+
+    def status(self, path: str, authorization: str | None = None) -> int:
+        return self.request(path, authorization)[0]
+
+    def request(self, path: str, authorization: str | None = None, method: str = "GET") -> tuple[int, dict[str, str]]:
+        connection = http.client.HTTPConnection(urlsplit(self.running.url).netloc, timeout=60)
+        try:
+            headers = {"Authorization": authorization} if authorization else {}
+            if method == "POST":
+                headers["Content-Type"] = "application/x-git-receive-pack-request"
+            connection.request(method, path, b"0000" if method == "POST" else None, headers)
+            response = connection.getresponse()
+            response.read()
+            names = {name.lower() for name, _ in response.getheaders()}
+            return response.status, {name: response.getheader(name) or "" for name in names}  # several are joined
+        finally:
+            connection.close()
+
+    def metric(self, line: str) -> str:
+        connection = http.client.HTTPConnection(urlsplit(self.running.url).netloc, timeout=60)
+        try:
+            connection.request("GET", "/-/metrics")
+            text = connection.getresponse().read().decode()
+        finally:
+            connection.close()
+        return next((item.split()[-1] for item in text.splitlines() if item.startswith(line)), "absent")
+
+
+def basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def fetch_path(name: str) -> str:
+    return f"/{name}/info/refs?service=git-upload-pack"
+
+
+def push_path(name: str) -> str:
+    return f"/{name}/info/refs?service=git-receive-pack"
+
+
+@contextlib.contextmanager
+def start_world(name: str, folder: Path, templates: Callable[[str, str], Path]) -> Iterator[World]:
+    root, conf, scratch = folder / "root", folder / "conf", folder / "scratch"
+    for place in (root, conf, scratch):
+        place.mkdir()
+    for repository in ("app", "open", "secret"):
+        path = root / f"{repository}.git"
+        shutil.copytree(templates("small", "sha1"), path, symlinks=True)
+        (path / "git-daemon-export-ok").touch()
+    issuer = Issuer()
+    issuer.rotate("first")
+    (conf / "permissions.toml").write_text(PERMISSIONS)
+    env = {
+        "GOVC_PERMISSION_FILE": str(conf / "permissions.toml"),
+        "GOVC_HTPASSWD_FILE": str(conf / "htpasswd"),
+        "GOVC_TOKEN_FILE": str(conf / "tokens"),
+        "GOVC_JWT_KEYS": issuer.url,
+        "GOVC_JWT_ISSUER": ISSUER,
+        "GOVC_JWT_AUDIENCE": "git",
+        "GOVC_JWT_GROUPS_CLAIM": "groups",
+    }
+    try:
+        world = World(frontends.Running(name, ""), root, conf, issuer)
+        for user, password in PASSWORDS.items():
+            world.govc("password", user, "--file", "htpasswd", input=f"{password}\n")
+        with frontends.start(name, root, scratch, env) as running:
+            world.running = running
+            yield world
+    finally:
+        issuer.stop()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, templates: Callable[[str, str], Path]) -> Iterator[World]:
+    name = chosen_frontends()[0]
+    if name in ("oracle", "cgi"):
+        pytest.skip("logins are checked by servers that stay, not by a CGI program's front")
+    with start_world(name, tmp_path_factory.mktemp("logins"), templates) as made:
+        yield made
+
+
+@dataclass
+class Person:
+    """git with somebody at the terminal: an askpass program that answers and takes down what it was asked."""
+
+    git: Git
+    folder: Path
+
+    def answers(self, user: str, password: str) -> dict[str, str]:
+        script = self.folder / "askpass"
+        script.write_text(
+            '#!/bin/sh\nprintf "%s\\n" "$1" >> "$ASKED"\ncase "$1" in Username*) printf "%s" "$GIVEN_USER";; '
+            '*) printf "%s" "$GIVEN_PASSWORD";; esac\n'
+        )
+        script.chmod(0o755)
+        return {
+            "GIT_ASKPASS": str(script),
+            "ASKED": str(self.folder / "asked"),
+            "GIVEN_USER": user,
+            "GIVEN_PASSWORD": password,
+        }
+
+    def asked(self) -> list[str]:
+        path = self.folder / "asked"
+        words = path.read_text().split() if path.exists() else []
+        path.unlink(missing_ok=True)
+        return [word for word in words if word in ("Username", "Password")]
+
+    @property
+    def store(self) -> list[str]:
+        return ["-c", f"credential.helper=store --file={self.folder / 'store'}"]
+
+    @property
+    def stored(self) -> str:
+        path = self.folder / "store"
+        return path.read_text() if path.exists() else ""
+
+
+@pytest.fixture
+def person(git: Git, tmp_path: Path) -> Person:
+    folder = tmp_path / "person"
+    folder.mkdir()
+    return Person(git, folder)
+
+
+def login(user: str, password: str | None = None) -> str:
+    return f"{quote(user, safe='')}:{quote(PASSWORDS[user] if password is None else password, safe='')}"
+
+
+# Asking and answering
+
+
+@pytest.mark.rows("HB-78")
+def test_git_asks_once_and_comes_in(world: World, person: Person) -> None:
+    answers = person.answers("ann", PASSWORDS["ann"])
+    person.git("clone", "-q", world.url("app.git"), "c", env=answers)
+    assert person.asked() == ["Username", "Password"]
+    person.git.commit_file("c", "x.txt", "1\n")
+    person.git("push", "-q", "origin", "HEAD:refs/heads/asked", cwd="c", env=answers)
+    assert person.asked() == ["Username", "Password"]
+
+
+@pytest.mark.rows("HB-78")
+def test_a_helper_is_told_what_worked_and_what_did_not(world: World, person: Person) -> None:
+    url = world.url("app.git")
+    host = urlsplit(url).netloc
+    (person.folder / "store").write_text(f"http://{login('ann', 'outdated')}@{host}\n")
+    wrong = person.answers("ann", "still wrong")
+    assert "Authentication failed" in person.git.fails(*person.store, "ls-remote", url, env=wrong)
+    # The stored password was tried, was refused, and is forgotten: next time git asks.
+    assert person.stored == ""
+    person.asked()
+    right = person.answers("ann", PASSWORDS["ann"])
+    person.git(*person.store, "ls-remote", url, env=right)
+    assert person.asked() == ["Username", "Password"]
+    assert quote(PASSWORDS["ann"], safe="").lower() in person.stored.lower()
+    person.git(*person.store, "ls-remote", url, env=right)
+    assert person.asked() == []
+
+
+def test_anonymous_reading_asks_nobody_and_a_push_asks(world: World, person: Person) -> None:
+    answers = person.answers("ann", PASSWORDS["ann"])
+    person.git("clone", "-q", world.url("open.git"), "c", env=answers)
+    assert person.asked() == []
+    tip = person.git.commit_file("c", "x.txt", "2\n")
+    person.git("push", "-q", "origin", "HEAD:refs/heads/asked", cwd="c", env=answers)
+    assert person.asked() == ["Username", "Password"]
+    assert person.git.rev(world.root / "open.git", "refs/heads/asked") == tip
+
+
+def test_a_large_push_is_let_in_once_and_not_sent_twice(world: World, person: Person) -> None:
+    person.git("clone", "-q", world.url("app.git", login("ann")), "c")
+    (person.git.cwd / "c" / "big").write_bytes(os.urandom(3 << 20))
+    tip = person.git.commit_file("c", "x.txt", "3\n")
+    person.git("add", "big", cwd="c")
+    person.git("commit", "-qm", "big", cwd="c")
+    tip = person.git.rev("c", "HEAD")
+    answers = person.answers("ann", PASSWORDS["ann"])
+    person.git(
+        "-c", "http.postBuffer=65536", "push", "-q", world.url("app.git"), "HEAD:refs/heads/big", cwd="c", env=answers
+    )
+    assert person.asked() == ["Username", "Password"]
+    assert person.git.rev(world.root / "app.git", "refs/heads/big") == tip
+
+
+def test_who_may_read_only_is_told_so_and_not_asked_again(world: World, person: Person) -> None:
+    person.git("clone", "-q", world.url("app.git", login("bob")), "c")
+    person.git.commit_file("c", "x.txt", "4\n")
+    answers = person.answers("ann", PASSWORDS["ann"])
+    assert "403" in person.git.fails("push", "origin", "HEAD:refs/heads/b", cwd="c", env=answers)
+    assert person.asked() == []
+
+
+def test_what_one_may_not_know_of_is_not_found(world: World, person: Person) -> None:
+    for name in ("secret.git", "secret", "nothing.git"):
+        said = person.git.fails("ls-remote", world.url(name, login("ann")))
+        assert "not found" in said
+        assert "Authentication failed" in person.git.fails("ls-remote", world.url(name), env=person.answers("x", "y"))
+    person.git("ls-remote", world.url("secret.git", login("rita")))
+
+
+@pytest.mark.parametrize(
+    "path", [fetch_path("app.git"), fetch_path("nothing.git"), push_path("open.git"), "/app.git/HEAD"]
+)
+def test_the_challenge_is_one_that_helpers_understand(world: World, path: str) -> None:
+    status, headers = world.request(path)
+    assert status == 401
+    assert headers["www-authenticate"].startswith('Basic realm="Git", charset="UTF-8"')
+    assert headers["content-length"] == "0"
+    assert "no-cache" in headers["cache-control"]
+
+
+def test_the_post_asks_by_itself(world: World) -> None:
+    status, headers = world.request("/open.git/git-receive-pack", method="POST")
+    assert status == 401 and "www-authenticate" in headers
+    # Without a service enabled, the answer for whoever may write is git's own (HB-26).
+    config = ["git", "-C", str(world.root / "open.git"), "config", "http.receivepack"]
+    subprocess.run([*config, "false"], check=True)
+    try:
+        assert world.status(push_path("open.git"), basic("ann", PASSWORDS["ann"])) == 403
+    finally:
+        subprocess.run(["git", "-C", str(world.root / "open.git"), "config", "--unset", "http.receivepack"], check=True)
+
+
+@pytest.mark.rows("HB-68")
+def test_reflogs_have_the_users_name(world: World, person: Person) -> None:
+    subprocess.run(["git", "-C", str(world.root / "app.git"), "config", "core.logAllRefUpdates", "true"], check=True)
+    person.git("clone", "-q", world.url("app.git", login("ann")), "c")
+    person.git.commit_file("c", "x.txt", "5\n")
+    person.git("push", "-q", "origin", "HEAD:refs/heads/logged", cwd="c")
+    line = (world.root / "app.git" / "logs" / "refs" / "heads" / "logged").read_text()
+    assert " ann <ann@http.127.0.0.1> " in line
+
+
+# Tokens
+
+
+def test_a_token_stands_in_for_the_password(world: World, person: Person) -> None:
+    token = world.make_token("ann", "--read", "**")
+    for user in ("ann", "x-access-token"):
+        person.git("ls-remote", world.url("app.git", f"{user}:{token}"))
+    person.git("clone", "-q", world.url("app.git", f"ann:{token}"), "c")
+    person.git.commit_file("c", "x.txt", "6\n")
+    assert "403" in person.git.fails("push", "origin", "HEAD:refs/heads/t", cwd="c")
+    token = world.make_token("ann", "--write", "open", "--write", "app")
+    person.git("push", "-q", world.url("app.git", f"ann:{token}"), "HEAD:refs/heads/t", cwd="c")
+    header = f"http.extraHeader=Authorization: Bearer {token}"
+    person.git("-c", header, "ls-remote", world.url("app.git"))
+    # It opens what it was made for, and never more than its user has.
+    assert world.status(fetch_path("secret.git"), f"Bearer {world.make_token('ann', '--read', '**')}") == 404
+    assert world.status(push_path("app.git"), f"Bearer {world.make_token('bob', '--write', '**')}") == 403
+
+
+def test_an_expired_token_is_refused_and_forgotten_by_the_helper(world: World, person: Person) -> None:
+    token = world.make_token("ann", "--read", "**", "--expires", "1h")
+    path = world.conf / "tokens"
+    host = urlsplit(world.running.url).netloc
+    (person.folder / "store").write_text(f"http://ann:{token}@{host}\n")
+    person.git(*person.store, "ls-remote", world.url("app.git"))
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        if line["id"] == token[5:15]:
+            line["expires_at"] = int(time.time())
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    said = person.git.fails(*person.store, "ls-remote", world.url("app.git"), env=person.answers("ann", token))
+    assert "Authentication failed" in said
+    assert person.stored == ""
+
+
+def test_a_revoked_token_is_refused_at_once_by_every_worker(world: World) -> None:
+    token = world.make_token("ann", "--read", "**")
+    statuses = [world.status(fetch_path("app.git"), f"Bearer {token}") for _ in range(20)]
+    assert statuses == [200] * 20
+    world.govc("token", "--file", "tokens", "revoke", token[5:15])
+    statuses = [world.status(fetch_path("app.git"), f"Bearer {token}") for _ in range(40)]
+    assert statuses == [401] * 40
+
+
+def test_a_deleted_user_is_out_at_once_in_every_worker(world: World) -> None:
+    world.govc("password", "temp", "--file", "htpasswd", input="temps-password\n")
+    allowed = [world.status(fetch_path("open.git"), basic("temp", "temps-password")) for _ in range(10)]
+    assert allowed == [200] * 10
+    world.govc("password", "temp", "--file", "htpasswd", "--delete")
+    refused = [world.status(fetch_path("open.git"), basic("temp", "temps-password")) for _ in range(10)]
+    assert refused == [401] * 10
+
+
+# Bearer tokens of an issuer
+
+
+def wait_until_known(world: World, key: Any) -> None:
+    """The issuer isn't asked more often than every five seconds, by each worker: an unknown key waits for its turn."""
+    deadline = time.monotonic() + 40
+    seen = 0
+    while seen < 8:
+        assert time.monotonic() < deadline
+        seen = seen + 1 if world.status(fetch_path("open.git"), f"Bearer {bearer(key)}") == 200 else 0
+        if not seen:
+            time.sleep(0.2)
+
+
+def test_a_bearer_token_opens_what_its_groups_may(world: World, person: Person) -> None:
+    key = world.issuer.keys[0]
+    wait_until_known(world, key)
+    header = "http.extraHeader=Authorization: Bearer "
+    token = bearer(key, groups=["release"])
+    person.git("-c", header + token, "clone", "-q", world.url("app.git"), "c")
+    person.git.commit_file("c", "x.txt", "7\n")
+    person.git("-c", header + token, "push", "-q", "origin", "HEAD:refs/heads/release/1", cwd="c")
+    assert world.status(fetch_path("app.git"), f"Bearer {bearer(key)}") == 404
+    assert world.status(fetch_path("app.git"), f"Bearer {bearer(key, groups=['release', 'x'], sub='bob')}") == 200
+    person.git("ls-remote", world.url("app.git", f"oauth2:{token}"))
+
+
+def test_keys_are_rotated_under_a_running_server(world: World) -> None:
+    old = world.issuer.keys[0]
+    wait_until_known(world, old)
+    new = world.issuer.rotate("new")
+    wait_until_known(world, new)
+    assert [world.status(fetch_path("open.git"), f"Bearer {bearer(old)}") for _ in range(8)] == [401] * 8
+
+
+def test_bearer_tokens_that_are_no_good(world: World) -> None:
+    key = world.issuer.keys[0]
+    wait_until_known(world, key)
+    stranger = ECKey.generate_key("P-256", {"kid": key.kid})
+    none = ".".join(
+        base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode()
+        for part in ({"alg": "none", "kid": key.kid}, {"iss": ISSUER, "aud": "git", "sub": "rita", "exp": 4102444800})
+    )
+    before = world.issuer.asked
+    for token in (
+        bearer(key, exp=int(time.time()) - 3600),
+        bearer(key, nbf=int(time.time()) + 3600),
+        bearer(key, aud="other"),
+        bearer(key, iss="https://other.example"),
+        bearer(stranger, sub="rita"),
+        none + ".",
+        none + ".AAAA",
+        "garbage",
+    ):
+        status, headers = world.request(fetch_path("open.git"), f"Bearer {token}")
+        assert status == 401
+        assert "Bearer" in headers["www-authenticate"]
+    assert world.issuer.asked - before <= 2
+
+
+# The permission file under a running server
+
+
+def test_a_change_counts_at_once_and_a_broken_one_does_not(world: World) -> None:
+    path = world.conf / "permissions.toml"
+    header = basic("bob", PASSWORDS["bob"])
+    assert world.status(fetch_path("app.git"), header) == 200
+    try:
+        path.write_text(PERMISSIONS.replace('read = ["bob"]', 'none = ["bob"]'))
+        assert [world.status(fetch_path("app.git"), header) for _ in range(8)] == [404] * 8
+        line = len(PERMISSIONS.splitlines()) + 1
+        path.write_text(PERMISSIONS + "nonsense\n")
+        assert [world.status(fetch_path("app.git"), header) for _ in range(8)] == [404] * 8
+        assert world.metric('govc_login_file_refused{file="permission_file"}') == "1.0"
+        assert world.running.log is not None
+        log = world.running.log.read_text()
+        assert f"REFUSED, the version read before still counts: {path} line {line}: not TOML" in log
+    finally:
+        path.write_text(PERMISSIONS)
+    assert [world.status(fetch_path("app.git"), header) for _ in range(8)] == [200] * 8
+    assert world.metric('govc_login_file_refused{file="permission_file"}') == "0.0"
+
+
+# Branch protection
+
+
+def test_a_protected_branch_goes_forward_only_and_stays(world: World, person: Person) -> None:
+    git, url = person.git, world.url("app.git", login("ann"))
+    git("clone", "-q", url, "c")
+    # git's own word on deleting HEAD's branch comes first; here it is silent.
+    git("config", "receive.denyDeleteCurrent", "ignore", cwd=world.root / "app.git")
+    first = git.commit_file("c", "x.txt", "8\n")
+    git("push", "-q", "origin", "HEAD:main", cwd="c")
+    git("reset", "-q", "--hard", "HEAD~1", cwd="c")
+    git.commit_file("c", "y.txt", "y\n")
+    said = git.fails("push", "origin", "+HEAD:main", cwd="c")
+    assert "main (protected ref: non-fast-forward not allowed)" in said
+    assert "main (protected ref: deletion not allowed)" in git.fails("push", "origin", ":main", cwd="c")
+    assert git.rev(world.root / "app.git", "refs/heads/main") == first
+    # Other branches are nobody's business, and a refused one takes only an atomic push with it.
+    said = git.fails("push", "origin", "+HEAD:main", "+HEAD:refs/heads/other", cwd="c")
+    assert git.rev(world.root / "app.git", "refs/heads/other") == git.rev("c", "HEAD")
+    said = git.fails("push", "--atomic", "origin", "+HEAD:main", "+HEAD:refs/heads/atomic", cwd="c")
+    assert "atomic" not in git.refs(world.root / "app.git")
+    # An admin is exempt by the rule.
+    git("push", "-q", world.url("app.git", login("rita")), "+HEAD:main", cwd="c")
+    assert git.rev(world.root / "app.git", "refs/heads/main") == git.rev("c", "HEAD")
+
+
+def test_protected_tags_never_move(world: World, person: Person) -> None:
+    git, url = person.git, world.url("app.git", login("ann"))
+    git("clone", "-q", url, "c")
+    git("tag", "-a", "-m", "one", "kept", cwd="c")
+    git("push", "-q", "origin", "kept", cwd="c")
+    git.commit_file("c", "x.txt", "9\n")
+    git("tag", "-f", "-a", "-m", "two", "kept", cwd="c")
+    assert "kept (protected ref: non-fast-forward not allowed)" in git.fails("push", "-f", "origin", "kept", cwd="c")
+    assert "kept (protected ref: deletion not allowed)" in git.fails("push", "origin", ":refs/tags/kept", cwd="c")
+
+
+def test_branches_for_some_only_and_for_signed_pushes_only(world: World, person: Person) -> None:
+    git, url = person.git, world.url("app.git", login("ann"))
+    git("clone", "-q", url, "c")
+    said = git.fails("push", "origin", "HEAD:refs/heads/release/9", cwd="c")
+    assert "release/9 (protected ref: not yours to update)" in said
+    said = git.fails("push", "origin", "HEAD:refs/heads/signed", cwd="c")
+    assert "signed (protected ref: the push must be signed (git push --signed))" in said
+    assert not {"refs/heads/release/9", "refs/heads/signed"} & git.refs(world.root / "app.git").keys()
+
+
+def test_no_other_name_gets_around_a_protection(world: World, person: Person) -> None:
+    git, url = person.git, world.url("app.git", login("ann"))
+    repository = world.root / "app.git"
+    git("symbolic-ref", "refs/heads/alias", "refs/heads/main", cwd=repository)
+    git("update-ref", "refs/namespaces/x/refs/heads/main", "refs/heads/main", cwd=repository)
+    git("clone", "-q", url, "c")
+    git("checkout", "-q", "--orphan", "other", cwd="c")
+    git.commit_file("c", "z.txt", "z\n")
+    before = git.refs(repository)
+    for name in ("refs/heads/alias", "refs/namespaces/x/refs/heads/main"):
+        assert "protected ref: non-fast-forward" in git.fails("push", "origin", f"+HEAD:{name}", cwd="c")
+        assert "protected ref: deletion" in git.fails("push", "origin", f":{name}", cwd="c")
+    assert git.refs(repository) == before
+
+
+def test_nothing_secret_is_in_the_servers_log(world: World) -> None:
+    # Everything above has been logged by now; some more that is malformed, where gunicorn quotes what it read.
+    secret = "a-secret-that-stays-one"
+    token = world.make_token("ann", "--read", "**")
+    encoded = basic("ann", secret).removeprefix("Basic ")
+    address = urlsplit(world.running.url)
+    assert address.hostname is not None and address.port is not None
+    for raw in (
+        f"GET /open.git/HEAD HTTP/1.1\r\nHost: x\r\nAuthorization Basic {encoded}\r\n\r\n",
+        f"GET /open.git/HEAD HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {encoded}\x00\r\n\r\n",
+        f"Basic {encoded} {secret}\r\n\r\n",
+        f"GET /open.git/HEAD?token={token} HTTP/7.7 {secret}\r\nHost: x\r\n\r\n",
+        f"GET /{token}/open.git/HEAD HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    ):
+        with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
+            connection.sendall(raw.encode("latin-1"))
+            connection.recv(1000)
+    world.status(fetch_path("app.git"), basic(secret, "x"))
+    world.status(fetch_path("app.git"), f"Bearer {secret}")
+    world.status(fetch_path("app.git") + f"&token={token}", basic("ann", secret))
+    assert world.running.log is not None
+    time.sleep(0.2)
+    log = world.running.log.read_text()
+    assert "status=401" in log and "login=token:" in log and "login=password" in log and "login=jwt" in log
+    assert "Invalid request from" in log or world.running.name != "gunicorn"
+    for word in (secret, encoded, token, *PASSWORDS.values(), *(basic(*item)[6:] for item in PASSWORDS.items())):
+        assert word not in log
+    assert "eyJ" not in log
+
+
+@pytest.mark.slow
+def test_the_same_behind_nginx(tmp_path: Path, person: Person, templates: Callable[[str, str], Path]) -> None:
+    if "nginx" not in chosen_frontends():
+        pytest.skip("nginx is not among the front ends of this run")
+    folder = tmp_path / "nginx"
+    folder.mkdir()
+    with start_world("nginx", folder, templates) as world:
+        answers = person.answers("ann", PASSWORDS["ann"])
+        person.git("clone", "-q", world.url("app.git"), "c", env=answers)
+        assert person.asked() == ["Username", "Password"]
+        person.git.commit_file("c", "x.txt", "10\n")
+        person.git("push", "-q", "origin", "HEAD:refs/heads/n", cwd="c", env=answers)
+        # The header that names a user is nginx's own; a client can't set it.
+        connection = http.client.HTTPConnection(urlsplit(world.running.url).netloc, timeout=60)
+        connection.request("GET", fetch_path("secret.git"), headers={"X-Remote-User": "rita", "X_Remote_User": "rita"})
+        assert connection.getresponse().status == 401
+        connection.close()
+
+
+def test_equal_logins_of_a_crowd_are_let_in(world: World) -> None:
+    statuses: list[int] = []
+
+    def log_in() -> None:
+        statuses.append(world.status(fetch_path("app.git"), basic("rita", PASSWORDS["rita"])))
+
+    threads = [threading.Thread(target=log_in) for _ in range(60)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses == [200] * 60

@@ -1,0 +1,50 @@
+import bcrypt
+import pytest
+
+from govc.auth.hashes import hash_password, verify_password
+from govc.auth.htpasswd import Entry, HashKind, parse_htpasswd
+
+
+def bcrypt_entry(password):
+    text = bcrypt.hashpw(password, bcrypt.gensalt(4)).decode()
+    return Entry(HashKind.BCRYPT, text.replace("$2b$", "$2y$"))
+
+
+def argon2_entry(password):
+    return parse_htpasswd(f"ann:{hash_password(password)}\n".encode(), "pw").entries["ann"]
+
+
+@pytest.mark.parametrize("make", [bcrypt_entry, argon2_entry])
+@pytest.mark.parametrize("password", [b"secret", "pässwörd:x".encode(), b" ", b"\xff\xfe", b"x" * 72])
+def test_the_right_password_and_no_other(make, password):
+    entry = make(password)
+    assert verify_password(entry, password)
+    assert not verify_password(entry, password[:-1] + b"?")
+    assert not verify_password(entry, b"")
+
+
+def test_bcrypt_looks_at_72_bytes_as_htpasswd_does():
+    entry = bcrypt_entry(b"x" * 72)
+    assert verify_password(entry, b"x" * 100)
+    assert not verify_password(entry, b"x" * 71)
+
+
+def test_a_password_with_a_nul_is_none():
+    entry = bcrypt_entry(b"a?b")
+    assert not verify_password(entry, b"a\0b")
+    assert verify_password(entry, b"a?b")
+
+
+def test_argon2_looks_at_everything():
+    assert not verify_password(argon2_entry(b"x" * 100), b"x" * 101)
+
+
+def test_a_hash_that_the_library_refuses_proves_nothing():
+    assert not verify_password(Entry(HashKind.ARGON2, "$argon2id$v=19$m=8,t=1,p=1$AAAAAAAAAAA$AAAAAAAAAAAAAAAA"), b"x")
+
+
+def test_what_apaches_htpasswd_makes_is_understood():
+    # The output of `htpasswd -nbB -C 5 ann secret`.
+    line = b"ann:$2y$05$yZIB07pIL20rDbDkpu.F9.zNMvml6ZefkxIMRRTLKNC0HIZZnUU02\n"
+    entry = parse_htpasswd(line, "pw").entries["ann"]
+    assert verify_password(entry, b"secret") and not verify_password(entry, b"Secret")
