@@ -26,6 +26,9 @@ limit_request_line = 8190
 forwarder_headers = ""
 header_map = "drop"
 
+# Nothing of ours is steered through a socket in the home folder.
+control_socket_disable = True
+
 accesslog = None
 errorlog = "-"
 logconfig_dict = {
@@ -41,6 +44,17 @@ logconfig_dict = {
     },
     "root": {"level": "WARNING", "handlers": ["stderr"]},
 }
+
+
+def on_starting(server: Any) -> None:
+    """Don't start with a mistake in the settings or in a file of logins or permissions: say where it is."""
+    from govc.auth.assembly import check_settings
+    from govc.settings import BadSetting, load_settings
+
+    try:
+        check_settings(load_settings(os.environ))
+    except BadSetting as error:
+        raise SystemExit(f"govc: {error}") from error
 
 
 def child_exit(server: Any, worker: Any) -> None:

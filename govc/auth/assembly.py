@@ -11,6 +11,7 @@ from typing import Any
 
 from govc.auth.authenticator import Authenticator
 from govc.auth.htpasswd import parse_htpasswd
+from govc.auth.key_items import parse_key_items
 from govc.auth.passwords import PasswordChecker, PasswordLimits
 from govc.auth.permission_file import parse_permissions
 from govc.auth.permissions import LoginPermissions, Policy
@@ -49,9 +50,10 @@ def check_settings(settings: Settings) -> None:
     for name, parse, may_be_absent in (
         ("htpasswd_file", parse_htpasswd, False),
         ("token_file", parse_tokens, True),
+        ("jwt_keys", parse_key_items, False),
     ):
         path = getattr(settings, name)
-        if path is not None:
+        if path is not None and "://" not in path:
             _watch(name, path, parse, absent={} if may_be_absent else None)
     if settings.introspection_url is not None:
         _read_secret(settings)

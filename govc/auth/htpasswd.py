@@ -52,16 +52,16 @@ class PasswordFile:
 
     entries: Mapping[str, Entry]
     secret: bytes
+    order: tuple[Entry, ...]
 
     def stand_in_for(self, user: str) -> Entry | None:
         """Return the entry against which an unknown user's password is checked, in vain: somebody's, always the same
         one for the same name and in every worker, so that the time it takes is that of a user who exists.
         """
-        if not self.entries:
+        if not self.order:
             return None
         digest = hashlib.blake2b(user.encode("utf-8", "surrogatepass"), key=self.secret, digest_size=8).digest()
-        values = tuple(self.entries.values())
-        return values[int.from_bytes(digest, "big") % len(values)]
+        return self.order[int.from_bytes(digest, "big") % len(self.order)]
 
 
 def parse_htpasswd(content: bytes, path: str) -> PasswordFile:
@@ -78,7 +78,7 @@ def parse_htpasswd(content: bytes, path: str) -> PasswordFile:
         if user in entries:
             raise BadAuthFile(path, number, f"the user {user!r} is there twice")
         entries[user] = _parse_hash(text.strip(), path, number, user)
-    return PasswordFile(entries, hashlib.blake2b(content, digest_size=32).digest())
+    return PasswordFile(entries, hashlib.blake2b(content, digest_size=32).digest(), tuple(entries.values()))
 
 
 def _parse_hash(text: str, path: str, line: int, user: str) -> Entry:

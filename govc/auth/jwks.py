@@ -12,7 +12,6 @@ token can be checked by one.
 Source: RFC 7517; OpenID Connect Core "Rotation of Asymmetric Signing Keys".
 """
 
-import json
 import logging
 import threading
 import time
@@ -23,13 +22,13 @@ import requests
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey, RSAKey, import_key
 
+from govc.auth.key_items import parse_key_items
 from govc.auth.principal import BadAuthFile
 from govc.auth.watched import OnRead, WatchedValue, ignore_reads
 
 log = logging.getLogger(__name__)
 
 KIND = "jwt_keys"
-KEYS_MAX = 64
 RSA_BITS_MIN = 2048
 RESPONSE_BYTES_MAX = 1 << 20
 TIMEOUT_SECONDS = 10.0
@@ -59,15 +58,7 @@ class KeySource(Protocol):
 
 def parse_keys(content: bytes, path: str) -> KeySet:
     """Return the usable keys of a JWKS document. Raises BadAuthFile when it is none, or holds no usable key."""
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        line = error.lineno if isinstance(error, json.JSONDecodeError) else 0
-        raise BadAuthFile(path, line, "not JSON") from error
-    items = value.get("keys") if isinstance(value, dict) else None
-    if not isinstance(items, list):
-        raise BadAuthFile(path, 0, 'not a key set: wants an object with "keys"')
-    keys = [key for item in items[:KEYS_MAX] if (key := _parse_key(item, path)) is not None]
+    keys = [key for item in parse_key_items(content, path) if (key := _parse_key(item, path)) is not None]
     if not keys:
         raise BadAuthFile(path, 0, "no key in it can check RS256, ES256 or EdDSA")
     return tuple(keys)

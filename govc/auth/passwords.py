@@ -68,8 +68,8 @@ class PasswordChecker:
     def check(self, user: str, password: bytes, client: str | None) -> Principal:
         """Return who it is. Raises LoginFailed, LoginBusy."""
         file = self._file.get()
-        entry = file.entries.get(user)
-        tested = entry if entry is not None else file.stand_in_for(user)
+        entry, stand_in = file.entries.get(user), file.stand_in_for(user)
+        tested = entry if entry is not None else stand_in
         if tested is None:
             raise LoginFailed(METHOD, "the file holds no users")
         if len(password) > PASSWORD_BYTES_MAX:

@@ -19,6 +19,7 @@ from govc.auth.principal import Level, Principal
 from govc.auth.subjects import ADMINS, Subjects
 
 ANSWERS_KEPT_MAX = 8192
+NAME_KEPT_CHARS_MAX = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,8 @@ class Permissions:
         if principal.user is None:
             return frozenset()
         own = self._groups_of.get(principal.user, frozenset())
-        return own | {f"@{group}" for group in principal.groups} if principal.groups else own
+        # Only groups that the file names: "admins" in a claim must not become the built-in @admins.
+        return own | {f"@{group}" for group in principal.groups if group in self.groups} if principal.groups else own
 
     def level(self, principal: Principal, names: Sequence[str]) -> Level:
         """Return what somebody may do with a repository that has all these names, by this login."""
@@ -77,6 +79,8 @@ class Permissions:
         return min(lowest, principal.limit_for(names))
 
     def _level_for_one(self, user: str | None, groups: frozenset[str], name: str) -> Level:
+        if len(name) > NAME_KEPT_CHARS_MAX:
+            return self._find_level(user, groups, name)
         key = (user, groups, name)
         known = self._answers.get(key)
         if known is None:

@@ -5,8 +5,8 @@
   environ.
 - Without one, REMOTE_USER of the environ counts: it is set by the web server itself (CGI, mod_wsgi). A client
   can't set it, since every header of its own arrives with the prefix HTTP_.
-- A value that can't be a user's name (blank, or with control characters, which would end up in reflogs) is nobody,
-  and so is "(null)": what Apache sends for a variable that is not set, that is, for who has not logged in.
+- In the header, a value that can't be a user's name (blank, or with control characters) is nobody, and so is "(null)":
+  what Apache sends for a variable that is not set, that is, for who has not logged in.
 - The address is the direct peer, or, when that is a trusted proxy, the last address of X-Forwarded-For that
   is not a trusted proxy too: entries further left are the client's own words.
 
@@ -50,8 +50,13 @@ class Identity:
 _NOBODY_OF_APACHE = "(null)"
 
 
-def _named(value: str | None) -> Principal:
-    """Return whom a header or variable of the server in front names."""
+def _variable(value: str | None) -> Principal:
+    """Return whom REMOTE_USER names: anything that isn't empty, as git-http-backend has it."""
+    return Principal(user=wsgi_text(value), method="proxy") if value else ANONYMOUS
+
+
+def _header(value: str | None) -> Principal:
+    """Return whom a proxy's header names."""
     name = wsgi_text(value).strip() if value else ""
     if name == _NOBODY_OF_APACHE or not is_user_name(name):
         return ANONYMOUS
@@ -117,7 +122,7 @@ def identify(environ: Mapping[str, Any], *, header: str | None, proxies: Trusted
     """Decide who asks. `header` is the variable name that `header_variable` gave, or None."""
     peer: str | None = environ.get("REMOTE_ADDR")
     if header is None:
-        user = environ.get("REMOTE_USER")
+        principal = _variable(environ.get("REMOTE_USER"))
     else:
-        user = environ.get(header) if proxies.contains(peer) else None
-    return Identity(_named(user), _client_address(environ, peer, proxies))
+        principal = _header(environ.get(header)) if proxies.contains(peer) else ANONYMOUS
+    return Identity(principal, _client_address(environ, peer, proxies))

@@ -72,8 +72,28 @@ def test_groups_of_a_bearer_token_count_beside_the_files(policy):
 
 
 def test_a_claim_cannot_name_a_built_in_group(policy):
-    # "@users" is made from the claim "users"; what it gives is what everybody has who logged in.
     assert level(policy, "zoe", "team/app", groups=frozenset(["users", "anyone", "@ops"])) is Level.READ
+
+
+def test_a_claim_of_admins_is_not_the_built_in_group_and_no_exemption():
+    text = b"""
+[groups]
+ops = []
+[[rule]]
+repositories = ["**"]
+write = ["@users"]
+[[branch]]
+repositories = ["**"]
+refs = ["refs/**"]
+only = ["@ops"]
+exempt = ["@admins"]
+"""
+    policy = parse_permissions(text, "p")
+    for claims, is_bound in ((["admins"], True), (["@admins"], True), (["users"], True), (["ops"], True)):
+        principal = Principal(user="zoe", groups=frozenset(claims))
+        assert policy.groups_of(principal) <= {"@ops"}
+        assert bool(policy.branch_rules(principal, ("a",), Level.WRITE)) == is_bound
+    assert not policy.branch_rules(Principal(user="zoe"), ("a",), Level.ADMIN)
 
 
 def test_of_several_names_the_lowest_level_counts(policy):

@@ -42,6 +42,16 @@ def test_the_configuration_file_says_the_same_as_govc_serve(monkeypatch):
     assert {name: values[name] for name in ours} == ours
 
 
+def test_the_configuration_file_starts_nothing_with_a_mistake(monkeypatch, tmp_path):
+    on_starting = runpy.run_path(str(CONF / "gunicorn.conf.py"))["on_starting"]
+    monkeypatch.setenv("GOVC_PERMISSION_FILE", str(tmp_path / "p.toml"))
+    (tmp_path / "p.toml").write_text("[[rule]]\nx = 1\n")
+    with pytest.raises(SystemExit, match=r"p\.toml line 2\): there is no 'x' here"):
+        on_starting(None)
+    (tmp_path / "p.toml").write_text("")
+    on_starting(None)
+
+
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
 def test_nginx_accepts_its_configuration(tmp_path):
     shutil.copy(CONF / "nginx.conf", tmp_path)

@@ -53,6 +53,26 @@ def test_a_bad_network_is_an_error():
         TrustedProxies(["loopback"])
 
 
+@pytest.mark.parametrize("value", ["", " ", "(null)", " (null) ", "ann\tx", "ann\x7f", "x" * 256, "\xff"])
+def test_a_header_that_holds_no_name_is_nobody(value):
+    # "(null)" is what Apache sends for who hasn't logged in.
+    assert user_of(REMOTE_ADDR="127.0.0.1", HTTP_X_REMOTE_USER=value) is None
+
+
+def test_blanks_around_a_name_do_not_make_another_user():
+    assert user_of(REMOTE_ADDR="127.0.0.1", HTTP_X_REMOTE_USER=" ann ") == "ann"
+
+
+def test_the_web_servers_own_variable_is_taken_as_it_is_as_git_does():
+    assert user_of(header=None, REMOTE_USER="a<b>\n") == "a<b>\n"
+    assert user_of(header=None, REMOTE_USER="(null)") == "(null)"
+
+
+def test_who_somebody_is_says_how_it_is_known():
+    assert identify({"REMOTE_USER": "ann"}, header=None, proxies=DEFAULT).principal.method == "proxy"
+    assert identify({}, header=None, proxies=DEFAULT).principal.method == "none"
+
+
 def test_user_names_come_back_from_latin_1():
     assert user_of(header=None, REMOTE_USER="zoë".encode().decode("latin-1")) == "zoë"
 
