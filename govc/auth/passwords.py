@@ -61,7 +61,7 @@ class PasswordChecker:
         # A follower's leader waits at the gate and then computes.
         self._flights: Flights[bytes, bool] = Flights(limits.wait_seconds * 2)
         self._key = os.urandom(32)
-        self._proved: ExpiringCache[bytes, str] = (
+        self._proved: ExpiringCache[bytes, bool] = (
             ExpiringCache(REMEMBERED_MAX) if clock is None else ExpiringCache(REMEMBERED_MAX, clock)
         )
 
@@ -76,7 +76,7 @@ class PasswordChecker:
             # Longer than any hash of ours looks, and the same for whoever exists or not.
             raise LoginFailed(METHOD, "password too long")
         digest = self._digest(user, password, tested)
-        if entry is not None and self._proved.get(digest) == entry.text:
+        if entry is not None and self._proved.get(digest):
             return Principal(user=user, method=METHOD)
         try:
             matches = self._flights.run(digest, lambda: self._compute(tested, password, client))
@@ -86,7 +86,7 @@ class PasswordChecker:
             # An unknown name stays out of the log: people type passwords there.
             who = "an unknown user" if entry is None else f"wrong password of {user!r}"
             raise LoginFailed(METHOD, who)
-        self._proved.put(digest, entry.text, self._limits.remember_seconds)
+        self._proved.put(digest, True, self._limits.remember_seconds)
         return Principal(user=user, method=METHOD)
 
     def _compute(self, entry: Entry, password: bytes, client: str | None) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from govc.auth.assembly import check_settings
+from govc.auth.assembly import check_settings, checks_logins
 from govc.cli import room
 from govc.cli.settings_flags import load_chosen, setting_options
 from govc.protocol.oid import SHA1
@@ -44,6 +44,8 @@ def serve(directory: str | None, config: str | None, print_config: bool, first_r
         check_settings(settings)
     except BadSetting as error:
         raise click.ClickException(str(error)) from error
+    if checks_logins(settings) and not (_is_loopback(settings.bind) or settings.bind.startswith("unix:")):
+        click.echo("Passwords and tokens cross the network as they are, unless a proxy with TLS is in front.", err=True)
     _run_server(settings)
 
 

@@ -1,3 +1,7 @@
+import threading
+import time
+
+import argon2
 import bcrypt
 import pytest
 
@@ -41,6 +45,27 @@ def test_argon2_looks_at_everything():
 
 def test_a_hash_that_the_library_refuses_proves_nothing():
     assert not verify_password(Entry(HashKind.ARGON2, "$argon2id$v=19$m=8,t=1,p=1$AAAAAAAAAAA$AAAAAAAAAAAAAAAA"), b"x")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        Entry(HashKind.BCRYPT, bcrypt.hashpw(b"x", bcrypt.gensalt(12)).decode()),
+        Entry(HashKind.ARGON2, argon2.PasswordHasher(time_cost=6, memory_cost=65536, parallelism=1).hash(b"x")),
+    ],
+    ids=["bcrypt", "argon2"],
+)
+def test_hashing_in_a_thread_lets_others_run(entry):
+    # Held all the time, the GIL would let this thread run for a switch interval at most: some five ticks.
+    verified = []
+    thread = threading.Thread(target=lambda: verified.append(verify_password(entry, b"x")))
+    thread.start()
+    ticks = 0
+    while thread.is_alive():
+        time.sleep(0.001)
+        ticks += 1
+    assert verified == [True]
+    assert ticks >= 15
 
 
 def test_what_apaches_htpasswd_makes_is_understood():

@@ -1,5 +1,6 @@
 import hmac
 import json
+import threading
 
 import pytest
 from hypothesis import given
@@ -153,6 +154,16 @@ def test_only_its_owner_reads_the_file_and_a_mode_that_was_set_is_kept(world, tm
     world.add(make_token())
     assert path.stat().st_mode & 0o777 == 0o640
     assert sorted(item.name for item in tmp_path.iterdir()) == ["tokens", "tokens.lock"]
+
+
+def test_many_admins_at_once_lose_nothing(world):
+    made = [make_token() for _ in range(40)]
+    threads = [threading.Thread(target=world.add, args=(token,)) for token in made]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {world.check(token) for token in made} == {"ann"}
 
 
 def test_an_error_while_changing_changes_nothing(world, tmp_path):

@@ -1,13 +1,17 @@
 import logging
 import os
+import time
 
 import pytest
 
 from govc.auth.principal import BadAuthFile
 from govc.auth.watched import WatchedValue
 
+parsed = []
+
 
 def parse(content, path):
+    parsed.append(content)
     if content.startswith(b"bad"):
         raise BadAuthFile(path, 7, "is bad")
     return content.decode()
@@ -62,6 +66,20 @@ def test_a_broken_version_keeps_the_old_one_and_is_said_once(value, path, seen, 
         path.write_text("two")
         assert value.get() == "two"
     assert seen == [("kind", True), ("kind", False), ("kind", True)]
+
+
+def test_a_settled_broken_version_is_not_parsed_again_and_again(value, path):
+    path.write_text("bad")
+    deadline = time.monotonic() + 10
+    value.get()
+    while not value.watch.is_settled:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+        value.get()
+    parsed.clear()
+    for _ in range(5):
+        assert value.get() == "one"
+    assert parsed == []
 
 
 def test_the_old_content_after_a_broken_one_is_taken_as_new(value, path, seen):

@@ -113,6 +113,8 @@ def test_a_repository_inside_another_gives_no_more_than_that(world):
     assert world.status("/secret.git/modules/sub", "ann") == 404
     assert world.status("/secret.git/modules/sub", "rita") == 200
     assert world.status("/app.git/modules/sub", "ann") == 200
+    world.make("secret.git/sub")
+    assert world.status("/secret.git/sub", "ann") == 404
 
 
 def test_a_link_is_a_name_of_its_own_but_not_a_way_into_the_middle(world):
@@ -127,6 +129,9 @@ def test_a_root_that_is_a_repository_itself(world):
     world.policy = parse_permissions(b'[[rule]]\nrepositories = ["/"]\nread = ["ann"]\n', "p")
     backend = world.over(str(world.root / "app.git"))
     assert [world.status("", user, backend=backend) for user in ("ann", "bob")] == [200, 404]
+    world.make("app.git/modules/sub")
+    world.policy = parse_permissions(b'[[rule]]\nrepositories = ["/"]\nnone = ["bob"]\nread = ["ann"]\n' + FILE, "p")
+    assert [world.status("/modules/sub", user, backend=backend) for user in ("ann", "bob")] == [200, 404]
     backend = world.over(str(world.root / "app.git") + "/")
     assert world.status("", "ann", backend=backend) == 200
 
