@@ -6,7 +6,7 @@ DIR    ?= repositories
 BIND   ?= 127.0.0.1:8000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check format lint types layers tests compat bench real-repos clean
+.PHONY: help setup serve test check format lint types layers tests compat bench real-repos conformance fuzz clean
 
 help: ## print this menu
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -66,6 +66,9 @@ bench: setup ## measure side by side with git-http-backend and dulwich; writes b
 
 real-repos: setup ## REPOS="a.git b.git": clone, fetch and push real repositories; writes compat/RESULTS.md
 	$(BIN)/python -m compat.real_repositories $(REPOS)
+
+conformance: setup ## fill in the tests' column of docs/conformance.md from their markers
+	$(BIN)/python -m tests.conformance.table
 
 fuzz: setup ## the properties with a long random profile
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -q -p no:randomly tests -k "property or arbitrary or any_split or random"
