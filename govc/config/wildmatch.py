@@ -22,6 +22,7 @@ PATTERN_CHARS_MAX = 4096
 
 MOVES_KEPT_MAX = 1024
 """Characters whose effect a pattern remembers between texts; texts are strangers', so it is bounded."""
+_OTHER_SLASH = "\U0010ffff"  # stands for a slash where that is nothing special: no character, says Unicode
 
 _CLASSES: dict[str, Callable[[str], bool]] = {
     "alnum": lambda c: c.isascii() and c.isalnum(),
@@ -52,9 +53,15 @@ class _Token:
 class Wildmatch:
     """A pattern made ready once, for texts that come again and again."""
 
-    def __init__(self, pattern: str, *, ignore_case: bool = False) -> None:
-        """Take any pattern; `is_valid` says whether it can match anything at all."""
+    def __init__(self, pattern: str, *, ignore_case: bool = False, crosses_slashes: bool = False) -> None:
+        """Take any pattern; `is_valid` says whether it can match anything at all.
+
+        `crosses_slashes`: to wild cards a slash is like any other character, as in pathspecs.
+        """
         self._ignore_case = ignore_case
+        self._crosses_slashes = crosses_slashes
+        if crosses_slashes:
+            pattern = pattern.replace("/", _OTHER_SLASH)
         tokens = _parse(pattern, ignore_case) if len(pattern) <= PATTERN_CHARS_MAX else None
         self.is_valid = tokens is not None
         self._tokens = tokens if tokens is not None else []
@@ -68,6 +75,8 @@ class Wildmatch:
             return False
         if self._ignore_case:
             text = text.lower()
+        if self._crosses_slashes:
+            text = text.replace("/", _OTHER_SLASH)
         moves = self._moves
         if len(moves) > MOVES_KEPT_MAX:
             moves.clear()
@@ -86,9 +95,9 @@ class Wildmatch:
         return bool(states >> len(self._tokens) & 1)
 
 
-def matches(pattern: str, text: str, *, ignore_case: bool = False) -> bool:
-    """Say whether the whole text follows the pattern."""
-    return Wildmatch(pattern, ignore_case=ignore_case).matches(text)
+def matches(pattern: str, text: str, *, ignore_case: bool = False, crosses_slashes: bool = False) -> bool:
+    """Say whether the whole text follows the pattern; see `Wildmatch`."""
+    return Wildmatch(pattern, ignore_case=ignore_case, crosses_slashes=crosses_slashes).matches(text)
 
 
 def _skip(states: int, one: int, three: int) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from govc.errors import GovcError
+from govc.repo.archiving import archive_job
 from govc.repo.checkpoint_schedule import checkpoint_job
 from govc.repo.helper import (
     FRAME_BYTES_MAX,
@@ -31,10 +32,11 @@ from govc.repo.receiving import receive_job
 JobFunction = Callable[[Any, Emit], Any]
 
 JOBS: dict[str, JobFunction] = {
+    "archive": archive_job,
+    "checkpoint": checkpoint_job,
+    "maintain": maintain_job,
     "pack": pack_job,
     "receive": receive_job,
-    "maintain": maintain_job,
-    "checkpoint": checkpoint_job,
 }
 
 

@@ -31,6 +31,7 @@ from govc.repo.snapshot import Snapshot
 from govc.service import dumb
 from govc.service.access import AccessGuard
 from govc.service.advertise import advertise
+from govc.service.archive import ArchiveTools, serve_upload_archive
 from govc.service.context import RECEIVE_PACK, RequestContext
 from govc.service.fetch import FetchTools, serve_upload_pack
 from govc.service.policy import getanyfile_enabled, service_enabled
@@ -92,6 +93,7 @@ class Backend:
             producer=PackProducer(runtime, slots, ProducerLimits()),
             environ=self.environ,
         )
+        self.archive_tools = ArchiveTools(runtime=runtime, slots=slots, environ=self.environ)
         self.receive_tools = ReceiveTools(
             runtime=runtime,
             slots=slots,
@@ -201,7 +203,7 @@ class Handle:
         self.snapshot = snapshot
 
     def service_enabled(self, service: str, remote_user: str | None) -> bool:
-        """Say whether http.uploadpack or http.receivepack allow the service to this user."""
+        """Say whether http.uploadpack, http.receivepack or http.uploadarchive allow the service to this user."""
         return service_enabled(self.snapshot.config, service, remote_user)
 
     def getanyfile_enabled(self) -> bool:
@@ -222,6 +224,10 @@ class Handle:
     def upload_pack(self, context: RequestContext, body: bytes) -> Iterator[bytes]:
         """Answer a fetch request."""
         return serve_upload_pack(self.snapshot, context, body, self._backend.fetch_tools)
+
+    def upload_archive(self, context: RequestContext, body: bytes) -> Iterator[bytes]:
+        """Answer a request for an archive."""
+        return serve_upload_archive(self.snapshot, context, body, self._backend.archive_tools)
 
     def receive_pack(self, context: RequestContext, body: BodyReader) -> Iterator[bytes]:
         """Answer a push, reading its body as it comes."""

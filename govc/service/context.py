@@ -7,13 +7,14 @@ from govc.auth.principal import ANONYMOUS, Principal
 
 UPLOAD_PACK = "upload-pack"
 RECEIVE_PACK = "receive-pack"
+UPLOAD_ARCHIVE = "upload-archive"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestContext:
     """One request, from the services' side.
 
-    `service` is "upload-pack" or "receive-pack"; `namespace` is GIT_NAMESPACE as given ("" for none);
+    `service` is "upload-pack", "receive-pack" or "upload-archive"; `namespace` is GIT_NAMESPACE as given ("" for none);
     `principal` is who may do what (see govc.auth), `remote_user` that person's name, for reflogs and hooks;
     `protocol_version` is 0, 1 or 2; `environ` holds the CGI variables (for hooks and the pusher's identity).
     """

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from enum import Enum
 
 from govc.config.config import Config, bool_of
-from govc.service.context import RECEIVE_PACK
+from govc.service.context import RECEIVE_PACK, UPLOAD_ARCHIVE
 
 
 def service_enabled(config: Config, service: str, remote_user: str | None) -> bool:
-    """Say whether `http.uploadpack` or `http.receivepack` lets this caller in.
+    """Say whether `http.uploadpack`, `http.receivepack` or `http.uploadarchive` lets this caller in.
 
-    Unset, upload-pack is open, and receive-pack is open to whoever the front authenticated (HB-24, HB-25).
+    Unset, upload-pack is open, and the two others are open to whoever the front authenticated (HB-24, HB-25).
     """
+    if service == UPLOAD_ARCHIVE:
+        return config.get_bool("http.uploadarchive", bool(remote_user))
     if service == RECEIVE_PACK:
         return config.get_bool("http.receivepack", bool(remote_user))
     return config.get_bool("http.uploadpack", True)

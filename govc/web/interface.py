@@ -23,7 +23,7 @@ class RepositoryHandle(Protocol):
     """One repository as one request sees it."""
 
     def service_enabled(self, service: str, remote_user: str | None) -> bool:
-        """Whether http.uploadpack or http.receivepack allow the service to this user."""
+        """Whether http.uploadpack, http.receivepack or http.uploadarchive allow the service to this user."""
 
     def getanyfile_enabled(self) -> bool:
         """Whether http.getanyfile allows the dumb routes."""
@@ -36,6 +36,9 @@ class RepositoryHandle(Protocol):
 
     def upload_pack(self, context: RequestContext, body: bytes) -> Iterator[bytes]:
         """Answer a fetch request."""
+
+    def upload_archive(self, context: RequestContext, body: bytes) -> Iterator[bytes]:
+        """Answer a request for an archive."""
 
     def receive_pack(self, context: RequestContext, body: BodyReader) -> Iterator[bytes]:
         """Answer a push, reading its body as it comes."""

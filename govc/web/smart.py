@@ -1,10 +1,10 @@
-"""The smart routes: discovery and the two services.
+"""The smart routes: discovery and the services.
 
 Checks come in git-http-backend's order: may the service be used (403), is the Content-Type right (415), then
 the body. A service that is unknown, switched off, or wants a user that nobody is, answers 403; never 401,
 since asking for a password is the front server's affair.
 
-Remote archives are known as a route and not offered: 403, as where `http.uploadarchive` is false.
+Archives have no discovery of their own (a client asks upload-pack whether v2 is spoken here): 403.
 
 Source: gitprotocol-http "Smart Server Response", "Smart Service git-upload-pack", "Smart Service
 git-receive-pack".
@@ -13,7 +13,7 @@ git-receive-pack".
 from collections.abc import Mapping
 from typing import Any
 
-from govc.service.context import RECEIVE_PACK, UPLOAD_PACK, RequestContext
+from govc.service.context import RECEIVE_PACK, UPLOAD_ARCHIVE, UPLOAD_PACK, RequestContext
 from govc.web.bodies import open_body, read_bounded_body
 from govc.web.interface import RepositoryHandle
 from govc.web.responses import NEVER_CACHE, Response, error_response, whole_response
@@ -21,13 +21,16 @@ from govc.web.responses import NEVER_CACHE, Response, error_response, whole_resp
 _SERVICES = {
     b"git-upload-pack": UPLOAD_PACK,
     b"git-receive-pack": RECEIVE_PACK,
+    b"git-upload-archive": UPLOAD_ARCHIVE,
 }
+ARCHIVE_REQUEST_BYTES = 8 << 20
+"""More than 64 arguments of a packet each."""
+
 _SHOWN_TYPE_CHARACTERS_MAX = 200
 
 
 def find_service(name: bytes) -> str | None:
-    """Return "upload-pack" or "receive-pack" for "git-upload-pack" and "git-receive-pack", None for all
-    else."""
+    """Return "upload-pack" for "git-upload-pack", and so on; None for what is no service."""
     return _SERVICES.get(name)
 
 
@@ -37,7 +40,7 @@ def _is_allowed(handle: RepositoryHandle, service: str | None, context: RequestC
 
 def advertise(handle: RepositoryHandle, service: str | None, context: RequestContext) -> Response:
     """Answer GET info/refs?service=…"""
-    if not _is_allowed(handle, service, context):
+    if service == UPLOAD_ARCHIVE or not _is_allowed(handle, service, context):
         return error_response(403)
     return whole_response(f"application/x-git-{service}-advertisement", handle.advertise(context))
 
@@ -51,8 +54,8 @@ def _wrong_content_type(expected: str, received: str) -> Response:
 def serve_rpc(
     handle: RepositoryHandle, service: str | None, context: RequestContext, environ: Mapping[str, Any]
 ) -> Response:
-    """Answer POST git-upload-pack or git-receive-pack; the body of the answer is produced while it is
-    sent."""
+    """Answer POST git-upload-pack, git-receive-pack or git-upload-archive; the body of the answer is produced while
+    it is sent."""
     if service is None or not _is_allowed(handle, service, context):
         return error_response(403)
     expected = f"application/x-git-{service}-request"
@@ -60,6 +63,8 @@ def serve_rpc(
     if received != expected:
         return _wrong_content_type(expected, received)
     headers = [*NEVER_CACHE, ("Content-Type", f"application/x-git-{service}-result")]
+    if service == UPLOAD_ARCHIVE:
+        return Response(200, headers, handle.upload_archive(context, read_bounded_body(environ, ARCHIVE_REQUEST_BYTES)))
     if service == UPLOAD_PACK:
         request = read_bounded_body(environ, handle.max_request_bytes())
         return Response(200, headers, handle.upload_pack(context, request))

@@ -13,7 +13,7 @@ from govc.web.wsgi_app import Application, WebOptions
 
 @dataclass
 class FakeHandle:
-    allowed: dict[str, bool] = field(default_factory=lambda: {"upload-pack": True, "receive-pack": True})
+    allowed: dict[str, bool] = field(default_factory=lambda: dict.fromkeys(("upload-pack", "receive-pack", "upload-archive"), True))
     getanyfile: bool = True
     max_bytes: int = 10 << 20
     files: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -52,6 +52,9 @@ class FakeHandle:
         self.contexts.append(context)
         self.bodies.append(body)
         return self._produce()
+
+    def upload_archive(self, context: RequestContext, body: bytes) -> Iterator[bytes]:
+        return self.upload_pack(context, body)
 
     def receive_pack(self, context: RequestContext, body: BodyReader) -> Iterator[bytes]:
         self.contexts.append(context)

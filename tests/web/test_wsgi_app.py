@@ -59,8 +59,13 @@ def test_an_unknown_service_is_forbidden(client, service):
     assert is_never_cached(answer)
 
 
-def test_archives_are_not_offered(client):
-    assert client.request("POST", "/a.git/git-upload-archive", b"0000").status == 403
+def test_archives_are_a_service_with_a_bounded_request(client):
+    answer = client.rpc("upload-archive", b"0000")
+    assert answer.status == 200
+    assert answer.headers["Content-Type"] == "application/x-git-upload-archive-result"
+    assert client.rpc("upload-archive", bytes(9 << 20)).status == 413
+    client.backend.handle.allowed["upload-archive"] = False
+    assert client.rpc("upload-archive", b"0000").status == 403
 
 
 @pytest.mark.parametrize("service", ["upload-pack", "receive-pack"])

@@ -1,0 +1,240 @@
+"""`$Format:...$` in files with export-subst: what `git log --format` says of the archive's commit.
+
+Known: %H %h %T %t %P %p, %a and %c with n N e E l L t d D i I s r, %d %D, %e, %s %f %b %B, %m, %n %% %xNN, %G?, colours
+(which are off), the modifiers %+ %- and %(space), and %(describe). What isn't known stays as it is written, as git does
+with its own unknowns: so do %(trailers), %(decorate), padding and wrapping, %ah and %ch, which git knows. Names are
+those in the commit: no mailmap is applied.
+
+Source: gitattributes "export-subst", git-log "PRETTY FORMATS"; git's limit of one %(describe) an archive.
+"""
+
+import codecs
+import re
+import time as clock
+from collections.abc import Callable
+from dataclasses import dataclass
+
+_FORMAT = re.compile(rb"\$Format:([^$]*)\$")
+_PERSON = re.compile(rb"([^<\n]*)<([^>\n]*)>[^\n]*?(?: (\d{1,18}) ([+-]\d{1,6}))?\s*")
+_COLOUR = re.compile(rb"C(?:\([^)]*\)|red|green|blue|reset)")
+_DESCRIBE = re.compile(rb"\(describe(?::([^)]*))?\)")
+_HEX = re.compile(rb"x([0-9a-fA-F]{2})")
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_UNSAFE = re.compile(rb"[^A-Za-z0-9._]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitFacts:
+    """The commit, and what is known of it: how ids are shortened, its decorations, and how it is described.
+
+    `describe(options)` takes what stands behind `describe:` and returns b"" when there is nothing to say.
+    """
+
+    oid: bytes
+    data: bytes
+    shorten: Callable[[bytes], bytes]
+    decorations: tuple[bytes, ...] = ()
+    describe: Callable[[bytes], bytes] = lambda _options: b""
+    now: Callable[[], float] = clock.time
+
+
+class Substitution:
+    """Expands the formats of one archive."""
+
+    def __init__(self, facts: CommitFacts) -> None:
+        self._facts = facts
+        head, _, message = facts.data.partition(b"\n\n")
+        self._headers: dict[bytes, bytes] = {}
+        self._parents: list[bytes] = []
+        for line in head.split(b"\n"):
+            name, _, value = line.partition(b" ")
+            if name == b"parent":
+                self._parents.append(value)
+            self._headers.setdefault(name, value)
+        self._body = self._reencoded(message)
+        self._may_describe = True
+
+    def __call__(self, content: bytes) -> bytes:
+        """Return the content with its formats expanded."""
+        return _FORMAT.sub(lambda match: self.expand(match[1]), content)
+
+    def expand(self, text: bytes) -> bytes:
+        """Return one format expanded."""
+        out = bytearray()
+        position = 0
+        while (at := text.find(b"%", position)) >= 0:
+            out += text[position:at]
+            position = at + 1
+            modifier = text[position : position + 1]
+            start = position + (modifier in (b"+", b"-", b" "))
+            found = self._placeholder(text[start:])
+            if found is None:
+                out += b"%"
+                continue
+            used, value = found
+            if start > position:
+                _modify(out, modifier, value)
+            out += value
+            position = start + used
+        return bytes(out + text[position:])
+
+    def _placeholder(self, text: bytes) -> tuple[int, bytes] | None:
+        """Return (bytes used, value) of the placeholder at the beginning of `text`."""
+        letter = text[:1]
+        if letter in (b"n", b"%"):
+            return 1, b"\n" if letter == b"n" else b"%"
+        match = _HEX.match(text)
+        if match is not None:
+            return 3, bytes.fromhex(match[1].decode("ascii"))
+        match = _COLOUR.match(text)
+        if match is not None:
+            return match.end(), b""
+        match = _DESCRIBE.match(text)
+        if match is not None and self._may_describe:
+            self._may_describe = False
+            return match.end(), self._facts.describe(match[1] or b"")
+        if letter in (b"a", b"c"):
+            value = self._person(b"author" if letter == b"a" else b"committer", text[1:2])
+            return None if value is None else (2, value)
+        if letter == b"G":
+            return self._signature(text[1:2])
+        value = self._simple(letter)
+        return None if value is None else (1, value)
+
+    def _simple(self, letter: bytes) -> bytes | None:
+        facts = self._facts
+        shorten = facts.shorten
+        if letter == b"H":
+            return facts.oid.hex().encode("ascii")
+        if letter == b"h":
+            return shorten(facts.oid)
+        if letter in (b"T", b"t"):
+            tree = self._headers.get(b"tree", b"")
+            return tree if letter == b"T" else shorten(bytes.fromhex(tree.decode("ascii")))
+        if letter == b"P":
+            return b" ".join(self._parents)
+        if letter == b"p":
+            return b" ".join(shorten(bytes.fromhex(parent.decode("ascii"))) for parent in self._parents)
+        if letter in (b"d", b"D"):
+            names = b", ".join(facts.decorations)
+            return b" (" + names + b")" if names and letter == b"d" else names
+        if letter == b"e":
+            return self._headers.get(b"encoding", b"")
+        if letter == b"m":
+            return b">"
+        if letter == b"B":
+            return self._body
+        if letter == b"s":
+            return b" ".join(self._split_message()[0])
+        if letter == b"f":
+            return _sanitized(next(iter(self._split_message()[0]), b""))
+        return self._split_message()[1] if letter == b"b" else None
+
+    def _signature(self, letter: bytes) -> tuple[int, bytes] | None:
+        """Signatures aren't checked: one that is there is reported as one that can't be."""
+        if letter == b"?":
+            return 2, b"E" if b"gpgsig" in self._headers or b"gpgsig-sha256" in self._headers else b"N"
+        if letter == b"T":
+            return 2, b"undefined"
+        return (2, b"") if letter in (b"G", b"S", b"K", b"F", b"P") else None
+
+    def _person(self, header: bytes, part: bytes) -> bytes | None:
+        match = _PERSON.fullmatch(self._reencoded(self._headers.get(header, b"")))
+        if match is None:
+            return b"" if part in b"netdDri" and part else None
+        name, mail, seconds, zone = match.groups()
+        if part in (b"n", b"N"):
+            return name.strip()
+        if part in (b"e", b"E", b"l", b"L"):
+            return mail if part in (b"e", b"E") else mail.partition(b"@")[0]
+        if part not in (b"t", b"d", b"D", b"i", b"I", b"s", b"r"):
+            return None
+        if seconds is None:
+            return b""
+        if part == b"t":
+            return bytes(seconds)
+        return format_date(int(seconds), int(zone), part.decode("ascii"), self._facts.now()).encode("ascii")
+
+    def _split_message(self) -> tuple[list[bytes], bytes]:
+        """Return the lines of the subject, and the body."""
+        lines = self._body.split(b"\n")
+        start = next((i for i, line in enumerate(lines) if line.strip()), len(lines))
+        end = next((i for i in range(start, len(lines)) if not lines[i].strip()), len(lines))
+        rest = next((i for i in range(end, len(lines)) if lines[i].strip()), len(lines))
+        return [line.rstrip() for line in lines[start:end]], b"\n".join(lines[rest:])
+
+    def _reencoded(self, text: bytes) -> bytes:
+        name = self._headers.get(b"encoding", b"UTF-8").decode("ascii", "replace")
+        try:
+            if codecs.lookup(name).name == "utf-8":
+                return text
+            return text.decode(name).encode("utf-8")
+        except (LookupError, UnicodeError):
+            return text
+
+
+def _modify(out: bytearray, modifier: bytes, value: bytes) -> None:
+    if modifier == b"-" and not value:
+        while out.endswith(b"\n"):
+            out.pop()
+    elif value and modifier == b"+":
+        out += b"\n"
+    elif value and modifier == b" ":
+        out += b" "
+
+
+def _sanitized(line: bytes) -> bytes:
+    """Return a subject as a file name: runs of other characters become one dash, dots are not doubled."""
+    return re.sub(rb"\.{2,}", b".", _UNSAFE.sub(b"-", line).strip(b"-")).rstrip(b".-")
+
+
+def format_date(seconds: int, zone: int, form: str, now: float = 0) -> str:
+    """Return a date as git shows it. `zone` is +hhmm as a number, `form` the letter of the placeholder."""
+    if form == "r":
+        return _relative(seconds, now)
+    minutes = (abs(zone) // 100 * 60 + abs(zone) % 100) * (-1 if zone < 0 else 1)
+    try:
+        t = clock.gmtime(seconds + minutes * 60)
+    except (OverflowError, ValueError, OSError):
+        t, zone = clock.gmtime(0), 0
+    time = f"{t.tm_hour:02}:{t.tm_min:02}:{t.tm_sec:02}"
+    day = f"{t.tm_year:04}-{t.tm_mon:02}-{t.tm_mday:02}"
+    weekday, month = _DAYS[t.tm_wday], _MONTHS[t.tm_mon - 1]
+    if form == "D":
+        return f"{weekday}, {t.tm_mday} {month} {t.tm_year} {time} {zone:+05}"
+    if form == "i":
+        return f"{day} {time} {zone:+05}"
+    if form == "I":
+        offset = "Z" if zone == 0 else f"{'-' if zone < 0 else '+'}{abs(zone) // 100:02}:{abs(zone) % 100:02}"
+        return f"{day}T{time}{offset}"
+    if form == "s":
+        return day
+    return f"{weekday} {month} {t.tm_mday} {time} {t.tm_year} {zone:+05}"
+
+
+def _relative(seconds: int, now: float) -> str:
+    age = int(now) - seconds
+    if age < 0:
+        return "in the future"
+    steps = ((1, 90, "second"), (60, 90, "minute"), (60, 36, "hour"), (24, 14, "day"))
+    value = age
+    for divisor, limit, unit in steps:
+        value = value if divisor == 1 else (value + divisor // 2) // divisor
+        if value < limit:
+            return _ago(value, unit)
+    if value < 70:
+        return _ago((value + 3) // 7, "week")
+    if value < 365:
+        return _ago((value + 15) // 30, "month")
+    if value < 1825:
+        months = (value * 12 * 2 + 365) // (365 * 2)
+        years, months = divmod(months, 12)
+        if months:
+            return f"{years} year{'s' * (years != 1)}, {_ago(months, 'month')}"
+        return _ago(years, "year")
+    return _ago((value + 183) // 365, "year")
+
+
+def _ago(count: int, unit: str) -> str:
+    return f"{count} {unit}{'s' * (count != 1)} ago"
