@@ -1,6 +1,6 @@
 """The v2 command `object-info`: sizes of objects without the objects.
 
-Arguments `size` and `oid OID` (repeated). The reply is the line `size` when it was asked for, then `OID SP
+Arguments `size` and `oid OID` (repeated). The reply is the line `size` when it was asked for of any oid, then `OID SP
 SIZE`, or `OID SP` for an object that isn't there, and a flush; lines have no LF. A bad line doesn't end the
 conversation: it is answered with an `ERR` packet in its place, as git does.
 
@@ -45,7 +45,7 @@ def iter_object_info(
     """Yield the reply's packets, the flush included. `find_size` gives an object's size in bytes, or None."""
     for line in request.unexpected_lines:
         yield encode_error(f"object-info: unexpected line: '{quote_line(line)}'")
-    if request.size:
+    if request.size and request.oid_texts:
         yield encode(b"size")
     for text in request.oid_texts:
         oid = algo.parse_hex(text)

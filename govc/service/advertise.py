@@ -22,6 +22,7 @@ from govc.protocol.capabilities import ReceivePackFeatures, UploadPackFeatures, 
 from govc.repo.runtime import PLAIN, Runtime
 from govc.repo.snapshot import Snapshot
 from govc.service.context import RECEIVE_PACK, RequestContext
+from govc.service.elsewhere import advertises_bundle_uris, promisor_remotes
 from govc.service.pacing import paced, remembered
 from govc.service.policy import ReceivePolicy, UploadPolicy
 from govc.service.shown import HEAD, ShownRefs
@@ -55,6 +56,8 @@ def v2_features(snapshot: Snapshot, context: RequestContext, environ: Mapping[st
         sideband_all=policy.allow_sideband_all,
         session_id=session_id(context, policy.advertise_session_id),
         object_info=policy.advertise_object_info,
+        bundle_uri=advertises_bundle_uris(snapshot.config),
+        promisor_remote=promisor_remotes(snapshot.config),
     )
 
 

@@ -26,6 +26,7 @@ from govc.graph.negotiate import Negotiation
 from govc.graph.shallow import INFINITE_DEPTH, ShallowUpdate, deepen, deepen_by_range, deepen_relative
 from govc.graph.walk import find_unreachable
 from govc.objects.types import COMMIT, TAG
+from govc.protocol.bundle_uri import check_bundle_uri_args, encode_bundle_uri
 from govc.protocol.errors import ProtocolError, RemoteProtocolError
 from govc.protocol.fetch import (
     encode_acknowledgments,
@@ -47,6 +48,7 @@ from govc.repo.runtime import Runtime
 from govc.repo.snapshot import Snapshot
 from govc.service.advertise import v2_features
 from govc.service.context import RequestContext
+from govc.service.elsewhere import bundle_list
 from govc.service.ls_refs import ls_refs
 from govc.service.pacing import paced
 from govc.service.policy import UploadPolicy
@@ -220,6 +222,10 @@ class FetchSession:
             if command.name == b"object-info":
                 request = parse_object_info(command.args)
                 yield b"".join(iter_object_info(request, self.snapshot.algo, self._find_size))
+                return
+            if command.name == b"bundle-uri":
+                check_bundle_uri_args(command.args)
+                yield encode_bundle_uri(bundle_list(self.snapshot.config))
                 return
         except (GovcError, ProtocolError) as error:
             yield self._fatal(error)
