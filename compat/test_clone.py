@@ -187,7 +187,7 @@ def test_server_options_are_taken(server: Server, git: Git) -> None:
     git("ls-remote", "-o", "one", "-o", "two=2", repo.url)
 
 
-@pytest.mark.rows("U0-66")
+@pytest.mark.rows("U0-66", "FS-52", "CF-56")
 def test_replace_refs_do_not_change_what_is_served(server: Server, git: Git) -> None:
     repo = server.create_repo()
     before = repo.rev("main")

@@ -29,7 +29,7 @@ def roundtrip(git: Git, repo: Repo, name: str = "clone") -> None:
 
 
 @pytest.mark.every_frontend
-@pytest.mark.rows("U0-17", "V2-09", "RP-08", "HB-81")
+@pytest.mark.rows("U0-17", "V2-09", "RP-08", "HB-81", "FS-54")
 def test_sha256_repositories(server: Server, git: Git) -> None:
     repo = server.create_repo("merges", object_format="sha256")
     roundtrip(git, repo)
@@ -177,7 +177,7 @@ def test_packed_refs_of_every_age(server: Server, git: Git, header: str) -> None
     roundtrip(git, repo)
 
 
-@pytest.mark.rows("FS-56", "FS-57", "FS-58")
+@pytest.mark.rows("FS-56", "FS-57", "FS-58", "FS-59")
 @pytest.mark.parametrize(
     ("version", "settings"),
     [
@@ -243,7 +243,7 @@ def test_configuration_files_are_read_as_git_reads_them(server: Server, twin: Tw
     assert theirs == ours == (200 if open_door else 403)
 
 
-@pytest.mark.rows("FS-62")
+@pytest.mark.rows("FS-62", "FS-63")
 def test_includes_are_followed(server: Server, git: Git, twin: Twin, tmp_path: Path) -> None:
     repo = server.create_repo(pushable=False)
     (repo.path / "extra.cfg").write_text("[include]\n\tpath = more.cfg\n")

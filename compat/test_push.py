@@ -219,7 +219,7 @@ def test_many_small_pushes_keep_the_number_of_packs_bounded(server: Server, git:
     assert len(list(repo.path.glob("objects/pack/*.pack"))) <= 55
 
 
-@pytest.mark.rows("HB-68", "RP-90")
+@pytest.mark.rows("HB-68", "RP-90", "FS-44")
 def test_the_reflog_names_the_pusher(server: Server, git: Git) -> None:
     if server.name == "nginx":
         pytest.skip("the user's name is the proxy's to give")
