@@ -15,15 +15,19 @@ is a `History`: a table plus the commits whose parents are to be replaced. It is
 Source: gitrepository-layout "shallow" and "info/grafts"; git's commit.c (lookup_commit_graft).
 """
 
+import logging
 from array import array
 from collections.abc import Callable, Iterable, Mapping
 
-from govc.errors import CorruptObject, GovcError, ObjectMissing
+from govc.errors import Corrupt, CorruptObject, GovcError, ObjectMissing
+from govc.graph.commit_graph_file import CommitGraph
 from govc.graph.interface import ObjectReader
 from govc.graph.marks import NumberSlots
 from govc.objects.commit import parse_commit_links
 from govc.objects.tag import parse_tag_links
 from govc.objects.types import COMMIT, TAG, TYPE_NAMES
+
+log = logging.getLogger(__name__)
 
 TAG_CHAIN_MAX = 100_000
 """Tags that point to tags: how many are followed before the chain is refused."""
@@ -37,7 +41,7 @@ def never(_oid: bytes) -> bool:
 class CommitTable:
     """Commits by object number; filled on demand, never emptied, shared by all snapshots of one store."""
 
-    __slots__ = ("_missing", "_oid_size", "_parents", "_slots", "_starts", "_times", "_trees", "reader")
+    __slots__ = ("_missing", "_oid_size", "_parents", "_slots", "_starts", "_times", "_trees", "graphs", "reader")
 
     def __init__(self, reader: ObjectReader) -> None:
         self.reader = reader
@@ -48,6 +52,8 @@ class CommitTable:
         self._parents = array("q")
         self._missing: list[bytes] = []
         self._oid_size = reader.algo.oid_size
+        self.graphs: tuple[CommitGraph, ...] = ()
+        """Commit-graph files that may be asked before the commits themselves."""
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -100,27 +106,40 @@ class CommitTable:
         return tuple(self._parents[start : start + len(numbers)])
 
     def _load(self, number: int) -> int:
-        type_number, data = self.reader.read(number)
-        if type_number != COMMIT:
-            raise CorruptObject(self.reader.oid_of(number), f"is a {_type_name(type_number)}, not a commit")
-        try:
-            links = parse_commit_links(data, self.reader.algo)
-        except GovcError as error:
-            raise CorruptObject(self.reader.oid_of(number), str(error)) from error
+        tree, parent_oids, time = self._read_links(number)
         parents: list[int] = []
-        for oid in links.parents:
+        for oid in parent_oids:
             parent = self.reader.find(oid)
             if parent < 0:
                 self._missing.append(oid)
                 parent = -len(self._missing)
             parents.append(parent)
         slot = len(self._times)
-        self._times.append(max(-(1 << 63), min(links.time, (1 << 63) - 1)))
-        self._trees += links.tree
+        self._times.append(max(-(1 << 63), min(time, (1 << 63) - 1)))
+        self._trees += tree
         self._parents.extend(parents)
         self._starts.append(len(self._parents))
         self._slots.set(number, slot)
         return slot
+
+    def _read_links(self, number: int) -> tuple[bytes, tuple[bytes, ...], int]:
+        """Return (tree, parents, time) from a commit-graph file, else from the commit."""
+        for graph in self.graphs:
+            try:
+                found = graph.find(self.reader.oid_of(number))
+            except Corrupt as error:
+                log.warning("commit-graph is not used any more: %s", error)
+                self.graphs = ()
+                break
+            if found is not None:
+                return found.tree, found.parents, found.time
+        type_number, data = self.reader.read(number)
+        if type_number != COMMIT:
+            raise CorruptObject(self.reader.oid_of(number), f"is a {_type_name(type_number)}, not a commit")
+        try:
+            return parse_commit_links(data, self.reader.algo)
+        except GovcError as error:
+            raise CorruptObject(self.reader.oid_of(number), str(error)) from error
 
 
 class History:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from govc.graph.closure import Closure, ClosureRequest, find_closure
+from govc.graph.commit_graph_file import open_commit_graphs
 from govc.graph.commits import CommitTable, History
 from govc.graph.filter import ALL, ObjectSelection
 from govc.odb.cache import BaseCache
@@ -62,6 +63,7 @@ class StoreHandle:
     shallow: frozenset[bytes]
     grafts: Mapping[bytes, tuple[bytes, ...]]
     is_partial: bool
+    uses_commit_graph: bool = False
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> "StoreHandle":
@@ -73,6 +75,7 @@ class StoreHandle:
             shallow=snapshot.shallow,
             grafts=dict(snapshot.grafts),
             is_partial=snapshot.is_partial,
+            uses_commit_graph=bool(snapshot.commits.graphs),
         )
 
     @property
@@ -90,7 +93,10 @@ class StoreHandle:
 
     def make_history(self, store: ObjectStore) -> History:
         """Return the commit graph as the snapshot has it."""
-        return make_history(CommitTable(store), self.shallow, self.grafts, is_partial=self.is_partial)
+        commits = CommitTable(store)
+        if self.uses_commit_graph:
+            commits.graphs = open_commit_graphs(store.directories, store.algo)
+        return make_history(commits, self.shallow, self.grafts, is_partial=self.is_partial)
 
 
 def enumerate_objects(history: History, plan: PackPlan) -> Generator[Progress | None, None, Closure]:

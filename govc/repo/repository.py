@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from govc.config.config import Config
 from govc.config.loader import load_config
 from govc.errors import GovcError, RepositoryNotFound
+from govc.graph.commit_graph_file import open_commit_graphs
 from govc.graph.commits import CommitTable
 from govc.odb.alternates import parse_alternates_variable
 from govc.odb.cache import BaseCache
@@ -88,6 +89,7 @@ class Repository:
         self._cut: _CutPiece | None = None
         self._store: ObjectStore | None = None
         self._commits: CommitTable | None = None
+        self._graphs_of: tuple[int, int] | None = None
         self._alternate_refs: dict[str, _AlternateRefs] = {}
         self._snapshot: Snapshot | None = None
         self._journal: Journal | None = None
@@ -166,6 +168,7 @@ class Repository:
         else:
             derived = {}
         assert self._commits is not None
+        self._choose_graphs(config, refs, cut, store)
         self._snapshot = Snapshot(
             layout=config.layout,
             config=config.config,
@@ -275,6 +278,22 @@ class Repository:
         )
         self._commits = CommitTable(self._store)
         return self._store
+
+    def _choose_graphs(self, config: _ConfigPiece, refs: RefState, cut: _CutPiece, store: ObjectStore) -> None:
+        """Let the commit table ask git's commit-graph files, unless parents may be others than the commits say.
+
+        Nothing depends on these files but speed, so they are looked for again only when packs have come or gone.
+        """
+        assert self._commits is not None
+        allowed = not cut.shallow and not cut.grafts and config.config.get_bool("core.commitgraph", True)
+        if not allowed or refs.table.has_prefix(b"refs/replace/"):
+            self._commits.graphs = ()
+            self._graphs_of = None
+            return
+        state = (id(store), len(store.packs))
+        if self._graphs_of != state:
+            self._graphs_of = state
+            self._commits.graphs = open_commit_graphs(store.directories, store.algo)
 
     def _alternate_tips(self, store: ObjectStore, algo: HashAlgorithm) -> tuple[bytes, ...]:
         """Return the ref values of the repositories whose objects we borrow, without doubles, in order."""
