@@ -16,8 +16,9 @@ import logging
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from govc.config.config import Config
 from govc.config.loader import load_config
 from govc.odb.leftovers import find_leftovers, remove_leftovers
 from govc.odb.repack import choose_packs_to_merge, is_mergeable, merge_packs, remove_merged_packs
@@ -29,6 +30,12 @@ from govc.repo.discover import enter_repository
 from govc.repo.helper import Emit
 from govc.repo.layout import RepositoryLayout, SharedPermissions, find_commondir, read_layout
 from govc.repo.modes import RefModes, object_modes
+from govc.repo.native_files import (
+    NativeFileSettings,
+    write_commit_graph,
+    write_multi_pack_index,
+    write_reverse_indexes,
+)
 from govc.repo.peeling import StorePeeler
 from govc.repo.snapshot import Snapshot
 
@@ -51,10 +58,11 @@ class MaintenanceTask:
     algo_name: str
     shared: SharedPermissions
     precious_objects: bool
+    native_files: NativeFileSettings
 
     @classmethod
-    def of(cls, layout: RepositoryLayout) -> "MaintenanceTask":
-        """Take what the layout knows."""
+    def of(cls, layout: RepositoryLayout, config: Config) -> "MaintenanceTask":
+        """Take what layout and configuration say. Raises BadConfig."""
         return cls(
             gitdir=layout.gitdir,
             commondir=layout.commondir,
@@ -62,6 +70,7 @@ class MaintenanceTask:
             algo_name=layout.algo.name,
             shared=layout.shared,
             precious_objects=layout.precious_objects,
+            native_files=NativeFileSettings.from_config(config),
         )
 
 
@@ -72,6 +81,9 @@ class MaintenanceReport:
     packs_merged: int = 0
     refs_packed: int = 0
     leftovers_removed: int = 0
+    commits_graphed: int = 0
+    packs_indexed: int = 0
+    reverse_indexes: int = 0
     skipped: str = ""
 
 
@@ -97,7 +109,7 @@ def maintain_path(path: str, environ: Mapping[str, str]) -> MaintenanceReport:
     gitdir = os.path.realpath(enter_repository(path).gitdir)
     commondir = find_commondir(gitdir)
     config = load_config(environ=environ, gitdir=gitdir, commondir=commondir).config
-    return maintain(MaintenanceTask.of(read_layout(gitdir, config)))
+    return maintain(MaintenanceTask.of(read_layout(gitdir, config), config))
 
 
 def maintain(task: MaintenanceTask) -> MaintenanceReport:
@@ -111,13 +123,38 @@ def maintain(task: MaintenanceTask) -> MaintenanceReport:
             return MaintenanceReport(skipped="another maintenance is running")
         if is_git_gc_running(task.commondir):
             return MaintenanceReport(skipped="git gc is running")
-        return MaintenanceReport(
+        report = MaintenanceReport(
             leftovers_removed=len(remove_leftovers(task.objects_dir)),
             packs_merged=_merge(task),
             refs_packed=_pack_refs(task),
         )
+        return _write_native_files(task, report)
     finally:
         os.close(descriptor)
+
+
+def _write_native_files(task: MaintenanceTask, report: MaintenanceReport) -> MaintenanceReport:
+    """Write what makes plain git quick, as far as the configuration allows."""
+    algo = find_algorithm(task.algo_name)
+    assert algo is not None
+    store = ObjectStore.open(task.objects_dir, algo)
+    own = [pack for pack in store.packs if pack.path.startswith(f"{task.objects_dir}/pack/")]
+    modes = object_modes(task.shared)
+    graphed = indexed = reversed_ = 0
+    if task.native_files.reverse_index:
+        reversed_ = write_reverse_indexes(own, store, modes)
+    if task.native_files.commit_graph and not _has_other_parents(task.commondir):
+        refs = RefDatabase(task.gitdir, task.commondir, algo).load().table
+        if not refs.has_prefix(b"refs/replace/"):
+            graphed = write_commit_graph(store, (ref.oid for ref in refs.iter_refs()), task.objects_dir, modes)
+    if task.native_files.multi_pack_index:
+        indexed = write_multi_pack_index(own, store, task.objects_dir, modes)
+    return replace(report, commits_graphed=graphed, packs_indexed=indexed, reverse_indexes=reversed_)
+
+
+def _has_other_parents(commondir: str) -> bool:
+    """Say whether some commits have other parents here than they say: a shallow repository, or grafts."""
+    return any(os.path.exists(f"{commondir}/{name}") for name in ("shallow", "info/grafts"))
 
 
 def is_git_gc_running(commondir: str) -> bool:

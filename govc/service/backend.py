@@ -160,24 +160,25 @@ class Backend:
         """Start maintenance and checkpoints when a push has made them due; nobody waits for them."""
         self._checkpoints.note_push(repository, self.journal_options)
         try:
-            if not is_due(repository.snapshot()):
+            snapshot = repository.snapshot()
+            if not is_due(snapshot):
                 return
+            task = MaintenanceTask.of(snapshot.layout, snapshot.config)
             if self._maintenance_slots is None:
                 # This process ends with its request; what it starts here lives on.
-                start_detached(Job("maintain", MaintenanceTask.of(repository.layout)))
+                start_detached(Job("maintain", task))
                 return
         except (GovcError, OSError) as error:
             log.warning("%s: maintenance not started: %s", repository.gitdir, error)
             return
         if repository.gitdir not in self._maintaining:
             self._maintaining.add(repository.gitdir)
-            threading.Thread(target=self._maintain, args=(repository,), daemon=True).start()
+            threading.Thread(target=self._maintain, args=(repository, task), daemon=True).start()
 
-    def _maintain(self, repository: Repository) -> None:
+    def _maintain(self, repository: Repository, task: MaintenanceTask) -> None:
         assert self._maintenance_slots is not None
         try:
-            job = Job("maintain", MaintenanceTask.of(repository.layout))
-            report = drain(run_helper(job, slots=self._maintenance_slots))
+            report = drain(run_helper(Job("maintain", task), slots=self._maintenance_slots))
             log.info("%s: maintenance: %s", repository.gitdir, report)
         except (GovcError, OSError) as error:
             log.error("%s: maintenance failed: %s", repository.gitdir, error)

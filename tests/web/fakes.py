@@ -13,7 +13,9 @@ from govc.web.wsgi_app import Application, WebOptions
 
 @dataclass
 class FakeHandle:
-    allowed: dict[str, bool] = field(default_factory=lambda: dict.fromkeys(("upload-pack", "receive-pack", "upload-archive"), True))
+    allowed: dict[str, bool] = field(
+        default_factory=lambda: dict.fromkeys(("upload-pack", "receive-pack", "upload-archive"), True)
+    )
     getanyfile: bool = True
     max_bytes: int = 10 << 20
     files: dict[tuple[str, str], str] = field(default_factory=dict)
