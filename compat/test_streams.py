@@ -17,7 +17,7 @@ import pytest
 
 from compat.conftest import Repo, Server
 from compat.gitclient import Git
-from compat.rawhttp import FLUSH, lines
+from compat.rawhttp import FLUSH, demux, lines, post
 
 MEGABYTE = 1 << 20
 BLOB_MEGABYTES = 100
@@ -102,6 +102,35 @@ def test_a_large_push_and_a_large_clone_stay_in_bounded_memory(private_server: C
     assert repo.rev("main") == git.rev("copy", "main")
     assert 0 < pushing[0] < PEAK_BYTES_MAX
     assert 0 < cloning[0] < PEAK_BYTES_MAX
+
+
+@pytest.mark.slow
+@pytest.mark.rows("FS-72", "CF-52", "HB-86")
+def test_one_blob_larger_than_the_memory_bound_streams_every_way(
+    private_server: Callable[..., Server], git: Git
+) -> None:
+    """A push, a clone and an archive of a single blob."""
+    server = private_server({})
+    repo = server.create_repo("empty", config={"core.bigFileThreshold": "1m", "http.uploadarchive": "true"})
+    git("init", "-q", "-b", "main", "huge")
+    for key, value in (("core.compression", "0"), ("pack.compression", "0"), ("core.bigFileThreshold", "1m")):
+        git("config", key, value, cwd="huge")
+    noise = random.Random(6).randbytes(MEGABYTE)
+    content = b"".join(noise[n:] + noise[:n] for n in range(PEAK_BYTES_MAX // MEGABYTE + 10))
+    (git.cwd / "huge/one.bin").write_bytes(content)
+    git("add", ".", cwd="huge")
+    git("commit", "-q", "-m", "huge", cwd="huge")
+    with peak(server) as pushing:
+        git("push", "-q", repo.url, "main", cwd="huge")
+    assert 0 < pushing[0] < PEAK_BYTES_MAX
+    with peak(server) as cloning:
+        git("clone", "-q", "--bare", repo.url, "copy")
+    assert 0 < cloning[0] < PEAK_BYTES_MAX
+    assert repo.rev("main") == git.rev("copy", "main")
+    with peak(server) as archiving:
+        reply = post(repo.url, "upload-archive", lines("argument --format=tar", "argument main", FLUSH))
+    assert 0 < archiving[0] < PEAK_BYTES_MAX
+    assert demux(reply.packets).data == git.output_bytes("archive", "main", cwd=repo.path)
 
 
 def start_clone(repo: Repo) -> socket.socket:
