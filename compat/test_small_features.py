@@ -14,7 +14,7 @@ import pytest
 from compat import frontends
 from compat.conftest import Repo, Server
 from compat.gitclient import Git
-from compat.rawhttp import FLUSH, V2, discover, lines, upload
+from compat.rawhttp import FLUSH, V2, discover, lines, pack_objects, upload
 from compat.test_raw_v2 import ask, command
 
 Twin = Callable[[Repo], str]
@@ -264,3 +264,83 @@ def test_settings_of_clients_change_nothing(server: Server, git: Git) -> None:
     git.commit_file("clone", "a", "b")
     git("push", "-q", "origin", "main", cwd="clone")
     assert git.rev("clone", "main") == odd.rev("main")
+
+
+def uri_answer(git: Git, url: str, body: bytes) -> tuple[list[object], set[str], bytes]:
+    """The packets before the pack without their band, the pack's objects, and what band 3 said."""
+    head: list[object] = []
+    pack, fatal = b"", b""
+    packets = ask(url, body).packets
+    start = packets.index(b"\1packfile\n") if b"\1packfile\n" in packets else len(packets)
+    for number, packet in enumerate(packets):
+        if not isinstance(packet, bytes):
+            head.append(packet)
+        elif packet[:1] == b"\3":
+            fatal += packet[1:]
+        elif packet[:1] == b"\1" and number > start:
+            pack += packet[1:]
+        elif packet[:1] == b"\1" and packet != b"\1":
+            head.append(packet[1:])
+    return head, pack_objects(git, pack) if pack else set(), fatal
+
+
+@pytest.mark.rows("V2-42", "CF-17", "V2-32", "V2-41")
+@pytest.mark.parametrize("protocols", ["https", "http,https", "ftp", "https,"])
+def test_packfile_uris(server: Server, git: Git, twin: Twin, protocols: str) -> None:
+    repo = server.create_repo("small", config={"uploadpack.allowSidebandAll": "true"})
+    for pack in list(repo.path.glob("objects/pack/*.pack")):  # git forgets the URIs of blobs that lie in packs
+        data = pack.read_bytes()
+        for suffix in (".pack", ".idx", ".rev", ".bitmap"):
+            pack.with_suffix(suffix).unlink(missing_ok=True)
+        repo.run("unpack-objects", "-q", input=data)
+    blobs = [line.split()[0] for line in repo.run("ls-tree", "-r", "--format=%(objectname)", "main").splitlines()]
+    other = repo.run("hash-object", "-w", "--stdin", input=b"in no tree")
+    uris = [f"{blobs[0]} {'ab' * 20} https://cdn.example/x y", f"{blobs[1]} {'cd' * 20} http://cdn.example/2"]
+    for uri in (*uris, f"{other} {'ef' * 20} https://cdn.example/no"):
+        repo.run("config", "--add", "uploadpack.blobPackfileUri", uri)
+    assert b"packfile-uris" in capability(repo.url, "fetch=")[0]
+    want = f"want {repo.rev('main')}"
+    for items in (
+        (want, f"packfile-uris {protocols}", "sideband-all", "no-progress", "done"),
+        (want, "sideband-all", "no-progress", "done"),
+        (want, "deepen 1", f"packfile-uris {protocols}", "sideband-all", "no-progress", "done"),
+    ):
+        ours, theirs = (uri_answer(git, url, command("fetch", *items)) for url in (repo.url, twin(repo)))
+        assert sorted(map(str, ours[0])) == sorted(map(str, theirs[0]))
+        assert ours[1] == theirs[1]
+        if any(item.startswith("packfile-uris http") for item in items):
+            assert ours[0][-5:-2] if "http," in protocols else ours[0][-4:-2]
+            assert blobs[0] not in ours[1]
+
+
+@pytest.mark.rows("V2-42", "CF-17")
+def test_packfile_uris_need_a_side_band_and_stand_once(server: Server, git: Git) -> None:
+    repo = server.create_repo("small", config={"uploadpack.allowSidebandAll": "true"})
+    blob = repo.run("ls-tree", "-r", "--format=%(objectname)", "main").split()[0]
+    repo.config("uploadpack.blobPackfileUri", f"{blob} {'ab' * 20} https://cdn.example/x")
+    want = f"want {repo.rev('main')}"
+    plain = ask(repo.url, command("fetch", want, "packfile-uris https", "no-progress", "done")).body
+    assert b"cdn.example" not in plain
+    twice = ask(repo.url, command("fetch", want, "packfile-uris https", "packfile-uris http", "done")).packets
+    assert twice == [b"ERR multiple packfile-uris lines forbidden"]
+    repo.config("uploadpack.blobPackfileUri", "nonsense")
+    bad = ask(repo.url, command("fetch", want, "done")).packets
+    assert bad[0] != b"packfile\n"
+
+
+@pytest.mark.rows("V2-42")
+def test_a_client_downloads_what_lies_elsewhere(server: Server, git: Git) -> None:
+    """A stock client gets the pack behind the URI by itself: here from the dumb route of another repository."""
+    repo = server.create_repo("small", config={"uploadpack.allowSidebandAll": "true"})
+    blob = repo.run("ls-tree", "-r", "--format=%(objectname)", "main").split()[0]
+    store = server.create_repo("empty")
+    pack = repo.git.output_bytes("pack-objects", "--stdout", cwd=repo.path, input=f"{blob}\n".encode())
+    name = store.git("index-pack", "--stdin", cwd=store.path, input=pack).stdout.split()[-1]
+    uri = f"{store.url}/objects/pack/pack-{name}.pack"
+    repo.config("uploadpack.blobPackfileUri", f"{blob} {name} {uri}")
+    options = ["-c", "protocol.version=2", "-c", "fetch.uriprotocols=http"]
+    git(*options, "clone", "-q", repo.url, "clone", env={"GIT_TEST_SIDEBAND_ALL": "1"})
+    git.fsck("clone")
+    assert blob in git.objects("clone")
+    kept = {path.stem for path in (git.cwd / "clone/.git/objects/pack").glob("*.pack")}
+    assert f"pack-{name}" in kept

@@ -56,6 +56,7 @@ def v2_features(snapshot: Snapshot, context: RequestContext, environ: Mapping[st
         sideband_all=policy.allow_sideband_all,
         session_id=session_id(context, policy.advertise_session_id),
         object_info=policy.advertise_object_info,
+        packfile_uris=bool(snapshot.config.find_entries("uploadpack.blobpackfileuri")),
         bundle_uri=advertises_bundle_uris(snapshot.config),
         promisor_remote=promisor_remotes(snapshot.config),
     )

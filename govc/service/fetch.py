@@ -13,7 +13,7 @@ Source: gitprotocol-pack "Packfile Negotiation", gitprotocol-v2 "fetch", git's u
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
 from typing import TypeVar
@@ -48,9 +48,10 @@ from govc.repo.runtime import Runtime
 from govc.repo.snapshot import Snapshot
 from govc.service.advertise import v2_features
 from govc.service.context import RequestContext
-from govc.service.elsewhere import bundle_list
+from govc.service.elsewhere import BlobElsewhere, blobs_elsewhere, bundle_list
 from govc.service.ls_refs import ls_refs
 from govc.service.pacing import paced
+from govc.service.packfile_uris import choose_elsewhere, send_with_uris
 from govc.service.policy import UploadPolicy
 from govc.service.selection import select_objects
 from govc.service.shown import ShownRefs
@@ -239,12 +240,14 @@ class FetchSession:
     def _fetch_v2(self, args: list[bytes]) -> Iterator[bytes]:
         sideband_all = self.policy.allow_sideband_all and b"sideband-all" in args
         try:
+            blobs: Sequence[BlobElsewhere] = blobs_elsewhere(self.snapshot.config, self.snapshot.algo)
             request = parse_fetch_args(
                 args,
                 self.snapshot.algo,
                 allow_filter=self.policy.allow_filter,
                 allow_ref_in_want=self.policy.allow_ref_in_want,
                 allow_sideband_all=self.policy.allow_sideband_all,
+                allow_packfile_uris=bool(blobs),
             )
             wanted_refs = self._wanted_refs(request)
             request = replace(request, wants=tuple(dict.fromkeys((*request.wants, *(oid for oid, _ in wanted_refs)))))
@@ -272,6 +275,10 @@ class FetchSession:
                 yield encode_shallow_info(shallow.update.shallow, shallow.update.unshallow, sideband_all=sideband_all)
         except (GovcError, ProtocolError) as error:
             yield self._fatal(error, sideband_all=sideband_all)
+            return
+        if sideband_all and request.packfile_uris:
+            blobs = choose_elsewhere(blobs, request.packfile_uris)
+            yield from self._send_pack_and_uris(self._plan(request, negotiation.common, shallow, selection), blobs)
             return
         yield encode_packfile_header(sideband_all=sideband_all)
         yield from self._send_pack(request, negotiation.common, shallow, selection)
@@ -328,15 +335,15 @@ class FetchSession:
             raise RemoteProtocolError(f"git upload-pack: ambiguous deepen-not: {name.decode('utf-8', 'replace')}")
         return next(iter(found.values()))
 
-    def _send_pack(
+    def _plan(
         self,
         request: FetchRequest,
         common: list[bytes],
         shallow: _ShallowReply,
         selection: ObjectSelection,
-    ) -> Iterator[bytes]:
-        """Yield the pack in the frames that the client asked for; the flush after it is the caller's."""
-        plan = PackPlan(
+    ) -> PackPlan:
+        """Return what decides the pack."""
+        return PackPlan(
             wants=tuple(dict.fromkeys((*request.wants, *shallow.update.more_wants))),
             haves=tuple(dict.fromkeys((*common, *shallow.update.more_haves))),
             client_shallow=frozenset(request.shallows),
@@ -347,6 +354,16 @@ class FetchSession:
             ofs_delta=request.ofs_delta,
             progress=bool(request.side_band) and not request.no_progress,
         )
+
+    def _send_pack(
+        self,
+        request: FetchRequest,
+        common: list[bytes],
+        shallow: _ShallowReply,
+        selection: ObjectSelection,
+    ) -> Iterator[bytes]:
+        """Yield the pack in the frames that the client asked for; the flush after it is the caller's."""
+        plan = self._plan(request, common, shallow, selection)
         keepalive = self.policy.keepalive_seconds
         quiet_seconds = float(keepalive) if keepalive > 0 else 3600.0
         started = monotonic()
@@ -369,6 +386,16 @@ class FetchSession:
             if request.side_band:
                 yield frame(Band.ERROR, ABORTING.encode("ascii"), request.side_band)
             raise BrokenStream(str(error)) from error
+
+    def _send_pack_and_uris(self, plan: PackPlan, blobs: Sequence[BlobElsewhere]) -> Iterator[bytes]:
+        """Yield the sections packfile-uris and packfile, and the flush."""
+        try:
+            yield from send_with_uris(self.snapshot, self._history, plan, blobs, self._run, self._tools.runtime)
+        except GovcError as error:
+            log.error("%s: %s: fetch failed: %s", self.context.request_id, self.snapshot.layout.gitdir, error)
+            yield encode_fatal(ABORTING, sideband_all=True)
+            raise BrokenStream(str(error)) from error
+        yield FLUSH
 
     def _tag_candidates(self) -> dict[bytes, bytes]:
         key = ("tags", self.context.namespace)
