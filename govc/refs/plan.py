@@ -24,6 +24,7 @@ REASON_DUPLICATE = "failed to update refs"
 REASON_ALIASED = "inconsistent aliased update"
 REASON_FUNNY = "funny refname"
 REASON_BROKEN_SYMREF = "broken symref"
+REASON_HOOK = "reference-transaction hook declined"
 
 
 class RefUpdate(NamedTuple):

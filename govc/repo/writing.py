@@ -10,16 +10,22 @@ What is refused leaves the others going on, unless the caller wants all or nothi
 
 Everything here blocks (locks, disk): the server calls it where that is allowed (`Runtime.call_blocking`).
 
+Where a hook has a word in it (reference-transaction), the same work is done in steps: `change_in_steps` is a generator
+that stops at each state of a transaction, so that its caller can ask the hook where asking doesn't block a thread, and
+sends back whether to go on. The record is appended after the hook has agreed to what is prepared.
+
 Source: storage rules 8 to 13.
 """
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
 
 from govc.errors import GovcError, RefUpdateRefused
-from govc.refs.plan import REASON_FAILED, RefUpdate, split_by_conflict
+from govc.refs.plan import REASON_FAILED, REASON_HOOK, RefUpdate, split_by_conflict
 from govc.refs.symref import set_symref
 from govc.refs.transaction import RefTransaction
 from govc.repo.journal import NO_OBJECTS, Journal, JournalOptions, StagedObjects
@@ -54,6 +60,26 @@ class Origin:
     certificate: bytes = b""
 
 
+class State(Enum):
+    """Where a transaction is, in the words that the reference-transaction hook gets."""
+
+    PREPARING = "preparing"
+    PREPARED = "prepared"
+    COMMITTED = "committed"
+    ABORTED = "aborted"
+
+
+class Stage(NamedTuple):
+    """A state that a transaction has reached, and the updates that are in it. PREPARING and PREPARED may be vetoed."""
+
+    state: State
+    updates: tuple[RefUpdate, ...]
+
+
+Steps = Generator[Stage, bool, dict[bytes, RefUpdateRefused]]
+"""Stops at each stage, is sent whether to go on, returns the refused updates by name."""
+
+
 class RefWriter:
     """Changes refs of one repository, seen through one snapshot. Use it for one request."""
 
@@ -82,15 +108,32 @@ class RefWriter:
 
         Deletions that make room for creations (`a` for `a/b`) go first, by themselves.
         """
+        steps = self.change_in_steps(updates, atomic=atomic)
+        try:
+            next(steps)
+            while True:
+                steps.send(True)
+        except StopIteration as stop:
+            refused: dict[bytes, RefUpdateRefused] = stop.value
+            return refused
+
+    def change_in_steps(self, updates: Sequence[RefUpdate], *, atomic: bool = False) -> Steps:
+        """Make the changes as `change` does, stopping at each stage.
+
+        False, sent for PREPARING or PREPARED, refuses what is in the transaction, and ABORTED follows. Closing the
+        generator undoes what wasn't committed; after PREPARED the caller then owes the hook its ABORTED.
+        """
         refused: dict[bytes, RefUpdateRefused] = {}
         for group in split_by_conflict(tuple(updates), self._snapshot.algo.zero):
-            refused.update(self._change_together(group, atomic))
+            refused.update((yield from self._change_together(group, atomic)))
             if refused and atomic:
                 break
         return refused
 
-    def _change_together(self, group: Sequence[RefUpdate], atomic: bool) -> dict[bytes, RefUpdateRefused]:
+    def _change_together(self, group: tuple[RefUpdate, ...], atomic: bool) -> Steps:
         try:
+            if not (yield Stage(State.PREPARING, group)):
+                return (yield from _veto(State.PREPARING, group))
             journal = self._repository.journal(self._options)
             with self._transaction(journal) as transaction:
                 for update in group:
@@ -98,7 +141,15 @@ class RefWriter:
                 refused = transaction.prepare()
                 if refused and atomic:
                     return refused
-                return {**refused, **self._commit(transaction, journal)}
+                ready = _without(group, refused)
+                if ready and not (yield Stage(State.PREPARED, ready)):
+                    transaction.rollback()
+                    return {**refused, **(yield from _veto(State.PREPARED, ready))}
+                failed = self._commit(transaction, journal)
+            done = _without(ready, failed)
+            if done:
+                yield Stage(State.COMMITTED, done)
+            return {**refused, **failed}
         except (GovcError, OSError) as error:
             log.error("%s: %s: %s", self._origin.request_id, self._snapshot.layout.gitdir, error)
             detail = error.public_text if isinstance(error, LogError) else ""
@@ -185,6 +236,19 @@ class RefWriter:
             packed_timeout_ms=config.get_int("core.packedrefstimeout", 1000),
             owner=journal,
         )
+
+
+def _without(group: Sequence[RefUpdate], refused: dict[bytes, RefUpdateRefused]) -> tuple[RefUpdate, ...]:
+    return tuple(update for update in group if update.name not in refused)
+
+
+def _veto(state: State, group: tuple[RefUpdate, ...]) -> Steps:
+    """Refuse a whole transaction because the hook said no; git's words, once."""
+    yield Stage(State.ABORTED, group)
+    said = f"in '{state.value}' phase, update aborted by the reference-transaction hook"
+    refused = {update.name: RefUpdateRefused(update.name, REASON_HOOK) for update in group}
+    refused[group[0].name] = RefUpdateRefused(group[0].name, REASON_HOOK, said)
+    return refused
 
 
 def change_symref(
