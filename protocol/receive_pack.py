@@ -35,17 +35,11 @@ from govc.protocol.pktline import (
     encode,
     strip_lf,
 )
+from govc.protocol.push_certificate import Certificate, parse_certificate
 from govc.protocol.text import quote_line
 
 # A command for a ref with a long name takes some 200 bytes: more than a million refs in one push.
 COMMAND_BYTES_MAX: Final = 256 << 20
-
-_SIGNATURE_STARTS: Final = (
-    b"-----BEGIN PGP SIGNATURE-----",
-    b"-----BEGIN PGP MESSAGE-----",
-    b"-----BEGIN SIGNED MESSAGE-----",
-    b"-----BEGIN SSH SIGNATURE-----",
-)
 
 
 class Command(NamedTuple):
@@ -61,13 +55,15 @@ class PushRequest:
     """Everything that a push says before its pack.
 
     `report` is 0, 1 (report-status) or 2 (report-status-v2). `push_options` is None when they weren't agreed.
-    `certificate` is the raw signed text. No commands at all is a probe, answered with an empty success.
+    `certificate` is the raw signed text, `signed` the same taken apart. No commands at all is a probe, answered with an
+    empty success.
     """
 
     commands: tuple[Command, ...] = ()
     capabilities: CapabilityList = field(default_factory=dict)
     push_options: tuple[bytes, ...] | None = None
     certificate: bytes | None = None
+    signed: Certificate | None = None
     shallows: tuple[bytes, ...] = ()
     agent: bytes = b""
     session_id: bytes = b""
@@ -77,43 +73,14 @@ class PushRequest:
     quiet: bool = False
 
     @property
+    def options_agree(self) -> bool:
+        """False when the push options aren't those that were signed (RP-69)."""
+        return self.signed is None or self.signed.push_options == (self.push_options or ())
+
+    @property
     def wants_pack(self) -> bool:
         """True when a pack follows: some command sets a value (RP-18, RP-19)."""
         return any(any(command.new) for command in self.commands)
-
-
-class Certificate(NamedTuple):
-    """A push certificate taken apart: header values by name, in order; the signed bytes; the signature."""
-
-    headers: dict[bytes, list[bytes]]
-    command_lines: list[bytes]
-    payload: bytes
-    signature: bytes
-
-
-def parse_certificate(text: bytes) -> Certificate:
-    """Take a push certificate apart. Raises RemoteProtocolError when no blank line ends its headers."""
-    header_end = text.find(b"\n\n")
-    if header_end < 0:
-        raise RemoteProtocolError(f"malformed push certificate {quote_line(text[:100])}")
-    payload_end = _find_signature(text)
-    headers: dict[bytes, list[bytes]] = {}
-    for line in text[:header_end].split(b"\n"):
-        name, _, value = line.partition(b" ")
-        headers.setdefault(name, []).append(value)
-    commands = text[header_end + 2 : payload_end]
-    lines = strip_lf(commands).split(b"\n") if commands else []
-    return Certificate(headers, lines, text[:payload_end], text[payload_end:])
-
-
-def _find_signature(text: bytes) -> int:
-    """Return where the last line that opens a signature begins, or the length of the text."""
-    found = -1
-    for start in _SIGNATURE_STARTS:
-        if text.startswith(start):
-            found = max(found, 0)
-        found = max(found, text.rfind(b"\n" + start) + 1 or -1)
-    return found if found >= 0 else len(text)
 
 
 def parse_command(line: bytes, algo: HashAlgorithm) -> Command:
@@ -161,6 +128,7 @@ class PushRequestParser:
         self._capabilities: CapabilityList = {}
         self._shallows: dict[bytes, None] = {}
         self._certificate: list[bytes] = []
+        self._signed: Certificate | None = None
         self._push_options: list[bytes] = []
         self._takers = {
             _State.COMMANDS: self._take_command_packet,
@@ -244,8 +212,8 @@ class PushRequestParser:
         if self._certificate:
             if self._commands:
                 raise RemoteProtocolError("protocol error: got both push certificate and unsigned commands")
-            certificate = parse_certificate(b"".join(self._certificate))
-            self._commands.extend(parse_command(line, self._algo) for line in certificate.command_lines)
+            self._signed = parse_certificate(b"".join(self._certificate))
+            self._commands.extend(parse_command(line, self._algo) for line in self._signed.command_lines)
         has_options = bool(self._commands) and self._uses_push_options()
         self._state = _State.PUSH_OPTIONS if has_options else _State.COMPLETE
 
@@ -268,6 +236,7 @@ class PushRequestParser:
             capabilities=capabilities,
             push_options=tuple(self._push_options) if self._uses_push_options() else None,
             certificate=b"".join(self._certificate) if self._certificate else None,
+            signed=self._signed,
             shallows=tuple(self._shallows),
             agent=capabilities.get(b"agent", [b""])[0],
             session_id=capabilities.get(b"session-id", [b""])[0],
@@ -297,6 +266,14 @@ class RefReport:
     old: bytes | None = None
     new: bytes | None = None
     forced: bool = False
+
+    def command_for(self, command: Command) -> Command:
+        """Return what hooks are told instead of the command."""
+        return Command(
+            command.old if self.old is None else self.old,
+            command.new if self.new is None else self.new,
+            command.refname if self.refname is None else self.refname,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

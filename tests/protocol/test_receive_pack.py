@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from govc.protocol.errors import LocalProtocolError, RemoteProtocolError
 from govc.protocol.oid import SHA1, SHA256
 from govc.protocol.pktline import NEED_DATA
+from govc.protocol.push_certificate import parse_certificate
 from govc.protocol.receive_pack import (
     Command,
     CommandStatus,
@@ -12,7 +13,6 @@ from govc.protocol.receive_pack import (
     PushRequestParser,
     RefReport,
     encode_report,
-    parse_certificate,
 )
 from tests.protocol.feeding import check_three_ways, feed, split_at
 from tests.protocol.lines import body, hexed, oid
