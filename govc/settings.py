@@ -165,6 +165,11 @@ class Settings:
     helper_threshold_bytes: int = _knob(
         256 * 1024, "a pushed pack above this size is indexed in a helper process", unit="bytes"
     )
+    hook_seconds_max: int = _knob(
+        3600,
+        "a hook that takes longer is ended, and counts as failed; generous, since hooks deploy; 0: never",
+        unit="seconds",
+    )
 
 
 FIELDS: tuple["dataclasses.Field[Any]", ...] = dataclasses.fields(Settings)

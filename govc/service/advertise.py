@@ -9,7 +9,8 @@ RP-01..14.
 import os
 import platform
 import secrets
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 
 from govc import __version__
 from govc.protocol.advertisement import (
@@ -19,7 +20,9 @@ from govc.protocol.advertisement import (
     service_header,
 )
 from govc.protocol.capabilities import ReceivePackFeatures, UploadPackFeatures, V2Features, sanitize_agent
+from govc.protocol.push_certificate import make_nonce
 from govc.repo.runtime import PLAIN, Runtime
+from govc.repo.signed_push import nonce_seed
 from govc.repo.snapshot import Snapshot
 from govc.service.context import RECEIVE_PACK, RequestContext
 from govc.service.elsewhere import advertises_bundle_uris, promisor_remotes
@@ -63,10 +66,16 @@ def v2_features(snapshot: Snapshot, context: RequestContext, environ: Mapping[st
 
 
 def advertise(
-    snapshot: Snapshot, context: RequestContext, environ: Mapping[str, str], runtime: Runtime = PLAIN
+    snapshot: Snapshot,
+    context: RequestContext,
+    environ: Mapping[str, str],
+    runtime: Runtime = PLAIN,
+    *,
+    now_seconds: Callable[[], float] = time.time,
 ) -> bytes:
     """Return the whole body, from the snapshot's memory when it was asked for before. May switch."""
     key = ("advertisement", context.service, context.protocol_version, context.namespace)
+    seed = nonce_seed(snapshot.config) if context.service == RECEIVE_PACK else b""
 
     def make() -> tuple[bytes, bool]:
         section = "receive" if context.service == RECEIVE_PACK else "uploadpack"
@@ -74,7 +83,20 @@ def advertise(
         body = b"".join(paced(_iter_body(shown, context, environ), runtime.pause))
         return body, shown.is_complete and not snapshot.config.get_bool("transfer.advertisesid", False)
 
-    return remembered(snapshot, key, runtime, make)
+    body = remembered(snapshot, key, runtime, make)
+    if not seed:
+        return body
+    # Only the nonce is new each time, and always as long.
+    return body.replace(b"push-cert=" + _placeholder(snapshot), b"push-cert=" + _nonce(snapshot, seed, now_seconds), 1)
+
+
+def _nonce(snapshot: Snapshot, seed: bytes, now_seconds: Callable[[], float]) -> bytes:
+    return make_nonce(seed, snapshot.algo, int(now_seconds()))
+
+
+def _placeholder(snapshot: Snapshot) -> bytes:
+    """Return what stands for a nonce in a remembered answer."""
+    return b"0" * 10 + b"-" + snapshot.algo.zero_hex
 
 
 def _iter_body(shown: ShownRefs, context: RequestContext, environ: Mapping[str, str]) -> Iterator[bytes]:
@@ -127,6 +149,7 @@ def _receive_pack_body(shown: ShownRefs, context: RequestContext, environ: Mappi
         agent=agent(environ),
         atomic=policy.advertise_atomic,
         ofs_delta=snapshot.config.get_bool("repack.usedeltabaseoffset", True),
+        push_cert_nonce=_placeholder(snapshot) if nonce_seed(snapshot.config) else b"",
         push_options=policy.advertise_push_options,
         session_id=session_id(context, snapshot.config.get_bool("transfer.advertisesid", False)),
     )

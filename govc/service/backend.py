@@ -35,7 +35,9 @@ from govc.service.archive import ArchiveTools, serve_upload_archive
 from govc.service.context import RECEIVE_PACK, RequestContext
 from govc.service.fetch import FetchTools, serve_upload_pack
 from govc.service.policy import getanyfile_enabled, service_enabled
-from govc.service.receive import BodyReader, ReceiveTools, serve_receive_pack
+from govc.service.receive import serve_receive_pack
+from govc.service.receive_tools import ReceiveTools
+from govc.service.unpacking import BodyReader
 from govc.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -105,6 +107,7 @@ class Backend:
             inline_bytes_max=settings.helper_threshold_bytes,
             journal=self.journal_options,
             after_push=self._after_push,
+            hook_seconds_max=settings.hook_seconds_max,
         )
 
     def open(self, path_info: str, *, context: RequestContext) -> "Handle":

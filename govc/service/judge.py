@@ -16,7 +16,7 @@ from govc.objects.types import COMMIT
 from govc.protocol.receive_pack import Command
 from govc.protocol.refname import is_safe_refname, is_storable_refname
 from govc.repo.snapshot import Snapshot
-from govc.repo.worktrees import is_checked_out_elsewhere
+from govc.repo.worktrees import Worktree, find_linked_worktree, is_checked_out_elsewhere, own_worktree
 from govc.service.policy import DenyAction, ReceivePolicy
 from govc.service.shown import ShownRefs
 
@@ -104,10 +104,7 @@ class CommandJudge:
             if command.refname.startswith(b"refs/heads/") and self._policy.deny_deletes:
                 self._say(f"error: denying ref deletion for {shown_name(command.refname)}")
                 return "deletion prohibited"
-            refusal = self._judge_deletion_of_head(command)
-            if refusal is not None:
-                return refusal
-        self._warn_of_odd_deletion(command)
+            return self._judge_deletion_of_head(command)
         return None
 
     def _judge_deletion_of_head(self, command: Command) -> str | None:
@@ -130,30 +127,40 @@ class CommandJudge:
 
     def _judge_current_branch(self, command: Command) -> str | None:
         """Apply receive.denyCurrentBranch: HEAD's branch when not bare, and worktrees' branches."""
+        return self._judge_checked_out(command) if self._find_worktree(command) is not None else None
+
+    def _find_worktree(self, command: Command) -> Worktree | None:
+        layout = self._snapshot.layout
         full = self._shown.full_name(command.refname)
-        is_current = not self._snapshot.layout.is_bare and full == self._snapshot.table.head.symref_target
-        if is_current or is_checked_out_elsewhere(self._snapshot.layout, full):
-            return self._judge_checked_out(command)
-        return None
+        if not layout.is_bare and full == self._snapshot.table.head.symref_target:
+            return own_worktree(layout)
+        return find_linked_worktree(layout, full)
 
     def _judge_checked_out(self, command: Command) -> str | None:
         action = self._policy.deny_current_branch
         if action is DenyAction.WARN:
             self._say("warning: updating the current branch")
-        elif action is not DenyAction.IGNORE:
+        elif action is DenyAction.REFUSE:
             self._say(f"error: refusing to update checked out branch: {shown_name(command.refname)}")
             if self._snapshot.config.find_entry("receive.denycurrentbranch") is None:
                 self._say_lines(REFUSE_UNCONFIGURED_UPDATE)
             return "branch is currently checked out"
         return None
 
-    def _warn_of_odd_deletion(self, command: Command) -> None:
-        if command.old != self._zero and self._snapshot.store.find(command.old) >= 0:
-            return
-        raw = self._snapshot.table.raw(self._shown.full_name(command.refname))
-        self._say(
-            "warning: deleting a non-existent ref" if raw is None else "warning: allowing deletion of corrupt ref"
-        )
+    def worktree_to_update(self, command: Command) -> Worktree | None:
+        """Return the work tree that receive.denyCurrentBranch=updateInstead wants updated for a command that passed."""
+        if self._policy.deny_current_branch is not DenyAction.UPDATE_INSTEAD or command.new == self._zero:
+            return None
+        return self._find_worktree(command)
+
+    def warn_of_odd_deletion(self, command: Command) -> bool:
+        """Say so when a deletion's old value is nothing that we have; True when the ref isn't there either."""
+        if command.new != self._zero or (command.old != self._zero and self._snapshot.store.find(command.old) >= 0):
+            return False
+        is_absent = self._snapshot.table.raw(self._shown.full_name(command.refname)) is None
+        what = "deleting a non-existent ref" if is_absent else "allowing deletion of corrupt ref"
+        self._say(f"warning: {what}")
+        return is_absent
 
     def _judge_fast_forward(self, command: Command) -> str | None:
         """Apply receive.denyNonFastForwards: branches, commits only."""

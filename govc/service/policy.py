@@ -3,10 +3,12 @@
 The rules and the words are git's: http-backend's for the services, receive-pack's `update()` for the refs.
 """
 
+import os
 from dataclasses import dataclass
 from enum import Enum
 
 from govc.config.config import Config, bool_of
+from govc.protocol.proc_receive import RefPattern, parse_pattern
 from govc.service.context import RECEIVE_PACK, UPLOAD_ARCHIVE
 
 
@@ -60,6 +62,7 @@ class ReceivePolicy:
     keepalive_seconds: int
     advertise_atomic: bool
     advertise_push_options: bool
+    proc_receive_refs: tuple[RefPattern, ...]
 
     @classmethod
     def from_config(cls, config: Config) -> "ReceivePolicy":
@@ -74,6 +77,9 @@ class ReceivePolicy:
             keepalive_seconds=config.get_int("receive.keepalive", 5),
             advertise_atomic=config.get_bool("receive.advertiseatomic", True),
             advertise_push_options=config.get_bool("receive.advertisepushoptions", False),
+            proc_receive_refs=tuple(
+                parse_pattern(os.fsencode(value)) for value in config.get_all("receive.procreceiverefs")
+            ),
         )
 
 

@@ -1,0 +1,30 @@
+"""What a push needs beside its repository: how to wait, where to work, how far to go."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from govc.pack.limits import IndexLimits
+from govc.repo.helper import HelperSlots
+from govc.repo.journal import JournalOptions
+from govc.repo.repository import Repository
+from govc.repo.runtime import Runtime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiveTools:
+    """What a push needs beside the repository.
+
+    `slots` None: everything inline. `inline_bytes_max`: packs up to this size are tried inline. `after_push` is
+    called with the repository once refs have moved. `hook_seconds_max`: how long a hook may take, 0 for ever.
+    """
+
+    runtime: Runtime
+    slots: HelperSlots | None
+    environ: Mapping[str, str]
+    limits: IndexLimits
+    journal: JournalOptions
+    inline_bytes_max: int
+    after_push: Callable[[Repository], None]
+    hook_seconds_max: float = 0
+    clock: Callable[[], float] = time.time

@@ -1,0 +1,260 @@
+"""From commands that came with all their objects to refs that have moved, or reasons why not.
+
+    branch protection refuses what it forbids → proc-receive takes what is its own → each command is judged, then update is asked → all that still stands is
+    one transaction: locked, verified, staged → (reference-transaction) → published
+
+Nothing has moved before the transaction; from then on the push can't be taken back, whether or not anybody still
+listens: `has_moved` says so.
+
+Source: git's builtin/receive-pack.c (execute_commands); rows RP-40..RP-66, RP-76, RP-79..RP-81.
+"""
+
+import logging
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from govc.auth.branches import BranchRules
+from govc.errors import RefUpdateRefused
+from govc.protocol.proc_receive import FAILED_TO_RUN, ProcReceive
+from govc.protocol.receive_pack import Command
+from govc.refs.plan import RefUpdate
+from govc.repo.journal import StagedObjects
+from govc.repo.push_hooks import PUSH_TO_CHECKOUT, REFERENCE_TRANSACTION, UPDATE, PushHooks
+from govc.repo.repository import Repository
+from govc.repo.snapshot import Snapshot
+from govc.repo.writing import Origin, RefWriter, Stage, State, Steps
+from govc.service.judge import CommandJudge, shown_name
+from govc.service.pacing import paced
+from govc.service.policy import ReceivePolicy
+from govc.service.protection import RefProtection
+from govc.service.push_state import PushState
+from govc.service.receive_tools import ReceiveTools
+from govc.service.shown import ShownRefs
+
+log = logging.getLogger(__name__)
+
+HOOK_DECLINED = "hook declined"
+NO_CHECKOUT = "updating a work tree needs a push-to-checkout hook"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushSurroundings:
+    """What the refs of one push are changed with; `objects` and `new_shallow` came with it, for its record."""
+
+    repository: Repository
+    shown: ShownRefs
+    policy: ReceivePolicy
+    branch_rules: BranchRules
+    hooks: PushHooks
+    origin: Origin
+    tools: ReceiveTools
+    objects: StagedObjects
+    new_shallow: tuple[bytes, ...]
+
+
+class RefChanges:
+    """Carries out the commands of one push. `has_moved` is true once some ref may have changed."""
+
+    def __init__(self, state: PushState, around: PushSurroundings) -> None:
+        self._state = state
+        self._around = around
+        self._pause = around.tools.runtime.pause
+        self.has_moved = False
+
+    def carry_out(self, snapshot: Snapshot, missing_tips: frozenset[bytes]) -> Iterator[bytes]:
+        """Do what still stands. `missing_tips`: new values that didn't come. May switch."""
+        state = self._state
+        if self._around.branch_rules:
+            yield from self._protect(snapshot)
+        if state.given_away:
+            yield from self._run_proc_receive()
+            snapshot = self._around.repository.snapshot()
+        state.fail_rest_if_atomic()
+        yield from self._judge_all(snapshot, missing_tips)
+        state.fail_rest_if_atomic()
+        updates = {
+            index: self._ref_update(command, snapshot)
+            for index, command in paced(state.iter_standing(), self._pause)
+            if index not in state.given_away
+        }
+        if updates:
+            yield from self._change_refs(updates, snapshot)
+
+    # Branch protection
+
+    def _protect(self, snapshot: Snapshot) -> Iterator[bytes]:
+        """Ask the permission file's rules about every command, those of proc-receive too."""
+        state, around = self._state, self._around
+        is_signed = yield from around.hooks.is_well_signed()
+        judge = CommandJudge(snapshot, around.shown, around.policy, say=state.say, pause=self._pause)
+        protection = RefProtection(around.branch_rules, snapshot, around.shown, run=judge.run, is_signed=is_signed)
+        for index, command in paced(list(state.iter_standing()), self._pause):
+            reason = protection.judge(command)
+            if reason is not None:
+                state.fail(index, reason)
+
+    # proc-receive
+
+    def _run_proc_receive(self) -> Iterator[bytes]:
+        state = self._state
+        indexes = [index for index in sorted(state.given_away) if state.stands(index)]
+        if not indexes:
+            return
+        request = state.request
+        talk = ProcReceive(
+            self._around.shown.snapshot.algo,
+            [state.commands[index] for index in indexes],
+            push_options=request.push_options,
+            atomic=request.atomic,
+        )
+        yield from state.drain()
+        # What the hook does to refs it does itself: from here on something may have moved.
+        self.has_moved = True
+        is_good = yield from self._around.hooks.proc_receive(talk)
+        if is_good is None:
+            state.say("error: cannot find hook 'proc-receive'")
+        if talk.problem:
+            state.say(f"error: {talk.problem}")
+        self._take_outcomes(talk, indexes, is_good=bool(is_good))
+
+    def _take_outcomes(self, talk: ProcReceive, indexes: Sequence[int], *, is_good: bool) -> None:
+        state = self._state
+        reported: set[int] = set()
+        for index, outcome in zip(indexes, talk.outcomes, strict=True):
+            if outcome.error is not None:
+                state.fail(index, outcome.error)
+            if outcome.falls_through:
+                state.given_away.discard(index)
+            elif outcome.is_reported:
+                reported.add(index)
+                state.reports[index] = outcome.reports
+        if is_good:
+            return
+        for index, _ in list(state.iter_standing()):
+            if index not in reported and (index in state.given_away or state.request.atomic):
+                state.fail(index, FAILED_TO_RUN)
+
+    # Judging
+
+    def _judge_all(self, snapshot: Snapshot, missing_tips: frozenset[bytes]) -> Iterator[bytes]:
+        state, around = self._state, self._around
+        judge = CommandJudge(snapshot, around.shown, around.policy, say=state.say, pause=self._pause)
+        asks_update = around.hooks.has(UPDATE)
+        for index, command in paced(list(state.iter_standing()), self._pause):
+            if index in state.given_away:
+                continue
+            reason = judge.judge(command, missing_tips)
+            if reason is None and asks_update:
+                reason = yield from self._ask_update(command)
+            if reason is None and (worktree := judge.worktree_to_update(command)) is not None:
+                reason = yield from self._update_worktree(command, *worktree)
+            if reason is not None:
+                state.fail(index, reason)
+                if state.request.atomic:
+                    break
+            elif judge.warn_of_odd_deletion(command):
+                state.absent.add(index)
+
+    def _ask_update(self, command: Command) -> Generator[bytes, None, str | None]:
+        yield from self._state.drain()
+        if (yield from self._around.hooks.update(command)):
+            return None
+        self._state.say(f"error: hook declined to update {shown_name(command.refname)}")
+        return HOOK_DECLINED
+
+    def _update_worktree(self, command: Command, gitdir: str, path: str) -> Generator[bytes, None, str | None]:
+        hooks = self._around.hooks
+        if not hooks.has(PUSH_TO_CHECKOUT):
+            self._state.say(
+                "error: this server doesn't change work trees itself: receive.denyCurrentBranch=updateInstead needs a "
+                "push-to-checkout hook"
+            )
+            return NO_CHECKOUT
+        yield from self._state.drain()
+        is_good = yield from hooks.push_to_checkout(command.new, gitdir=gitdir, worktree=path)
+        return None if is_good else "push-to-checkout hook declined"
+
+    # Changing
+
+    def _ref_update(self, command: Command, snapshot: Snapshot) -> RefUpdate:
+        name = self._around.shown.full_name(command.refname)
+        is_deletion = not any(command.new)
+        if is_deletion and (not any(command.old) or snapshot.store.find(command.old) < 0):
+            # As git: a deletion whose old value names nothing that we have doesn't ask for an old value.
+            return RefUpdate(name, None, command.new)
+        return RefUpdate(name, command.old, command.new)
+
+    def _change_refs(self, updates: Mapping[int, RefUpdate], snapshot: Snapshot) -> Iterator[bytes]:
+        around, atomic = self._around, self._state.request.atomic
+        writer = RefWriter(
+            around.repository,
+            snapshot,
+            around.origin,
+            around.tools.journal,
+            clock=around.tools.clock,
+            objects=around.objects,
+            shallow=around.new_shallow,
+        )
+        wanted = tuple(updates.values())
+        call = around.tools.runtime.call_blocking
+        if around.hooks.has(REFERENCE_TRANSACTION):
+            refused = yield from self._change_in_steps(writer.change_in_steps(wanted, atomic=atomic))
+        else:
+            refused = call(_change, writer, wanted, atomic)
+        self.has_moved = self.has_moved or len(refused) < len(wanted)
+        self._refuse(refused, updates)
+        self._state.fail_rest_if_atomic()
+
+    def _change_in_steps(self, steps: Steps) -> Generator[bytes, None, dict[bytes, RefUpdateRefused]]:
+        """Change refs with reference-transaction's consent. What was prepared ends committed or aborted, always."""
+        call = self._around.tools.runtime.call_blocking
+        hooks = self._around.hooks
+        owed: Stage | None = None
+        consent: bool | None = None
+        yield from self._state.drain()
+        try:
+            while True:
+                stage, refused = call(_advance, steps, consent)
+                if stage is None:
+                    return refused or {}
+                owed = stage if stage.state is State.PREPARED else None
+                self.has_moved = self.has_moved or stage.state is State.COMMITTED
+                consent = yield from hooks.reference_transaction(self._named(stage))
+                if not consent:
+                    owed = None
+        finally:
+            call(steps.close)
+            if owed is not None:
+                aborted = hooks.reference_transaction(self._named(Stage(State.ABORTED, owed.updates)))
+                for _ in aborted:
+                    continue
+
+    def _named(self, stage: Stage) -> Stage:
+        """Return the stage as the hook sees it: with the refs that really change, not symrefs that lead to them."""
+        if stage.state is State.PREPARING:
+            return stage
+        follow = self._around.repository.ref_database.follow
+        ends = ((update, follow(update.name)) for update in stage.updates)
+        return Stage(stage.state, tuple(update._replace(name=end[0]) if end else update for update, end in ends))
+
+    def _refuse(self, refused: Mapping[bytes, RefUpdateRefused], updates: Mapping[int, RefUpdate]) -> None:
+        indexes: dict[bytes, list[int]] = {}
+        for index, update in updates.items():
+            indexes.setdefault(update.name, []).append(index)
+        for name, error in refused.items():
+            for index in indexes.get(name, ()):
+                self._state.fail(index, error.reason)
+            if error.detail:
+                self._state.say(f"error: {error.detail}")
+
+
+def _change(writer: RefWriter, updates: tuple[RefUpdate, ...], atomic: bool) -> dict[bytes, RefUpdateRefused]:
+    return writer.change(updates, atomic=atomic)
+
+
+def _advance(steps: Steps, consent: bool | None) -> tuple[Stage | None, dict[bytes, RefUpdateRefused] | None]:
+    """Take one step; the stage that was reached, or, at the end, what was refused."""
+    try:
+        return (next(steps) if consent is None else steps.send(consent)), None
+    except StopIteration as stop:
+        return None, stop.value

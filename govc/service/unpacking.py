@@ -1,0 +1,196 @@
+"""Taking in the pack of a push: into quarantine as it comes, then indexing and the connectivity check.
+
+What makes the whole pack unusable is raised as `NotUnpacked`, with git's texts; what concerns single refs (a tip that
+isn't whole) is in the result.
+
+Source: gitprotocol-pack "Pushing Data To a Server"; git's builtin/receive-pack.c (unpack, set_connectivity_errors);
+rows RP-25..RP-33, RP-38, RP-45, RP-51, RP-100.
+"""
+
+import os
+from collections.abc import Generator
+from dataclasses import replace
+from typing import Protocol
+
+from govc.errors import GovcError, LimitExceeded
+from govc.odb.quarantine import Quarantine
+from govc.protocol.errors import RemoteProtocolError
+from govc.protocol.sideband import KEEPALIVE
+from govc.repo.helper import Job, Progress, run_helper
+from govc.repo.receiving import INLINE_LIMITS, ReceiveResult, ReceiveTask, receive_pack_file
+from govc.repo.runtime import Breather
+from govc.repo.snapshot import Snapshot
+from govc.service.pacing import paced
+from govc.service.policy import ReceivePolicy
+from govc.service.push_state import PushState
+from govc.service.receive_tools import ReceiveTools
+
+READ_BYTES = 128 << 10
+PACK_HEADER_BYTES = 12
+UNPACK_LIMIT = 100
+
+
+class BodyReader(Protocol):
+    """A request body, decoded."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return 1 to `size` bytes, b"" at the end. A body cut short raises RemoteProtocolError."""
+
+
+class NotUnpacked(GovcError):
+    """The pack can't be taken: `reason` for the report's first line, `detail` for band 2."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+
+class Unpacker:
+    """Takes in the pack of one push."""
+
+    def __init__(self, state: PushState, policy: ReceivePolicy, tools: ReceiveTools) -> None:
+        self._state = state
+        self._policy = policy
+        self._tools = tools
+
+    def store_pack(self, quarantine: Quarantine, first: bytes, body: BodyReader) -> tuple[str, int, int]:
+        """Write the pack into quarantine as it comes; return its path, size in bytes and stated object count."""
+        size_max = self._policy.pack_bytes_max
+        try:
+            descriptor, path = quarantine.create_pack_file()
+        except OSError as error:
+            raise NotUnpacked("unable to create temporary object directory", error.strerror or "") from error
+        try:
+            header = first
+            while len(header) < PACK_HEADER_BYTES:
+                data = body.read(READ_BYTES)
+                if not data:
+                    raise NotUnpacked("eof before pack header was fully read")
+                header += data
+            count = _check_pack_header(header)
+            size = 0
+            data = header
+            breathe = Breather(self._tools.runtime)
+            while data:
+                breathe()
+                size += len(data)
+                if size_max and size > size_max:
+                    raise NotUnpacked(
+                        _unpacker(count), f"fatal: pack exceeds maximum allowed size ({_shown_size(size_max)})"
+                    )
+                _write_all(descriptor, data)
+                data = body.read(READ_BYTES)
+            return path, size, count
+        except RemoteProtocolError as error:
+            raise NotUnpacked(_unpacker(0), f"fatal: early EOF: {error.text}") from error
+        except OSError as error:
+            raise NotUnpacked(_unpacker(0), f"fatal: write error: {error.strerror}") from error
+        finally:
+            os.close(descriptor)
+
+    def check_pack(
+        self, snapshot: Snapshot, quarantine: Quarantine, pack_path: str, size: int, count: int
+    ) -> Generator[bytes, None, ReceiveResult]:
+        """Index the pack and check that the new tips are whole. Yields progress and keepalives."""
+        request = self._state.request
+        task = ReceiveTask.of(
+            snapshot,
+            quarantine_dir=quarantine.path,
+            pack_path=pack_path,
+            new_tips=tuple(dict.fromkeys(c.new for c in self._state.commands if any(c.new))),
+            ref_tips=self._ref_tips(snapshot),
+            client_shallow=frozenset(request.shallows) - snapshot.shallow,
+            limits=self._tools.limits,
+            progress=request.side_band and not request.quiet,
+        )
+        try:
+            if self._tools.slots is None or size <= self._tools.inline_bytes_max:
+                result = self._check_inline(task, snapshot, is_bounded=self._tools.slots is not None)
+                if result is not None:
+                    yield from self._state.drain()
+                    return result
+            assert self._tools.slots is not None
+            keepalive = self._policy.keepalive_seconds
+            work = run_helper(
+                Job("receive", task),
+                slots=self._tools.slots,
+                quiet_seconds=float(keepalive) if keepalive > 0 else 3600.0,
+            )
+            while True:
+                try:
+                    item = next(work)
+                except StopIteration as stop:
+                    outcome: ReceiveResult = stop.value
+                    return outcome
+                if isinstance(item, Progress):
+                    self._state.say_raw(item.text)
+                    yield from self._state.drain()
+                elif not isinstance(item, bytes) and request.side_band and keepalive > 0:
+                    yield KEEPALIVE
+        except GovcError as error:
+            raise NotUnpacked(_unpacker(count), f"fatal: {error.public_text}") from error
+        except OSError as error:
+            raise NotUnpacked(_unpacker(count), f"fatal: {error.strerror}") from error
+
+    def _check_inline(self, task: ReceiveTask, snapshot: Snapshot, *, is_bounded: bool) -> ReceiveResult | None:
+        """Do it here; None when the pack turns out to be more than this process should take on."""
+        said: list[str] = []
+        try:
+            return receive_pack_file(
+                replace(task, limits=INLINE_LIMITS) if is_bounded else task,
+                lambda item: said.append(item.text) if isinstance(item, Progress) else None,
+                self._tools.runtime.pause,
+                reuse=snapshot.store,
+            )
+        except LimitExceeded:
+            if not is_bounded:
+                raise
+            said.clear()
+            return None
+        finally:
+            for text in said:
+                self._state.say_raw(text)
+
+    def _ref_tips(self, snapshot: Snapshot) -> frozenset[bytes]:
+        key = "ref tips"
+        known = snapshot.derived.get(key)
+        if known is None:
+            table = snapshot.table
+            pause = self._tools.runtime.pause
+            tips = {ref.oid for ref in paced(table.iter_refs(), pause)}
+            tips.update(snapshot.alternate_tips)
+            store = snapshot.store
+            known = frozenset(oid for oid in paced(tips, pause) if store.find(oid, rescan=False) >= 0)
+            if len(known) == len(tips):
+                snapshot.derived[key] = known
+        tips_known: frozenset[bytes] = known
+        return tips_known
+
+
+def _check_pack_header(header: bytes) -> int:
+    """Return the stated number of objects. Raises NotUnpacked with receive-pack's texts (RP-26)."""
+    if header[:4] != b"PACK":
+        raise NotUnpacked("protocol error (pack signature mismatch detected)")
+    if int.from_bytes(header[4:8], "big") not in (2, 3):
+        raise NotUnpacked("protocol error (pack version unsupported)")
+    return int.from_bytes(header[8:12], "big")
+
+
+def _unpacker(count: int) -> str:
+    """Return what git says when the program that it would have started gave up (RP-27)."""
+    return "unpack-objects abnormal exit" if count < UNPACK_LIMIT else "index-pack abnormal exit"
+
+
+def _shown_size(size: int) -> str:
+    """Return a size as git's strbuf_humanise_bytes does."""
+    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if size > unit:
+            return f"{size / unit:.2f} {name}"
+    return f"{size} bytes"
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
