@@ -233,6 +233,19 @@ def server(
 
 
 @pytest.fixture
+def pair(server: Server, oracle_url: str) -> Callable[..., tuple[Repo, Repo]]:
+    """Two equal repositories; the second is reached through the oracle."""
+
+    def create(template: str = "small", **options: object) -> tuple[Repo, Repo]:
+        ours = server.create_repo(template, **options)  # type: ignore[arg-type]
+        theirs = server.fork(ours)
+        theirs.url = theirs.url.replace(server.url, oracle_url, 1)
+        return ours, theirs
+
+    return create
+
+
+@pytest.fixture
 def twin(server: Server, oracle_url: str) -> Callable[[Repo], str]:
     """The oracle's URL of the same repository: `twin(repo)`."""
     return lambda repo: repo.url.replace(server.url, oracle_url, 1)

@@ -210,26 +210,3 @@ def test_an_unwritable_objects_folder_is_an_unpack_error(server: Server, git: Gi
     hidden.rename(packs)
     assert "Traceback" not in words
     assert before == repo.refs()
-
-
-@pytest.mark.different_on_purpose
-@pytest.mark.rows("RP-83", "RP-84")
-@pytest.mark.parametrize("name", ["pre-receive", "update"])
-def test_a_push_that_a_hook_could_have_refused_is_refused(server: Server, git: Git, name: str) -> None:
-    # This version runs no hooks: passing over one that guards the repository would be worse than saying no.
-    repo = server.create_repo()
-    clone(git, repo)
-    hook = repo.path / "hooks" / name
-    hook.parent.mkdir(exist_ok=True)
-    hook.write_text("#!/bin/sh\nexit 0\n")
-    hook.chmod(0o644)
-    git.commit_file("clone", "a.txt", "1\n")
-    git("push", "-q", cwd="clone")
-    hook.chmod(0o755)
-    before = repo.state()
-    git.commit_file("clone", "a.txt", "2\n")
-    assert f"{name} hook is not supported" in git.fails("push", cwd="clone")
-    assert before == repo.state()
-    hook.unlink()
-    git("push", "-q", cwd="clone")
-    assert git.rev("clone", "HEAD") == repo.rev("main")

@@ -57,6 +57,13 @@ def on_starting(server: Any) -> None:
         raise SystemExit(f"govc: {error}") from error
 
 
+def post_worker_init(worker: Any) -> None:
+    """Let a worker end what runs for its requests (hooks, helpers) before the master kills it."""
+    from govc.web.gunicorn_server import shorten_grace
+
+    shorten_grace(worker)
+
+
 def child_exit(server: Any, worker: Any) -> None:
     """Forget what a dead worker counted as momentary."""
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:

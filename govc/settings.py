@@ -78,7 +78,9 @@ class Settings:
     stall_seconds: int = _knob(
         600, "a worker whose hub stands still for so long is restarted; 0: never", unit="seconds"
     )
-    graceful_seconds: int = _knob(60, "what a running request gets to finish on restart", unit="seconds")
+    graceful_seconds: int = _knob(
+        60, "what a running request gets to finish on restart, less 5 for ending what still runs", unit="seconds"
+    )
     remote_user_header: str | None = _knob(
         None, "header in which a trusted proxy names the user; unset: REMOTE_USER of the web server"
     )

@@ -21,7 +21,7 @@ Source: githooks "proc-receive"; git-config "receive.procReceiveRefs"; git's bui
 RP-81.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import NamedTuple
@@ -103,12 +103,14 @@ class ProcReceive:
         *,
         push_options: tuple[bytes, ...] | None,
         atomic: bool,
+        other_names: Collection[bytes] = (),
     ) -> None:
-        """`push_options` None: not agreed with the client."""
+        """`push_options` None: not agreed with the client. `other_names`: refs of commands that aren't the hook's."""
         self._algo = algo
         self._commands = commands
         self._push_options = push_options
         self._atomic = atomic
+        self._other_names = frozenset(other_names)
         self._decoder = PktLineDecoder()
         self._state = _State.VERSION
         self._hook_takes_options = False
@@ -263,7 +265,8 @@ class ProcReceive:
         indexes = self._by_name.get(refname)
         if indexes is None:
             self._current = None
-            self._complain(f"proc-receive reported status on unknown ref: {quote_line(refname)}")
+            what = "unexpected" if refname in self._other_names else "unknown"
+            self._complain(f"proc-receive reported status on {what} ref: {quote_line(refname)}")
             return
         outcome = self.outcomes[indexes[0]]
         self._current = outcome

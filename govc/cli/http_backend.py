@@ -2,7 +2,9 @@
 
 import logging
 import os
+import signal
 import sys
+from typing import Any
 
 import click
 
@@ -20,6 +22,8 @@ def http_backend() -> None:
         click.echo(f"govc http-backend: {error}", err=True)
         click.echo("Status: 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n", nl=False)
         return
+    # A web server that has lost its client ends its program: what a push began is undone, its hooks are ended.
+    signal.signal(signal.SIGTERM, _leave)
     # Unbuffered: a request that comes slowly must be seen as it comes.
     with (
         open(0, "rb", buffering=0, closefd=False) as body,
@@ -29,3 +33,7 @@ def http_backend() -> None:
             application, variables=os.environ, request_body=body, answer=answer, errors=sys.stderr
         )
     sys.exit(status)
+
+
+def _leave(number: int, _frame: Any) -> None:
+    sys.exit(128 + number)

@@ -33,8 +33,8 @@ from govc.repo.helper import QUIET, Quiet
 log = logging.getLogger(__name__)
 
 READ_BYTES = 1 << 16
-TERM_SECONDS = 1.0
-"""How long an abandoned program gets to tidy up. Apache gives a CGI program three seconds in all."""
+TERM_SECONDS = 0.5
+"""How long an abandoned program gets to tidy up. Whoever ends us is patient for a second or three in all."""
 
 STATUS_NOT_STARTED = 127
 STATUS_TIMED_OUT = 124

@@ -80,7 +80,8 @@ class ReceiveSession:
         """Answer one push. Yields framed bytes. May switch."""
         steps = self._answer(body)
         try:
-            for chunk in steps:  # not `yield from`, which would end the steps when the client goes away
+            # Not `yield from`, which would end the steps when the client goes away.
+            for chunk in steps:  # noqa: UP028
                 yield chunk
         finally:
             if self._has_moved:

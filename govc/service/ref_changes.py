@@ -27,7 +27,7 @@ from govc.service.judge import CommandJudge, shown_name
 from govc.service.pacing import paced
 from govc.service.policy import ReceivePolicy
 from govc.service.protection import RefProtection
-from govc.service.push_state import PushState
+from govc.service.push_state import ATOMIC_FAILURE, PushState
 from govc.service.receive_tools import ReceiveTools
 from govc.service.shown import ShownRefs
 
@@ -67,11 +67,10 @@ class RefChanges:
         if self._around.branch_rules:
             yield from self._protect(snapshot)
         if state.given_away:
+            # Should it fail, what it reported as done stays done, atomic or not.
             yield from self._run_proc_receive()
             snapshot = self._around.repository.snapshot()
-        state.fail_rest_if_atomic()
         yield from self._judge_all(snapshot, missing_tips)
-        state.fail_rest_if_atomic()
         updates = {
             index: self._ref_update(command, snapshot)
             for index, command in paced(state.iter_standing(), self._pause)
@@ -106,6 +105,7 @@ class RefChanges:
             [state.commands[index] for index in indexes],
             push_options=request.push_options,
             atomic=request.atomic,
+            other_names=[c.refname for index, c in enumerate(state.commands) if index not in state.given_away],
         )
         yield from state.drain()
         # What the hook does to refs it does itself: from here on something may have moved.
@@ -151,6 +151,7 @@ class RefChanges:
             if reason is not None:
                 state.fail(index, reason)
                 if state.request.atomic:
+                    state.fail_all(ATOMIC_FAILURE)
                     break
             elif judge.warn_of_odd_deletion(command):
                 state.absent.add(index)
@@ -203,7 +204,8 @@ class RefChanges:
             refused = call(_change, writer, wanted, atomic)
         self.has_moved = self.has_moved or len(refused) < len(wanted)
         self._refuse(refused, updates)
-        self._state.fail_rest_if_atomic()
+        if refused and atomic:
+            self._state.fail_all(ATOMIC_FAILURE)
 
     def _change_in_steps(self, steps: Steps) -> Generator[bytes, None, dict[bytes, RefUpdateRefused]]:
         """Change refs with reference-transaction's consent. What was prepared ends committed or aborted, always."""

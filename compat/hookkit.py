@@ -1,0 +1,136 @@
+"""Hooks for tests: scripts that write down what they were given, and how to read that back.
+
+Every hook writes to files in its working directory, which is the repository.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from compat.rawhttp import raw_head
+
+EVENTS = ("pre-receive", "update", "post-receive", "post-update")
+
+# Each call of a hook is one folder: arguments, standard input, environment, working directory.
+RECORDER = """#!/bin/sh
+n=$(ls -d record-* 2>/dev/null | wc -l)
+d=record-$(printf %03d "$n")-{event}
+mkdir "$d"
+for a in "$@"; do printf '%s\\n' "$a"; done > "$d/arguments"
+pwd > "$d/folder"
+env -0 > "$d/environment"
+cat > "$d/stdin"
+{body}
+"""
+
+
+def install(repository: Path, event: str, body: str = "", *, folder: str = "hooks", start: str = "#!/bin/sh\n") -> Path:
+    """Write an executable hook."""
+    path = repository / folder / event
+    path.parent.mkdir(exist_ok=True, parents=True)
+    path.write_text(start + body)
+    path.chmod(0o755)
+    return path
+
+
+def record(repository: Path, event: str, body: str = "") -> None:
+    """Install a hook that writes down what it gets, and then runs `body`."""
+    install(repository, event, RECORDER.format(event=event, body=body), start="")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a recorded hook."""
+
+    event: str
+    arguments: tuple[str, ...]
+    stdin: str
+    folder: str
+    environment: dict[str, str]
+
+
+def calls(repository: Path) -> list[Call]:
+    """What the recorders wrote down, in order."""
+    out = []
+    for folder in sorted(repository.glob("record-*")):
+        variables = dict(item.split("=", 1) for item in (folder / "environment").read_text().split("\0") if "=" in item)
+        out.append(
+            Call(
+                event=folder.name.split("-", 2)[2],
+                arguments=tuple((folder / "arguments").read_text().splitlines()),
+                stdin=(folder / "stdin").read_text(),
+                folder=(folder / "folder").read_text().strip(),
+                environment=variables,
+            )
+        )
+    return out
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A packet of an answer and when it came, in seconds after the request."""
+
+    seconds: float
+    band: int
+    data: bytes
+
+
+def push_slowly(url: str, body: bytes, *, timeout: float = 30) -> Iterator[Piece]:
+    """Send a push and yield the side-band packets of the answer as they come (chunked answers only)."""
+    place = urlsplit(url)
+    head = raw_head(url, "receive-pack", f"Content-Length: {len(body)}\r\nConnection: close")
+    with socket.create_connection((place.hostname or "", place.port or 80), timeout=timeout) as connection:
+        started = time.monotonic()
+        connection.sendall(head + body)
+        stream = connection.makefile("rb")
+        while stream.readline() not in (b"\r\n", b""):
+            continue
+        buffer = b""
+        while (line := stream.readline().strip()) and (size := int(line, 16)):
+            buffer += stream.read(size)
+            stream.readline()
+            while len(buffer) >= 4 and len(buffer) >= max(4, int(buffer[:4], 16)):
+                length = max(4, int(buffer[:4], 16))
+                packet, buffer = buffer[4:length], buffer[length:]
+                if packet:
+                    yield Piece(time.monotonic() - started, packet[0], packet[1:])
+
+
+def start_push(url: str, body: bytes) -> socket.socket:
+    """Send a push and return the connection, with the answer unread."""
+    place = urlsplit(url)
+    connection = socket.create_connection((place.hostname or "", place.port or 80), timeout=30)
+    connection.sendall(raw_head(url, "receive-pack", f"Content-Length: {len(body)}") + body)
+    return connection
+
+
+def wait_for(path: Path, seconds: float = 10) -> str:
+    """The text of a file, once it is there and not empty."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if path.exists() and (text := path.read_text()):
+            return text
+        time.sleep(0.02)
+    raise AssertionError(f"{path} was never written")
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs (a zombie doesn't)."""
+    try:
+        return re.search(r"\) Z ", Path(f"/proc/{pid}/stat").read_text()) is None
+    except FileNotFoundError:
+        return False
+
+
+def wait_until_gone(pid: int, seconds: float = 10) -> None:
+    """Fails unless a process ends in time."""
+    deadline = time.monotonic() + seconds
+    while is_alive(pid):
+        assert time.monotonic() < deadline, f"process {pid} lives on"
+        time.sleep(0.05)
