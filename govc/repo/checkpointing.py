@@ -84,7 +84,7 @@ def checkpoint(journal: Journal, site: Site, *, is_complete: bool = False, close
 
     `is_complete`: sync the whole file system, whatever the records say.
     """
-    with flocked(f"{journal.folder.root}/checkpoint.lock", journal.file_mode):
+    with flocked(f"{journal.folder.root}/checkpointing", journal.file_mode):
         try:
             return _checkpoint(journal, site, is_complete, close_log)
         except OSError as error:

@@ -49,7 +49,7 @@ def open_journal(
     journal = Journal(site.layout, options)
     journal.when_dead(lambda: finish_dead(journal, site))
     try:
-        with flocked(f"{journal.folder.root}/recovery.lock", journal.file_mode):
+        with flocked(f"{journal.folder.root}/recovering", journal.file_mode):
             report = _recover(journal, site, adopt=adopt, cut=cut)
     except BaseException:
         journal.close()

@@ -94,7 +94,7 @@ def log_folder(commondir: str) -> LogFolder:
 def finish_dead(journal: Journal, site: Site) -> RecoveryReport:
     """Publish what dead processes have recorded, and remove their locks. Raises LogError, OSError."""
     report = RecoveryReport()
-    with flocked(f"{journal.folder.root}/recovery.lock", journal.file_mode):
+    with flocked(f"{journal.folder.root}/recovering", journal.file_mode):
         finish_dead_locked(journal, site, report)
     return report
 

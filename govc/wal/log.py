@@ -184,12 +184,12 @@ class Log:
     @contextmanager
     def append_lock(self) -> Iterator[None]:
         """Hold the append lock."""
-        with flocked(f"{self.folder.root}/append.lock", self._options.file_mode):
+        with flocked(f"{self.folder.root}/appending", self._options.file_mode):
             yield
 
     @contextmanager
     def _sync_lock(self) -> Iterator[None]:
-        with flocked(f"{self.folder.root}/sync.lock", self._options.file_mode):
+        with flocked(f"{self.folder.root}/syncing", self._options.file_mode):
             yield
 
     # Starting

@@ -304,7 +304,7 @@ def test_set_head(world):
 
 def test_one_checkpoint_at_a_time(world):
     world.push((MAIN, ZERO, world.commit()))
-    with open(f"{world.path}/govc/checkpoint.lock", "w") as file:
+    with open(f"{world.path}/govc/checkpointing", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         waiting = threading.Thread(target=lambda: checkpoint_path(world.path))
         waiting.start()

@@ -26,11 +26,25 @@ def default_options():
 
 def test_gunicorn_takes_our_options_and_makes_the_application_in_the_worker():
     made = []
-    server = GovcServer(lambda: made.append(1) or "application", default_options(), metrics_folder="/nowhere")
+
+    class FakeApplication:
+        def __init__(self):
+            made.append("made")
+
+        def start(self):
+            made.append("started")
+
+        def close(self):
+            made.append("closed")
+
+    server = GovcServer(FakeApplication, default_options(), metrics_folder="/nowhere")
     assert ("gevent", DEFAULTS.workers) == (server.cfg.worker_class_str, server.cfg.workers)
     assert server.cfg.forwarder_headers == []
     assert made == []
-    assert server.load() == "application"
+    assert isinstance(server.load(), FakeApplication)
+    assert made == ["made", "started"]
+    server.cfg.worker_exit(None, None)
+    assert made == ["made", "started", "closed"]
 
 
 def test_the_configuration_file_says_the_same_as_govc_serve(monkeypatch):
