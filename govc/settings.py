@@ -164,6 +164,14 @@ class Settings:
     helper_processes_max: int = _knob(
         2, "processes per worker for long work (packs); 0: all is done in the worker", unit="processes"
     )
+    sha1_collision_detection: bool = _knob(
+        True, "refuse pushed objects that are part of a collision attack on SHA-1, as git does; takes compiled kernels"
+    )
+    index_threads: int = _knob(
+        0,
+        "share the indexing of one large push; 0: half the cores, so that others are served meanwhile",
+        unit="threads",
+    )
     helper_threshold_bytes: int = _knob(
         256 * 1024, "a pushed pack above this size is indexed in a helper process", unit="bytes"
     )

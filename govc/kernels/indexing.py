@@ -24,8 +24,8 @@ from govc.kernels.choice import find
 class Indexing(Protocol):
     """Both passes over one pack; every method raises CorruptPack and LimitExceeded as the twin does.
 
-    `Indexing(fd, table, limits, pack_size=..., detects=..., threads=...)`: `table` is the pack's EntryTable, `limits` its
-    IndexLimits, `detects` whether SHA-1 collision attacks are looked for. A budget is in bytes of work, about a
+    `Indexing(fd, table, limits, pack_size=..., detects=..., threads=...)`: `table` is the pack's EntryTable, `limits`
+    its IndexLimits, `detects` whether SHA-1 collision attacks are looked for. A budget is in bytes of work, about a
     nanosecond each.
     """
 

@@ -1,8 +1,8 @@
 """Sorting by oid and by offset, and bringing columns into another order.
 
 An index is ascending by oid, a pack is ascending by offset; a pack of a million objects needs five columns reordered.
-Orders are arrays of I: what stands at a rank is the number of the record that belongs there. Sorting is stable, so equal
-oids keep their order, and takes n log n steps whatever a peer sends.
+Orders are arrays of I: what stands at a rank is the number of the record that belongs there. Sorting is stable, so
+equal oids keep their order, and takes n log n steps whatever a peer sends.
 
 `match_oids` tells which of many oids a pack index has: it bisects the longer list for each of the shorter one.
 """

@@ -28,9 +28,17 @@ KnownAmong = Callable[[bytes], "array[int]"]
 Beside = Callable[[Callable[[], None]], Callable[[], None]]
 """Starts a function in another thread; what it returns waits for its end."""
 
+Call = Callable[..., Any]
+"""`call(f, *arguments)` is f(*arguments), wherever it runs: a thread that may compute for some milliseconds, say."""
+
 _BUDGET_BYTES = 1 << 22
 _BESIDE_PACK_BYTES_MIN = 4 << 20
 _HASH_PIECE_BYTES = 1 << 20
+
+
+def call_here(function: Callable[..., Any], /, *arguments: Any) -> Any:
+    """Make a call where we are."""
+    return function(*arguments)
 
 
 def start_beside(function: Callable[[], None]) -> Callable[[], None]:
@@ -73,12 +81,14 @@ class CompiledPasses:
         detects: bool,
         threads: int,
         beside: Beside,
+        call: Call,
     ) -> None:
         self._kernel = kernel
         self._fd = fd
         self._scanner = scanner
         self._limits = limits
         self._beside = beside
+        self._call = call
         self._threads = threads if scanner.pack_size >= _BESIDE_PACK_BYTES_MIN else 1
         self._table: EntryTable = scanner.table
         self._checksum = b""
@@ -105,7 +115,7 @@ class CompiledPasses:
         try:
             done = -1
             while done < table.count:
-                done = self._indexing.scan(_BUDGET_BYTES)
+                done = self._call(self._indexing.scan, _BUDGET_BYTES)
                 tick(done)
         except self._kernel.EntryAtFault as fault:
             raise self._explain(fault) from fault
@@ -114,7 +124,7 @@ class CompiledPasses:
         if error is not None:
             raise error
         if checksum is None:
-            self._hash_all()
+            self._call(self._hash_all)
         self._scanner.check_trailer(table.offsets[table.count], self._checksum)
         entries, oids = self._indexing.waiting_refs()
         table.ref_entries.frombytes(entries)
@@ -150,7 +160,9 @@ class CompiledPasses:
                 raise self._explain(failure)
 
     def _work(self, thread: int, tick: Callable[[int], None] | None = None) -> None:
-        while self._indexing.resolve(thread, _BUDGET_BYTES):
+        # Only the first one runs where the caller is, and may have its calls done elsewhere.
+        call = self._call if tick is not None else call_here
+        while call(self._indexing.resolve, thread, _BUDGET_BYTES):
             if tick is not None:
                 tick(self.resolved_count)
 
@@ -158,7 +170,7 @@ class CompiledPasses:
         """Resolve everything that stands on a whole object that was appended."""
         self._indexing.push_root(root, content)
         try:
-            self._work(0)
+            self._work(0, lambda _: None)
         except self._kernel.EntryAtFault as fault:
             raise self._explain(fault) from fault
 
@@ -190,7 +202,7 @@ class CompiledPasses:
         for done, entry in enumerate(entries if existing_reader is not None else ()):
             if table.types[entry] == BLOB and table.bases[entry] == NONE:
                 oid = bytes(table.oids[entry * size : entry * size + size])
-                existing = existing_reader(oid)
+                existing = existing_reader(oid) if existing_reader is not None else None
                 if existing is not None and not entry_equals(self._fd, table, entry, *existing):
                     raise collision(table.algo, oid)
                 tick(done)
@@ -227,7 +239,7 @@ class CompiledPasses:
         self._indexing.want(flags, self._limits.base_cache_bytes)
         done = 0
         try:
-            while (made := self._indexing.contents(_BUDGET_BYTES)) is not None:
+            while (made := self._call(self._indexing.contents, _BUDGET_BYTES)) is not None:
                 yield from made
                 done += len(made)
                 tick(done)

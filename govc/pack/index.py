@@ -21,6 +21,7 @@ from array import array
 from collections.abc import Iterator
 
 from govc.errors import CorruptPack
+from govc.kernels.order import match_oids
 from govc.pack.format import INDEX_SIGNATURE, INDEX_VERSION
 from govc.protocol.oid import HashAlgorithm
 
@@ -136,6 +137,10 @@ class PackIndex:
                 high = middle
         at = start + low * stride
         return low if low < end and buffer[at : at + size] == oid else -1
+
+    def find_among(self, oids_sorted: bytes) -> "array[int]":
+        """Return the ranks in `oids_sorted` (oids in ascending order) of those that are here, ascending."""
+        return match_oids(oids_sorted, self._oid_size, self._buffer, self._oid_start, self._stride, self.count)
 
     def oid_at(self, position: int) -> bytes:
         """Return the oid at `position`; IndexError when there is none."""

@@ -2,9 +2,9 @@
 
 The pack lies complete in a file that is open for reading (and writing, when it is thin). The first pass reads
 it once from end to end, the second makes the deltas' objects to learn their names; nothing that the
-pack states about itself is believed. Both passes are a compiled kernel (`compiled`) where there is one, else pure Python
-(`passes`). The bases that a thin pack lacks are appended to it (`thin`). Memory: about sixty bytes per object, the caches
-of IndexLimits, and for a delta its base, itself and its result.
+pack states about itself is believed. Both passes are a compiled kernel (`compiled`) where there is one, else pure
+Python (`passes`). The bases that a thin pack lacks are appended to it (`thin`). Memory: about sixty bytes per object,
+the caches of IndexLimits, and for a delta its base, itself and its result.
 
 Collision attacks on SHA-1 are looked for by the kernel only: pure Python takes OpenSSL's hash, which has no such thing.
 Either way an object that exists already is compared with what came, and never replaced.
@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from govc.errors import CorruptPack
 from govc.kernels.indexing import find_compiled
 from govc.kernels.order import gather_bytes, gather_numbers, invert, reorder_records, sort_by_oid
-from govc.pack.compiled import Beside, CompiledPasses, KnownAmong, start_beside
+from govc.pack.compiled import Beside, Call, CompiledPasses, KnownAmong, call_here, start_beside
 from govc.pack.index_writer import encode_index_v2, encode_reverse_index
 from govc.pack.limits import IndexLimits
 from govc.pack.passes import VISITED_TYPES, Recorder, TwinPasses, Visit
@@ -154,14 +154,16 @@ def index_pack(
     detects: bool = True,
     threads: int = 1,
     beside: Beside = start_beside,
+    call: Call = call_here,
 ) -> IndexedPack:
     """Index the complete pack in the file `fd`. Only a thin one is written to, and only with a `base_reader`.
 
-    `known` tells whether an object exists already (`known_among` the same for many); with `existing_reader` the contents
-    of such objects are compared. `visit` is handed every commit, tree and tag, a delta's after its base's, in no other
-    promised order. `progress` is called every few milliseconds of work; it may switch to other greenlets, or raise
-    to give up. `detects`: refuse objects that are part of a collision attack on SHA-1 (the compiled kernel does).
-    `threads`: how many share the work on a large pack, this one included; `beside` starts the others.
+    `known` tells whether an object exists already (`known_among` the same for many); with `existing_reader` the
+    contents of such objects are compared. `visit` is handed every commit, tree and tag, a delta's after its base's, in
+    no other promised order. `progress` is called every few milliseconds of work; it may switch to other greenlets, or
+    raise to give up. `detects`: refuse objects that are part of a collision attack on SHA-1 (the compiled kernel does).
+    `threads`: how many share the work on a large pack, this one included; `beside` starts the others. `call` makes the
+    kernel's calls, of some milliseconds each, in a thread of a pool perhaps.
 
     Raises CorruptPack, and LimitExceeded. What the file holds after an error is of no use.
     """
@@ -179,7 +181,7 @@ def index_pack(
     kernel = find_compiled(algo.name)
     passes: CompiledPasses | TwinPasses
     if kernel is not None:
-        passes = CompiledPasses(kernel, fd, scanner, limits, detects=detects, threads=threads, beside=beside)
+        passes = CompiledPasses(kernel, fd, scanner, limits, detects=detects, threads=threads, beside=beside, call=call)
     else:
         recorder = Recorder(fd, table, known=known, existing_reader=existing_reader, visit=visit)
         passes = TwinPasses(fd, scanner, limits, recorder)

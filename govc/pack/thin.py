@@ -1,8 +1,8 @@
 """Completing a thin pack: the bases that it lacks are appended to it, as `git index-pack --fix-thin` does.
 
-A ref-delta whose base isn't in the pack stays over after the second pass. One by one, in the order of the file, the bases
-are read from where they are, checked, written behind the last entry, and what stands on them is resolved: what became
-known that way isn't asked for any more. Then the header's count and the trailer are written anew.
+A ref-delta whose base isn't in the pack stays over after the second pass. One by one, in the order of the file, the
+bases are read from where they are, checked, written behind the last entry, and what stands on them is resolved: what
+became known that way isn't asked for any more. Then the header's count and the trailer are written anew.
 
 Source: git's builtin/index-pack.c fix_unresolved_deltas.
 """

@@ -19,6 +19,7 @@ from govc.graph.interface import Work
 from govc.objects.fsck import PushFsck
 from govc.objects.fsck_messages import FsckPolicy
 from govc.odb.store import ObjectStore
+from govc.pack.compiled import Call, call_here
 from govc.pack.indexer import PHASE_RESOLVING, IndexedPack, index_pack
 from govc.pack.limits import IndexLimits
 from govc.protocol.oid import find_algorithm
@@ -37,6 +38,17 @@ INLINE_LIMITS = IndexLimits(
     expansion_ratio_max=0,
 )
 """What the hub's own process takes on; a pack that passes them is started again in a helper."""
+
+POOL_LIMITS = IndexLimits(
+    object_bytes_max=256 << 20,
+    delta_result_bytes_max=32 << 20,
+    expansion_bytes_base=512 << 20,
+    expansion_ratio_max=0,
+)
+"""The same where the kernel's calls are made in a pool of threads."""
+
+POOL_OBJECTS_MAX = 1000
+"""Of more objects the check of what they need, which is Python, would be felt by others: a helper does all of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +71,8 @@ class ReceiveTask:
     is_partial: bool = False
     limits: IndexLimits = field(default_factory=IndexLimits)
     fsck: FsckPolicy | None = None
+    detects: bool = True
+    threads: int = 1
     progress: bool = True
     fsync: bool = True
 
@@ -73,6 +87,8 @@ class ReceiveTask:
         ref_tips: frozenset[bytes],
         client_shallow: frozenset[bytes],
         limits: IndexLimits,
+        detects: bool,
+        threads: int,
         progress: bool,
     ) -> "ReceiveTask":
         """Take what the snapshot knows."""
@@ -89,6 +105,8 @@ class ReceiveTask:
             is_partial=snapshot.is_partial,
             limits=limits,
             fsck=push_fsck_policy(snapshot.config, snapshot.algo, snapshot.layout.gitdir),
+            detects=detects,
+            threads=threads,
             progress=progress,
         )
 
@@ -123,10 +141,12 @@ def receive_pack_file(
     pause: Callable[[], None],
     *,
     reuse: ObjectStore | None = None,
+    call: Call = call_here,
 ) -> ReceiveResult:
     """Index the pack, put its index beside it, and check connectivity.
 
-    `pause` is called every few milliseconds. `reuse`: an open store of the repository. Raises Corrupt, LimitExceeded.
+    `pause` is called every few milliseconds. `reuse`: an open store of the repository. `call` makes the calls of the
+    indexing kernel. Raises Corrupt, LimitExceeded.
     """
     algo = find_algorithm(task.algo_name)
     assert algo is not None
@@ -134,7 +154,7 @@ def receive_pack_file(
     fsck = PushFsck(task.fsck, algo) if task.fsck is not None else None
     descriptor = os.open(task.pack_path, os.O_RDWR | os.O_CLOEXEC)
     try:
-        indexed = _index(descriptor, base, task, emit, pause, fsck)
+        indexed = _index(descriptor, base, task, emit, pause, fsck, call)
         if task.fsync and reuse is None:
             os.fsync(descriptor)  # here, where nobody waits for it, rather than when the files move
     finally:
@@ -178,6 +198,7 @@ def _index(
     emit: Emit,
     pause: Callable[[], None],
     fsck: PushFsck | None,
+    call: Call,
 ) -> IndexedPack:
     said = monotonic()
 
@@ -201,8 +222,12 @@ def _index(
         limits=task.limits,
         progress=tell,
         known=lambda oid: base.find(oid, rescan=False) >= 0,
+        known_among=base.find_among,
         existing_reader=read_base,
         visit=fsck.visit if fsck is not None else None,
+        detects=task.detects,
+        threads=task.threads,
+        call=call,
     )
 
 

@@ -23,12 +23,15 @@ Later = Callable[[float, Callable[[], None]], None]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
     """`call_blocking(f, *args)` runs a call that blocks in the kernel (fsync) without stalling others;
+    `call_cpu(f, *args)` one that computes for some milliseconds without the GIL, in a pool of its own: a sync never
+    queues behind somebody's indexing;
     `pause()` lets others run between two chunks of our CPU work; `sleep(seconds)` waits;
     `lock_sleep(seconds)` waits inside a `call_blocking` call; `later(seconds, f)`, from any thread, calls f off the hub
     after a time (None where the process doesn't live that long).
     """
 
     call_blocking: Callable[..., Any] = _call_here
+    call_cpu: Callable[..., Any] = _call_here
     pause: Callable[[], None] = _do_not_pause
     sleep: Callable[[float], None] = time.sleep
     lock_sleep: Callable[[float], None] = time.sleep

@@ -105,6 +105,8 @@ class Backend:
                 delta_result_bytes_max=settings.delta_result_bytes_max,
             ),
             inline_bytes_max=settings.helper_threshold_bytes,
+            detects=settings.sha1_collision_detection,
+            threads=settings.index_threads or max(1, (os.cpu_count() or 1) // 2),
             journal=self.journal_options,
             after_push=self._after_push,
             hook_seconds_max=settings.hook_seconds_max,

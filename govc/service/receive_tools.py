@@ -15,8 +15,9 @@ from govc.repo.runtime import Runtime
 class ReceiveTools:
     """What a push needs beside the repository.
 
-    `slots` None: everything inline. `inline_bytes_max`: packs up to this size are tried inline. `after_push` is
-    called with the repository once refs have moved. `hook_seconds_max`: how long a hook may take, 0 for ever.
+    `slots` None: everything inline. `inline_bytes_max`: packs up to this size are tried inline. `detects`: SHA-1
+    collision attacks are looked for; `threads` share the indexing of a large pack. `after_push` is called with the
+    repository once refs have moved. `hook_seconds_max`: how long a hook may take, 0 for ever.
     """
 
     runtime: Runtime
@@ -25,6 +26,8 @@ class ReceiveTools:
     limits: IndexLimits
     journal: JournalOptions
     inline_bytes_max: int
+    detects: bool
+    threads: int
     after_push: Callable[[Repository], None]
     hook_seconds_max: float = 0
     clock: Callable[[], float] = time.time

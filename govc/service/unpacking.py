@@ -13,11 +13,20 @@ from dataclasses import replace
 from typing import Protocol
 
 from govc.errors import GovcError, LimitExceeded
+from govc.kernels.indexing import find_compiled
 from govc.odb.quarantine import Quarantine
+from govc.pack.limits import IndexLimits
 from govc.protocol.errors import RemoteProtocolError
 from govc.protocol.sideband import KEEPALIVE
 from govc.repo.helper import Job, Progress, run_helper
-from govc.repo.receiving import INLINE_LIMITS, ReceiveResult, ReceiveTask, receive_pack_file
+from govc.repo.receiving import (
+    INLINE_LIMITS,
+    POOL_LIMITS,
+    POOL_OBJECTS_MAX,
+    ReceiveResult,
+    ReceiveTask,
+    receive_pack_file,
+)
 from govc.repo.runtime import Breather
 from govc.repo.snapshot import Snapshot
 from govc.service.pacing import paced
@@ -102,11 +111,15 @@ class Unpacker:
             ref_tips=self._ref_tips(snapshot),
             client_shallow=frozenset(request.shallows) - snapshot.shallow,
             limits=self._tools.limits,
+            detects=self._tools.detects,
+            threads=self._tools.threads,
             progress=request.side_band and not request.quiet,
         )
         try:
-            if self._tools.slots is None or size <= self._tools.inline_bytes_max:
-                result = self._check_inline(task, snapshot, is_bounded=self._tools.slots is not None)
+            limits = self._inline_limits(task, size, count)
+            if limits is not None:
+                is_bounded = self._tools.slots is not None
+                result = self._check_inline(replace(task, limits=limits), snapshot, is_bounded=is_bounded)
                 if result is not None:
                     yield from self._state.drain()
                     return result
@@ -133,15 +146,25 @@ class Unpacker:
         except OSError as error:
             raise NotUnpacked(_unpacker(count), f"fatal: {error.strerror}") from error
 
+    def _inline_limits(self, task: ReceiveTask, size: int, count: int) -> IndexLimits | None:
+        """Return what the pack may ask for when it is checked here, None when a helper checks it from the start."""
+        if self._tools.slots is None:
+            return task.limits
+        if size <= self._tools.inline_bytes_max:
+            return INLINE_LIMITS
+        is_pooled = find_compiled(task.algo_name) is not None and task.fsck is None and count <= POOL_OBJECTS_MAX
+        return POOL_LIMITS if is_pooled and size <= POOL_LIMITS.object_bytes_max else None
+
     def _check_inline(self, task: ReceiveTask, snapshot: Snapshot, *, is_bounded: bool) -> ReceiveResult | None:
         """Do it here; None when the pack turns out to be more than this process should take on."""
         said: list[str] = []
         try:
             return receive_pack_file(
-                replace(task, limits=INLINE_LIMITS) if is_bounded else task,
+                task,
                 lambda item: said.append(item.text) if isinstance(item, Progress) else None,
                 self._tools.runtime.pause,
                 reuse=snapshot.store,
+                call=self._tools.runtime.call_cpu,
             )
         except LimitExceeded:
             if not is_bounded:

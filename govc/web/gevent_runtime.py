@@ -1,9 +1,11 @@
 """How a process with gevent waits: off the hub. Only imported where gevent already runs the sockets."""
 
+import os
 from collections.abc import Callable
 
 import gevent
 from gevent import monkey
+from gevent.threadpool import ThreadPool
 
 from govc.repo.runtime import Runtime
 
@@ -14,6 +16,17 @@ computation others then waited half a second instead of milliseconds."""
 
 def _call_in_thread(function: object, /, *arguments: object) -> object:
     return gevent.get_hub().threadpool.apply(function, arguments)
+
+
+_cpu_pools: dict[int, ThreadPool] = {}
+"""One for each process that asked: threads don't survive a fork."""
+
+
+def _call_on_cpu(function: object, /, *arguments: object) -> object:
+    pool = _cpu_pools.get(os.getpid())
+    if pool is None:
+        pool = _cpu_pools[os.getpid()] = ThreadPool(os.cpu_count() or 1)
+    return pool.apply(function, arguments)
 
 
 def _pause() -> None:
@@ -34,7 +47,12 @@ def _later(seconds: float, function: Callable[[], None]) -> None:
 
 
 GEVENT = Runtime(
-    call_blocking=_call_in_thread, pause=_pause, sleep=gevent.sleep, lock_sleep=_thread_sleep, later=_later
+    call_blocking=_call_in_thread,
+    call_cpu=_call_on_cpu,
+    pause=_pause,
+    sleep=gevent.sleep,
+    lock_sleep=_thread_sleep,
+    later=_later,
 )
 
 
