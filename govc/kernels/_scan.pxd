@@ -308,7 +308,7 @@ cdef inline bint scan_entry(Scanner *scanner) noexcept nogil:
         crc = crc_of(&shared.deflate, 0, scanner.window + scanner.pos, length)
         scanner.pos += length
         if content == NULL and not is_delta:
-            header_length = object_header(header, type_number, size)
+            header_length = object_header(header, type_number, size) if shared.hashes_headers else 0
             if shared.is_sha1:
                 sha1_stream_init(&stream)
                 sha1_stream_update(&stream, <uint8_t *>header, header_length,

@@ -13,7 +13,7 @@ VARIABLE = "GOVC_KERNELS"
 PYTHON = "python"
 COMPILED = "compiled"
 
-QUESTIONS = ("delta", "indexing", "order")
+QUESTIONS = ("delta", "indexing", "order", "sha1")
 """Every kernel there is."""
 
 

@@ -452,3 +452,17 @@ def test_overlaid_store_sees_both_and_knows_what_is_new(make_repository, git, tm
     git(other, "hash-object", "-w", "--stdin", stdin=b"another\n")
     assert top.is_overlaid(top.find(hash_object(SHA1, BLOB, b"another\n")))
     assert not store.contains(hash_object(SHA1, BLOB, b"another\n"))
+
+
+@pytest.mark.parametrize("absent", [5, 2000])
+def test_many_objects_are_looked_for_at_once(absent, make_repository, git, tmp_path, cat_all):
+    """A few absent ones: loose files are asked for by name; many: folders are listed."""
+    path = make_repository()
+    other = make_repository("other.git", commits=5, file="g")
+    (path / "objects/info/alternates").write_text(f"{other}/objects\n")
+    loose = bytes.fromhex(git(path, "hash-object", "-w", "--stdin", stdin=b"loose\n").decode())
+    there = {*cat_all(path), loose}
+    oids = sorted({*there, *(hash_object(SHA1, BLOB, b"absent %d" % n) for n in range(absent))})
+    ranks = open_store(path).find_among(b"".join(oids))
+    assert there == {oids[rank] for rank in ranks}
+    assert [] == open_store(path).find_among(b"").tolist()

@@ -13,9 +13,14 @@ from govc.pack.entry import encode_entry_header
 from govc.pack.indexer import PHASE_INDEXING, PHASE_RESOLVING, index_pack
 from govc.pack.limits import IndexLimits
 from govc.protocol.oid import SHA1, SHA256
+from tests.kernels.both import compiled
 
 TEXT = b"".join(b"line %d\n" % n for n in range(200))
 NOISE = random.Random(3).randbytes(3 << 20)
+
+
+def engine_name(kernel):
+    return "twins" if kernel is None else "compiled"
 
 
 def blob_oid(content):
@@ -26,10 +31,11 @@ def version(number):
     return TEXT + b"version %d\n" % number
 
 
-@pytest.fixture
-def index(tmp_path):
-    """Index the given bytes in a file; returns the result. The file is `index.path`."""
+@pytest.fixture(params=[*([compiled("indexing")] if compiled("indexing") else []), None], ids=engine_name)
+def index(request, tmp_path, monkeypatch):
+    """Index the given bytes in a file, by the kernel and by its twins; returns the result. The file is `index.path`."""
     path = os.fspath(tmp_path / "incoming.pack")
+    monkeypatch.setattr("govc.pack.indexer.find_compiled", lambda name: request.param)
 
     def run(data, algo=SHA1, **options):
         with open(path, "wb") as file:
