@@ -28,6 +28,9 @@ from compat import frontends
 from compat.conftest import chosen_frontends
 from compat.gitclient import Git
 
+# One server for all of them, and its log is read at the end.
+pytestmark = pytest.mark.xdist_group("logins")
+
 ISSUER = "https://issuer.example"
 PASSWORDS = {"ann": "ann's pässword: x", "bob": "bobs-s3cr3t-pass", "rita": "ritas/pass@word"}
 
@@ -570,7 +573,8 @@ def test_no_other_name_gets_around_a_protection(world: World, person: Person) ->
 
 
 def test_nothing_secret_is_in_the_servers_log(world: World) -> None:
-    # Everything above has been logged by now; some more that is malformed, where gunicorn quotes what it read.
+    # Everything above has been logged by now; each way of logging in once more, and what is malformed, where gunicorn
+    # quotes what it read.
     secret = "a-secret-that-stays-one"
     token = world.make_token("ann", "--read", "**")
     encoded = basic("ann", secret).removeprefix("Basic ")
@@ -586,6 +590,8 @@ def test_nothing_secret_is_in_the_servers_log(world: World) -> None:
         with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
             connection.sendall(raw.encode("latin-1"))
             connection.recv(1000)
+    for header in (f"Bearer {token}", basic("ann", PASSWORDS["ann"]), f"Bearer {bearer(world.issuer.keys[0])}"):
+        world.status(fetch_path("app.git"), header)
     world.status(fetch_path("app.git"), basic(secret, "x"))
     world.status(fetch_path("app.git"), f"Bearer {secret}")
     world.status(fetch_path("app.git") + f"&token={token}", basic("ann", secret))

@@ -149,3 +149,15 @@ def test_serve_does_not_start_with_a_bad_file(run, tmp_path, flag, content, sent
     (tmp_path / "root").mkdir()
     (tmp_path / "f").write_text(content)
     assert sentence in run("serve", "root", flag, "f", fails=True).output
+
+
+def test_doctor_says_what_the_permission_file_gives_and_where(run, tmp_path):
+    run("init", "root/team/app.git", "--export")
+    (tmp_path / "p.toml").write_text(
+        '[[rule]]\nrepositories = ["team/*"]\nread = ["@users"]\n[[rule]]\nrepositories = ["**"]\nwrite = ["ann"]\n'
+    )
+    (tmp_path / "govc.toml").write_text('root = "root"\npermission_file = "p.toml"\n')
+    said = run("doctor", "root/team/app.git", "--user", "ann").output
+    assert "p.toml gives 'ann' read on 'team/app': the rule in line 1 decides." in said
+    assert "p.toml gives who has not logged in none on 'team/app': no rule speaks of them." in said
+    assert "on 'team/app'" not in run("doctor", "root/team/app.git", "--config", "/dev/null").output

@@ -97,6 +97,14 @@ class Permissions:
                 return level
         return Level.NONE
 
+    def deciding_rule(self, principal: Principal, name: str) -> Rule | None:
+        """Return the rule that decides about somebody and a repository, None when none does: for people who ask why."""
+        groups = self.groups_of(principal)
+        for rule in self.rules:
+            if rule.level_for(principal.user, groups) is not None and rule.covers(name):
+                return rule
+        return None
+
     def branch_rules(self, principal: Principal, names: Sequence[str], level: Level) -> BranchRules:
         """Return the rules of branches that bind somebody's push to a repository that has all these names."""
         groups = self.groups_of(principal) | ({ADMINS} if level >= Level.ADMIN else frozenset())

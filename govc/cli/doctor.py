@@ -7,6 +7,10 @@ from typing import Any
 
 import click
 
+from govc.auth.assembly import make_policy
+from govc.auth.patterns import repository_name
+from govc.auth.permissions import Permissions
+from govc.auth.principal import ANONYMOUS, Principal
 from govc.cli import room
 from govc.cli.settings_flags import load_chosen
 from govc.errors import GovcError
@@ -14,18 +18,43 @@ from govc.kernels.choice import COMPILED, describe
 from govc.protocol.errors import RemoteProtocolError
 from govc.repo.creation import EXPORT_MARKER
 from govc.service.context import RECEIVE_PACK, UPLOAD_PACK, RequestContext
+from govc.settings import BadSetting, Settings
 
 
 @click.command()
 @click.argument("path")
+@click.option("--user", help="what the permission file gives this user")
 @click.option("--config", help="a govc.toml")
-def doctor(path: str, config: str | None) -> None:
+def doctor(path: str, user: str | None, config: str | None) -> None:
     """Say why the repository in PATH is served, or not."""
-    settings = dataclasses.replace(load_chosen(config, None, {}), root=None)
+    chosen = load_chosen(config, None, {})
+    settings = dataclasses.replace(chosen, root=None)
     sentences, is_served = diagnose(room("govc.app").create_backend(settings), path)
-    for sentence in [*sentences, kernel_sentence()]:
+    for sentence in [*sentences, *permission_sentences(chosen, path, user), kernel_sentence()]:
         click.echo(sentence)
     sys.exit(0 if is_served else 1)
+
+
+def permission_sentences(settings: Settings, path: str, user: str | None) -> list[str]:
+    """Say what the permission file gives somebody (and nobody in particular) on the repository in `path`, and where."""
+    if settings.permission_file is None:
+        return []
+    try:
+        policy = make_policy(settings)
+    except BadSetting as error:
+        raise click.ClickException(str(error)) from error
+    assert policy is not None
+    permissions = policy()
+    assert isinstance(permissions, Permissions)
+    name = repository_name(os.path.relpath(path, settings.root) if settings.root else os.path.abspath(path))
+    sentences = []
+    for principal in dict.fromkeys((ANONYMOUS, Principal(user=user))):
+        rule = permissions.deciding_rule(principal, name)
+        level = permissions.level(principal, (name,)).name.lower()
+        why = f"the rule in line {rule.line} decides" if rule is not None else "no rule speaks of them"
+        who = "who has not logged in" if principal.user is None else repr(principal.user)
+        sentences.append(f"{settings.permission_file} gives {who} {level} on {name!r}: {why}.")
+    return sentences
 
 
 def kernel_sentence() -> str:
