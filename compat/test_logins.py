@@ -557,6 +557,28 @@ def test_branches_for_some_only_and_for_signed_pushes_only(world: World, person:
     assert not {"refs/heads/release/9", "refs/heads/signed"} & git.refs(world.root / "app.git").keys()
 
 
+def test_a_signed_push_by_a_trusted_key_may_enter_and_no_other(world: World, person: Person, tmp_path: Path) -> None:
+    if shutil.which("ssh-keygen") is None:
+        pytest.skip("ssh-keygen is not installed")
+    git, repository = person.git, world.root / "app.git"
+    for name in ("trusted", "stranger"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name)], check=True)
+    public = (tmp_path / "trusted.pub").read_text().split()
+    (tmp_path / "allowed").write_text(f'ada@example.com namespaces="git" {public[0]} {public[1]}\n')
+    git("config", "receive.certNonceSeed", "sekrit", cwd=repository)
+    git("config", "gpg.ssh.allowedSignersFile", tmp_path / "allowed", cwd=repository)
+    git("clone", "-q", world.url("app.git", login("ann")), "c")
+    target = "HEAD:refs/heads/signed"
+    for name in ("stranger", "trusted"):
+        options = ["-c", "gpg.format=ssh", "-c", f"user.signingKey={tmp_path / name}"]
+        if name == "stranger":
+            assert "must be signed" in git.fails(*options, "push", "--signed", "origin", target, cwd="c")
+            assert "must be signed" in git.fails("push", "origin", target, cwd="c")
+        else:
+            git(*options, "push", "-q", "--signed", "origin", target, cwd="c")
+    assert git.rev(repository, "refs/heads/signed") == git.rev("c", "HEAD")
+
+
 def test_no_other_name_gets_around_a_protection(world: World, person: Person) -> None:
     git, url = person.git, world.url("app.git", login("ann"))
     repository = world.root / "app.git"

@@ -335,10 +335,14 @@ class PushHooks:
         return self._certificate
 
     def is_well_signed(self) -> Generator[bytes, None, bool]:
-        """Say whether the push has a certificate with a good signature by a trusted key, over a nonce of ours."""
+        """Say whether the push has a certificate with a good signature by a trusted key, over a nonce of ours.
+
+        git's status is "G" for an SSH key that nobody has allowed, too; only then has it no signer.
+        """
         variables = yield from self._certificate_variables()
         is_fresh = variables.get("GIT_PUSH_CERT_NONCE_STATUS") in ("OK", "SLOP")
-        return is_fresh and variables.get("GIT_PUSH_CERT_STATUS") == "G"
+        is_known = bool(variables.get("GIT_PUSH_CERT_SIGNER"))
+        return is_fresh and is_known and variables.get("GIT_PUSH_CERT_STATUS") == "G"
 
     def _check_signature(self, signed: SignedPush) -> Generator[bytes, None, SignatureVerdict]:
         around = self._around
