@@ -586,9 +586,9 @@ def test_no_other_name_gets_around_a_protection(world: World, person: Person) ->
     git("update-ref", "refs/namespaces/x/refs/heads/main", "refs/heads/main", cwd=repository)
     git("clone", "-q", url, "c")
     git("checkout", "-q", "--orphan", "other", cwd="c")
-    git.commit_file("c", "z.txt", "z\n")
     before = git.refs(repository)
     for name in ("refs/heads/alias", "refs/namespaces/x/refs/heads/main"):
+        git.commit_file("c", "z.txt", f"{name}\n")
         assert "protected ref: non-fast-forward" in git.fails("push", "origin", f"+HEAD:{name}", cwd="c")
         assert "protected ref: deletion" in git.fails("push", "origin", f":{name}", cwd="c")
     assert git.refs(repository) == before
