@@ -1,7 +1,7 @@
 """From commands that came with all their objects to refs that have moved, or reasons why not.
 
-    branch protection refuses what it forbids → proc-receive takes what is its own → each command is judged, then update is asked → all that still stands is
-    one transaction: locked, verified, staged → (reference-transaction) → published
+    branch protection refuses what it forbids → proc-receive takes what is its own → each command is judged, then update
+    is asked → all that still stands is one transaction: locked, verified, staged → (reference-transaction) → published
 
 Nothing has moved before the transaction; from then on the push can't be taken back, whether or not anybody still
 listens: `has_moved` says so.
