@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -167,8 +167,10 @@ def nginx_configuration(source: str, *, port: int, backend_port: int) -> str:
 
 
 @contextlib.contextmanager
-def start_nginx(root: Path, env: Mapping[str, str], scratch: Path) -> Iterator[Running]:
-    """nginx in front of gunicorn."""
+def start_nginx(
+    root: Path, env: Mapping[str, str], scratch: Path, change: Callable[[str], str] = str
+) -> Iterator[Running]:
+    """nginx in front of gunicorn; `change` may edit conf/nginx.conf as an admin would."""
     program = shutil.which("nginx") or "/usr/sbin/nginx"
     if not os.access(program, os.X_OK):
         raise RuntimeError("nginx is not installed: run compat/install.sh")
@@ -176,7 +178,7 @@ def start_nginx(root: Path, env: Mapping[str, str], scratch: Path) -> Iterator[R
         port = find_free_port()
         place = Path(tempfile.mkdtemp(dir=scratch, prefix="nginx-"))
         configuration = place / "nginx.conf"
-        source = (PROJECT / "conf" / "nginx.conf").read_text()
+        source = change((PROJECT / "conf" / "nginx.conf").read_text())
         backend_port = int(backend.url.rsplit(":", 1)[1])
         configuration.write_text(nginx_configuration(source, port=port, backend_port=backend_port))
         log = place / "nginx.log"

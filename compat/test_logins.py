@@ -27,6 +27,7 @@ from joserfc.jwk import ECKey
 from compat import frontends
 from compat.conftest import chosen_frontends
 from compat.gitclient import Git
+from compat.hookkit import calls, record
 
 # One server for all of them, and its log is read at the end.
 pytestmark = pytest.mark.xdist_group("logins")
@@ -374,6 +375,23 @@ def test_reflogs_have_the_users_name(world: World, person: Person) -> None:
     assert " ann <ann@http.127.0.0.1> " in line
 
 
+def test_hooks_are_told_who_pushed_and_no_secret(world: World, person: Person) -> None:
+    repository = world.root / "open.git"
+    record(repository, "post-receive")
+    try:
+        person.git("clone", "-q", world.url("open.git", login("ann")), "c")
+        person.git.commit_file("c", "x.txt", "for the hook\n")
+        person.git("push", "-q", "origin", "HEAD:refs/heads/hooked", cwd="c")
+        (call,) = calls(repository)
+    finally:
+        shutil.rmtree(repository / "hooks")
+    assert call.environment["REMOTE_USER"] == "ann"
+    assert call.environment["AUTH_TYPE"] == "Basic"
+    assert call.environment["GIT_COMMITTER_NAME"] == "ann"
+    told = "\n".join(call.environment.values())
+    assert PASSWORDS["ann"] not in told and basic("ann", PASSWORDS["ann"])[6:] not in told
+
+
 # Tokens
 
 
@@ -644,6 +662,40 @@ def test_the_same_behind_nginx(tmp_path: Path, person: Person, templates: Callab
         connection.request("GET", fetch_path("secret.git"), headers={"X-Remote-User": "rita", "X_Remote_User": "rita"})
         assert connection.getresponse().status == 401
         connection.close()
+
+
+def test_nginx_asks_and_names_the_user(tmp_path: Path, person: Person, templates: Callable[[str, str], Path]) -> None:
+    if "nginx" not in chosen_frontends():
+        pytest.skip("nginx is not among the front ends of this run")
+    root, scratch = tmp_path / "root", tmp_path / "scratch"
+    for folder in (root, scratch):
+        folder.mkdir()
+    shutil.copytree(templates("small", "sha1"), root / "app.git", symlinks=True)
+    (root / "app.git" / "git-daemon-export-ok").touch()
+    (tmp_path / "users").write_text("ann:{PLAIN}anns-password\nbob:{PLAIN}bobs-password\n")
+    (tmp_path / "p.toml").write_text('[[rule]]\nrepositories = ["**"]\nread = ["@users"]\nwrite = ["ann"]\n')
+
+    def with_users(text: str) -> str:
+        emptied = 'proxy_set_header X-Remote-User "";'
+        assert text.count(emptied) == 1
+        asking = f'auth_basic "nginx asks"; auth_basic_user_file {tmp_path / "users"};'
+        return text.replace(emptied, f"proxy_set_header X-Remote-User $remote_user;\n        {asking}")
+
+    env = frontends.server_environment(scratch / "home", {"GOVC_PERMISSION_FILE": str(tmp_path / "p.toml")})
+    git = person.git
+    with frontends.start_nginx(root, env, scratch, with_users) as running:
+        url = f"{running.url}/app.git"
+        answers = person.answers("ann", "anns-password")
+        git("clone", "-q", url, "c", env=answers)
+        assert person.asked() == ["Username", "Password"]
+        git.commit_file("c", "x.txt", "behind nginx\n")
+        assert "403" in git.fails("push", url.replace("://", "://bob:bobs-password@"), "HEAD:refs/heads/n", cwd="c")
+        git("push", "-q", "origin", "HEAD:refs/heads/n", cwd="c", env=answers)
+        assert git.rev(root / "app.git", "refs/heads/n") == git.rev("c", "HEAD")
+        assert "Authentication failed" in git.fails("ls-remote", url, env=person.answers("ann", "wrong"))
+        assert running.log is not None
+        log = running.log.read_text()
+        assert 'user="ann" login=proxy' in log and "bobs-password" not in log
 
 
 def test_equal_logins_of_a_crowd_are_let_in(world: World) -> None:
