@@ -52,6 +52,9 @@ KeySet = tuple[PublicKey, ...]
 class KeySource(Protocol):
     """Where a checker gets keys."""
 
+    def current(self) -> KeySet:
+        """Return all keys of this moment: the same object as long as nothing has changed. Doesn't wait."""
+
     def candidates(self, kid: str) -> KeySet:
         """Return the keys that a token which names `kid` ("": none) may be signed with. May switch."""
 
@@ -107,6 +110,10 @@ class FileKeys:
         """Raises BadAuthFile."""
         self._file = WatchedValue(KIND, path, parse_keys, on_read=on_read)
 
+    def current(self) -> KeySet:
+        """Return all keys."""
+        return self._file.get()
+
     def candidates(self, kid: str) -> KeySet:
         """Return the keys that may have signed."""
         return choose_keys(self._file.get(), kid)
@@ -152,12 +159,17 @@ class UrlKeys:
         self._fetch = fetch
         self._on_read = on_read
         self._keys: KeySet = ()
+        self._content = b""
         self._lock = threading.Lock()
         self._wanted = threading.Event()
         self._reading: threading.Event | None = threading.Event()
         self._read_at = float("-inf")
         self._is_closed = False
         threading.Thread(target=self._run, name="govc-jwt-keys", daemon=True).start()
+
+    def current(self) -> KeySet:
+        """Return all keys."""
+        return self._keys
 
     def candidates(self, kid: str) -> KeySet:
         """Return the keys that may have signed; waits a short while for one that isn't known yet. May switch."""
@@ -201,7 +213,10 @@ class UrlKeys:
 
     def _read(self) -> None:
         try:
-            self._keys = parse_keys(self._fetch(self._url), self._url)
+            content = self._fetch(self._url)
+            if content != self._content:
+                self._keys = parse_keys(content, self._url)
+                self._content = content
         except (OSError, BadAuthFile) as error:
             self._on_read(KIND, False)
             log.error("%s: keys not read, %d from before still count: %s", self._url, len(self._keys), error)

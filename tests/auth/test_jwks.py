@@ -92,6 +92,18 @@ def test_an_issuer_that_fails_leaves_the_keys_that_we_have(source):
     assert names(keys, "old") == ["old"]
 
 
+def test_equal_keys_stay_the_same_object_and_new_ones_do_not(source):
+    issuer = Issuer(OLD)
+    keys = source(issuer)
+    names(keys, "old")
+    before = keys.current()
+    assert names(keys, "new") == []  # read again
+    assert issuer.count == 2 and keys.current() is before
+    issuer.keys = (OLD, NEW)
+    assert names(keys, "new") == ["new"]
+    assert keys.current() is not before
+
+
 def test_a_slow_issuer_holds_a_request_for_a_bounded_time(source):
     issuer = Issuer(OLD)
     issuer.go.clear()

@@ -27,6 +27,9 @@ class FixedKeys:
     def __init__(self, content):
         self.keys = parse_keys(content, "keys")
 
+    def current(self):
+        return self.keys
+
     def candidates(self, kid):
         return choose_keys(self.keys, kid)
 
@@ -202,6 +205,33 @@ def test_property_a_changed_token_is_refused(position, char):
     last_of_part = position + 1 == len(TOKEN) or TOKEN[position + 1] == "."
     if changed != TOKEN and not last_of_part:
         assert outcome(changed) != "ann"
+
+
+# What was good is remembered
+
+
+def test_a_good_token_is_verified_once_until_it_expires_or_the_keys_change(monkeypatch):
+    now = [float(NOW)]
+    keys = FixedKeys(key_set(KEYS["ES256"]))
+    reader = JwtChecker(JwtRules(issuer=ISSUER, audience=AUDIENCE, leeway_seconds=60), keys, lambda: now[0])
+    verified = []
+    verify = JwtChecker._verified_claims
+    monkeypatch.setattr(JwtChecker, "_verified_claims", lambda self, token: verified.append(1) or verify(self, token))
+    token = sign(KEYS["ES256"], "ES256", exp=NOW + 10)
+    for _ in range(3):
+        assert reader.check(token).user == "ann"
+    assert len(verified) == 1
+    now[0] = NOW + 69.9
+    assert reader.check(token).user == "ann"
+    now[0] = NOW + 70.0
+    with pytest.raises(LoginFailed, match="expired"):
+        reader.check(token)
+    now[0] = float(NOW)
+    keys.keys = parse_keys(key_set(KEYS["RS256"]), "keys")
+    with pytest.raises(LoginFailed, match="unknown key"):
+        reader.check(token)
+    with pytest.raises(LoginFailed):
+        reader.check(token + "x")
 
 
 # The key set
