@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from govc.protocol.oid import HashAlgorithm
 from govc.protocol.refname import check_refname_format
+from govc.refs.backend_state import PEELED_KEPT_MAX, PER_WORKTREE, RefState, is_per_worktree
 from govc.refs.loose import (
     LOOSE_BYTES_MAX,
     LooseRef,
@@ -30,10 +31,8 @@ from govc.refs.packed import PACKED_REFS_BYTES_MAX, PackedRefs
 from govc.refs.table import SYMREF_DEPTH_MAX, RefTable
 from govc.watch import GRAIN_NS, ClockNs, HeldInode, StatFunction, WatchedFile, read_watched
 
-PEELED_KEPT_MAX = 200_000
-"""The memory of peeled tags is handed on to the next table up to this many entries."""
-
-_PER_WORKTREE = (b"refs/bisect/", b"refs/worktree/", b"refs/rewritten/")
+LOOSE_REFS_MAX = 1000
+"""From so many loose refs on, packing them is worth while."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,10 +46,9 @@ class _PackedState:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RefState:
+class FilesState(RefState):
     """The refs at one moment, with what is needed to tell whether they still are the refs."""
 
-    table: RefTable
     loose: LooseScan
     head: LooseRef | None
     head_watch: WatchedFile
@@ -79,7 +77,7 @@ class RefDatabase:
         self.grain_ns = grain_ns
         self.packed_path = f"{commondir}/packed-refs"
         self._packed: _PackedState | None = None
-        own = _PER_WORKTREE if gitdir != commondir else ()
+        own = PER_WORKTREE if gitdir != commondir else ()
         self._excluded = frozenset(own)
         self._roots = (
             (f"{commondir}/refs", b"refs/"),
@@ -112,39 +110,45 @@ class RefDatabase:
 
     def is_shared(self, name: bytes) -> bool:
         """Say whether a ref belongs to all worktrees; only such refs are packed."""
-        return name != b"HEAD" and not name.startswith(_PER_WORKTREE)
+        return not is_per_worktree(name)
 
     # Reading
 
-    def load(self, previous: RefState | None = None) -> RefState:
+    def load(self, previous: RefState | None = None) -> FilesState:
         """Return the refs as they are now. Raises CorruptRefs, or OSError when packed-refs can't be read.
 
         HEAD first, then loose refs, then packed-refs: a branch that HEAD names is found if it was there.
         """
+        old = previous if isinstance(previous, FilesState) else None
         head, head_watch = self._read_head()
         loose = scan_loose(
             self._roots,
             self.algo,
-            previous=previous.loose if previous is not None else None,
+            previous=old.loose if old is not None else None,
             excluded=self._excluded,
             stat=self.stat,
             clock_ns=self.clock_ns,
             grain_ns=self.grain_ns,
         )
-        packed = self._load_packed(previous.packed if previous is not None else None)
-        table = self._table(previous, head, loose, packed)
-        return RefState(table, loose, head, head_watch, packed)
+        packed = self._load_packed(old.packed if old is not None else None)
+        table = self._table(old, head, loose, packed)
+        return FilesState(table, loose, head, head_watch, packed)
 
     def is_current(self, state: RefState) -> bool:
         """Say whether `load` would return the same refs. Only stat calls; no while a stamp is unsettled."""
         return (
-            state.head_watch.is_current(self.stat)
+            isinstance(state, FilesState)
+            and state.head_watch.is_current(self.stat)
             and state.loose.is_current(self.stat)
             and state.packed.watch.is_current(self.stat)
         )
 
+    def is_packing_due(self, state: RefState) -> bool:
+        """Say whether there are so many loose refs that they should be packed."""
+        return isinstance(state, FilesState) and len(state.loose.refs) > LOOSE_REFS_MAX
+
     def _table(
-        self, previous: RefState | None, head: LooseRef | None, loose: LooseScan, packed: _PackedState
+        self, previous: FilesState | None, head: LooseRef | None, loose: LooseScan, packed: _PackedState
     ) -> RefTable:
         if previous is not None:
             is_same = (

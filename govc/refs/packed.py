@@ -175,6 +175,12 @@ def _typecode_for(size: int) -> str:
     return "I" if size < 1 << 32 else "Q"
 
 
+def are_ordinary(names: bytes) -> bool:
+    """Say whether names below refs/, each ended by LF, are all well-formed. False may also mean: look closer."""
+    unusual = _FORBIDDEN_BYTES + b" ^"
+    return names.translate(None, unusual) == names and not any(part in names for part in _FORBIDDEN_PARTS)
+
+
 def _scan_ordinary(data: bytes, body_start: int, algo: HashAlgorithm) -> "array[int] | None":
     """Return the starts of the refs' lines, or None when anything at all is out of the ordinary."""
     body = data[body_start:]

@@ -107,7 +107,7 @@ def open_reflog(path: str, name: bytes, log_updates: LogUpdates, modes: FileMode
     try:
         return ReflogAppender(path, disk.open_file(path, flags), False)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        if not _is_wanted(name, log_updates):
+        if not is_log_wanted(name, log_updates):
             return None
     for _ in range(_TRIES):
         try:
@@ -125,7 +125,8 @@ def open_reflog(path: str, name: bytes, log_updates: LogUpdates, modes: FileMode
     raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), path)
 
 
-def _is_wanted(name: bytes, log_updates: LogUpdates) -> bool:
+def is_log_wanted(name: bytes, log_updates: LogUpdates) -> bool:
+    """Say whether a ref that has no reflog yet shall get one."""
     if log_updates is LogUpdates.BRANCHES:
         return name == b"HEAD" or name.startswith(_LOGGED_PREFIXES)
     return log_updates is LogUpdates.ALWAYS

@@ -1,4 +1,7 @@
-"""The refs of a repository as one immutable table: packed refs below, loose refs on top, HEAD beside them.
+"""The refs of a repository as one immutable table: many sorted refs below, some on top by name, HEAD beside them.
+
+In the files backend these are packed refs and loose refs; in the reftable backend the large tables of the stack and
+the small ones.
 
 A loose ref hides the packed one of its name, also when the loose one is broken (git doesn't fall back
 either). Names come out in byte order. Symrefs are followed to depth 5; a symref that leads nowhere is left
@@ -11,18 +14,55 @@ done by a function that the caller hands in. What was peeled once is remembered 
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from govc.errors import ObjectMissing
 from govc.protocol.oid import HashAlgorithm
 from govc.refs.loose import LooseRef
-from govc.refs.packed import PackedRefs
+from govc.refs.packed import PackedEntry
 
 SYMREF_DEPTH_MAX = 5
 """How many refs are read on the way, the last one included (git's SYMREF_MAXDEPTH)."""
 
 Peel = Callable[[bytes], bytes | None]
 """oid -> the oid of what the tag finally names; None when the object is no tag. May raise ObjectMissing."""
+
+
+DELETED: Final = LooseRef(None, None)
+"""On top: there is no such ref, whatever lies below."""
+
+
+class SortedRefs(Protocol):
+    """Many direct refs by position, in byte order of their names (`PackedRefs` says what each method does)."""
+
+    @property
+    def count(self) -> int:
+        """How many refs there are."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """About names that were left out."""
+
+    def oid_at(self, position: int) -> bytes:
+        """Return the raw oid at a position."""
+
+    def peeled_at(self, position: int) -> bytes | None:
+        """Return the peeled oid, NOT_A_TAG when it is known that there is none, None when nothing is."""
+
+    def find(self, name: bytes) -> int:
+        """Return the position of a refname, or -1."""
+
+    def get(self, name: bytes) -> bytes | None:
+        """Return the oid of a refname, or None."""
+
+    def range_of_prefix(self, prefix: bytes) -> tuple[int, int]:
+        """Return the positions [low, high) of the names that start with `prefix`."""
+
+    def iter_entries(self, low: int = 0, high: int | None = None) -> Iterator[PackedEntry]:
+        """Yield the entries at positions [low, high) in order."""
+
+    def iter_names(self, low: int = 0, high: int | None = None) -> Iterator[bytes]:
+        """Yield the names at positions [low, high) in order."""
 
 
 class Ref(NamedTuple):
@@ -52,7 +92,7 @@ class RefTable:
 
     def __init__(
         self,
-        packed: PackedRefs,
+        packed: SortedRefs,
         loose: dict[bytes, LooseRef],
         head: LooseRef | None,
         algo: HashAlgorithm,
@@ -60,7 +100,7 @@ class RefTable:
         warnings: tuple[str, ...] = (),
         peeled: dict[bytes, bytes | None] | None = None,
     ) -> None:
-        """Take the parsed parts. `head` None: no HEAD file. `peeled`: what an earlier table has peeled."""
+        """Take the parsed parts. `head` None: no HEAD. `peeled`: what an earlier table has peeled."""
         self.algo = algo
         self.packed = packed
         self._loose = loose
@@ -93,7 +133,7 @@ class RefTable:
         """Return what the ref's file or packed line says, unresolved; None when there is none."""
         found = self._loose.get(name)
         if found is not None:
-            return found
+            return None if found == DELETED else found
         oid = self.packed.get(name)
         return None if oid is None else LooseRef(oid, None)
 
@@ -194,20 +234,22 @@ class RefTable:
 
     def iter_names(self, prefix: bytes = b"") -> Iterator[bytes]:
         """Yield the names that start with `prefix`, in byte order, broken and dangling ones included."""
-        names = self._loose_names
+        names, loose = self._loose_names, self._loose
         next_loose = bisect_left(names, prefix)
         loose_name = _name_below(names, next_loose, prefix)
         for name in self.packed.iter_names(*self.packed.range_of_prefix(prefix)):
-            while loose_name is not None and loose_name < name:
-                yield loose_name
+            hidden = False
+            while loose_name is not None and loose_name <= name:
+                hidden = loose_name == name
+                if loose[loose_name] != DELETED:
+                    yield loose_name
                 next_loose += 1
                 loose_name = _name_below(names, next_loose, prefix)
-            if loose_name == name:
-                next_loose += 1
-                loose_name = _name_below(names, next_loose, prefix)
-            yield name
+            if not hidden:
+                yield name
         while loose_name is not None:
-            yield loose_name
+            if loose[loose_name] != DELETED:
+                yield loose_name
             next_loose += 1
             loose_name = _name_below(names, next_loose, prefix)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from govc.config.loader import load_config
 from govc.errors import GovcError
-from govc.refs.database import RefDatabase
+from govc.refs.backend import open_ref_backend
 from govc.repo.checkpointing import CheckpointReport, checkpoint
 from govc.repo.helper import Emit, HelperSlots, Job, drain, run_helper, start_detached
 from govc.repo.journal import JournalOptions
@@ -53,7 +53,8 @@ def load_site(gitdir: str) -> Site:
     commondir = find_commondir(gitdir)
     config = load_config(environ=os.environ, gitdir=gitdir, commondir=commondir).config
     layout = read_layout(gitdir, config)
-    return Site.of(layout, config, RefDatabase(gitdir, commondir, layout.algo), options.sleep)
+    database = open_ref_backend(layout.ref_storage, layout.refs_gitdir, layout.refs_commondir, layout.algo)
+    return Site.of(layout, config, database, options.sleep)
 
 
 class CheckpointSchedule:

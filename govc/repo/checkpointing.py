@@ -69,7 +69,7 @@ def write_first_checkpoint(journal: Journal, site: Site, position: Position, log
     """Write the checkpoint that a log begins with: nothing is known of the refs but what they are now."""
     state = site.database.load()
     refs = LoggedRefs(journal.folder.root, None, site.layout.algo)
-    head = state.head.target if state.head is not None and state.head.target is not None else b""
+    head = _head_of(site)
     packs = sorted(_list_packs(site.layout.objects_dir))
     _write(journal, site, position, log_id, refs, iter_direct(state.table), packs, head)
 
@@ -146,8 +146,14 @@ def _observe(journal: Journal, site: Site) -> tuple[bytes, int]:
         ]
         if changes:
             journal.observe(sorted(changes))
-    head = state.head.target if state.head is not None and state.head.target is not None else b""
+    head = _head_of(site)
     return head, len(changes)
+
+
+def _head_of(site: Site) -> bytes:
+    """Return the branch that HEAD names, b"" for none."""
+    head = site.database.read_head()
+    return head.target if head is not None and head.target is not None else b""
 
 
 def iter_direct(table: RefTable) -> Iterator[tuple[bytes, bytes]]:
@@ -234,11 +240,9 @@ def _list_packs(objects_dir: str) -> set[bytes]:
 
 def _sync(site: Site, names: Iterable[bytes], packs: Iterable[bytes], head: bytes, is_complete: bool) -> int:
     """Make git's files durable: refs, reflogs, packs, and the folders that name them. Returns how many calls."""
-    layout, database = site.layout, site.database
+    layout = site.layout
     pack_folder = f"{layout.objects_dir}/pack"
-    files = [database.packed_path, f"{layout.gitdir}/HEAD", f"{layout.gitdir}/logs/HEAD", f"{layout.commondir}/shallow"]
-    for name in names:
-        files += [database.path_of(name), database.log_path_of(name)]
+    files = [*site.database.durable_files(names), f"{layout.commondir}/shallow"]
     for pack in packs:
         files += [f"{pack_folder}/{os.fsdecode(pack)}{suffix}" for suffix in (".pack", ".idx", ".rev")]
     folders = _folders_of(files, (layout.commondir, layout.gitdir), pack_folder, layout.objects_dir)

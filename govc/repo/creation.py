@@ -8,6 +8,9 @@ import os
 import zlib
 
 from govc.protocol.oid import SHA1, HashAlgorithm
+from govc.refs.backend import FILES, REFTABLE
+from govc.refs.reftable.database import HEAD_STUB
+from govc.refs.reftable.symref import create_reftable
 
 EXPORT_MARKER = "git-daemon-export-ok"
 
@@ -16,19 +19,25 @@ _EXCLUDE = b"# Patterns of files that git should not list, one a line.\n"
 _README = b"# hello\n\nThe first repository of this govc server. Clone it, commit, push.\n"
 
 
-def create_repository(path: str, algo: HashAlgorithm, *, export: bool, allow_push: bool) -> None:
-    """Make an empty bare repository as `git init --bare` does; branch "main".
+def create_repository(
+    path: str, algo: HashAlgorithm, *, export: bool, allow_push: bool, ref_storage: str = FILES
+) -> None:
+    """Make an empty bare repository as `git init --bare` does; branch "main". `ref_storage`: files or reftable.
 
     Raises FileExistsError when the folder exists and isn't empty, OSError otherwise.
     """
     if os.path.isdir(path) and os.listdir(path):
         raise FileExistsError(path)
-    for folder in ("objects/info", "objects/pack", "refs/heads", "refs/tags", "info", "hooks"):
+    for folder in ("objects/info", "objects/pack", "info", "hooks"):
         os.makedirs(os.path.join(path, folder), exist_ok=True)
-    version = 0 if algo is SHA1 else 1
+    version = 0 if algo is SHA1 and ref_storage == FILES else 1
     config = f"[core]\n\trepositoryformatversion = {version}\n\tfilemode = true\n\tbare = true\n"
+    if version:
+        config += "[extensions]\n"
     if algo is not SHA1:
-        config += f"[extensions]\n\tobjectformat = {algo.name}\n"
+        config += f"\tobjectformat = {algo.name}\n"
+    if ref_storage != FILES:
+        config += f"\trefstorage = {ref_storage}\n"
     if allow_push:
         config += "[http]\n\treceivepack = true\n"
     _write_new(os.path.join(path, "config"), config.encode())
@@ -36,7 +45,13 @@ def create_repository(path: str, algo: HashAlgorithm, *, export: bool, allow_pus
     _write_new(os.path.join(path, "info", "exclude"), _EXCLUDE)
     if export:
         _write_new(os.path.join(path, EXPORT_MARKER), b"")
-    # Last: without HEAD it is no repository yet.
+    # HEAD comes last: without it, it is no repository yet.
+    if ref_storage == REFTABLE:
+        create_reftable(path, algo, b"refs/heads/main")
+        _write_new(os.path.join(path, "HEAD"), HEAD_STUB)
+        return
+    for folder in ("refs/heads", "refs/tags"):
+        os.makedirs(os.path.join(path, folder), exist_ok=True)
     _write_new(os.path.join(path, "HEAD"), b"ref: refs/heads/main\n")
 
 

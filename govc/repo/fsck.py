@@ -24,7 +24,7 @@ from govc.odb.store import OBJECT_BYTES_MAX, ObjectStore
 from govc.pack.index import PackIndex
 from govc.pack.indexer import index_pack
 from govc.protocol.oid import HashAlgorithm
-from govc.refs.database import RefState
+from govc.refs.backend_state import RefState
 from govc.repo.checkpointing import iter_direct
 from govc.repo.log_view import LogView, iter_located, verify
 from govc.repo.recovery import Site, log_folder
@@ -114,12 +114,13 @@ def _check_loose(site: Site, report: FsckReport, tell: Tell) -> None:
 def _check_refs(site: Site, report: FsckReport) -> RefState | None:
     try:
         state = site.database.load()
+        head = site.database.read_head()
     except CorruptRefs as error:
         report.problems.append(f"refs: {error}")
         return None
     report.problems += [f"{os.fsdecode(name)}: {problem}" for name, problem in state.table.broken]
     report.notes += state.table.warnings
-    if state.head is None or state.head.problem:
+    if head is None or head.problem:
         report.problems.append("HEAD is missing or can't be read")
     return state
 

@@ -9,6 +9,7 @@ frozen value. Not here: finding it by name (`discover`), reading objects or refs
         1                 an unknown extension is an error; above 1 is an error
         absent            as 0, and every extension is ignored
     extensions.<name>     counts only in <commondir>/config itself, never in an included or global file
+    extensions.refStorage files | reftable, perhaps with "://" and the folder in which the refs are kept
 
 What we don't know we refuse: guessing at a format means damaging it at the first push.
 
@@ -25,6 +26,7 @@ from govc.config.config import Config, ConfigEntry, Scope, bool_of, number_of
 from govc.config.values import parse_int
 from govc.errors import RepositoryRefused
 from govc.protocol.oid import SHA1, HashAlgorithm, find_algorithm
+from govc.refs.backend import FILES, REFTABLE
 
 FORMAT_VERSION_MAX = 1
 COMMONDIR_BYTES_MAX = 1 << 16
@@ -80,7 +82,8 @@ EVERYBODY = SharedPermissions(bits=0o664)
 class RepositoryLayout:
     """One repository's folders (absolute paths) and format.
 
-    Equal to `gitdir` except in a linked worktree: `commondir`.
+    Equal to `gitdir` except in a linked worktree: `commondir`. `refs_folder` is where the refs are kept instead, when
+    extensions.refStorage names a folder. `main_is_bare`: nobody works in the common folder's own worktree.
     """
 
     gitdir: str
@@ -88,10 +91,12 @@ class RepositoryLayout:
     objects_dir: str
     algo: HashAlgorithm = SHA1
     is_bare: bool = True
+    main_is_bare: bool = True
     format_version: int = 0
     extensions: dict[str, str | None] = field(default_factory=dict)
     shared: SharedPermissions = UMASK
-    ref_storage: str = "files"
+    ref_storage: str = FILES
+    refs_folder: str | None = None
     precious_objects: bool = False
     worktree: str | None = None
 
@@ -99,6 +104,20 @@ class RepositoryLayout:
     def is_linked_worktree(self) -> bool:
         """Say whether refs and objects live in another folder."""
         return self.commondir != self.gitdir
+
+    @property
+    def refs_commondir(self) -> str:
+        """Return the folder in which the shared refs are kept."""
+        return self.commondir if self.refs_folder is None else self.refs_folder
+
+    @property
+    def refs_gitdir(self) -> str:
+        """Return the folder in which HEAD and the refs of this worktree are kept."""
+        if self.refs_folder is None:
+            return self.gitdir
+        if not self.is_linked_worktree:
+            return self.refs_folder
+        return f"{self.refs_folder}/worktrees/{os.path.basename(self.gitdir)}"
 
 
 def find_commondir(gitdir: str) -> str:
@@ -130,20 +149,30 @@ def read_layout(gitdir: str, config: Config) -> RepositoryLayout:
     version, extensions = _read_format(gitdir, direct)
     values = {name: entry.value for name, entry in extensions.items()}
     precious = extensions.get("preciousobjects")
-    bare, worktree = _read_worktree(config, is_linked=commondir != gitdir)
+    main_is_bare, worktree = _read_worktree(config)
+    is_linked = commondir != gitdir
+    storage, refs_folder = _find_refs(commondir, values.get("refstorage"))
     return RepositoryLayout(
         gitdir=gitdir,
         commondir=commondir,
         objects_dir=os.path.join(commondir, "objects"),
         algo=_read_algorithm(gitdir, values.get("objectformat")),
-        is_bare=bare,
+        is_bare=main_is_bare and not is_linked,
+        main_is_bare=main_is_bare,
         format_version=version,
         extensions=values,
         shared=read_shared_permissions(gitdir, config),
-        ref_storage="files",
+        ref_storage=storage,
+        refs_folder=refs_folder,
         precious_objects=precious is not None and bool_of(precious),
-        worktree=worktree,
+        worktree=None if is_linked else worktree,
     )
+
+
+def _find_refs(commondir: str, value: str | None) -> tuple[str, str | None]:
+    """Return (backend, folder of the refs when it is another) by extensions.refStorage."""
+    storage, separator, folder = (value or FILES).partition("://")
+    return storage, os.path.realpath(os.path.join(commondir, folder)) if separator else None
 
 
 def _read_format(gitdir: str, direct: list[ConfigEntry]) -> tuple[int, dict[str, ConfigEntry]]:
@@ -172,7 +201,7 @@ def _check_extension_value(gitdir: str, name: str, entry: ConfigEntry) -> None:
         raise RepositoryRefused(gitdir, f"missing value for 'extensions.{name}'")
     known = entry.value is not None and (
         (name in ("objectformat", "compatobjectformat") and find_algorithm(entry.value) is not None)
-        or (name == "refstorage" and entry.value.partition(":")[0] in ("files", "reftable"))
+        or (name == "refstorage" and entry.value.partition("://")[0] in (FILES, REFTABLE))
     )
     if name in ("objectformat", "compatobjectformat", "refstorage") and not known:
         raise RepositoryRefused(gitdir, f"invalid value for 'extensions.{name}': '{entry.value}'")
@@ -191,9 +220,6 @@ def _check_extensions(gitdir: str, version: int, extensions: dict[str, ConfigEnt
         raise RepositoryRefused(
             gitdir, "a second object format (compatObjectFormat) is not supported by this version of govc"
         )
-    storage = extensions["refstorage"].value if "refstorage" in extensions else "files"
-    if storage != "files":
-        raise RepositoryRefused(gitdir, f"reference storage '{storage}' is not supported by this version of govc")
 
 
 def _read_algorithm(gitdir: str, name: str | None) -> HashAlgorithm:
@@ -203,7 +229,7 @@ def _read_algorithm(gitdir: str, name: str | None) -> HashAlgorithm:
     return algo
 
 
-def _read_worktree(config: Config, *, is_linked: bool) -> tuple[bool, str | None]:
+def _read_worktree(config: Config) -> tuple[bool, str | None]:
     """Return (bare, core.worktree). Not said to be non-bare is bare, as for git's serving programs."""
     own = {Scope.LOCAL, Scope.WORKTREE}
     entries = [entry for entry in config.entries if entry.scope in own and entry.include_depth == 0]
@@ -214,7 +240,7 @@ def _read_worktree(config: Config, *, is_linked: bool) -> tuple[bool, str | None
             bare = bool_of(entry)
         elif entry.key == "core.worktree":
             worktree = entry.value
-    return (False, None) if is_linked else (bare, worktree)
+    return bare, worktree
 
 
 def read_shared_permissions(gitdir: str, config: Config) -> SharedPermissions:

@@ -2,8 +2,8 @@
 
 Each push adds one pack, so packs are merged when there are many of them, in a geometric progression: every object is
 copied a logarithmic number of times over the life of a repository, entries as they lie. Loose refs are packed when
-there are many. What killed processes left in the objects folder goes after a day. No object is ever dropped here,
-reachable or not: pruning stays `git gc`'s business.
+there are many, reftables merged when their sizes aren't geometric. What killed processes left in the objects folder
+goes after a day. No object is ever dropped here, reachable or not: pruning stays `git gc`'s business.
 
 One maintenance at a time per repository, and none beside git's own: `gc.pid` is honoured and the objects folder is
 flocked. The work runs in a helper process, started after the push was answered.
@@ -24,12 +24,11 @@ from govc.odb.leftovers import find_leftovers, remove_leftovers
 from govc.odb.repack import choose_packs_to_merge, is_mergeable, merge_packs, remove_merged_packs
 from govc.odb.store import ObjectStore
 from govc.protocol.oid import find_algorithm
-from govc.refs.database import RefDatabase
-from govc.refs.pack_refs import pack_refs
+from govc.refs.backend import RefBackend, WriteOptions, open_ref_backend
 from govc.repo.discover import enter_repository
 from govc.repo.helper import Emit
 from govc.repo.layout import RepositoryLayout, SharedPermissions, find_commondir, read_layout
-from govc.repo.modes import RefModes, object_modes
+from govc.repo.modes import object_modes
 from govc.repo.native_files import (
     NativeFileSettings,
     write_commit_graph,
@@ -37,6 +36,7 @@ from govc.repo.native_files import (
     write_reverse_indexes,
 )
 from govc.repo.peeling import StorePeeler
+from govc.repo.ref_options import read_write_options
 from govc.repo.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,6 @@ log = logging.getLogger(__name__)
 PACKS_MAX = 20
 """From this many packs on they are merged: look-ups by plain git beside us stay cheap (git's own limit is 50)."""
 
-LOOSE_REFS_MAX = 1000
 GC_PID_SECONDS = 12 * 3600
 
 
@@ -59,10 +58,14 @@ class MaintenanceTask:
     shared: SharedPermissions
     precious_objects: bool
     native_files: NativeFileSettings
+    ref_storage: str
+    refs_gitdir: str
+    refs_commondir: str
+    write_options: WriteOptions
 
     @classmethod
     def of(cls, layout: RepositoryLayout, config: Config) -> "MaintenanceTask":
-        """Take what layout and configuration say. Raises BadConfig."""
+        """Take what layout and configuration say. Raises BadConfig, RepositoryRefused."""
         return cls(
             gitdir=layout.gitdir,
             commondir=layout.commondir,
@@ -71,12 +74,16 @@ class MaintenanceTask:
             shared=layout.shared,
             precious_objects=layout.precious_objects,
             native_files=NativeFileSettings.from_config(config),
+            ref_storage=layout.ref_storage,
+            refs_gitdir=layout.refs_gitdir,
+            refs_commondir=layout.refs_commondir,
+            write_options=read_write_options(layout, config, sleep=time.sleep),
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaintenanceReport:
-    """What was done; `skipped` says why nothing was."""
+    """What was done; `skipped` says why nothing was. `refs_packed`: how many files of refs went."""
 
     packs_merged: int = 0
     refs_packed: int = 0
@@ -87,7 +94,7 @@ class MaintenanceReport:
     skipped: str = ""
 
 
-def is_due(snapshot: Snapshot) -> bool:
+def is_due(snapshot: Snapshot, refs: RefBackend) -> bool:
     """Say whether a push should start maintenance: `receive.autogc`, `maintenance.auto`, counts, leftovers."""
     config = snapshot.config
     is_wanted = config.get_bool("receive.autogc", True) and config.get_bool("maintenance.auto", True)
@@ -95,8 +102,8 @@ def is_due(snapshot: Snapshot) -> bool:
         return False
     own = f"{snapshot.layout.objects_dir}/pack/"
     pack_count = sum(pack.path.startswith(own) and is_mergeable(pack) for pack in snapshot.store.packs)
-    is_crowded = pack_count > PACKS_MAX or len(snapshot.refs.loose.refs) > LOOSE_REFS_MAX
-    return is_crowded or bool(find_leftovers(snapshot.layout.objects_dir))
+    is_crowded = pack_count > PACKS_MAX
+    return is_crowded or refs.is_packing_due(snapshot.refs) or bool(find_leftovers(snapshot.layout.objects_dir))
 
 
 def maintain_job(task: MaintenanceTask, _emit: Emit) -> MaintenanceReport:
@@ -144,7 +151,7 @@ def _write_native_files(task: MaintenanceTask, report: MaintenanceReport) -> Mai
     if task.native_files.reverse_index:
         reversed_ = write_reverse_indexes(own, store, modes)
     if task.native_files.commit_graph and not _has_other_parents(task.commondir):
-        refs = RefDatabase(task.gitdir, task.commondir, algo).load().table
+        refs = _open_refs(task).load().table
         if not refs.has_prefix(b"refs/replace/"):
             graphed = write_commit_graph(store, (ref.oid for ref in refs.iter_refs()), task.objects_dir, modes)
     if task.native_files.multi_pack_index:
@@ -182,14 +189,14 @@ def _merge(task: MaintenanceTask) -> int:
 def _pack_refs(task: MaintenanceTask) -> int:
     algo = find_algorithm(task.algo_name)
     assert algo is not None
-    database = RefDatabase(task.gitdir, task.commondir, algo)
-    if len(database.load().loose.refs) <= LOOSE_REFS_MAX:
+    database = _open_refs(task)
+    if not database.is_packing_due(database.load()):
         return 0
     store = ObjectStore.open(task.objects_dir, algo)
-    return pack_refs(
-        database,
-        StorePeeler(store),
-        sleep=time.sleep,
-        modes=RefModes(task.shared),
-        fsync=True,
-    )
+    return database.pack(StorePeeler(store), task.write_options)
+
+
+def _open_refs(task: MaintenanceTask) -> RefBackend:
+    algo = find_algorithm(task.algo_name)
+    assert algo is not None
+    return open_ref_backend(task.ref_storage, task.refs_gitdir, task.refs_commondir, algo)

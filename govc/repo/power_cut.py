@@ -25,17 +25,18 @@ from govc import disk
 from govc.errors import CorruptRefs, GovcError
 from govc.odb.restore import find_pack_damage, move_aside, restore_loose_object, restore_pack
 from govc.odb.store import ObjectStore
+from govc.refs.backend import ReftableBackend, WriteOptions
 from govc.refs.loose import LooseRef
 from govc.refs.packed import PackedRefs
 from govc.refs.redo import append_reflog_once, delete_refs, names_with_logs, set_ref
 from govc.refs.reflog import encode_reflog_line
-from govc.refs.symref import set_symref
 from govc.repo.checkpointing import checkpoint as checkpoint_now
 from govc.repo.checkpointing import write_checkpoint_now, write_first_checkpoint
 from govc.repo.journal import Journal, kept_pack_path
 from govc.repo.modes import object_modes
 from govc.repo.recovery import RecoveryReport, Site, remove_keeps, remove_locks
 from govc.repo.ref_values import RefTableFile, table_path
+from govc.repo.reftable_recovery import restore_values
 from govc.repo.shallow_file import add_shallow
 from govc.wal.checkpoint import Checkpoint, read_checkpoint
 from govc.wal.errors import LogDamaged, LogForeign
@@ -58,6 +59,7 @@ class _Fold:
     final: dict[bytes, bytes] = field(default_factory=dict)
     chain: dict[bytes, set[bytes]] = field(default_factory=dict)
     lines: dict[bytes, list[tuple[bytes, bytes, bytes]]] = field(default_factory=dict)
+    last: dict[bytes, Record] = field(default_factory=dict)
     symrefs: dict[bytes, bytes] = field(default_factory=dict)
     symref_chain: dict[bytes, set[bytes]] = field(default_factory=dict)
     records: int = 0
@@ -69,6 +71,7 @@ class _Fold:
         for name, old, new in draft.refs:
             self.chain.setdefault(name, set()).update((old, new))
             self.final[name] = new
+            self.last[name] = record
             if record.kind is not Kind.CHANGE:
                 continue
             line = encode_reflog_line(old, new, draft.committer, record.time_seconds, draft.message)
@@ -232,8 +235,25 @@ def _release_locks(journal: Journal, site: Site, report: RecoveryReport) -> None
 def _restore_refs(
     journal: Journal, site: Site, checkpoint: Checkpoint | None, fold: _Fold, report: RecoveryReport
 ) -> None:
-    packed = _readable_packed_refs(journal, site, report)
     store = ObjectStore.open(site.layout.objects_dir, site.layout.algo)
+    if isinstance(site.database, ReftableBackend):
+        done, kept, problems = restore_values(
+            site.database,
+            fold.final,
+            fold.chain,
+            fold.last,
+            store=store,
+            modes=site.modes,
+            sleep=site.sleep,
+            log_updates=site.log_updates,
+            journal=journal,
+        )
+        report.refs_set += done
+        report.outside_changes_kept += kept
+        report.problems += problems
+        _restore_head(site, checkpoint, fold, report)
+        return
+    packed = _readable_packed_refs(journal, site, report)
     judge = _Judge(site, journal, checkpoint, packed, store)
     zero = site.layout.algo.zero
     final = dict(fold.final)
@@ -250,7 +270,7 @@ def _restore_refs(
     doomed = [name for name, oid in wanted.items() if oid == zero]
     if doomed:
         _remove_torn(site, doomed)
-        delete_refs(site.database, doomed, sleep=site.sleep, modes=site.modes, owner=journal, held_locks={})
+        delete_refs(site.files, doomed, sleep=site.sleep, modes=site.modes, owner=journal, held_locks={})
         report.refs_deleted += len(doomed)
     for name, oid in wanted.items():
         if oid == zero:
@@ -258,7 +278,7 @@ def _restore_refs(
         if store.find(oid) < 0:
             report.problems.append(f"{os.fsdecode(name)}: {oid.hex()} is missing, the ref is left as it is")
             continue
-        set_ref(site.database, name, oid, sleep=site.sleep, modes=site.modes, owner=journal)
+        set_ref(site.files, name, oid, sleep=site.sleep, modes=site.modes, owner=journal)
         report.refs_set += 1
     _restore_head(site, checkpoint, fold, report)
     _restore_reflogs(site, fold)
@@ -267,7 +287,7 @@ def _restore_refs(
 def _remove_torn(site: Site, names: list[bytes]) -> None:
     """Empty folders and torn files in the place of a ref that is to be deleted need no verifying."""
     for name in names:
-        path = site.database.path_of(name)
+        path = site.files.path_of(name)
         if os.path.isfile(path) and os.path.getsize(path) == 0:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
@@ -276,11 +296,11 @@ def _remove_torn(site: Site, names: list[bytes]) -> None:
 def _readable_packed_refs(journal: Journal, site: Site, report: RecoveryReport) -> PackedRefs:
     """Return packed-refs; a torn one is moved aside, and its refs come from the checkpoint."""
     try:
-        return site.database.read_packed()
+        return site.files.read_packed()
     except CorruptRefs as error:
-        kept = move_aside(site.database.packed_path, f"{journal.folder.root}/{TORN_FOLDER}")
+        kept = move_aside(site.files.packed_path, f"{journal.folder.root}/{TORN_FOLDER}")
         report.problems.append(f"packed-refs was torn ({error}); it is kept as {kept}")
-        return site.database.read_packed()
+        return site.files.read_packed()
 
 
 class _Judge:
@@ -300,7 +320,7 @@ class _Judge:
         self._packed = packed
         self._store = store
         self._zero = site.layout.algo.zero
-        self._packed_is_old = self._is_old(site.database.packed_path)
+        self._packed_is_old = self._is_old(site.files.packed_path)
 
     def _is_old(self, path: str) -> bool:
         """Say whether a file is from before the checkpoint (or there is none)."""
@@ -328,7 +348,7 @@ class _Judge:
 
     def wants(self, name: bytes, final: bytes, chain: set[bytes], *, is_recorded: bool) -> bool | None:
         """Say whether a ref has to be set to its final value; None: it is an outsider's and stays."""
-        loose = self._site.database.read_loose(name)
+        loose = self._site.files.read_loose(name)
         if loose is not None and loose.target is not None:
             return None
         if loose is not None and loose.oid is None:
@@ -359,16 +379,16 @@ def _restore_head(site: Site, checkpoint: Checkpoint | None, fold: _Fold, report
     is_torn = head is None or bool(head.problem)
     in_chain = head is not None and head.target is not None and head.target in fold.symref_chain.get(b"HEAD", ())
     if target and (is_torn or (in_chain and head is not None and head.target != target)):
-        set_symref(site.database, b"HEAD", target, sleep=site.sleep, modes=site.modes)
+        site.database.set_symref(b"HEAD", target, WriteOptions(sleep=site.sleep, modes=site.modes))
         report.refs_set += 1
 
 
 def _restore_reflogs(site: Site, fold: _Fold) -> None:
     zero = site.layout.algo.zero
     for name, lines in fold.lines.items():
-        for logged in names_with_logs(site.database, name):
+        for logged in names_with_logs(site.files, name):
             if logged == name and fold.final[name] == zero:
                 continue
             for new, line, _ in lines:
                 if logged != name or new != zero:
-                    append_reflog_once(site.database, logged, line, site.log_updates, site.modes)
+                    append_reflog_once(site.files, logged, line, site.log_updates, site.modes)

@@ -19,13 +19,16 @@ from govc import disk
 from govc.config.config import Config
 from govc.odb.quarantine import KEEP_PREFIX
 from govc.protocol.oid import to_hex
+from govc.refs.backend import RefBackend, ReftableBackend
 from govc.refs.database import RefDatabase
 from govc.refs.lock import LockFile, Sleep
 from govc.refs.redo import append_reflog_once, delete_refs, names_with_logs, set_ref
-from govc.refs.reflog import LogUpdates, choose_log_updates, encode_reflog_line
+from govc.refs.reflog import LogUpdates, encode_reflog_line
 from govc.repo.journal import FOLDER, Journal
 from govc.repo.layout import RepositoryLayout
 from govc.repo.modes import RefModes
+from govc.repo.ref_options import read_log_updates
+from govc.repo.reftable_recovery import publish_held_table
 from govc.wal.checkpoint import read_checkpoint
 from govc.wal.errors import LogFailed
 from govc.wal.log import Appended, LogFolder, flocked
@@ -41,18 +44,24 @@ class Site:
     """Where records are applied: a repository's refs and objects, and its rules for reflogs."""
 
     layout: RepositoryLayout
-    database: RefDatabase
+    database: RefBackend
     log_updates: LogUpdates
     modes: RefModes
     sleep: Sleep
 
+    @property
+    def files(self) -> RefDatabase:
+        """The refs of a repository that keeps them in files."""
+        assert isinstance(self.database, RefDatabase)
+        return self.database
+
     @classmethod
-    def of(cls, layout: RepositoryLayout, config: Config, database: RefDatabase, sleep: Sleep) -> "Site":
+    def of(cls, layout: RepositoryLayout, config: Config, database: RefBackend, sleep: Sleep) -> "Site":
         """Take what layout and configuration say."""
         return cls(
             layout=layout,
             database=database,
-            log_updates=log_updates_of(config, layout),
+            log_updates=read_log_updates(config, is_bare=layout.is_bare),
             modes=RefModes(layout.shared),
             sleep=sleep,
         )
@@ -72,18 +81,6 @@ class RecoveryReport:
     torn_records: int = 0
     outside_changes_kept: int = 0
     problems: list[str] = field(default_factory=list)
-
-
-def log_updates_of(config: Config, layout: RepositoryLayout) -> LogUpdates:
-    """Return which refs get a reflog, by core.logAllRefUpdates."""
-    entry = config.find_entry("core.logallrefupdates")
-    value = entry.value if entry is not None else None
-    is_always = value is not None and value.lower() == "always"
-    return choose_log_updates(
-        value,
-        None if entry is None or is_always else config.get_bool("core.logallrefupdates", False),
-        is_bare=layout.is_bare,
-    )
 
 
 def log_folder(commondir: str) -> LogFolder:
@@ -151,8 +148,10 @@ def publish_held(journal: Journal, site: Site, record: Record) -> int:
     """
     if record.kind is not Kind.CHANGE:
         return 0
+    if isinstance(site.database, ReftableBackend):
+        return publish_held_table(journal, site.database, record)
     for name, _, target in record.draft.symrefs:
-        symref_path = site.database.path_of(name)
+        symref_path = site.files.path_of(name)
         found = find_lock(journal.folder.locks, f"{symref_path}.lock")
         if found is not None and found[0] == record.writer:
             lock = LockFile(symref_path)
@@ -161,11 +160,11 @@ def publish_held(journal: Journal, site: Site, record: Record) -> int:
     held = {
         change.name: path
         for change in record.draft.refs
-        if (path := _held_lock(journal, site.database, record, change.name, change.new)) is not None
+        if (path := _held_lock(journal, site.files, record, change.name, change.new)) is not None
     }
     if not held:
         return 0
-    packed_lock = f"{os.path.realpath(site.database.packed_path)}.lock"
+    packed_lock = f"{os.path.realpath(site.files.packed_path)}.lock"
     remove_own_lock(journal.folder.locks, packed_lock, record.writer)
     for change in record.draft.refs:
         if change.name in held:
@@ -173,11 +172,11 @@ def publish_held(journal: Journal, site: Site, record: Record) -> int:
     zero = site.layout.algo.zero
     doomed = [change.name for change in record.draft.refs if change.name in held and change.new == zero]
     if doomed:
-        delete_refs(site.database, doomed, sleep=site.sleep, modes=site.modes, owner=journal, held_locks=held)
+        delete_refs(site.files, doomed, sleep=site.sleep, modes=site.modes, owner=journal, held_locks=held)
     for change in record.draft.refs:
         if change.name in held and change.new != zero:
             set_ref(
-                site.database,
+                site.files,
                 change.name,
                 change.new,
                 sleep=site.sleep,
@@ -208,9 +207,9 @@ def append_reflogs(site: Site, record: Record, name: bytes, old: bytes, new: byt
     """Append the lines that a change leaves in reflogs, where they are missing. OSError."""
     draft = record.draft
     line = encode_reflog_line(old, new, draft.committer, record.time_seconds, draft.message)
-    for logged in names_with_logs(site.database, name):
+    for logged in names_with_logs(site.files, name):
         if logged != name or new != site.layout.algo.zero:
-            append_reflog_once(site.database, logged, line, site.log_updates, site.modes)
+            append_reflog_once(site.files, logged, line, site.log_updates, site.modes)
 
 
 # Locks and other leftovers

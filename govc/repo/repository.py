@@ -14,7 +14,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from govc.config.config import Config
 from govc.config.loader import load_config
@@ -24,15 +24,16 @@ from govc.graph.commits import CommitTable
 from govc.odb.alternates import parse_alternates_variable
 from govc.odb.cache import BaseCache
 from govc.odb.store import ObjectStore
-from govc.protocol.oid import SHA1, HashAlgorithm
-from govc.refs.database import RefDatabase, RefState
+from govc.protocol.oid import HashAlgorithm
+from govc.refs.backend import REFTABLE, RefBackend, open_ref_backend
+from govc.refs.backend_state import RefState
 from govc.refs.lock import Sleep
-from govc.refs.loose import read_loose_ref
 from govc.repo.journal import Journal, JournalOptions
 from govc.repo.layout import RepositoryLayout, find_commondir, read_layout
 from govc.repo.open_journal import open_journal, recover_for_reading
 from govc.repo.recovery import Site
 from govc.repo.snapshot import Snapshot
+from govc.repo.worktrees import read_head_branch
 from govc.watch import ClockNs, StatFunction, WatchedFile, are_current, read_watched, watch_path
 
 log = logging.getLogger(__name__)
@@ -73,8 +74,9 @@ class _CutPiece:
 
 @dataclass(frozen=True, slots=True)
 class _AlternateRefs:
-    database: RefDatabase
+    database: RefBackend
     state: RefState
+    config: WatchedFile
 
 
 class Repository:
@@ -85,7 +87,7 @@ class Repository:
         self.identity = identity_of(gitdir)
         self._around = surroundings
         self._config: _ConfigPiece | None = None
-        self._refs: RefDatabase | None = None
+        self._refs: RefBackend | None = None
         self._cut: _CutPiece | None = None
         self._store: ObjectStore | None = None
         self._commits: CommitTable | None = None
@@ -102,7 +104,7 @@ class Repository:
         return self._config.layout
 
     @property
-    def ref_database(self) -> RefDatabase:
+    def ref_database(self) -> RefBackend:
         """The refs on disk, for transactions."""
         assert self._refs is not None, "snapshot() comes first"
         return self._refs
@@ -111,7 +113,7 @@ class Repository:
         """Return where records are applied. Reads the configuration, and no refs: those may be torn."""
         config = self._validate_config()
         if self._refs is None:
-            self._refs = self._open_refs(self.gitdir, config.layout.commondir, config.layout.algo)
+            self._refs = self._open_refs(config.layout)
         return Site.of(config.layout, config.config, self._refs, sleep)
 
     def recover(self, options: JournalOptions) -> None:
@@ -204,17 +206,19 @@ class Repository:
     def _load_config(self) -> _ConfigPiece:
         """Load, then watch what was looked at, then load again: the stamps must be older than the reading."""
         watches: tuple[WatchedFile, ...] = ()
+        layout: RepositoryLayout | None = None
         for _ in range(CONFIG_TRIES):
             commondir = find_commondir(self.gitdir)
             loaded = load_config(
                 environ=self._around.environ,
                 gitdir=self.gitdir,
                 commondir=commondir,
-                head_branch=_head_branch(self.gitdir),
+                head_branch=read_head_branch(self.gitdir, layout),
             )
-            paths = (*loaded.watched, f"{self.gitdir}/commondir")
+            layout = read_layout(self.gitdir, loaded.config)
+            paths = (*(_where_it_is(path, layout) for path in loaded.watched), f"{self.gitdir}/commondir")
             if tuple(watch.path for watch in watches) == paths:
-                return _ConfigPiece(loaded.config, read_layout(self.gitdir, loaded.config), watches)
+                return _ConfigPiece(loaded.config, layout, watches)
             watches = tuple(self._watch_config(path) for path in paths)
         raise GovcError(f"{self.gitdir}: the list of configuration files keeps changing")
 
@@ -226,7 +230,7 @@ class Repository:
 
     def _validate_refs(self, layout: RepositoryLayout, old: RefState | None) -> RefState:
         if self._refs is None:
-            self._refs = self._open_refs(self.gitdir, layout.commondir, layout.algo)
+            self._refs = self._open_refs(layout)
             old = None
         if old is not None and self._refs.is_current(old):
             return old
@@ -236,8 +240,15 @@ class Repository:
                 log.warning("%s: %s", self.gitdir, warning)
         return state
 
-    def _open_refs(self, gitdir: str, commondir: str, algo: HashAlgorithm) -> RefDatabase:
-        return RefDatabase(gitdir, commondir, algo, stat=self._around.stat, clock_ns=self._around.clock_ns)
+    def _open_refs(self, layout: RepositoryLayout) -> RefBackend:
+        return open_ref_backend(
+            layout.ref_storage,
+            layout.refs_gitdir,
+            layout.refs_commondir,
+            layout.algo,
+            stat=self._around.stat,
+            clock_ns=self._around.clock_ns,
+        )
 
     def _validate_cut(self, layout: RepositoryLayout) -> _CutPiece:
         old = self._cut
@@ -306,19 +317,40 @@ class Repository:
             gitdir = os.path.dirname(objects_dir)
             if not os.path.isdir(f"{gitdir}/refs"):
                 continue
-            known = self._alternate_refs.get(gitdir)
-            if known is None:
-                database = self._open_refs(gitdir, gitdir, algo)
-                known = _AlternateRefs(database, database.load())
-            elif not known.database.is_current(known.state):
-                known = _AlternateRefs(known.database, known.database.load(known.state))
-            kept[gitdir] = known
+            known = kept[gitdir] = self._validate_alternate(gitdir, algo)
             for ref in known.state.table.iter_refs():
                 tips[ref.oid] = None
                 if len(tips) >= ALTERNATE_TIPS_MAX:
                     break
         self._alternate_refs = kept
         return tuple(tips)
+
+    def _validate_alternate(self, gitdir: str, algo: HashAlgorithm) -> _AlternateRefs:
+        """Return the refs of an alternate. Of its configuration only where its refs are kept counts."""
+        known = self._alternate_refs.get(gitdir)
+        if known is None or not known.config.is_current(self._around.stat):
+            config = watch_path(f"{gitdir}/config", self._around.stat, self._around.clock_ns)
+            database = self._open_refs(replace(_read_alternate_layout(gitdir), algo=algo))
+            return _AlternateRefs(database, database.load(known.state if known is not None else None), config)
+        if known.database.is_current(known.state):
+            return known
+        return _AlternateRefs(known.database, known.database.load(known.state), known.config)
+
+
+def _where_it_is(path: str, layout: RepositoryLayout) -> str:
+    """Return what to watch for a file that configuration depends on: HEAD may be in a stack of reftables."""
+    if path != f"{layout.gitdir}/HEAD":
+        return path
+    return f"{layout.refs_gitdir}/{'reftable/tables.list' if layout.ref_storage == REFTABLE else 'HEAD'}"
+
+
+def _read_alternate_layout(gitdir: str) -> RepositoryLayout:
+    """Return how an alternate keeps its refs; what we can't understand or read is taken for the plain form."""
+    try:
+        return read_layout(gitdir, load_config(environ={}, gitdir=gitdir, commondir=gitdir).config)
+    except (GovcError, OSError) as error:
+        log.warning("alternate: %s", error)
+        return RepositoryLayout(gitdir=gitdir, commondir=gitdir, objects_dir=f"{gitdir}/objects")
 
 
 def identity_of(gitdir: str) -> tuple[int, int]:
@@ -343,15 +375,6 @@ def parse_grafts(data: bytes, algo: HashAlgorithm) -> dict[bytes, tuple[bytes, .
         known = [oid for oid in oids if oid is not None]
         grafts[known[0]] = tuple(known[1:])
     return grafts
-
-
-def _head_branch(gitdir: str) -> str | None:
-    """Return the branch that HEAD names, in either form (a line, a symbolic link), without refs/heads/."""
-    head = read_loose_ref(f"{gitdir}/HEAD", SHA1)  # a symref reads the same whatever the hash
-    prefix = b"refs/heads/"
-    if head is None or head.target is None or not head.target.startswith(prefix):
-        return None
-    return os.fsdecode(head.target.removeprefix(prefix))
 
 
 def _is_partial(piece: _ConfigPiece) -> bool:

@@ -15,7 +15,7 @@ from govc.graph.commits import CommitTable, History, find_numbers, follow_tags, 
 from govc.objects.types import TAG
 from govc.odb.store import ObjectStore
 from govc.protocol.oid import HashAlgorithm
-from govc.refs.database import RefState
+from govc.refs.backend_state import RefState
 from govc.refs.table import RefTable
 from govc.repo.layout import RepositoryLayout
 

@@ -25,13 +25,12 @@ from enum import Enum
 from typing import NamedTuple
 
 from govc.errors import GovcError, RefUpdateRefused
+from govc.refs.backend import Transaction, WriteOptions
 from govc.refs.plan import REASON_FAILED, REASON_HOOK, RefUpdate, split_by_conflict
-from govc.refs.symref import set_symref
-from govc.refs.transaction import RefTransaction
 from govc.repo.journal import NO_OBJECTS, Journal, JournalOptions, StagedObjects
-from govc.repo.modes import RefModes
 from govc.repo.peeling import ThreadPeeler
-from govc.repo.recovery import log_updates_of, publish_held
+from govc.repo.recovery import publish_held
+from govc.repo.ref_options import read_reflogging, read_write_options
 from govc.repo.repository import Repository
 from govc.repo.snapshot import Snapshot
 from govc.wal.errors import LogError
@@ -128,7 +127,16 @@ class RefWriter:
             refused.update((yield from self._change_together(group, atomic)))
             if refused and atomic:
                 break
+        self._tidy()
         return refused
+
+    def _tidy(self) -> None:
+        """Do the small upkeep of the backend; what goes wrong there is no matter of the change that was made."""
+        try:
+            journal = self._repository.journal(self._options)
+            self._repository.ref_database.tidy(self._write_options(journal))
+        except (GovcError, OSError) as error:
+            log.error("%s: %s: %s", self._origin.request_id, self._snapshot.layout.gitdir, error)
 
     def _change_together(self, group: tuple[RefUpdate, ...], atomic: bool) -> Steps:
         try:
@@ -155,7 +163,7 @@ class RefWriter:
             detail = error.public_text if isinstance(error, LogError) else ""
             return {update.name: RefUpdateRefused(update.name, REASON_FAILED, detail) for update in group}
 
-    def _commit(self, transaction: RefTransaction, journal: Journal) -> dict[bytes, RefUpdateRefused]:
+    def _commit(self, transaction: Transaction, journal: Journal) -> dict[bytes, RefUpdateRefused]:
         """Record what was prepared, then publish it; return what can't be published, by name."""
         changes = transaction.prepared()
         if not changes:
@@ -197,7 +205,7 @@ class RefWriter:
         self,
         journal: Journal,
         appended: Appended,
-        transaction: RefTransaction,
+        transaction: Transaction,
         failed: dict[bytes, RefUpdateRefused],
     ) -> dict[bytes, RefUpdateRefused]:
         """Publishing has failed: take the record back if nothing of it shows, else make the rest show."""
@@ -211,7 +219,7 @@ class RefWriter:
             return {}
         return failed
 
-    def _roll_forward(self, journal: Journal, appended: Appended, transaction: RefTransaction) -> bool:
+    def _roll_forward(self, journal: Journal, appended: Appended, transaction: Transaction) -> bool:
         """Publish what our locks still hold; False when that fails again, and is left to the next writer."""
         try:
             transaction.release_packed()
@@ -221,20 +229,22 @@ class RefWriter:
             return False
         return True
 
-    def _transaction(self, journal: Journal) -> RefTransaction:
-        layout, config = self._snapshot.layout, self._snapshot.config
-        return RefTransaction(
-            self._repository.ref_database,
-            committer=self._origin.committer,
-            message=self._origin.message,
-            clock=self._clock,
-            sleep=self._options.sleep,
-            modes=RefModes(layout.shared),
-            log_updates=log_updates_of(config, layout),
-            peel=ThreadPeeler(self._snapshot),
-            lock_timeout_ms=config.get_int("core.filesreflocktimeout", 100),
-            packed_timeout_ms=config.get_int("core.packedrefstimeout", 1000),
-            owner=journal,
+    def _transaction(self, journal: Journal) -> Transaction:
+        return self._repository.ref_database.begin(
+            self._write_options(journal),
+            read_reflogging(
+                self._snapshot.config,
+                is_bare=self._snapshot.layout.is_bare,
+                committer=self._origin.committer,
+                message=self._origin.message,
+                clock=self._clock,
+            ),
+            ThreadPeeler(self._snapshot),
+        )
+
+    def _write_options(self, journal: Journal) -> WriteOptions:
+        return read_write_options(
+            self._snapshot.layout, self._snapshot.config, sleep=self._options.sleep, owner=journal
         )
 
 
@@ -262,7 +272,7 @@ def change_symref(
     """Point a symbolic ref (HEAD: the default branch) elsewhere, through the log. Raises RefUpdateRefused, LogError."""
     journal = repository.journal(options)
     database = repository.ref_database
-    before = database.read_head() if name == b"HEAD" else database.read_loose(name)
+    before = database.read_raw(name)
     old_target = before.target if before is not None and before.target is not None else b""
 
     def record() -> None:
@@ -279,15 +289,8 @@ def change_symref(
 
     recorded: list[Appended] = []
     try:
-        set_symref(
-            database,
-            name,
-            target,
-            sleep=options.sleep,
-            modes=RefModes(snapshot.layout.shared),
-            owner=journal,
-            before_commit=record,
-        )
+        write_options = read_write_options(snapshot.layout, snapshot.config, sleep=options.sleep, owner=journal)
+        database.set_symref(name, target, write_options, before_commit=record)
     except BaseException:
         for appended in recorded:
             journal.void(appended)

@@ -166,7 +166,7 @@ class Backend:
         self._checkpoints.note_push(repository, self.journal_options)
         try:
             snapshot = repository.snapshot()
-            if not is_due(snapshot):
+            if not is_due(snapshot, repository.ref_database):
                 return
             task = MaintenanceTask.of(snapshot.layout, snapshot.config)
             if self._maintenance_slots is None:

@@ -107,11 +107,8 @@ def test_extensions_of_newer_gits_are_served(bare: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        (
-            v1("refStorage = reftable"),
-            "reference storage 'reftable' is not supported by this version of govc",
-        ),
-        (v1("refStorage = files://elsewhere"), "reference storage 'files://elsewhere' is not supported"),
+        (v0("refStorage = reftable"), "repo version is 0, but v1-only extension found: refstorage"),
+        (v1("refStorage = reftable:x"), "invalid value for 'extensions.refstorage': 'reftable:x'"),
         (v1("refStorage = x"), "invalid value for 'extensions.refstorage': 'x'"),
         (v1("compatObjectFormat = sha256"), "compatObjectFormat"),
         (v1("compatObjectFormat = md5"), "invalid value for 'extensions.compatobjectformat': 'md5'"),
@@ -206,3 +203,30 @@ def test_shared_permissions_may_come_from_any_scope(bare: Path) -> None:
     environ["GIT_CONFIG_VALUE_0"] = "all"
     config = load_config(environ=environ, gitdir=str(bare), commondir=str(bare)).config
     assert read_shared_permissions(str(bare), config) == EVERYBODY
+
+
+@pytest.mark.rows("FS-46", "FS-49")
+@pytest.mark.parametrize(
+    ("value", "storage", "folder"),
+    [
+        ("files", "files", None),
+        ("reftable", "reftable", None),
+        ("files://elsewhere", "files", "elsewhere"),
+        ("reftable://../beside", "reftable", "../beside"),
+    ],
+)
+def test_where_and_how_refs_are_kept(bare: Path, value: str, storage: str, folder: str | None) -> None:
+    layout = load(bare, v1(f"refStorage = {value}"))
+    expected = bare if folder is None else (bare / folder).resolve()
+    assert (storage, str(expected), str(expected)) == (layout.ref_storage, layout.refs_gitdir, layout.refs_commondir)
+
+
+@pytest.mark.rows("FS-49")
+def test_an_absolute_folder_of_refs_and_a_linked_worktree(bare: Path, tmp_path: Path) -> None:
+    linked = bare / "worktrees/w"
+    linked.mkdir(parents=True)
+    (linked / "commondir").write_text("../..\n")
+    (bare / "config").write_text(v1(f"refStorage = reftable://{tmp_path}/refs.d"))
+    layout = load(linked)
+    assert (f"{tmp_path}/refs.d/worktrees/w", f"{tmp_path}/refs.d") == (layout.refs_gitdir, layout.refs_commondir)
+    assert layout.main_is_bare and not layout.is_bare

@@ -1,0 +1,26 @@
+"""What both backends of refs have in common: the state that reading gives, and which refs belong to one worktree.
+
+Source: git-worktree "REFS".
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from govc.refs.table import RefTable
+
+PEELED_KEPT_MAX = 200_000
+"""The memory of peeled tags is handed on to the next table up to this many entries."""
+
+PER_WORKTREE: Final = (b"refs/bisect/", b"refs/worktree/", b"refs/rewritten/")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RefState:
+    """The refs at one moment. A backend adds what tells whether they still are the refs."""
+
+    table: RefTable
+
+
+def is_per_worktree(name: bytes) -> bool:
+    """Say whether a ref (or HEAD) belongs to one worktree; the others are shared by all."""
+    return name == b"HEAD" or name.startswith(PER_WORKTREE)

@@ -1,0 +1,70 @@
+"""What the configuration says about how refs are written: time-outs, permissions, reflogs, the shape of reftables.
+
+Source: git-config "core.filesRefLockTimeout", "core.packedRefsTimeout", "core.logAllRefUpdates", "reftable.*".
+"""
+
+from collections.abc import Callable
+
+from govc.config.config import Config
+from govc.errors import RepositoryRefused
+from govc.refs.backend import REFTABLE, Reflogging, WriteOptions
+from govc.refs.lock import LockOwner, Sleep
+from govc.refs.reflog import LogUpdates, choose_log_updates
+from govc.refs.reftable.writer import (
+    BLOCK_SIZE,
+    GEOMETRIC_FACTOR,
+    RESTART_INTERVAL,
+    ReftableOptions,
+    check_options,
+)
+from govc.repo.layout import RepositoryLayout
+from govc.repo.modes import RefModes
+
+REFTABLE_LOCK_TIMEOUT_MS = 1000
+"""Every writer of a stack passes through one lock, so we wait as git does for packed-refs, not as for one ref."""
+
+
+def read_write_options(
+    layout: RepositoryLayout, config: Config, *, sleep: Sleep, owner: LockOwner | None = None
+) -> WriteOptions:
+    """Return how refs are written in a repository. Raises BadConfig, RepositoryRefused for what git would die on.
+
+    With an `owner`, a log, files need no sync of their own. Tables are synced all the same: recovery relies on it.
+    """
+    reftable = ReftableOptions(
+        block_size=config.get_int("reftable.blocksize", 0) or BLOCK_SIZE,
+        restart_interval=config.get_int("reftable.restartinterval", 0) or RESTART_INTERVAL,
+        index_objects=config.get_bool("reftable.indexobjects", True),
+        geometric_factor=config.get_int("reftable.geometricfactor", 0) or GEOMETRIC_FACTOR,
+        lock_timeout_ms=config.get_int("reftable.locktimeout", REFTABLE_LOCK_TIMEOUT_MS),
+    )
+    problem = check_options(reftable)
+    if problem is not None:
+        raise RepositoryRefused(layout.gitdir, problem)
+    return WriteOptions(
+        sleep=sleep,
+        modes=RefModes(layout.shared),
+        fsync=owner is None or layout.ref_storage == REFTABLE,
+        lock_timeout_ms=config.get_int("core.filesreflocktimeout", 100),
+        packed_timeout_ms=config.get_int("core.packedrefstimeout", 1000),
+        reftable=reftable,
+        owner=owner,
+    )
+
+
+def read_log_updates(config: Config, *, is_bare: bool) -> LogUpdates:
+    """Return which refs get a reflog, by core.logAllRefUpdates."""
+    entry = config.find_entry("core.logallrefupdates")
+    value = entry.value if entry is not None else None
+    is_always = value is not None and value.lower() == "always"
+    as_bool = None if entry is None or is_always else config.get_bool("core.logallrefupdates", False)
+    return choose_log_updates(value, as_bool, is_bare=is_bare)
+
+
+def read_reflogging(
+    config: Config, *, is_bare: bool, committer: bytes, message: bytes, clock: Callable[[], float]
+) -> Reflogging:
+    """Return which refs get a reflog, and what is written there."""
+    return Reflogging(
+        committer=committer, message=message, clock=clock, updates=read_log_updates(config, is_bare=is_bare)
+    )
