@@ -11,6 +11,8 @@ import re
 import shutil
 import subprocess
 import tarfile
+import tempfile
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -69,10 +71,24 @@ FILES = {
 MESSAGE = "A subject: with, odd... characters\nover two lines\n\nThe body.\n\n- of it\n"
 
 
-def build(server: Server, git: Git, files: dict[str, str] = FILES, **options: object) -> Repo:
+_BUILT: dict[str, Path] = {}
+"""Repositories that were built once in this run, by what they hold."""
+
+
+def build(server: Server, git: Git, files: dict[str, str] = FILES, config: dict[str, str] | None = None) -> Repo:
     """A repository whose main holds these files, a link, a submodule and tags."""
-    repo = server.create_repo("empty", **options)  # type: ignore[arg-type]
-    work = git.cwd / f"w{repo.path.name}"
+    key = repr(files)
+    if key not in _BUILT:
+        _BUILT[key] = build_template(git, files, Path(tempfile.mkdtemp(dir=server.root.parent)) / "built.git")
+    path = server.root / f"archive-{time.monotonic_ns():x}.git"
+    shutil.copytree(_BUILT[key], path, symlinks=True)
+    (path / "git-daemon-export-ok").touch()
+    return server.adopt(path, config)
+
+
+def build_template(git: Git, files: dict[str, str], bare: Path) -> Path:
+    """Build one of them."""
+    work = bare.with_name("work")
     git("init", "-q", "-b", "main", work)
     for name, content in files.items():
         path = work / name
@@ -87,10 +103,10 @@ def build(server: Server, git: Git, files: dict[str, str] = FILES, **options: ob
     when = {"GIT_COMMITTER_DATE": "1600000001 -0230", "GIT_AUTHOR_DATE": "1500000000 +0545"}
     git("commit", "-q", "-F", "-", cwd=work, env=when, input=MESSAGE.encode())
     git("tag", "-m", "annotated", "v1", cwd=work)
+    git("branch", "other", cwd=work)
     git("tag", "light", cwd=work)
-    git("push", "-q", repo.path, "main", "main:other", "--tags", cwd=work)
-    repo.run("symbolic-ref", "HEAD", "refs/heads/main")
-    return repo
+    git("clone", "-q", "--mirror", work, bare)
+    return bare
 
 
 def asking(*arguments: str) -> bytes:
@@ -128,6 +144,15 @@ OPEN = {"http.uploadarchive": "true"}
 
 
 @pytest.mark.every_frontend
+@pytest.mark.rows("HB-05", "HB-85")
+def test_archives_come_through_every_front_end(server: Server, git: Git) -> None:
+    repo = build(server, git, config=OPEN)
+    for form in ("tar", "zip", "tar.gz"):
+        body = asking(f"--format={form}", "-v", "main")
+        ours, theirs = ask(repo, body), from_git(git, repo, body)
+        assert (ours.head, ours.data, ours.ended) == (theirs.head, theirs.data, True)
+
+
 @pytest.mark.rows("HB-05", "HB-85", "HB-86")
 @pytest.mark.parametrize(
     "arguments",

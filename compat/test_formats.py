@@ -177,7 +177,7 @@ def test_packed_refs_of_every_age(server: Server, git: Git, header: str) -> None
     roundtrip(git, repo)
 
 
-@pytest.mark.rows("FS-56", "FS-57", "FS-58", "FS-59")
+@pytest.mark.rows("FS-56", "FS-57", "FS-55", "FS-58", "FS-59")
 @pytest.mark.parametrize(
     ("version", "settings"),
     [
@@ -197,6 +197,7 @@ def test_packed_refs_of_every_age(server: Server, git: Git, header: str) -> None
         ("0", ["objectFormat=sha1"]),
         ("1", ["objectFormat=nosuch"]),
         ("0", ["preciousObjects=true"]),
+        ("1", ["compatObjectFormat=sha256"]),
     ],
 )
 def test_extensions_are_taken_or_refused_as_in_git(

@@ -15,7 +15,7 @@ Source: gitattributes; git's limits: FILE_BYTES_MAX, LINE_BYTES_MAX (CVE-2022-23
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from govc.config.wildmatch import matches
@@ -172,16 +172,21 @@ BUILTIN = parse_attributes(b"[attr]binary -diff -merge -text\n")
 class Attributes:
     """What the files of a tree, and those around it, say of paths.
 
-    `read_folder(folder)` returns the content of the .gitattributes in a folder (`a/b/`, or ""), None where there is
-    none. `above` win over the tree (info/attributes), `below` lose against it (the server's own files), both in the
+    `provide` is told the content of the .gitattributes of each folder (`a/b/`, or "") before a path below it is asked
+    about. `above` win over the tree (info/attributes), `below` lose against it (the server's own files), both in the
     order of their weight, the heavier first.
     """
 
-    read_folder: Callable[[str], bytes | None]
     above: tuple[AttributesFile, ...] = ()
     below: tuple[AttributesFile, ...] = ()
-    _files: dict[str, AttributesFile | None] = field(default_factory=dict)
+    _files: dict[str, AttributesFile] = field(default_factory=dict)
     _macros: dict[str, tuple[tuple[str, Value], ...]] | None = None
+
+    def provide(self, folder: str, data: bytes) -> None:
+        """Take the .gitattributes of a folder."""
+        self._files[folder] = parse_attributes(data, folder, macros=not folder)
+        if not folder:
+            self._macros = None
 
     def of(self, path: str, names: Iterable[str]) -> dict[str, Value]:
         """Return the values of the names for a path; a folder's path ends in a slash."""
@@ -202,9 +207,10 @@ class Attributes:
 
     def _all_macros(self) -> Mapping[str, tuple[tuple[str, Value], ...]]:
         if self._macros is None:
-            files = [*self.above, self._folder_file(""), *self.below, BUILTIN]
+            root = self._files.get("")
+            files = [*self.above, *([] if root is None else [root]), *self.below, BUILTIN]
             self._macros = {}
-            for file in reversed([file for file in files if file is not None]):
+            for file in reversed(files):
                 self._macros.update((line.macro, line.states) for line in file.lines if line.pattern is None)
         return self._macros
 
@@ -212,17 +218,11 @@ class Attributes:
         yield from self.above
         end = len(path) - 1 if path.endswith("/") else len(path)
         while (end := path.rfind("/", 0, end)) >= 0:
-            file = self._folder_file(path[: end + 1])
+            file = self._files.get(path[: end + 1])
             if file is not None:
                 yield file
-        root = self._folder_file("")
+        root = self._files.get("")
         if root is not None:
             yield root
         yield from self.below
         yield BUILTIN
-
-    def _folder_file(self, folder: str) -> AttributesFile | None:
-        if folder not in self._files:
-            data = self.read_folder(folder)
-            self._files[folder] = parse_attributes(data, folder, macros=not folder) if data is not None else None
-        return self._files[folder]

@@ -44,12 +44,14 @@ class ArchiveEntry:
 class EntrySettings:
     """How a tree becomes entries. `substitute` expands $Format:...$, None when there is no commit to speak of.
 
+    `reads_attributes`: whether the tree's own .gitattributes count.
     `binary_drivers`: the diff drivers of the configuration that say whether their files are binary.
     """
 
     prefix: bytes = b""
     pathspec: Pathspec
     attributes: Attributes
+    reads_attributes: bool = True
     line_ends: LineEnds = field(default_factory=LineEnds)
     substitute: Callable[[bytes], bytes] | None = None
     stream_bytes_min: int = 512 << 20
@@ -103,7 +105,7 @@ class TreeWalk:
         if depth > TREE_DEPTH_MAX:
             raise LimitExceeded("core.maxTreeDepth", TREE_DEPTH_MAX)
         pathspec = self._settings.pathspec
-        stack = [(base, iter(self._read_tree(tree_oid)))]
+        stack = [(base, iter(self._open_folder(tree_oid, base)))]
         while stack:
             self._tick()
             folder, items = stack[-1]
@@ -123,7 +125,18 @@ class TreeWalk:
             if len(stack) > TREE_DEPTH_MAX:
                 raise LimitExceeded("core.maxTreeDepth", TREE_DEPTH_MAX)
             yield path, entry
-            stack.append((f"{path}/", iter(self._read_tree(entry.oid))))
+            stack.append((f"{path}/", iter(self._open_folder(entry.oid, f"{path}/"))))
+
+    def _open_folder(self, oid: bytes, folder: str) -> list[TreeEntry]:
+        """Return the entries of a folder, after telling `attributes` what its .gitattributes says."""
+        entries = self._read_tree(oid)
+        if self._settings.reads_attributes:
+            found = next((entry for entry in entries if entry.name == b".gitattributes"), None)
+            if found is not None and found.mode & 0o170000 == 0o100000:
+                type_number, data = self._store.read_oid(found.oid)
+                if type_number == BLOB:
+                    self._settings.attributes.provide(folder, data)
+        return entries
 
     def _attributes(self, path: str, names: tuple[str, ...]) -> dict[str, Value]:
         return self._settings.attributes.of(path, names)

@@ -17,7 +17,6 @@ import threading
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 
 from govc.archive.abbreviate import Shortener
 from govc.archive.attributes import Attributes, parse_attributes
@@ -29,10 +28,7 @@ from govc.archive.pathspec import parse_pathspec
 from govc.archive.substitute import CommitFacts, Substitution
 from govc.archive.tar import DEFAULT_UMASK, TarSettings, write_tar
 from govc.archive.zip import ZipSettings, write_zip
-from govc.errors import ObjectMissing
 from govc.graph.commits import History
-from govc.objects.tree import parse_tree
-from govc.objects.types import BLOB, TREE
 from govc.odb.store import ObjectStore
 from govc.repo.helper import Emit, HelperSlots, Job, Progress, Quiet, run_helper
 from govc.repo.packing import StoreHandle
@@ -50,7 +46,7 @@ class ArchivePlan:
 
     `container` is "tar", "gzip" or "zip"; `command` a filter's shell command (then the container is "tar"); `level` -1
     for the default. `above`, `below`: attributes files of the server that win over the tree's, and lose against them.
-    `attributes_tree` is the tree that the .gitattributes are read from, None for none.
+    `reads_attributes`: whether the tree's own .gitattributes count.
     """
 
     tree: bytes
@@ -68,7 +64,7 @@ class ArchivePlan:
     binary_drivers: tuple[tuple[str, bool], ...] = ()
     above: tuple[bytes, ...] = ()
     below: tuple[bytes, ...] = ()
-    attributes_tree: bytes | None = None
+    reads_attributes: bool = True
     decorations: tuple[bytes, ...] = ()
     tags: tuple[TagName, ...] = ()
 
@@ -167,7 +163,6 @@ def _filtered(chunks: Iterator[bytes], command: str) -> Iterator[bytes]:
 
 def _entry_settings(store: ObjectStore, history: History, plan: ArchivePlan) -> EntrySettings:
     attributes = Attributes(
-        read_folder=partial(_read_attributes, store, plan.attributes_tree),
         above=tuple(parse_attributes(data) for data in plan.above),
         below=tuple(parse_attributes(data) for data in plan.below),
     )
@@ -175,32 +170,12 @@ def _entry_settings(store: ObjectStore, history: History, plan: ArchivePlan) -> 
         prefix=plan.prefix,
         pathspec=parse_pathspec(plan.paths),
         attributes=attributes,
+        reads_attributes=plan.reads_attributes,
         line_ends=plan.line_ends,
         substitute=_substitution(store, history, plan) if plan.commit is not None else None,
         stream_bytes_min=plan.big_file_bytes,
         binary_drivers=dict(plan.binary_drivers),
     )
-
-
-def _read_attributes(store: ObjectStore, tree: bytes | None, folder: str) -> bytes | None:
-    """Return the .gitattributes in a folder (`a/b/`, or "") of a tree; None where there is none."""
-    if tree is None:
-        return None
-    names = [*folder.encode("utf-8", "surrogateescape").split(b"/")[:-1], b".gitattributes"]
-    oid = tree
-    for name in names:
-        type_number, data = store.read_oid(oid)
-        if type_number != TREE:
-            return None
-        found = next((entry for entry in parse_tree(data, store.algo) if entry.name == name), None)
-        if found is None:
-            return None
-        oid = found.oid
-    try:
-        type_number, data = store.read_oid(oid)
-    except ObjectMissing:
-        return None
-    return data if type_number == BLOB else None
 
 
 def _substitution(store: ObjectStore, history: History, plan: ArchivePlan) -> Substitution:

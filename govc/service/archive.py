@@ -151,7 +151,7 @@ def _make_plan(
         binary_drivers=_binary_drivers(config),
         above=above,
         below=below,
-        attributes_tree=None if options.worktree_attributes else tree,
+        reads_attributes=not options.worktree_attributes,
         decorations=_decorations(snapshot, commit),
         tags=_tags(snapshot) if commit is not None else (),
     )

@@ -55,7 +55,10 @@ PATHS = ["a", "b.c", "a/b", "a/b.c", "a/c/b", "a/x/y/c.c", "x/a", "x/a/b", "x/b.
 
 
 def make(files: dict[str, str]) -> Attributes:
-    return Attributes(lambda folder: files[folder].encode() if folder in files else None)
+    attributes = Attributes()
+    for folder, text in files.items():
+        attributes.provide(folder, text.encode())
+    return attributes
 
 
 @pytest.fixture(scope="module")

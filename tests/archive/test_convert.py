@@ -65,7 +65,8 @@ def run(work: Path, *arguments: str) -> bytes:
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_content_is_gits(work: Path, words: str, settings: tuple[str, str]) -> None:
     (work / ".gitattributes").write_text(f"* {words}\n" if words else "")
-    found = Attributes(lambda folder: f"* {words}\n".encode() if not folder and words else None)
+    found = Attributes()
+    found.provide("", f"* {words}\n".encode() if words else b"")
     options = ["-c", f"core.autocrlf={settings[0]}", *(["-c", f"core.eol={settings[1]}"] if settings[1] else [])]
     for number, content in enumerate(CONTENTS):
         ours = convert_to_worktree(
