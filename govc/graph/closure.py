@@ -17,7 +17,7 @@ Source: git's upload-pack.c (create_pack_file), list-objects.c, builtin/pack-obj
 """
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from govc.errors import ObjectMissing
@@ -62,12 +62,12 @@ class ClosureRequest:
 class Closure:
     """The objects to send, as object numbers: commits (newest first), tags, trees, blobs, in this order.
 
-    `client_has` holds numbers of objects known to be at the client, fit as bases of thin deltas; it is not
-    all that the client has, and empty under a filter (a partial clone may lack what its history names).
+    `client_has` tells by number which objects are known to be at the client, fit as bases of thin deltas; it may not
+    be all that the client has, and is empty under a filter (a partial clone may lack what its history names).
     """
 
     numbers: "array[int]"
-    client_has: frozenset[int]
+    client_has: Container[int]
     commit_count: int
     tag_count: int
     tree_count: int
@@ -75,7 +75,7 @@ class Closure:
 
 
 @dataclass(slots=True)
-class _Peeled:
+class Peeled:
     """Wants or haves by type, as numbers."""
 
     commits: list[int] = field(default_factory=list)
@@ -93,8 +93,8 @@ def find_closure(history: History, request: ClosureRequest) -> Work[Closure]:
     """Return the objects to send for `request`. Raises ObjectMissing, Corrupt, LimitExceeded."""
     reader = history.reader
     history = history.cut(find_numbers(reader, request.client_shallow | request.boundary))
-    wants = yield from _peel_wants(history, request.wants)
-    haves = yield from _peel_haves(history, request.haves)
+    wants = yield from peel_wants(history, request.wants)
+    haves = yield from peel_haves(history, request.haves)
     commits = yield from find_range(history, wants.commits, haves.commits)
     selection = request.selection
     if selection.depends_on_path:
@@ -126,8 +126,9 @@ def find_closure(history: History, request: ClosureRequest) -> Work[Closure]:
     )
 
 
-def _peel_wants(history: History, oids: Iterable[bytes]) -> Work[_Peeled]:
-    peeled = _Peeled()
+def peel_wants(history: History, oids: Iterable[bytes]) -> Work[Peeled]:
+    """Peel what the client asks for. Raises ObjectMissing."""
+    peeled = Peeled()
     reader = history.reader
     ticker = Ticker()
     for oid in dict.fromkeys(oids):
@@ -141,9 +142,9 @@ def _peel_wants(history: History, oids: Iterable[bytes]) -> Work[_Peeled]:
     return peeled
 
 
-def _peel_haves(history: History, oids: Iterable[bytes]) -> Work[_Peeled]:
+def peel_haves(history: History, oids: Iterable[bytes]) -> Work[Peeled]:
     """Peel what the client has; what can't be followed is left out: it only makes the answer larger."""
-    peeled = _Peeled()
+    peeled = Peeled()
     reader = history.reader
     ticker = Ticker()
     for number in find_numbers(reader, dict.fromkeys(oids)):
@@ -158,7 +159,7 @@ def _peel_haves(history: History, oids: Iterable[bytes]) -> Work[_Peeled]:
 
 
 def _walk_differences(
-    history: History, request: ClosureRequest, wants: _Peeled, haves: _Peeled, commits: CommitRange
+    history: History, request: ClosureRequest, wants: Peeled, haves: Peeled, commits: CommitRange
 ) -> Work[tuple[Sequence[int], Sequence[int], Sequence[int]]]:
     """Return (trees, blobs, numbers known to be at the client) under filters that don't ask for paths."""
     reader = history.reader
@@ -230,7 +231,7 @@ def _small_blobs(
 
 
 def _walk_paths(
-    history: History, request: ClosureRequest, wants: _Peeled, haves: _Peeled, commits: CommitRange
+    history: History, request: ClosureRequest, wants: Peeled, haves: Peeled, commits: CommitRange
 ) -> Work[tuple[Sequence[int], Sequence[int], Sequence[int]]]:
     """Return (trees, blobs, nothing known to be at the client) under filters that ask for paths."""
     had = frozenset(haves.trees + haves.blobs)

@@ -13,7 +13,7 @@ VARIABLE = "GOVC_KERNELS"
 PYTHON = "python"
 COMPILED = "compiled"
 
-QUESTIONS = ("delta", "indexing", "order", "sha1")
+QUESTIONS = ("delta", "indexing", "introduce", "order", "packcopy", "packread", "sha1", "sweep")
 """Every kernel there is."""
 
 

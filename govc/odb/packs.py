@@ -25,6 +25,7 @@ from operator import lt
 from typing import NamedTuple
 
 from govc.errors import CorruptPack
+from govc.kernels.packread import PackSource
 from govc.pack.format import (
     HASH_IDS,
     PACK_HEADER_SIZE,
@@ -113,6 +114,8 @@ class _OpenPack:
         self.algo = algo
         self.serial = next(_serials)
         self._order: _Order | None = None
+        self._looked_for_reverse_index = False
+        self._reverse_index: bytes | mmap.mmap | None = None
         # Whoever fails below has its descriptors closed as well: from here on they are ours.
         self.close = weakref.finalize(self, _close, (pack_fd, idx_fd))
         self.close.atexit = False
@@ -120,7 +123,8 @@ class _OpenPack:
         self.identity = PackIdentity(status.st_dev, status.st_ino, status.st_size)
         self.size = status.st_size
         self.mapped_bytes = 0
-        self.index = PackIndex(self._index_buffer(), algo)
+        self.index_buffer = self._index_buffer()
+        self.index = PackIndex(self.index_buffer, algo)
         self._check()
 
     def _index_buffer(self) -> bytes | mmap.mmap:
@@ -147,6 +151,30 @@ class _OpenPack:
             offsets = self.index.offsets()
             self._order = self._order_from_reverse_index(offsets) or self._order_by_sorting(offsets)
         return self._order
+
+    def reverse_index(self) -> bytes | mmap.mmap | None:
+        """Return the .rev, None when there is none of the right size; whoever uses it checks what it says."""
+        if not self._looked_for_reverse_index:
+            self._looked_for_reverse_index = True
+            self._reverse_index = self._map_reverse_index()
+        return self._reverse_index
+
+    def _map_reverse_index(self) -> bytes | mmap.mmap | None:
+        try:
+            fd = os.open(self.path.removesuffix(".pack") + ".rev", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            size = 12 + 4 * self.index.count + 2 * self.algo.oid_size
+            if os.fstat(fd).st_size != size:
+                return None
+            if os.pread(fd, self.algo.oid_size, size - 2 * self.algo.oid_size) != self.index.pack_checksum:
+                return None
+            if size < _MAP_BYTES_MIN:
+                return os.pread(fd, size, 0)
+            return mmap.mmap(fd, size, access=mmap.ACCESS_READ)
+        finally:
+            os.close(fd)
 
     def has_order(self) -> bool:
         """Tell whether `order` costs nothing."""
@@ -301,6 +329,13 @@ class PackFile:
         if rank == len(order.offsets) or order.offsets[rank] != offset:
             return -1
         return order.positions[rank]
+
+    def kernel_source(self) -> PackSource | None:
+        """Return what the kernels read this pack by; None for an index of version 1."""
+        if self.index.version != 2:
+            return None
+        opened = self._opened
+        return self._fd, opened.index_buffer, opened.reverse_index(), self.size, self.first_number, opened
 
     def has_order(self) -> bool:
         """Tell whether `end_of` and `position_of_offset` are ready (their first use costs about 1 us per

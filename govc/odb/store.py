@@ -27,6 +27,8 @@ from typing import NamedTuple, TypeVar
 
 from govc.errors import Corrupt, ObjectMissing
 from govc.kernels.order import match_oids
+from govc.kernels.packread import AVAILABLE as kernel_available
+from govc.kernels.packread import PackReader, PackTable
 from govc.odb.alternates import ObjectDirectories, find_object_directories
 from govc.odb.cache import BaseCache, CacheStatistics
 from govc.odb.loose import (
@@ -51,6 +53,8 @@ LOOSE_NUMBER_FIRST = 1 << 40
 OBJECT_BYTES_MAX = 2 << 30
 _FEW_OIDS = 512
 """Up to so many loose objects are looked for by name; for more the folders are listed."""
+KERNEL_CACHE_BYTES = 16 << 20
+"""Bases that one reader keeps while its work lasts."""
 
 _DIRECTORIES_TRIES = 10
 _Result = TypeVar("_Result")
@@ -99,6 +103,8 @@ class ObjectStore:
         self._loose_numbers: dict[bytes, int] = {}
         self._watches: dict[str, WatchedFile] = {}
         self._is_fixed = False
+        self._pack_table: PackTable | None = None
+        self._pack_table_count = -1
 
     @classmethod
     def open(
@@ -266,6 +272,29 @@ class ObjectStore:
             if message not in self._directories.messages:
                 log.warning("%s", message)
         return found, watches
+
+    # For kernels
+
+    def pack_table(self) -> PackTable | None:
+        """Return the packs as the kernels see them, under the same numbers.
+
+        None where nothing was compiled, and when some pack can't be read that way.
+        """
+        count = len(self._packs)
+        if self._pack_table_count != count and kernel_available:
+            sources = [pack.kernel_source() for pack in self._packs]
+            self._pack_table_count = count
+            if None in sources:
+                self._pack_table = None
+            else:
+                known = [source for source in sources if source is not None]
+                self._pack_table = PackTable(known, self.algo.oid_size, self._pack_table)
+        return self._pack_table
+
+    def pack_reader(self, cache_bytes: int = KERNEL_CACHE_BYTES) -> PackReader | None:
+        """Return a reader of the packs for one piece of work, None where there is no table."""
+        table = self.pack_table()
+        return PackReader(table, cache_bytes, self._object_bytes_max) if table is not None else None
 
     # Looking up
 

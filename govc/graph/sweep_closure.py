@@ -1,0 +1,282 @@
+"""The closure of a fetch as sweeps over a view: the same answer as `closure.find_closure`, without reading a tree.
+
+It serves where the view knows every wanted commit and nothing cuts or replaces history but the client's own shallow lines
+and the boundary of this request. Commits that those cut have their trees listed (`trees`), since what their ancestors
+introduced comes along with nobody. Filters that ask for paths, and whatever else isn't understood here, return None:
+`find_closure` answers then.
+
+Exact: what the client's commits introduced is not sent, wherever it lies.
+"""
+
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from govc.errors import ObjectMissing
+from govc.graph.closure import COMPLETE_ROOTS_HALF, Closure, ClosureRequest, Peeled, peel_haves, peel_wants
+from govc.graph.commits import History, follow_tags
+from govc.graph.filter import ALL, ObjectSelection
+from govc.graph.interface import Ticker, Work
+from govc.graph.trees import TreeCache, entry_kind
+from govc.graph.view import View
+from govc.kernels.sweep import ELSEWHERE, IN_RANGE, NO_LIMIT, NumberFinder, Painting
+from govc.objects.types import BLOB, COMMIT, TREE
+
+
+class HasNumber(Protocol):
+    """The client's objects, by object number."""
+
+    def __contains__(self, number: object, /) -> bool:
+        """Tell whether the client has it for sure."""
+
+
+class _ClientHas:
+    """What the have side introduced, looked up one by one."""
+
+    def __init__(self, history: History, painting: Painting, listed: frozenset[int]) -> None:
+        self._oid_of = history.reader.oid_of
+        self._painting = painting
+        self._listed = listed
+
+    def __contains__(self, number: object) -> bool:
+        assert isinstance(number, int)
+        return number in self._listed or self._painting.has_name(self._oid_of(number))
+
+
+def sweep_closure(
+    history: History, view: View, request: ClosureRequest, finder: NumberFinder
+) -> Work[tuple[Closure, Painting] | None]:
+    """Return the closure and the marks it came from; None when it takes `find_closure`. Raises ObjectMissing, Corrupt.
+
+    `finder` knows the numbers of packed objects; the others are asked for one by one.
+    """
+    selection = request.selection
+    if selection.depends_on_path or not _limit_is_plain(selection):
+        return None
+    reader = history.reader
+    wants = yield from peel_wants(history, request.wants)
+    haves = yield from peel_haves(history, request.haves)
+    sweep = view.sweep
+    want_cids = view.cids(map(reader.oid_of, wants.commits))
+    if len(want_cids) != len(wants.commits):
+        return None
+    have_cids = view.cids(map(reader.oid_of, haves.commits))
+    painting = sweep.paint(want_cids, have_cids, view.cids(request.client_shallow | request.boundary))
+    yield
+    lists = _Lists(history, view, painting)
+    for number in haves.trees:
+        yield from lists.note_had_tree(number)
+    lists.had.update(haves.blobs)
+    if painting.cut and haves.commits and selection.needs_trees:
+        for number in _complete_roots(history, haves.commits):
+            yield from lists.note_had_tree(number)
+    limit = NO_LIMIT if selection.blob_limit is None else selection.blob_limit
+    tree_vids, blob_vids = painting.collect(
+        selection.needs_trees and TREE in selection.types, selection.needs_blobs, limit
+    )
+    yield
+    try:
+        trees = _numbers(sweep.object_numbers(tree_vids, finder), tree_vids, sweep.object_oid, history, "tree")
+        blobs = _numbers(sweep.object_numbers(blob_vids, finder), blob_vids, sweep.object_oid, history, "blob")
+        sent = _numbers(sweep.commit_numbers(painting.range, finder), painting.range, sweep.commit_oid, history, "commit")
+    except ObjectMissing:
+        return None  # the other way says what exactly is wrong
+    yield
+    if lists.had:
+        trees, blobs = lists.without_had(trees), lists.without_had(blobs)
+    if painting.cut or wants.trees or wants.blobs:
+        extra = yield from lists.find_more(painting.cut, wants, selection, trees, blobs, sent)
+        trees, blobs = extra
+    had_tags = set(haves.tags)
+    tags = list(dict.fromkeys(n for n in wants.tags if n not in had_tags))
+    if COMMIT not in selection.types:
+        wanted = set(wants.commits)
+        sent = array("q", [number for number in sent if number in wanted])
+    ride = yield from _riding_tags(history, request.include_tags, painting, sent, trees, blobs, selection)
+    taken = had_tags.union(tags)
+    tags += [number for number in ride if number not in taken]
+    numbers = array("Q", sent.tobytes())
+    numbers.extend(tags)
+    numbers.frombytes(trees.tobytes())
+    numbers.frombytes(blobs.tobytes())
+    at_client: HasNumber = frozenset()
+    if selection == ALL and (have_cids or lists.had):
+        at_client = _ClientHas(history, painting, frozenset(lists.had).union(had_tags))
+    closure = Closure(
+        numbers=numbers,
+        client_has=at_client,
+        commit_count=len(sent),
+        tag_count=len(tags),
+        tree_count=len(trees),
+        blob_count=len(blobs),
+    )
+    return closure, painting
+
+
+def _limit_is_plain(selection: ObjectSelection) -> bool:
+    """Sizes are stored in 32 bits; beyond that they must be looked up."""
+    return selection.blob_limit is None or selection.blob_limit < 1 << 31
+
+
+def _numbers(
+    numbers: "array[int]", ids: "array[int]", name_of: "_NameOf", history: History, kind: str
+) -> "array[int]":
+    """Fill in what lies in no pack. Raises ObjectMissing."""
+    if numbers and min(numbers) < 0:
+        find = history.reader.find
+        for i, number in enumerate(numbers):
+            if number < 0:
+                found = find(name_of(ids[i]))
+                if found < 0:
+                    raise ObjectMissing(name_of(ids[i]), kind)
+                numbers[i] = found
+    return numbers
+
+
+class _NameOf(Protocol):
+    def __call__(self, rank: int, /) -> bytes: ...
+
+
+def _complete_roots(history: History, haves: list[int]) -> list[int]:
+    """Return the root trees of some commits that the client has, by number: the newest and the oldest of them."""
+    by_time = sorted(dict.fromkeys(haves), key=history.time)
+    chosen = dict.fromkeys((*by_time[:COMPLETE_ROOTS_HALF], *by_time[-COMPLETE_ROOTS_HALF:]))
+    found = (history.reader.find(history.tree_oid(number)) for number in chosen)
+    return [number for number in dict.fromkeys(found) if number >= 0]
+
+
+class _Lists:
+    """Whole trees, listed: those of cut commits, those that are wanted by name, those that the client has."""
+
+    def __init__(self, history: History, view: View, painting: Painting) -> None:
+        self._history = history
+        self._reader = history.reader
+        self._view = view
+        self._painting = painting
+        self._cache = TreeCache(history.reader)
+        self.had: set[int] = set()
+
+    def without_had(self, numbers: "array[int]") -> "array[int]":
+        """Leave out what was noted as the client's."""
+        return array("q", [number for number in numbers if number not in self.had])
+
+    def note_had_tree(self, number: int) -> Work[None]:
+        """Note a tree and all below it as the client's."""
+        yield from self._walk(number, self.had.add, self.had.add, frozenset(), self.had, with_blobs=True)
+
+    def find_more(
+        self,
+        cut: Iterable[int],
+        wants: Peeled,
+        selection: ObjectSelection,
+        trees: "array[int]",
+        blobs: "array[int]",
+        sent: Sequence[int],
+    ) -> Work[tuple["array[int]", "array[int]"]]:
+        """Add the trees of cut commits and what is wanted by name; return trees and blobs, each once."""
+        more_trees: dict[int, None] = dict.fromkeys(trees)
+        more_blobs: dict[int, None] = dict.fromkeys(blobs)
+        known = self.had
+        visited: set[int] = set()
+        add_tree, add_blob = more_trees.setdefault, more_blobs.setdefault
+        if selection.needs_trees:
+            for cid in cut:
+                commit = self._view.commit(self._view.sweep.commit_oid(cid))
+                assert commit is not None
+                number = self._reader.find(commit[1])
+                if number < 0:
+                    raise ObjectMissing(commit[1], "tree")
+                yield from self._walk(number, add_tree, add_blob, known, visited, with_blobs=selection.needs_blobs)
+        roots = {self._reader.find(self._history.tree_oid(number)) for number in sent} if wants.trees else set()
+        wanted_trees = [n for n in wants.trees if n not in known and n not in more_trees]
+        for number in wanted_trees:
+            if selection.needs_trees:
+                yield from self._walk(number, add_tree, add_blob, known, visited, with_blobs=selection.needs_blobs)
+        if TREE not in selection.types or not selection.needs_trees:
+            more_trees = dict.fromkeys(n for n in wants.trees if n not in known and n not in roots)
+        if selection.blob_limit is not None:
+            passes = selection.passes_blob
+            more_blobs = dict.fromkeys(n for n in more_blobs if passes(self._reader, n))
+        more_blobs.update(dict.fromkeys(n for n in wants.blobs if n not in known))
+        return array("q", more_trees), array("q", more_blobs)
+
+    def _walk(
+        self,
+        number: int,
+        add_tree: "_Add",
+        add_blob: "_Add",
+        known: "frozenset[int] | set[int]",
+        visited: set[int],
+        *,
+        with_blobs: bool,
+    ) -> Work[None]:
+        """Add a tree and what is below it. A tree that the sweep found is expanded all the same: what it shares with the
+        parent's tree came along with nobody when that parent is cut.
+        """
+        size = self._reader.algo.oid_size
+        find, has_name = self._reader.find, self._painting.has_name
+        ticker = Ticker()
+        stack = [number]
+        while stack:
+            number = stack.pop()
+            if number in visited or number in known:
+                continue
+            visited.add(number)
+            add_tree(number)
+            for entry in self._cache.get(self._reader.oid_of(number), number):
+                kind = entry_kind(entry)
+                if not kind or (kind == BLOB and not with_blobs):
+                    continue
+                name = entry[-size:]
+                if visited is not self.had and has_name(name):
+                    continue
+                child = find(name)
+                if child < 0:
+                    raise ObjectMissing(name, "tree" if kind == TREE else "blob")
+                if kind == TREE:
+                    stack.append(child)
+                elif child not in known:
+                    add_blob(child)
+            if ticker.due():
+                yield
+                ticker.restart()
+
+
+class _Add(Protocol):
+    def __call__(self, number: int, /) -> object: ...
+
+
+def _riding_tags(
+    history: History,
+    include_tags: Mapping[bytes, bytes],
+    painting: Painting,
+    sent: Sequence[int],
+    trees: Sequence[int],
+    blobs: Sequence[int],
+    selection: ObjectSelection,
+) -> Work[list[int]]:
+    """Return the tags, whole chains, among the candidates whose target is sent."""
+    if not include_tags:
+        return []
+    reader = history.reader
+    ticker = Ticker()
+    riding: dict[int, None] = {}
+    others: set[int] | None = None
+    commits_pass = COMMIT in selection.types
+    places = painting.place_names(b"".join(include_tags.values()))
+    for (tag, target), place in zip(include_tags.items(), places, strict=True):
+        if place == ELSEWHERE and commits_pass:
+            continue
+        if place != IN_RANGE or not commits_pass:
+            if others is None:
+                others = set(sent).union(trees, blobs)
+            if reader.find(target) not in others:
+                continue
+        number = reader.find(tag)
+        if number < 0:
+            raise ObjectMissing(tag, "tag")
+        riding.update(dict.fromkeys(follow_tags(reader, number, history.may_be_missing)[0]))
+        if ticker.due():
+            yield
+            ticker.restart()
+    return list(riding)

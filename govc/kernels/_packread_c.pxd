@@ -1,0 +1,98 @@
+# What other kernels use of the pack reader; the story is in packread.py.
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+
+cdef enum Fault:
+    FINE = 0
+    NO_MEMORY
+    SHORTER  # the file ends before the entry does
+    BAD_HEADER
+    BAD_BASE
+    BAD_STREAM
+    BAD_SIZE
+    BAD_DELTA
+    A_CYCLE
+    TOO_LARGE
+    IO_ERROR
+    NOT_THERE
+
+
+cdef struct Pack:
+    int fd
+    uint32_t count
+    uint64_t size
+    int64_t first  # object number of position 0
+    const uint8_t *fanout
+    const uint8_t *oids
+    const uint8_t *offsets
+    const uint8_t *large
+    uint32_t large_count
+    const uint8_t *order  # positions by offset, big-endian as in a .rev; NULL until it is needed
+
+
+cdef struct Entry:
+    int type_number  # as stored: 1 to 4, 6, 7
+    uint64_t size  # what the stream inflates to
+    uint64_t data  # where the zlib stream begins, in the file
+    int64_t base  # offset of a delta's base, -1 when it is a name that the pack doesn't hold or when there is none
+
+
+cdef struct Node:
+    uint64_t key
+    int type_number
+    uint64_t size
+    uint8_t *data
+    int pins
+    int cached
+    Node *newer
+    Node *older
+    Node *chain
+
+
+cdef class PackTable:
+    cdef Pack *packs
+    cdef int pack_count
+    cdef int oid_size
+    cdef list keep
+
+    cdef int pack_of(self, int64_t number) noexcept nogil
+    cdef uint64_t offset_at(self, const Pack *pack, uint32_t position) noexcept nogil
+    cdef int64_t find_in(self, const Pack *pack, const uint8_t *oid) noexcept nogil
+    cdef int64_t find_number(self, const uint8_t *oid) noexcept nogil
+    cdef const uint8_t *oid_at(self, int64_t number) noexcept nogil
+    cdef bint is_good_order(self, const Pack *pack, const uint8_t[::1] rev) except -1
+    cdef int make_order(self, Pack *pack) except -1
+    cdef uint32_t rank_of(self, const Pack *pack, uint64_t offset) noexcept nogil
+
+
+cdef class PackReader:
+    cdef PackTable table
+    cdef uint8_t *window
+    cdef void *stream
+    cdef Node **buckets
+    cdef Node *newest
+    cdef Node *oldest
+    cdef uint64_t used
+    cdef uint64_t budget
+    cdef uint64_t largest
+    cdef uint64_t *links
+    cdef Py_ssize_t links_size
+    cdef uint64_t fault_at
+
+    cdef Fault parse(self, const Pack *pack, uint64_t offset, const uint8_t *buf, Py_ssize_t length, Entry *entry) noexcept nogil
+    cdef Fault entry_at(self, const Pack *pack, uint64_t offset, Entry *entry, Py_ssize_t *got) noexcept nogil
+    cdef Fault inflate_to(self, const Pack *pack, uint64_t offset, const Entry *entry, Py_ssize_t got, uint8_t *out) noexcept nogil
+    cdef Fault load(self, int64_t number, Node **node) noexcept nogil
+    cdef Fault load_at(self, int pack_index, uint64_t offset, Node **node) noexcept nogil
+    cdef void release(self, Node *node) noexcept nogil
+    cdef void unlink(self, Node *node) noexcept nogil
+    cdef void remember(self, Node *node) noexcept nogil
+    cdef Node *lookup(self, uint64_t key) noexcept nogil
+    cdef Node *new_node(self, uint64_t key, int type_number, uint64_t size) noexcept nogil
+    cdef Fault look_at(self, int64_t number, int *type_number, uint64_t *size) noexcept nogil
+    cdef object fail(self, Fault fault)
+
+
+cdef inline uint32_t be32(const uint8_t *p) noexcept nogil:
+    return (<uint32_t>p[0] << 24) | (<uint32_t>p[1] << 16) | (<uint32_t>p[2] << 8) | p[3]

@@ -1,0 +1,689 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# distutils: libraries = z
+"""Sweeps, compiled; the story is in `sweep`."""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, qsort, realloc
+from libc.string cimport memcmp, memcpy, memset
+
+from govc.kernels._packread_c cimport Pack, PackTable
+
+from array import array
+
+DEF NONE = 0xFFFFFFFF
+DEF TREE = 2
+DEF WANT = 1
+DEF HAVE = 2
+DEF CUT = 4
+DEF CANDIDATE = 1
+DEF HAD = 2
+
+
+cdef struct Segment:
+    uint32_t first  # cid of its first commit
+    uint32_t commits
+    uint32_t objects
+    uint32_t first_vid  # of what it adds
+    uint32_t added
+    const uint8_t *commit_oids
+    const uint32_t *sorted_places
+    const int64_t *times
+    const uint32_t *parent_starts
+    const uint32_t *parents
+    const uint32_t *foreign  # cids
+    const uint32_t *aliases  # the cid of the same commit in an earlier segment, or NONE; NULL when there is none
+    const uint8_t *object_oids
+    const uint8_t *types
+    const uint32_t *sizes
+    const uint32_t *introducers
+    const uint32_t *intro_starts
+    const uint32_t *intros
+    const uint32_t *multi_objects
+    const uint32_t *multi_starts
+    const uint32_t *multi_commits
+    uint32_t multi_count
+    const uint32_t *vids  # by object rank; NULL in the first segment, where they are the same
+    const uint32_t *added_ranks
+
+
+cdef const void *pointer_to(object buffer, list keep):
+    """Return where the bytes of a buffer are; the buffer stays as long as `keep`."""
+    cdef const uint8_t[::1] view
+    if len(buffer) == 0:
+        return NULL
+    view = memoryview(buffer).cast("B")
+    keep.append(view)
+    return &view[0]
+
+
+cdef class Growing:
+    cdef uint32_t *data
+    cdef Py_ssize_t count
+    cdef Py_ssize_t room
+
+    def __dealloc__(self):
+        free(self.data)
+
+    cdef int push(self, uint32_t value) noexcept nogil:
+        cdef uint32_t *more
+        if self.count == self.room:
+            more = <uint32_t *>realloc(self.data, 4 * (2 * <size_t>self.room + 256))
+            if more == NULL:
+                return -1
+            self.data = more
+            self.room = 2 * self.room + 256
+        self.data[self.count] = value
+        self.count += 1
+        return 0
+
+    cdef object take(self):
+        out = array("I")
+        if self.count:
+            out.frombytes((<const char *>self.data)[:4 * self.count])
+        return out
+
+
+cdef class Sweep:
+    """See sweep.Sweep."""
+
+    cdef Segment *segments
+    cdef int segment_count
+    cdef int oid_size
+    cdef readonly uint32_t commit_count
+    cdef readonly uint32_t object_count
+    cdef list keep
+
+    def __init__(self, int oid_size, Sweep before=None, columns=None):
+        cdef int more = 1 if columns is not None else 0
+        self.oid_size = oid_size
+        self.keep = list(before.keep) if before is not None else []
+        self.segment_count = before.segment_count if before is not None else 0
+        self.segments = <Segment *>calloc(self.segment_count + more + 1, sizeof(Segment))
+        if self.segments == NULL:
+            raise MemoryError
+        if before is not None:
+            memcpy(self.segments, before.segments, self.segment_count * sizeof(Segment))
+            self.commit_count = before.commit_count
+            self.object_count = before.object_count
+        if columns is not None:
+            self.add(columns)
+
+    def __dealloc__(self):
+        free(self.segments)
+
+    cdef int add(self, columns) except -1:
+        cdef Segment *segment = &self.segments[self.segment_count]
+        cdef list keep = self.keep
+        cdef uint32_t i, added, rank
+        cdef int64_t found
+        cdef uint32_t *out
+        cdef uint32_t *ranks
+        (commit_oids, sorted_places, times, parent_starts, parents, foreign, object_oids, types, sizes, introducers,
+         intro_starts, intros, multi_objects, multi_starts, multi_commits) = columns
+        segment.first = self.commit_count
+        segment.commits = <uint32_t>(memoryview(times).nbytes // 8)
+        segment.objects = <uint32_t>memoryview(types).nbytes
+        segment.commit_oids = <const uint8_t *>pointer_to(commit_oids, keep)
+        segment.sorted_places = <const uint32_t *>pointer_to(sorted_places, keep)
+        segment.times = <const int64_t *>pointer_to(times, keep)
+        segment.parent_starts = <const uint32_t *>pointer_to(parent_starts, keep)
+        segment.parents = <const uint32_t *>pointer_to(parents, keep)
+        segment.object_oids = <const uint8_t *>pointer_to(object_oids, keep)
+        segment.types = <const uint8_t *>pointer_to(types, keep)
+        segment.sizes = <const uint32_t *>pointer_to(sizes, keep)
+        segment.introducers = <const uint32_t *>pointer_to(introducers, keep)
+        segment.intro_starts = <const uint32_t *>pointer_to(intro_starts, keep)
+        segment.intros = <const uint32_t *>pointer_to(intros, keep)
+        segment.multi_objects = <const uint32_t *>pointer_to(multi_objects, keep)
+        segment.multi_starts = <const uint32_t *>pointer_to(multi_starts, keep)
+        segment.multi_commits = <const uint32_t *>pointer_to(multi_commits, keep)
+        segment.multi_count = <uint32_t>(memoryview(multi_objects).nbytes // 4)
+        cdef Py_ssize_t foreign_count = memoryview(foreign).nbytes // self.oid_size
+        cdef const uint8_t *foreign_oids = <const uint8_t *>pointer_to(foreign, keep)
+        block = PyBytes_FromStringAndSize(NULL, 4 * foreign_count)
+        out = <uint32_t *>PyBytes_AS_STRING(block)
+        keep.append(block)
+        for k in range(foreign_count):
+            found = self.find_commit(foreign_oids + <Py_ssize_t>k * self.oid_size)
+            if found < 0:
+                raise ValueError("a parent of the segment's commits is not there")
+            out[<Py_ssize_t>k] = <uint32_t>found
+        segment.foreign = out
+        if not self.is_sound(segment, <uint32_t>foreign_count, memoryview(parents).nbytes // 4, memoryview(intros).nbytes // 4,
+                             memoryview(multi_commits).nbytes // 4):
+            raise ValueError("a rank points outside its column")
+        segment.aliases = NULL
+        segment.vids = NULL
+        segment.added_ranks = NULL
+        segment.first_vid = self.object_count
+        segment.added = segment.objects
+        if self.segment_count:
+            block = PyBytes_FromStringAndSize(NULL, 4 * <Py_ssize_t>segment.commits)
+            out = <uint32_t *>PyBytes_AS_STRING(block)
+            keep.append(block)
+            for i in range(segment.commits):
+                found = self.find_commit(segment.commit_oids + <Py_ssize_t>i * self.oid_size)
+                out[i] = <uint32_t>found if found >= 0 else <uint32_t>NONE
+            segment.aliases = out
+            block = PyBytes_FromStringAndSize(NULL, 4 * <Py_ssize_t>segment.objects)
+            more = PyBytes_FromStringAndSize(NULL, 4 * <Py_ssize_t>segment.objects)
+            out = <uint32_t *>PyBytes_AS_STRING(block)
+            ranks = <uint32_t *>PyBytes_AS_STRING(more)
+            added = 0
+            for rank in range(segment.objects):
+                found = self.find_object(segment.object_oids + <Py_ssize_t>rank * self.oid_size)
+                if found < 0:
+                    found = self.object_count + added
+                    ranks[added] = rank
+                    added += 1
+                out[rank] = <uint32_t>found
+            keep.append(block)
+            keep.append(more)
+            segment.vids = out
+            segment.added_ranks = ranks
+            segment.added = added
+        self.segment_count += 1
+        self.commit_count += segment.commits
+        self.object_count += segment.added
+        return 0
+
+    cdef bint is_sound(self, const Segment *s, uint32_t foreign_count, Py_ssize_t parents, Py_ssize_t intros, Py_ssize_t more) noexcept nogil:
+        """Check every number that is used as an index: a file that lies must not lead out of its columns."""
+        cdef uint32_t i, at, last = 0
+        if s.parent_starts[0] or s.intro_starts[0] or s.multi_starts[0]:
+            return False
+        for i in range(s.commits):
+            if s.sorted_places[i] >= s.commits or s.parent_starts[i + 1] < s.parent_starts[i] or s.parent_starts[i + 1] > parents:
+                return False
+            if s.intro_starts[i + 1] < s.intro_starts[i] or s.intro_starts[i + 1] > intros:
+                return False
+            for at in range(s.parent_starts[i], s.parent_starts[i + 1]):
+                if s.parents[at] >> 31:
+                    if (s.parents[at] & <uint32_t>0x7FFFFFFF) >= foreign_count:
+                        return False
+                elif s.parents[at] >= i:
+                    return False  # parents come first: no cycle either
+        for at in range(<uint32_t>intros):
+            if s.intros[at] >= s.objects:
+                return False
+        for at in range(s.objects):
+            if s.introducers[at] >= s.commits and s.introducers[at] != <uint32_t>NONE:
+                return False
+        for i in range(s.multi_count):
+            if s.multi_starts[i + 1] < s.multi_starts[i] or s.multi_starts[i + 1] > more or s.multi_objects[i] >= s.objects:
+                return False
+        for at in range(<uint32_t>more):
+            if s.multi_commits[at] >= s.commits:
+                return False
+        return True
+
+    cdef int64_t find_commit(self, const uint8_t *oid) noexcept nogil:
+        cdef int i, size = self.oid_size, found
+        cdef uint32_t low, high, middle, place
+        cdef const Segment *segment
+        for i in range(self.segment_count):
+            segment = &self.segments[i]
+            low = 0
+            high = segment.commits
+            while low < high:
+                middle = low + ((high - low) >> 1)
+                place = segment.sorted_places[middle]
+                found = memcmp(segment.commit_oids + <Py_ssize_t>place * size, oid, size)
+                if found == 0:
+                    return segment.first + place
+                if found < 0:
+                    low = middle + 1
+                else:
+                    high = middle
+        return -1
+
+    cdef int64_t find_object(self, const uint8_t *oid) noexcept nogil:
+        cdef int i, size = self.oid_size, found
+        cdef uint32_t low, high, middle
+        cdef const Segment *segment
+        for i in range(self.segment_count):
+            segment = &self.segments[i]
+            low = 0
+            high = segment.objects
+            while low < high:
+                middle = low + ((high - low) >> 1)
+                found = memcmp(segment.object_oids + <Py_ssize_t>middle * size, oid, size)
+                if found == 0:
+                    return segment.vids[middle] if segment.vids != NULL else middle
+                if found < 0:
+                    low = middle + 1
+                else:
+                    high = middle
+        return -1
+
+    cdef int segment_of(self, uint32_t cid) noexcept nogil:
+        cdef int i = self.segment_count - 1
+        while i > 0 and self.segments[i].first > cid:
+            i -= 1
+        return i
+
+    cdef uint32_t parent_at(self, const Segment *segment, uint32_t at) noexcept nogil:
+        cdef uint32_t parent = segment.parents[at]
+        if parent >> 31:
+            return segment.foreign[parent & <uint32_t>0x7FFFFFFF]
+        return segment.first + parent
+
+    cdef const uint8_t *commit_name(self, uint32_t cid) noexcept nogil:
+        cdef const Segment *segment = &self.segments[self.segment_of(cid)]
+        return segment.commit_oids + <Py_ssize_t>(cid - segment.first) * self.oid_size
+
+    cdef const uint8_t *object_name(self, uint32_t vid) noexcept nogil:
+        cdef int i = self.segment_count - 1
+        cdef const Segment *segment
+        while i > 0 and self.segments[i].first_vid > vid:
+            i -= 1
+        segment = &self.segments[i]
+        if segment.added_ranks != NULL:
+            return segment.object_oids + <Py_ssize_t>segment.added_ranks[vid - segment.first_vid] * self.oid_size
+        return segment.object_oids + <Py_ssize_t>vid * self.oid_size
+
+    def cid_of(self, const uint8_t[::1] oid not None):
+        """See sweep.Sweep."""
+        return self.find_commit(&oid[0]) if oid.shape[0] == self.oid_size else -1
+
+    def vid_of(self, const uint8_t[::1] oid not None):
+        """See sweep.Sweep."""
+        return self.find_object(&oid[0]) if oid.shape[0] == self.oid_size else -1
+
+    def commit_oid(self, uint32_t cid):
+        """See sweep.Sweep."""
+        if cid >= self.commit_count:
+            raise IndexError(cid)
+        return (<const char *>self.commit_name(cid))[:self.oid_size]
+
+    def object_oid(self, uint32_t vid):
+        """See sweep.Sweep."""
+        if vid >= self.object_count:
+            raise IndexError(vid)
+        return (<const char *>self.object_name(vid))[:self.oid_size]
+
+    def commit_row(self, uint32_t cid):
+        """See sweep.Sweep."""
+        cdef int i
+        cdef const Segment *segment
+        cdef uint32_t place, at
+        if cid >= self.commit_count:
+            raise IndexError(cid)
+        i = self.segment_of(cid)
+        segment = &self.segments[i]
+        place = cid - segment.first
+        parents = tuple([self.parent_at(segment, at) for at in range(segment.parent_starts[place], segment.parent_starts[place + 1])])
+        return segment.times[place], i, place, parents
+
+    def paint(self, wants not None, haves not None, cuts not None):
+        """See sweep.Sweep."""
+        return Painting(self, wants, haves, cuts)
+
+    def reach(self, starts not None, goals not None, int64_t oldest):
+        """See sweep.Sweep. One pass upwards: a commit reaches a goal when it is one or a parent (young enough) does."""
+        cdef uint8_t *marks
+        cdef uint32_t cid, lowest = <uint32_t>NONE, highest = 0, parent, place, at
+        cdef int i
+        cdef const Segment *segment
+        if len(starts) == 0:
+            return True
+        if len(goals) == 0:
+            return False
+        marks = <uint8_t *>calloc(self.commit_count, 1)
+        if marks == NULL:
+            raise MemoryError
+        try:
+            for cid in goals:
+                marks[cid] = 1
+                lowest = min(lowest, cid)
+            for cid in starts:
+                highest = max(highest, cid)
+            with nogil:
+                cid = lowest
+                i = self.segment_of(cid)
+                while cid <= highest:
+                    while i + 1 < self.segment_count and self.segments[i + 1].first <= cid:
+                        i += 1
+                    segment = &self.segments[i]
+                    place = cid - segment.first
+                    if marks[cid] == 0:
+                        if segment.aliases != NULL and segment.aliases[place] != <uint32_t>NONE:
+                            marks[cid] = marks[segment.aliases[place]]
+                        else:
+                            for at in range(segment.parent_starts[place], segment.parent_starts[place + 1]):
+                                parent = self.parent_at(segment, at)
+                                # A goal counts whatever its age; what lies between has to be young enough.
+                                if marks[parent] == 1 or (marks[parent] == 2 and self.time_of(parent) >= oldest):
+                                    marks[cid] = 2
+                                    break
+                    cid += 1
+            for cid in starts:
+                if not marks[cid]:
+                    return False
+            return True
+        finally:
+            free(marks)
+
+    cdef int64_t time_of(self, uint32_t cid) noexcept nogil:
+        cdef const Segment *segment = &self.segments[self.segment_of(cid)]
+        return segment.times[cid - segment.first]
+
+    def commit_numbers(self, cids not None, finder not None):
+        """See sweep.Sweep."""
+        return self.numbers(cids, finder, True)
+
+    def object_numbers(self, vids not None, finder not None):
+        """See sweep.Sweep."""
+        return self.numbers(vids, finder, False)
+
+    cdef int number_all(self, const uint32_t[::1] vids, int64_t *out, PackTable table) except -1:
+        """Number the objects of the first segment by going through its names and each index's side by side.
+
+        Those of later segments are left at -2.
+        """
+        cdef const Segment *base = &self.segments[0]
+        cdef const Pack *pack
+        cdef int64_t *numbers = <int64_t *>malloc(8 * <size_t>(base.objects + 1))
+        cdef uint32_t rank, position
+        cdef int i, size = self.oid_size, order
+        cdef Py_ssize_t k
+        if numbers == NULL:
+            raise MemoryError
+        with nogil:
+            for rank in range(base.objects):
+                numbers[rank] = -1
+            for i in range(table.pack_count):
+                pack = &table.packs[i]
+                if pack.count < base.objects // 64:
+                    for position in range(pack.count):
+                        k = self.rank_in(base, pack.oids + <Py_ssize_t>position * size)
+                        if k >= 0 and numbers[k] < 0:
+                            numbers[k] = pack.first + position
+                    continue
+                rank = 0
+                position = 0
+                while rank < base.objects and position < pack.count:
+                    order = memcmp(base.object_oids + <Py_ssize_t>rank * size, pack.oids + <Py_ssize_t>position * size, size)
+                    if order < 0:
+                        rank += 1
+                    elif order > 0:
+                        position += 1
+                    else:
+                        if numbers[rank] < 0:
+                            numbers[rank] = pack.first + position
+                        rank += 1
+                        position += 1
+            for k in range(vids.shape[0]):
+                out[k] = numbers[vids[k]] if vids[k] < base.objects else -2
+            free(numbers)
+        return 0
+
+    cdef Py_ssize_t rank_in(self, const Segment *segment, const uint8_t *oid) noexcept nogil:
+        cdef uint32_t low = 0, high = segment.objects, middle
+        cdef int found
+        while low < high:
+            middle = low + ((high - low) >> 1)
+            found = memcmp(segment.object_oids + <Py_ssize_t>middle * self.oid_size, oid, self.oid_size)
+            if found == 0:
+                return middle
+            if found < 0:
+                low = middle + 1
+            else:
+                high = middle
+        return -1
+
+    cdef object numbers(self, ids, finder, bint are_commits):
+        cdef const uint32_t[::1] view = ids
+        cdef Py_ssize_t n = view.shape[0], k
+        cdef PackTable table
+        cdef bint done = False
+        cdef uint32_t limit = self.commit_count if are_commits else self.object_count
+        block = PyBytes_FromStringAndSize(NULL, 8 * n)
+        cdef int64_t *out = <int64_t *>PyBytes_AS_STRING(block)
+        for k in range(n):
+            if view[k] >= limit:
+                raise IndexError(view[k])
+        if isinstance(finder, PackTable):
+            table = finder
+            if not are_commits and n > self.object_count // 16:
+                self.number_all(view, out, table)
+                done = True
+            with nogil:
+                for k in range(n):
+                    if not done or out[k] == -2:
+                        out[k] = table.find_number(self.commit_name(view[k]) if are_commits else self.object_name(view[k]))
+        else:
+            find = finder.find
+            for k in range(n):
+                out[k] = find(self.commit_oid(view[k]) if are_commits else self.object_oid(view[k]))
+        result = array("q")
+        result.frombytes(block)
+        return result
+
+
+cdef class Painting:
+    """See sweep.Painting."""
+
+    cdef Sweep sweep
+    cdef uint8_t *marks
+    cdef uint8_t *seen  # by vid
+    cdef uint32_t next_cid  # commits from here on up are painted
+    cdef bint has_haves
+    cdef bint later_noted
+    cdef readonly object range
+    cdef readonly object cut
+
+    def __cinit__(self, Sweep sweep not None, wants, haves, cuts):
+        cdef uint32_t cid, highest = 0
+        cdef Py_ssize_t open_count = 0
+        cdef int i
+        cdef Growing found = Growing(), cut_found = Growing()
+        cdef int bad = 0
+        self.sweep = sweep
+        self.marks = <uint8_t *>calloc(max(<uint32_t>1, sweep.commit_count), 1)
+        self.seen = <uint8_t *>calloc(max(<uint32_t>1, sweep.object_count), 1)
+        if self.marks == NULL or self.seen == NULL:
+            raise MemoryError
+        for cid in cuts:
+            self.marks[cid] |= CUT
+        for cid in haves:
+            self.marks[cid] |= HAVE
+            highest = max(highest, cid)
+            self.has_haves = True
+        for cid in wants:
+            if not self.marks[cid] & (WANT | HAVE):
+                open_count += 1
+            self.marks[cid] |= WANT
+            highest = max(highest, cid)
+        self.next_cid = highest + 1
+        with nogil:
+            while open_count > 0 and self.next_cid > 0:
+                self.next_cid -= 1
+                if self.marks[self.next_cid] & 3 == WANT:
+                    open_count -= 1
+                    if not self.is_alias(self.next_cid):
+                        bad |= found.push(self.next_cid)
+                        if self.marks[self.next_cid] & CUT:
+                            bad |= cut_found.push(self.next_cid)
+                    open_count += self.spread(self.next_cid)
+                elif self.marks[self.next_cid] & HAVE:
+                    open_count += self.spread(self.next_cid)
+        if bad:
+            raise MemoryError
+        self.range = found.take()
+        self.cut = cut_found.take()
+
+    def __dealloc__(self):
+        free(self.marks)
+        free(self.seen)
+
+    cdef bint is_alias(self, uint32_t cid) noexcept nogil:
+        cdef const Segment *segment = &self.sweep.segments[self.sweep.segment_of(cid)]
+        return segment.aliases != NULL and segment.aliases[cid - segment.first] != <uint32_t>NONE
+
+    cdef int spread(self, uint32_t cid) noexcept nogil:
+        """Pass a commit's paint on to its parents; return by how many the commits that only wants reach grew."""
+        cdef const Segment *segment = &self.sweep.segments[self.sweep.segment_of(cid)]
+        cdef uint32_t place = cid - segment.first, at
+        cdef uint8_t paint = HAVE if self.marks[cid] & HAVE else WANT
+        cdef int grown = 0
+        if segment.aliases != NULL and segment.aliases[place] != <uint32_t>NONE:
+            if self.marks[cid] & CUT:
+                self.marks[segment.aliases[place]] |= CUT
+            return self.give(segment.aliases[place], paint)
+        if self.marks[cid] & CUT:
+            return 0
+        for at in range(segment.parent_starts[place], segment.parent_starts[place + 1]):
+            grown += self.give(self.sweep.parent_at(segment, at), paint)
+        return grown
+
+    cdef int give(self, uint32_t cid, uint8_t paint) noexcept nogil:
+        cdef uint8_t before = self.marks[cid] & 3
+        self.marks[cid] |= paint
+        if paint == WANT:
+            return 1 if before == 0 else 0
+        return -1 if before == WANT else 0
+
+    cdef void paint_down_to(self, uint32_t lowest) noexcept nogil:
+        """Paint the have side on, down to a cid. (No commit there is reached by wants alone any more.)"""
+        while self.next_cid > lowest:
+            self.next_cid -= 1
+            if self.marks[self.next_cid] & HAVE:
+                self.spread(self.next_cid)
+
+    cdef void note_later(self) noexcept nogil:
+        """Mark what have-side commits of the later segments introduce: those are small, and swept as they are."""
+        cdef const Segment *segment
+        cdef uint32_t place, at
+        cdef int i
+        if self.later_noted or not self.has_haves:
+            return
+        self.later_noted = True
+        if self.sweep.segment_count < 2:
+            return
+        self.paint_down_to(self.sweep.segments[1].first)
+        for i in range(1, self.sweep.segment_count):
+            segment = &self.sweep.segments[i]
+            for place in range(segment.commits):
+                if self.marks[segment.first + place] & HAVE:
+                    for at in range(segment.intro_starts[place], segment.intro_starts[place + 1]):
+                        self.seen[segment.vids[segment.intros[at]]] |= HAD
+
+    cdef bint is_had(self, uint32_t vid) noexcept nogil:
+        """Tell whether the have side introduces an object. `note_later` comes before."""
+        cdef const Segment *base = &self.sweep.segments[0]
+        cdef uint32_t low, high, middle, at, place
+        if not self.has_haves:
+            return False
+        if self.seen[vid] & HAD:
+            return True
+        if vid >= base.objects:
+            return False
+        place = base.introducers[vid]
+        if place == <uint32_t>NONE:
+            return False
+        if self.is_painted_have(place):
+            return True
+        low = 0
+        high = base.multi_count
+        while low < high:
+            middle = low + ((high - low) >> 1)
+            if base.multi_objects[middle] < vid:
+                low = middle + 1
+            else:
+                high = middle
+        if low < base.multi_count and base.multi_objects[low] == vid:
+            for at in range(base.multi_starts[low], base.multi_starts[low + 1]):
+                if self.is_painted_have(base.multi_commits[at]):
+                    return True
+        return False
+
+    cdef bint is_painted_have(self, uint32_t place) noexcept nogil:
+        """Tell whether a commit of the first segment is on the have side, painting as far as that needs."""
+        if self.marks[place] & HAVE:
+            return True
+        if self.marks[place] & WANT and place >= self.next_cid:
+            return False
+        if place < self.next_cid:
+            self.paint_down_to(place)
+        return (self.marks[place] & HAVE) != 0
+
+    def collect(self, bint trees, bint blobs, uint64_t blob_limit):
+        """See sweep.Painting."""
+        cdef Growing tree_vids = Growing(), blob_vids = Growing()
+        cdef const uint32_t[::1] cids
+        cdef Py_ssize_t k, n = len(self.range)
+        cdef int bad = 0, i
+        cdef uint32_t cid, place, at, rank, vid
+        cdef const Segment *segment
+        cdef Sweep sweep = self.sweep
+        if n == 0:
+            return array("I"), array("I")
+        cids = self.range
+        with nogil:
+            self.note_later()
+            i = sweep.segment_count - 1
+            for k in range(n):
+                cid = cids[k]
+                if self.marks[cid] & CUT:
+                    continue
+                while sweep.segments[i].first > cid:
+                    i -= 1
+                segment = &sweep.segments[i]
+                place = cid - segment.first
+                for at in range(segment.intro_starts[place], segment.intro_starts[place + 1]):
+                    rank = segment.intros[at]
+                    vid = segment.vids[rank] if segment.vids != NULL else rank
+                    if self.seen[vid]:
+                        continue
+                    self.seen[vid] = CANDIDATE
+                    if segment.types[rank] == TREE:
+                        if trees and not self.is_had(vid):
+                            bad |= tree_vids.push(vid)
+                    elif blobs and segment.sizes[rank] < blob_limit and not self.is_had(vid):
+                        bad |= blob_vids.push(vid)
+        if bad:
+            raise MemoryError
+        return tree_vids.take(), blob_vids.take()
+
+    def reaches(self, uint32_t cid):
+        """See sweep.Painting."""
+        return cid < self.sweep.commit_count and self.marks[cid] & 3 == WANT
+
+    def had_commit(self, uint32_t cid):
+        """See sweep.Painting."""
+        if cid >= self.sweep.commit_count:
+            return False
+        if cid < self.next_cid:
+            self.paint_down_to(cid)
+        return (self.marks[cid] & HAVE) != 0
+
+    def has(self, uint32_t vid):
+        """See sweep.Painting."""
+        if vid >= self.sweep.object_count or self.sweep.segment_count == 0:
+            return False
+        self.note_later()
+        return self.is_had(vid)
+
+    def has_name(self, const uint8_t[::1] oid not None):
+        """See sweep.Painting."""
+        cdef int64_t found
+        if oid.shape[0] != self.sweep.oid_size or not self.has_haves:
+            return False
+        found = self.sweep.find_object(&oid[0])
+        if found >= 0:
+            return self.has(<uint32_t>found)
+        found = self.sweep.find_commit(&oid[0])
+        return found >= 0 and self.had_commit(<uint32_t>found)
+
+    def place_names(self, const uint8_t[::1] oids not None):
+        """See sweep.Painting."""
+        cdef Py_ssize_t n = oids.shape[0] // self.sweep.oid_size, k
+        cdef int64_t found
+        block = PyBytes_FromStringAndSize(NULL, n)
+        cdef char *out = PyBytes_AS_STRING(block)
+        for k in range(n):
+            found = self.sweep.find_commit(&oids[k * self.sweep.oid_size])
+            out[k] = 0 if found < 0 else 1 if self.marks[found] & 3 == WANT else 2
+        return block

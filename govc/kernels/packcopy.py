@@ -1,0 +1,76 @@
+"""Copying stored entries into a pack to send, without the GIL: the compiled answer of `govc.pack.writer`, its twin.
+
+A `PackCopier` is given object numbers of a `PackTable`, ascending, each once. Objects leave pack by pack in the order of
+their offsets, so that a base is out before its ofs-deltas:
+
+    a pack that is sent whole     its bytes as they lie: nothing is parsed
+    a whole entry                 copied
+    a delta on what is sent       copied; an ofs-delta's distance is made anew
+    a delta on what the peer has  copied as a ref-delta, when the pack may be thin
+    any other                     a forward delta that somebody made before (`forward`), else expanded and compressed
+
+`forward` also replaces entries that are stored whole: that is where history that came in as one pack keeps its newest
+versions. Its bases are objects that the peer has, never ones that are sent, so no cycle can come of it.
+
+`next_chunk` returns the next bytes, without header and trailer; b"" at the end. Reading is by pread; what the files
+say is checked as in `packread`.
+"""
+
+from array import array
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from govc.kernels.choice import find
+from govc.kernels.packread import PackReader, PackTable
+
+__all__ = ["AVAILABLE", "ForwardDelta", "PackCopier", "sort_numbers"]
+
+_module = find("packcopy")
+
+AVAILABLE = _module is not None
+"""Whether the kernel was compiled."""
+
+
+class ForwardDelta(NamedTuple):
+    """A delta ready to be sent: the name of its base, its inflated size in bytes, its zlib stream."""
+
+    base_oid: bytes
+    size: int
+    stream: bytes
+
+
+if TYPE_CHECKING:
+
+    def sort_numbers(table: PackTable, numbers: "array[int]") -> "tuple[array[int], array[int]]":
+        """Return the numbers (array of q or Q) that lie in packs and the others, ascending, each once (arrays of q)."""
+
+    class PackCopier:
+        """Makes the body of one pack; for one thread at a time."""
+
+        reused: int
+        """Entries copied so far."""
+
+        expanded: int
+        """Objects compressed anew so far."""
+
+        def __init__(
+            self,
+            reader: PackReader,
+            numbers: bytes,
+            at_peer: Callable[[int], bool] | None,
+            forward: Mapping[int, ForwardDelta],
+            level: int,
+        ) -> None:
+            """`numbers`: int64 each. `at_peer` tells which bases need not be sent; None makes a pack that needs none."""
+
+        def next_chunk(self, chunk_bytes: int) -> bytes:
+            """Return about `chunk_bytes` bytes, b"" at the end. CorruptPack, LimitExceeded, OSError."""
+
+        def is_verbatim(self) -> bool:
+            """Tell whether the numbers are all objects of one pack: then its file is the answer, trailer and all."""
+
+elif AVAILABLE:
+    PackCopier = _module.PackCopier
+    sort_numbers = _module.sort_numbers
+else:
+    PackCopier = sort_numbers = None
