@@ -143,6 +143,9 @@ class Settings:
         512 * MIB, "largest object that a delta may make: it is held in memory", unit="bytes", least=1
     )
     object_cache_bytes: int = _knob(16 * MIB, "contents of objects kept per worker", unit="bytes")
+    introductions: bool = _knob(
+        True, "fill the index that fetches are answered from (govc/introductions in each repository) in the background"
+    )
     repositories_max: int = _knob(256, "repositories kept open per worker", unit="repositories", least=1)
     durability: str = _knob(
         "sync",

@@ -38,13 +38,30 @@ def never(_oid: bytes) -> bool:
     return False
 
 
+LookUp = Callable[[bytes], tuple[int, bytes, tuple[bytes, ...]] | None]
+"""Who knows commits by heart: committer time, root tree, parents; None for one that isn't known."""
+
+
 class CommitTable:
     """Commits by object number; filled on demand, never emptied, shared by all snapshots of one store."""
 
-    __slots__ = ("_missing", "_oid_size", "_parents", "_slots", "_starts", "_times", "_trees", "graphs", "reader")
+    __slots__ = (
+        "_look_up",
+        "_missing",
+        "_oid_size",
+        "_parents",
+        "_slots",
+        "_starts",
+        "_times",
+        "_trees",
+        "graphs",
+        "reader",
+    )
 
-    def __init__(self, reader: ObjectReader) -> None:
+    def __init__(self, reader: ObjectReader, look_up: "LookUp | None" = None) -> None:
+        """`look_up` is asked before a commit is read."""
         self.reader = reader
+        self._look_up = look_up
         self._slots = NumberSlots()
         self._times = array("q")
         self._trees = bytearray()
@@ -123,7 +140,11 @@ class CommitTable:
         return slot
 
     def _read_links(self, number: int) -> tuple[bytes, tuple[bytes, ...], int]:
-        """Return (tree, parents, time) from a commit-graph file, else from the commit."""
+        """Return (tree, parents, time) from what is known by heart, a commit-graph file, else from the commit."""
+        if self._look_up is not None:
+            known = self._look_up(self.reader.oid_of(number))
+            if known is not None:
+                return known[1], known[2], known[0]
         for graph in self.graphs:
             try:
                 found = graph.find(self.reader.oid_of(number))

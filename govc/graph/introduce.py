@@ -35,29 +35,43 @@ ENTRIES_MAX = 1 << 28
 Known = Callable[[bytes], bool]
 
 
+COMMITS_MAX = 1 << 30
+
+
 def make_segment(
-    reader: ObjectReader, packs: PackReader | None, tips: Sequence[bytes], known: Known, *, entries_max: int = ENTRIES_MAX
+    reader: ObjectReader,
+    packs: PackReader | None,
+    tips: Sequence[bytes],
+    known: Known,
+    *,
+    entries_max: int = ENTRIES_MAX,
+    commits_max: int = COMMITS_MAX,
 ) -> Introduced:
     """Return the segment of the commits below `tips` that `known` doesn't name; they may be none.
 
     `packs` reads the packs of `reader` without Python, where that was compiled. Raises ObjectMissing, Corrupt,
-    LimitExceeded (too many introductions, trees too deep).
+    LimitExceeded (too many commits or introductions, trees too deep).
     """
     if packs is None:
-        return introduce(reader, tips, known, entries_max=entries_max)
+        return introduce(reader, tips, known, entries_max=entries_max, commits_max=commits_max)
 
     def read_loose(oid: bytes) -> tuple[int, bytes] | None:
         number = reader.find(oid)
         return reader.read(number) if number >= 0 else None
 
-    return Introduced(*kernel.introduce(packs, b"".join(tips), known, read_loose, entries_max))
+    return Introduced(*kernel.introduce(packs, b"".join(tips), known, read_loose, entries_max, commits_max))
 
 
 def introduce(
-    reader: ObjectReader, tips: Sequence[bytes], known: Known, *, entries_max: int = ENTRIES_MAX
+    reader: ObjectReader,
+    tips: Sequence[bytes],
+    known: Known,
+    *,
+    entries_max: int = ENTRIES_MAX,
+    commits_max: int = COMMITS_MAX,
 ) -> Introduced:
     """The same in pure Python."""
-    return _Builder(reader, entries_max).build(tips, known)
+    return _Builder(reader, entries_max, commits_max).build(tips, known)
 
 
 class _Entry(NamedTuple):
@@ -68,7 +82,8 @@ class _Entry(NamedTuple):
 
 
 class _Builder:
-    def __init__(self, reader: ObjectReader, entries_max: int) -> None:
+    def __init__(self, reader: ObjectReader, entries_max: int, commits_max: int) -> None:
+        self._commits_max = commits_max
         self._reader = reader
         self._size = reader.algo.oid_size
         self._entries_max = entries_max
@@ -118,6 +133,8 @@ class _Builder:
                 if parent not in seen and not known(parent):
                     seen.add(parent)
                     queue.append(parent)
+            if len(queue) > self._commits_max:
+                raise LimitExceeded("commits", self._commits_max)
         return links
 
     def _read(self, oid: bytes, kind: int) -> bytes:

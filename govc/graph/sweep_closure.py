@@ -9,8 +9,8 @@ Exact: what the client's commits introduced is not sent, wherever it lies.
 """
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from govc.errors import ObjectMissing
 from govc.graph.closure import COMPLETE_ROOTS_HALF, Closure, ClosureRequest, Peeled, peel_haves, peel_wants
@@ -21,6 +21,9 @@ from govc.graph.trees import TreeCache, entry_kind
 from govc.graph.view import View
 from govc.kernels.sweep import ELSEWHERE, IN_RANGE, NO_LIMIT, NumberFinder, Painting
 from govc.objects.types import BLOB, COMMIT, TREE
+
+
+_T = TypeVar("_T")
 
 
 class HasNumber(Protocol):
@@ -43,12 +46,31 @@ class _ClientHas:
         return number in self._listed or self._painting.has_name(self._oid_of(number))
 
 
-def sweep_closure(
-    history: History, view: View, request: ClosureRequest, finder: NumberFinder
-) -> Work[tuple[Closure, Painting] | None]:
-    """Return the closure and the marks it came from; None when it takes `find_closure`. Raises ObjectMissing, Corrupt.
+class Swept(NamedTuple):
+    """The closure, the marks it came from, and the trees and blobs that the sweep found, by vid and by number."""
 
-    `finder` knows the numbers of packed objects; the others are asked for one by one.
+    closure: Closure
+    painting: Painting
+    vids: "array[int]"
+    numbers: "array[int]"
+
+
+def call(function: Callable[..., _T], /, *arguments: Any) -> _T:
+    """Call it here and now: the `run` of those who have nobody waiting."""
+    return function(*arguments)
+
+
+def sweep_closure(
+    history: History,
+    view: View,
+    request: ClosureRequest,
+    finder: NumberFinder,
+    run: "Callable[..., Any]" = call,
+) -> Work[Swept | None]:
+    """Return what is to be sent, None when it takes `find_closure`. Raises ObjectMissing, Corrupt.
+
+    `finder` knows the numbers of packed objects; the others are asked for one by one. `run(f, *args)` calls the kernels,
+    which touch nothing but the view and need no GIL: in a thread where they take long.
     """
     selection = request.selection
     if selection.depends_on_path or not _limit_is_plain(selection):
@@ -61,7 +83,8 @@ def sweep_closure(
     if len(want_cids) != len(wants.commits):
         return None
     have_cids = view.cids(map(reader.oid_of, haves.commits))
-    painting = sweep.paint(want_cids, have_cids, view.cids(request.client_shallow | request.boundary))
+    cuts = view.cids(request.client_shallow | request.boundary)
+    painting: Painting = run(sweep.paint, want_cids, have_cids, cuts)
     yield
     lists = _Lists(history, view, painting)
     for number in haves.trees:
@@ -71,16 +94,18 @@ def sweep_closure(
         for number in _complete_roots(history, haves.commits):
             yield from lists.note_had_tree(number)
     limit = NO_LIMIT if selection.blob_limit is None else selection.blob_limit
-    tree_vids, blob_vids = painting.collect(
-        selection.needs_trees and TREE in selection.types, selection.needs_blobs, limit
-    )
+    with_trees = selection.needs_trees and TREE in selection.types
+    vids, blob_vids = run(painting.collect, with_trees, selection.needs_blobs, limit)
+    tree_count = len(vids)
+    vids.extend(blob_vids)
     yield
     try:
-        trees = _numbers(sweep.object_numbers(tree_vids, finder), tree_vids, sweep.object_oid, history, "tree")
-        blobs = _numbers(sweep.object_numbers(blob_vids, finder), blob_vids, sweep.object_oid, history, "blob")
-        sent = _numbers(sweep.commit_numbers(painting.range, finder), painting.range, sweep.commit_oid, history, "commit")
+        found = _numbers(run(sweep.object_numbers, vids, finder), vids, sweep.object_oid, history, "object")
+        ids = painting.range
+        sent = _numbers(run(sweep.commit_numbers, ids, finder), ids, sweep.commit_oid, history, "commit")
     except ObjectMissing:
         return None  # the other way says what exactly is wrong
+    trees, blobs = found[:tree_count], found[tree_count:]
     yield
     if lists.had:
         trees, blobs = lists.without_had(trees), lists.without_had(blobs)
@@ -92,7 +117,7 @@ def sweep_closure(
     if COMMIT not in selection.types:
         wanted = set(wants.commits)
         sent = array("q", [number for number in sent if number in wanted])
-    ride = yield from _riding_tags(history, request.include_tags, painting, sent, trees, blobs, selection)
+    ride = yield from _riding_tags(history, request, painting, sent, trees, blobs)
     taken = had_tags.union(tags)
     tags += [number for number in ride if number not in taken]
     numbers = array("Q", sent.tobytes())
@@ -110,7 +135,7 @@ def sweep_closure(
         tree_count=len(trees),
         blob_count=len(blobs),
     )
-    return closure, painting
+    return Swept(closure, painting, vids, found)
 
 
 def _limit_is_plain(selection: ObjectSelection) -> bool:
@@ -248,21 +273,21 @@ class _Add(Protocol):
 
 def _riding_tags(
     history: History,
-    include_tags: Mapping[bytes, bytes],
+    request: ClosureRequest,
     painting: Painting,
     sent: Sequence[int],
     trees: Sequence[int],
     blobs: Sequence[int],
-    selection: ObjectSelection,
 ) -> Work[list[int]]:
     """Return the tags, whole chains, among the candidates whose target is sent."""
+    include_tags = request.include_tags
     if not include_tags:
         return []
     reader = history.reader
     ticker = Ticker()
     riding: dict[int, None] = {}
     others: set[int] | None = None
-    commits_pass = COMMIT in selection.types
+    commits_pass = COMMIT in request.selection.types
     places = painting.place_names(b"".join(include_tags.values()))
     for (tag, target), place in zip(include_tags.items(), places, strict=True):
         if place == ELSEWHERE and commits_pass:

@@ -451,7 +451,7 @@ cdef int parse_commit(const Node *node, int size, uint8_t *tree, list parents, i
     return 0
 
 
-def introduce(PackReader reader not None, bytes tips, known, fallback, uint32_t entries_max):
+def introduce(PackReader reader not None, bytes tips, known, fallback, uint32_t entries_max, uint32_t commits_max):
     """See govc.graph.introduce."""
     cdef Builder builder = Builder(reader, fallback, entries_max)
     cdef int size = builder.size, i
@@ -488,6 +488,8 @@ def introduce(PackReader reader not None, bytes tips, known, fallback, uint32_t 
         for name in parents:
             if commits.find(<const uint8_t *>PyBytes_AS_STRING(name)) == <uint32_t>NONE and not known(name):
                 commits.add(<const uint8_t *>PyBytes_AS_STRING(name))
+        if commits.count > commits_max:
+            raise LimitExceeded("commits", commits_max)
         rank += 1
     n = commits.count
     order = date_order(commits, parents_of, times)

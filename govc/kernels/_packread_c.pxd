@@ -71,6 +71,7 @@ cdef class PackReader:
     cdef uint8_t *window
     cdef void *stream
     cdef Node **buckets
+    cdef uint64_t bucket_count
     cdef Node *newest
     cdef Node *oldest
     cdef uint64_t used

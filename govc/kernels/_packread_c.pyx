@@ -34,7 +34,7 @@ cdef extern from "zlib.h" nogil:
 
 DEF WINDOW = 1 << 16
 DEF FIRST_READ = 2048
-DEF BUCKETS = 1 << 14
+DEF BUCKETS_MAX = 1 << 14
 DEF NODE_OVERHEAD = 96
 
 
@@ -298,7 +298,10 @@ cdef class PackReader:
         self.budget = cache_bytes
         self.largest = object_bytes_max
         self.window = <uint8_t *>malloc(WINDOW)
-        self.buckets = <Node **>calloc(BUCKETS, sizeof(Node *))
+        self.bucket_count = 256
+        while self.bucket_count < BUCKETS_MAX and self.bucket_count * 4096 < cache_bytes:
+            self.bucket_count *= 2
+        self.buckets = <Node **>calloc(self.bucket_count, sizeof(Node *))
         self.stream = calloc(1, sizeof(z_stream))
         if self.window == NULL or self.buckets == NULL or self.stream == NULL:
             raise MemoryError
@@ -462,7 +465,7 @@ cdef class PackReader:
                 return BAD_STREAM
 
     cdef void unlink(self, Node *node) noexcept nogil:
-        cdef Node **at = &self.buckets[node.key % BUCKETS]
+        cdef Node **at = &self.buckets[node.key % self.bucket_count]
         while at[0] != node:
             at = &at[0].chain
         at[0] = node.chain
@@ -483,8 +486,8 @@ cdef class PackReader:
         cdef Node *next_victim
         if (node.size + NODE_OVERHEAD) * 8 > self.budget:
             return
-        node.chain = self.buckets[node.key % BUCKETS]
-        self.buckets[node.key % BUCKETS] = node
+        node.chain = self.buckets[node.key % self.bucket_count]
+        self.buckets[node.key % self.bucket_count] = node
         node.newer = NULL
         node.older = self.newest
         if self.newest != NULL:
@@ -504,7 +507,7 @@ cdef class PackReader:
             victim = next_victim
 
     cdef Node *lookup(self, uint64_t key) noexcept nogil:
-        cdef Node *node = self.buckets[key % BUCKETS]
+        cdef Node *node = self.buckets[key % self.bucket_count]
         while node != NULL and node.key != key:
             node = node.chain
         if node != NULL and node != self.newest:
@@ -682,13 +685,23 @@ cdef class PackReader:
         finally:
             self.release(node)
 
+    def read_small(self, int64_t number, uint64_t size_max):
+        """See packread.PackReader."""
+        cdef Node *node = NULL
+        cdef int type_number = 0
+        cdef uint64_t size = 0
+        if self.look_at(number, &type_number, &size) != FINE or size > size_max or self.load(number, &node) != FINE:
+            return None
+        content = PyBytes_FromStringAndSize(<char *>node.data, <Py_ssize_t>node.size)
+        type_number = node.type_number
+        self.release(node)
+        return type_number, content
+
     def type_and_size(self, int64_t number):
         """See packread.PackReader."""
         cdef int type_number = 0
         cdef uint64_t size = 0
-        cdef Fault fault
-        with nogil:
-            fault = self.look_at(number, &type_number, &size)
+        cdef Fault fault = self.look_at(number, &type_number, &size)
         if fault != FINE:
             self.fail(fault)
         return type_number, size

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         known: Callable[[bytes], bool],
         fallback: Callable[[bytes], tuple[int, bytes] | None],
         entries_max: int,
+        commits_max: int,
     ) -> Columns:
         """Return the columns of `graph.introduce.Introduced`, in its order. Raises as that does."""
 

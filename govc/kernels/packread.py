@@ -56,6 +56,12 @@ if TYPE_CHECKING:
         def read(self, number: int) -> tuple[int, bytes]:
             """Return (type 1-4, content). CorruptPack, LimitExceeded, IndexError."""
 
+        def read_small(self, number: int, size_max: int) -> tuple[int, bytes] | None:
+            """Return (type 1-4, content); None when it is larger, or when anything is wrong with it.
+
+            Holds the GIL all the while, so threads may share a reader for this and for `type_and_size`.
+            """
+
         def type_and_size(self, number: int) -> tuple[int, int]:
             """Return type (1-4) and size of the content in bytes. CorruptPack, IndexError."""
 

@@ -62,6 +62,11 @@ class PackSet:
         self._base_limit = 0
 
     @property
+    def has_large(self) -> bool:
+        """Some pack is so large that it is asked by itself."""
+        return bool(self._large_packs)
+
+    @property
     def has_unusable(self) -> bool:
         """Some pack that was met could not be opened, and is still there."""
         return bool(self._refused)

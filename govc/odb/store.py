@@ -53,6 +53,10 @@ LOOSE_NUMBER_FIRST = 1 << 40
 OBJECT_BYTES_MAX = 2 << 30
 _FEW_OIDS = 512
 """Up to so many loose objects are looked for by name; for more the folders are listed."""
+SMALL_OBJECT_BYTES = 64 << 10
+"""Up to this size an object is read by the kernel while everybody waits: well below a millisecond."""
+
+SMALL_CACHE_BYTES = 256 << 10
 KERNEL_CACHE_BYTES = 16 << 20
 """Bases that one reader keeps while its work lasts."""
 
@@ -105,6 +109,8 @@ class ObjectStore:
         self._is_fixed = False
         self._pack_table: PackTable | None = None
         self._pack_table_count = -1
+        self._small: PackReader | None = None
+        self._small_reader_table: PackTable | None = None
 
     @classmethod
     def open(
@@ -296,6 +302,20 @@ class ObjectStore:
         table = self.pack_table()
         return PackReader(table, cache_bytes, self._object_bytes_max) if table is not None else None
 
+    def _small_reader(self) -> PackReader | None:
+        """Return the reader for single small objects, where there is a pack large enough to be worth one."""
+        if not self._packs.has_large:
+            return None
+        table = self.pack_table()
+        if table is not self._small_reader_table:
+            self._small_reader_table = table
+            self._small = PackReader(table, SMALL_CACHE_BYTES, self._object_bytes_max) if table is not None else None
+        return self._small
+
+    def pack_of(self, number: int) -> PackFile:
+        """Return the pack that a packed object lies in; IndexError."""
+        return self._packs.locate(number)[0]
+
     # Looking up
 
     def find(self, oid: bytes, *, rescan: bool = True) -> int:
@@ -312,7 +332,8 @@ class ObjectStore:
         anywhere.
         """
         loose = self._loose_numbers.get(oid, -1) if self._loose_numbers else -1
-        number = self._packs.find(oid)
+        table = self.pack_table() if self._packs.has_large else None
+        number = self._packs.find(oid) if table is None else table.find(oid)
         if number >= 0:
             return number if loose < 0 else loose
         if not self._is_loose(oid):
@@ -379,6 +400,10 @@ class ObjectStore:
         ObjectMissing when a loose object is gone and lies nowhere else.
         """
         if number < LOOSE_NUMBER_FIRST:
+            small = self._small_reader()
+            found = small.read_small(number, SMALL_OBJECT_BYTES) if small is not None else None
+            if found is not None:
+                return found
             pack, position = self._packs.locate(number)
             try:
                 return self._resolver.read(pack, pack.index.offset_at(position))
@@ -443,6 +468,9 @@ class ObjectStore:
         if number >= LOOSE_NUMBER_FIRST:
             header = self._loose_header(number)
             return header[0] if header else self._from_packs(self.oid_of(number), self._resolver.type_of)
+        small = self._small_reader()
+        if small is not None:
+            return small.type_and_size(number)[0]
         pack, position = self._packs.locate(number)
         return self._resolver.type_of(pack, pack.index.offset_at(position))
 
@@ -451,6 +479,9 @@ class ObjectStore:
         if number >= LOOSE_NUMBER_FIRST:
             header = self._loose_header(number)
             return header[1] if header else self._from_packs(self.oid_of(number), self._resolver.size_of)
+        small = self._small_reader()
+        if small is not None:
+            return small.type_and_size(number)[1]
         pack, position = self._packs.locate(number)
         return self._resolver.size_of(pack, pack.index.offset_at(position))
 

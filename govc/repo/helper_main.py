@@ -25,6 +25,7 @@ from govc.repo.helper import (
     Job,
     Progress,
 )
+from govc.repo.introducing import introduce_job
 from govc.repo.maintenance import maintain_job
 from govc.repo.packing import pack_job
 from govc.repo.receiving import receive_job
@@ -35,6 +36,7 @@ JOBS: dict[str, JobFunction] = {
     "archive": archive_job,
     "checkpoint": checkpoint_job,
     "maintain": maintain_job,
+    "introduce": introduce_job,
     "pack": pack_job,
     "receive": receive_job,
 }

@@ -5,49 +5,36 @@ there), `Progress` texts that read like git's, and the bytes of the pack. Small 
 between two ticks of the hub; the clone that takes seconds runs in a helper process (`pack_job`), which inherits the
 open packs. Which of the two is `PackProducer`'s decision, taken by trying: the inline attempt has a budget.
 
+Before either, `swept_packing` is asked: where the introductions index knows what is wanted, and the kernels were compiled,
+the pack is made in this process without the GIL, in a fraction of the time.
+
 Source: git's upload-pack.c (create_pack_file), builtin/pack-objects.c for the progress texts.
 """
 
-from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
 from time import monotonic
 
-from govc.graph.closure import Closure, ClosureRequest, find_closure
+from govc.graph.closure import Closure, find_closure
 from govc.graph.commit_graph_file import open_commit_graphs
 from govc.graph.commits import CommitTable, History
-from govc.graph.filter import ALL, ObjectSelection
 from govc.odb.cache import BaseCache
 from govc.odb.packs import PackDescriptor
 from govc.odb.store import ObjectStore
 from govc.pack.writer import write_pack
 from govc.protocol.oid import find_algorithm
 from govc.repo.helper import Emit, HelperSlots, Job, Progress, Quiet, run_helper
+from govc.repo.pack_plan import PackPlan, tell_counts, tell_total
 from govc.repo.runtime import Breather, Runtime
 from govc.repo.snapshot import Snapshot, make_history
+from govc.repo.swept_packing import SweptPacking
+
+__all__ = ["PackPlan", "PackProducer", "ProducerLimits", "StoreHandle", "pack_job"]
 
 PROGRESS_SECONDS = 0.2
 INLINE_CHUNK_BYTES = 64 << 10
 HELPER_CHUNK_BYTES = 256 << 10
 HELPER_CACHE_BYTES = 24 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackPlan:
-    """Everything that decides a pack's content and form. Oids are raw; the value is picklable.
-
-    `client_shallow`: commits whose parents the client lacks. `boundary`: commits whose parents are not sent.
-    `include_tags`: tag oid -> peeled oid, candidates that ride along when their target is sent.
-    """
-
-    wants: tuple[bytes, ...]
-    haves: tuple[bytes, ...] = ()
-    client_shallow: frozenset[bytes] = frozenset()
-    boundary: frozenset[bytes] = frozenset()
-    selection: ObjectSelection = ALL
-    include_tags: Mapping[bytes, bytes] = field(default_factory=dict)
-    thin: bool = False
-    ofs_delta: bool = False
-    progress: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,23 +88,9 @@ class StoreHandle:
 
 def enumerate_objects(history: History, plan: PackPlan) -> Generator[Progress | None, None, Closure]:
     """List the objects that `plan` asks for. Raises ObjectMissing, Corrupt, LimitExceeded."""
-    work = find_closure(
-        history,
-        ClosureRequest(
-            wants=plan.wants,
-            haves=plan.haves,
-            client_shallow=plan.client_shallow,
-            boundary=plan.boundary,
-            selection=plan.selection,
-            include_tags=plan.include_tags,
-        ),
-    )
+    work = find_closure(history, plan.closure_request())
     closure: Closure = yield from work
-    if plan.progress:
-        count = len(closure.numbers)
-        yield Progress(f"Enumerating objects: {count}, done.\n")
-        if count:
-            yield Progress(f"Counting objects: 100% ({count}/{count}), done.\n")
+    yield from tell_counts(plan, len(closure.numbers))
     return closure
 
 
@@ -135,9 +108,7 @@ def write_objects(
     )
     for chunk in chunks:
         yield chunk or None
-    if plan.progress:
-        count = len(closure.numbers)
-        yield Progress(f"Total {count} (delta 0), reused {count} (delta 0), pack-reused {count}\n")
+    yield from tell_total(plan, len(closure.numbers))
 
 
 def pack_job(argument: tuple[StoreHandle, PackPlan], emit: Emit) -> int:
@@ -177,9 +148,19 @@ class ProducerLimits:
 class PackProducer:
     """Makes packs, inline or in helpers."""
 
-    def __init__(self, runtime: Runtime, slots: HelperSlots | None, limits: ProducerLimits) -> None:
-        """`slots` None: everything is done inline (a process that serves one request)."""
+    def __init__(
+        self,
+        runtime: Runtime,
+        slots: HelperSlots | None,
+        limits: ProducerLimits,
+        want_index: Callable[[Snapshot], None] = lambda _snapshot: None,
+    ) -> None:
+        """`slots` None: everything is done inline (a process that serves one request).
+
+        `want_index` is told of repositories whose introductions index should be filled.
+        """
         self._runtime = runtime
+        self._sweeper = SweptPacking(runtime, want_index)
         self._slots = slots
         self._limits = limits
 
@@ -188,6 +169,10 @@ class PackProducer:
 
         Raises GovcError; HelperFailed when a helper died.
         """
+        swept = self._sweeper.prepare(snapshot, plan)
+        if swept is not None:
+            yield from swept
+            return
         spoken: list[Progress] = []
         closure = self._try_inline(snapshot, plan, spoken)
         if closure is not None:

@@ -28,6 +28,7 @@ from govc.protocol.oid import HashAlgorithm
 from govc.refs.backend import REFTABLE, RefBackend, open_ref_backend
 from govc.refs.backend_state import RefState
 from govc.refs.lock import Sleep
+from govc.repo.introductions import Introductions
 from govc.repo.journal import Journal, JournalOptions
 from govc.repo.layout import RepositoryLayout, find_commondir, read_layout
 from govc.repo.open_journal import open_journal, recover_for_reading
@@ -93,6 +94,7 @@ class Repository:
         self._commits: CommitTable | None = None
         self._graphs_of: tuple[int, int] | None = None
         self._alternate_refs: dict[str, _AlternateRefs] = {}
+        self._introductions: Introductions | None = None
         self._snapshot: Snapshot | None = None
         self._journal: Journal | None = None
         self.is_recovered = False
@@ -182,6 +184,7 @@ class Repository:
             is_partial=_is_partial(config),
             alternate_tips=tips,
             pack_count=len(store.packs),
+            introductions=None if cut.shallow or cut.grafts or _is_partial(config) else self._introductions,
             derived=derived,
         )
         return self._snapshot
@@ -201,7 +204,7 @@ class Repository:
 
     def _forget_objects(self) -> None:
         """The format changed under us: nothing that was read by the old one is kept."""
-        self._refs = self._cut = self._store = self._commits = self._snapshot = None
+        self._refs = self._cut = self._store = self._commits = self._introductions = self._snapshot = None
 
     def _load_config(self) -> _ConfigPiece:
         """Load, then watch what was looked at, then load again: the stamps must be older than the reading."""
@@ -287,7 +290,9 @@ class Repository:
             stat=self._around.stat,
             clock_ns=self._around.clock_ns,
         )
-        self._commits = CommitTable(self._store)
+        if self._introductions is None:
+            self._introductions = Introductions(layout.commondir, layout.algo, layout.shared.bits)
+        self._commits = CommitTable(self._store, self._introductions.find_commit)
         return self._store
 
     def _choose_graphs(self, config: _ConfigPiece, refs: RefState, cut: _CutPiece, store: ObjectStore) -> None:

@@ -17,6 +17,7 @@ from govc.odb.store import ObjectStore
 from govc.protocol.oid import HashAlgorithm
 from govc.refs.backend_state import RefState
 from govc.refs.table import RefTable
+from govc.repo.introductions import Introductions
 from govc.repo.layout import RepositoryLayout
 
 
@@ -31,7 +32,8 @@ class Snapshot:
 
     `shallow` are the oids of the repository's own shallow boundary; `grafts` maps commit oid to parent oids
     (info/grafts); `is_partial` says that promised objects may be absent; `alternate_tips` are the refs of repositories
-    whose objects we borrow; `pack_count` is how many packs the store had (it only grows); `derived` holds encoded
+    whose objects we borrow; `pack_count` is how many packs the store had (it only grows); `introductions` is what is known
+    of its commits, None where history is cut, grafted or partial; `derived` holds encoded
     answers, by whatever key their maker likes, and dies with the snapshot.
     """
 
@@ -45,6 +47,7 @@ class Snapshot:
     is_partial: bool = False
     alternate_tips: tuple[bytes, ...] = ()
     pack_count: int = 0
+    introductions: Introductions | None = None
     derived: dict[Any, Any] = field(default_factory=dict)
 
     @property

@@ -7,7 +7,7 @@ handle is made for one request: it holds the snapshot that the request is answer
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from govc.auth.branches import NO_RULES, BranchRules
@@ -21,6 +21,7 @@ from govc.repo.checkpoint_schedule import CheckpointSchedule
 from govc.repo.discover import FoundRepository, check_ownership, find_repository
 from govc.repo.eager_recovery import recover_all
 from govc.repo.helper import HelperSlots, Job, drain, run_helper, start_detached
+from govc.repo.index_keeper import IndexKeeper
 from govc.repo.journal import JournalOptions
 from govc.repo.maintenance import MaintenanceTask, is_due
 from govc.repo.packing import PackProducer, ProducerLimits
@@ -90,9 +91,12 @@ class Backend:
             seconds=settings.checkpoint_seconds,
             archive_dir=settings.log_archive_dir or "",
         )
+        self._index_keeper = IndexKeeper(
+            runtime, HelperSlots(1) if slots is not None else None, enabled=settings.introductions
+        )
         self.fetch_tools = FetchTools(
             runtime=runtime,
-            producer=PackProducer(runtime, slots, ProducerLimits()),
+            producer=PackProducer(runtime, slots, ProducerLimits(), self._index_keeper.want),
             environ=self.environ,
         )
         self.archive_tools = ArchiveTools(runtime=runtime, slots=slots, environ=self.environ)
@@ -161,9 +165,10 @@ class Backend:
             config = load_protected_config(self.environ).config
             check_ownership(found, config, environ=self.environ, euid=os.geteuid(), follows_links=True)
 
-    def _after_push(self, repository: Repository) -> None:
+    def _after_push(self, repository: Repository, tips: Iterable[bytes]) -> None:
         """Start maintenance and checkpoints when a push has made them due; nobody waits for them."""
         self._checkpoints.note_push(repository, self.journal_options)
+        self._index_keeper.note_push(repository, tips)
         try:
             snapshot = repository.snapshot()
             if not is_due(snapshot, repository.ref_database):

@@ -232,7 +232,7 @@ class ReceiveSession:
         done, names = state.done()
         yield from run_late_hooks(hooks, done, names)
         if self._has_moved:
-            self._tools.after_push(self._repository)
+            self._tools.after_push(self._repository, [change.new for change in done])
             if self._snapshot.config.get_bool("receive.updateserverinfo", False):
                 self._update_server_info()
 

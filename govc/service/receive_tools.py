@@ -1,7 +1,7 @@
 """What a push needs beside its repository: how to wait, where to work, how far to go."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from govc.pack.limits import IndexLimits
@@ -17,7 +17,7 @@ class ReceiveTools:
 
     `slots` None: everything inline. `inline_bytes_max`: packs up to this size are tried inline. `detects`: SHA-1
     collision attacks are looked for; `threads` share the indexing of a large pack. `after_push` is called with the
-    repository once refs have moved. `hook_seconds_max`: how long a hook may take, 0 for ever.
+    repository and the new values of refs once they have moved. `hook_seconds_max`: how long a hook may take, 0 for ever.
     """
 
     runtime: Runtime
@@ -28,6 +28,6 @@ class ReceiveTools:
     inline_bytes_max: int
     detects: bool
     threads: int
-    after_push: Callable[[Repository], None]
+    after_push: Callable[[Repository, Iterable[bytes]], None]
     hook_seconds_max: float = 0
     clock: Callable[[], float] = time.time

@@ -1,0 +1,178 @@
+"""Forward deltas: the newest versions of files as deltas on older ones, ready to be sent.
+
+Git stores the newest version of a file whole and the older ones as deltas on it, so a client that has an older version would
+be sent the whole file. For an object that a pack holds whole, this file has deltas on some of its earlier versions at
+the same path: the one before, the second, the fourth, the eighth. Whoever has one version has those before it, so a client at
+any distance has a base that is at most twice as old as the best one.
+
+    "GVFD"  version 1, hash id, count, number of packs (u32 each)      little-endian, as all numbers here
+    packs       the checksums of the packs that were looked at
+    targets     count oids, ascending; equal ones follow each other, the newest base first
+    bases       count oids
+    sizes       u32 each: the delta inflated
+    offsets     u64, count + 1: where each stream begins in what follows
+    streams     zlib; an empty one says that no base was found worth while, so that nobody tries again
+    checksum    the repository's hash over all of that
+
+Derived, like segments: a file that is no good is passed over, and made again.
+"""
+
+import struct
+import sys
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from govc.errors import GovcError
+from govc.kernels.packcopy import ForwardDelta
+from govc.protocol.oid import SHA1, SHA256, HashAlgorithm
+
+MAGIC = b"GVFD"
+VERSION = 1
+_HEADER = struct.Struct("<4sIIII")
+_HASH_IDS = {SHA1.name: 1, SHA256.name: 2}
+_CHUNK_BYTES = 1 << 20
+
+
+class BadForward(GovcError):
+    """A file that is no good."""
+
+
+class Entry(NamedTuple):
+    """One delta in the making."""
+
+    target: bytes
+    base: bytes
+    size: int
+    stream: bytes
+
+
+def iter_encoded(entries: Sequence[Entry], packs: Sequence[bytes], algo: HashAlgorithm) -> Iterator[bytes]:
+    """Yield the file in pieces, the checksum last. Entries of one target must come newest base first."""
+    ordered = sorted(entries, key=lambda entry: entry.target)
+    offsets = array("Q", [0])
+    for entry in ordered:
+        offsets.append(offsets[-1] + len(entry.stream))
+    hasher = algo.new()
+    for piece in (
+        _HEADER.pack(MAGIC, VERSION, _HASH_IDS[algo.name], len(ordered), len(packs)),
+        b"".join(packs),
+        b"".join(entry.target for entry in ordered),
+        b"".join(entry.base for entry in ordered),
+        array("I", [entry.size for entry in ordered]).tobytes(),
+        offsets.tobytes(),
+        *(entry.stream for entry in ordered),
+    ):
+        hasher.update(piece)
+        yield piece
+    yield hasher.digest()
+
+
+class ForwardFile:
+    """One that was read."""
+
+    def __init__(self, buffer: Any, count: int, pack_count: int, algo: HashAlgorithm) -> None:
+        self.count = count
+        self._size = size = algo.oid_size
+        view = memoryview(buffer)
+        at = _HEADER.size
+        self.packs = frozenset(bytes(view[at + size * i : at + size * (i + 1)]) for i in range(pack_count))
+        at += size * pack_count
+        self._targets = view[at : at + count * self._size]
+        at += count * self._size
+        self._bases = view[at : at + count * self._size]
+        at += count * self._size
+        self._sizes = array("I", bytes(view[at : at + 4 * count]))
+        at += 4 * count
+        self._offsets = array("Q", bytes(view[at : at + 8 * (count + 1)]))
+        self._streams = view[at + 8 * (count + 1) : len(view) - self._size]
+
+    def check(self) -> None:
+        """Raise BadForward when an offset lies."""
+        last = 0
+        for offset in self._offsets:
+            if offset < last or offset > len(self._streams):
+                raise BadForward("an offset outside the file")
+            last = offset
+
+    def target(self, rank: int) -> bytes:
+        """Return the name of the object that a delta makes."""
+        return bytes(self._targets[rank * self._size : (rank + 1) * self._size])
+
+    def base(self, rank: int) -> bytes:
+        """Return the name of the object that it is made from."""
+        return bytes(self._bases[rank * self._size : (rank + 1) * self._size])
+
+    def delta(self, rank: int) -> ForwardDelta:
+        """Return one, ready to be sent."""
+        stream = bytes(self._streams[self._offsets[rank] : self._offsets[rank + 1]])
+        return ForwardDelta(self.base(rank), self._sizes[rank], stream)
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield all."""
+        for rank in range(self.count):
+            base, size, stream = self.delta(rank)
+            yield Entry(self.target(rank), base, size, stream)
+
+
+def parse_forward(buffer: Any, algo: HashAlgorithm) -> ForwardFile:
+    """Return the file in a buffer. Raises BadForward."""
+    view = memoryview(buffer)
+    if sys.byteorder != "little" or len(view) < _HEADER.size + algo.oid_size:
+        raise BadForward("too short")
+    magic, version, hash_id, count, pack_count = _HEADER.unpack_from(view)
+    if magic != MAGIC or version != VERSION or hash_id != _HASH_IDS[algo.name]:
+        raise BadForward(f"not forward deltas of version {VERSION} for {algo.name}")
+    if len(view) < _HEADER.size + (pack_count + 1) * algo.oid_size + count * (2 * algo.oid_size + 12) + 8:
+        raise BadForward("too short")
+    hasher = algo.new()
+    end = len(view) - algo.oid_size
+    for at in range(0, end, _CHUNK_BYTES):
+        hasher.update(view[at : min(at + _CHUNK_BYTES, end)])
+    if hasher.digest() != view[end:]:
+        raise BadForward("checksum mismatch")
+    found = ForwardFile(buffer, count, pack_count, algo)
+    found.check()
+    return found
+
+
+class ForwardDeltas:
+    """All files of a repository."""
+
+    def __init__(self, files: Sequence[ForwardFile]) -> None:
+        self._files = tuple(files)
+        self.packs: frozenset[bytes] = frozenset().union(*(file.packs for file in self._files))
+        self._ranks: dict[bytes, tuple[ForwardFile, range]] = {}
+        for file in self._files:
+            first = 0
+            for rank in range(1, file.count + 1):
+                if rank == file.count or file.target(rank) != file.target(first):
+                    self._ranks[file.target(first)] = (file, range(first, rank))
+                    first = rank
+
+    def __len__(self) -> int:
+        return len(self._ranks)
+
+    def __contains__(self, target: bytes) -> bool:
+        return target in self._ranks
+
+    def targets(self) -> Iterator[bytes]:
+        """Yield the objects that some delta makes."""
+        return iter(self._ranks)
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield everything."""
+        for file in self._files:
+            yield from file.entries()
+
+    def find(self, target: bytes, has: Callable[[bytes], bool]) -> ForwardDelta | None:
+        """Return the delta on the newest base that the peer has, None when it has none of them."""
+        found = self._ranks.get(target)
+        if found is None:
+            return None
+        file, ranks = found
+        for rank in ranks:
+            if has(file.base(rank)):
+                delta = file.delta(rank)
+                return delta if delta.stream else None
+        return None

@@ -1,0 +1,318 @@
+"""Filling the introductions index, in a helper process: segments, their merging, forward deltas.
+
+Of a repository that plain git made, everything is done once, at some ten microseconds per object; after that a run adds
+what is new. Segments are merged in a geometric progression, as packs are, so that each commit is copied a logarithmic number
+of times. Forward deltas are made for what packs hold whole though it has earlier versions, the newest first, within
+bounds of time and space; a new large pack (a `git gc`) starts another run.
+
+One run at a time per repository: the folder is flocked. Readers need no lock: a file appears under its name complete, and
+one that was merged goes after the merged one has come.
+"""
+
+import fcntl
+import logging
+import os
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from govc.errors import Corrupt, GovcError, ObjectMissing
+from govc.graph.commits import follow_tags
+from govc.graph.introduce import make_segment, merge
+from govc.graph.segment import NONE, Segment
+from govc.graph.view import View
+from govc.kernels import deltify
+from govc.kernels.packread import PackReader
+from govc.objects.types import COMMIT
+from govc.odb.forward import Entry, iter_encoded
+from govc.odb.store import ObjectStore
+from govc.pack.delta import make_delta
+from govc.protocol.oid import find_algorithm
+from govc.repo.helper import Emit
+from govc.repo.introductions import FORWARD, TEMPORARY_PREFIX, Introductions
+from govc.repo.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
+
+READER_CACHE_BYTES = 64 << 20
+LARGE_PACK_OBJECTS = 1000
+"""A pack of so many objects is worth a look for forward deltas."""
+
+FORWARD_SECONDS = 60.0
+FORWARD_SHARE = 0.05
+FORWARD_BYTES_MIN = 1 << 20
+FORWARD_TARGETS_MAX = 50_000
+"""Bounds of forward deltas: processor time per run; bytes, as a share of the packs' and at least; objects."""
+
+FORWARD_STEPS = 10
+"""Bases of one object: 1, 2, 4, .. 512 versions back."""
+
+FORWARD_OBJECT_BYTES_MAX = 8 << 20
+FORWARD_GAIN = 0.6
+"""A delta is kept when it takes at most this share of the whole entry."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntroduceTask:
+    """One repository whose index is to be filled. Picklable. `tips`: the values of its refs."""
+
+    commondir: str
+    objects_dir: str
+    algo_name: str
+    shared_bits: int
+    tips: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> "IntroduceTask":
+        """Take what the snapshot knows."""
+        layout = snapshot.layout
+        return cls(
+            commondir=layout.commondir,
+            objects_dir=layout.objects_dir,
+            algo_name=layout.algo.name,
+            shared_bits=layout.shared.bits,
+            tips=tuple({ref.oid for ref in snapshot.table.iter_refs()}),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntroduceReport:
+    """What was done; `skipped` says why nothing was."""
+
+    commits_added: int = 0
+    segments_merged: int = 0
+    forward_added: int = 0
+    skipped: str = ""
+
+
+def introduce_job(task: IntroduceTask, _emit: Emit) -> IntroduceReport:
+    """The helper's "introduce" job."""
+    with suppress(OSError):
+        os.nice(10)  # nobody waits for it
+    return fill_introductions(task)
+
+
+def fill_introductions(task: IntroduceTask) -> IntroduceReport:
+    """Bring the index of one repository up to date. Raises OSError, Corrupt, LimitExceeded."""
+    algo = find_algorithm(task.algo_name)
+    assert algo is not None
+    index = Introductions(task.commondir, algo, task.shared_bits)
+    index.make_folder()
+    descriptor = os.open(index.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return IntroduceReport(skipped="another process is at it")
+        _remove_leftovers(index)
+        store = ObjectStore.open(task.objects_dir, algo)
+        reader = store.pack_reader(READER_CACHE_BYTES)
+        try:
+            added = _add_segment(index, store, reader, task.tips)
+        except ObjectMissing as error:
+            return IntroduceReport(skipped=f"history is not whole: {error}")
+        merged = _merge_segments(index)
+        forward = _add_forward(index, store, reader)
+        return IntroduceReport(commits_added=added, segments_merged=merged, forward_added=forward)
+    finally:
+        os.close(descriptor)
+
+
+def forward_is_due(snapshot: Snapshot, index: Introductions) -> bool:
+    """Tell whether there is a large pack that nobody has looked at for forward deltas."""
+    known = index.forward.packs
+    return any(
+        pack.count >= LARGE_PACK_OBJECTS and pack.index.pack_checksum not in known for pack in snapshot.store.packs
+    )
+
+
+def _remove_leftovers(index: Introductions) -> None:
+    """Remove files that are no good, and what a killed process left."""
+    index.refresh()
+    for name in os.listdir(index.folder):
+        path = f"{index.folder}/{name}"
+        is_old_temporary = False
+        if name.startswith(TEMPORARY_PREFIX):
+            with suppress(OSError):
+                is_old_temporary = time.time() - os.stat(path).st_mtime > 3600
+        if name in index.bad_names or is_old_temporary:
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+def _add_segment(index: Introductions, store: ObjectStore, reader: PackReader | None, tips: Sequence[bytes]) -> int:
+    commits = []
+    for oid in tips:
+        number = store.find(oid)
+        if number < 0:
+            continue  # gone since
+        try:
+            _tags, target, type_number = follow_tags(store, number)
+        except ObjectMissing:
+            continue
+        if type_number == COMMIT:
+            commits.append(store.oid_of(target))
+    made = make_segment(store, reader, sorted(set(commits)), index.view.knows)
+    if index.write_segment(made) is None:
+        return 0
+    index.refresh()
+    return len(made.times) // 8
+
+
+def _merge_segments(index: Introductions) -> int:
+    """Merge the last segments, as far back as each is not much larger than those behind it together."""
+    files = index.segment_files()
+    sizes = [segment.commit_count + segment.intro_count for _name, segment in files]
+    first = len(files) - 1
+    total = sizes[first] if files else 0
+    while first > 0 and sizes[first - 1] <= 2 * total:
+        first -= 1
+        total += sizes[first]
+    if len(files) - first < 2:
+        return 0
+    chosen = files[first:]
+    merged = merge([segment.introduced() for _name, segment in chosen], index.algo.oid_size)
+    index.write_segment(merged)
+    for name, _segment in chosen:
+        with suppress(FileNotFoundError):
+            os.unlink(f"{index.folder}/{name}")
+    index.refresh()
+    return len(chosen)
+
+
+# Forward deltas
+
+
+def _add_forward(index: Introductions, store: ObjectStore, reader: PackReader | None) -> int:
+    """Write the forward deltas anew: those that are still of use, and new ones. Only with the compiled kernels."""
+    table = store.pack_table()
+    if table is None or reader is None or not deltify.AVAILABLE:
+        return 0
+    packs = [pack.index.pack_checksum for pack in store.packs if pack.count >= LARGE_PACK_OBJECTS]
+    if set(packs) <= index.forward.packs:
+        return 0
+    whole = _find_whole(index.view, store)
+    kept = [entry for entry in index.forward.entries() if entry.target in whole]
+    known = {entry.target for entry in kept}
+    room = max(FORWARD_BYTES_MIN, int(FORWARD_SHARE * sum(pack.size for pack in store.packs)))
+    room -= sum(len(entry.stream) for entry in kept)
+    started = time.process_time()
+    maker = _ForwardMaker(index.view, store, reader)
+    added = 0
+    for target, stored_bytes in whole.items():
+        if target in known:
+            continue
+        if room <= 0 or len(known) + added >= FORWARD_TARGETS_MAX or time.process_time() - started > FORWARD_SECONDS:
+            break
+        entries = list(maker.iter_entries(target, stored_bytes)) or [Entry(target, index.algo.zero, 0, b"")]
+        room -= sum(len(entry.stream) for entry in entries)
+        kept += entries
+        added += 1
+    old = [name for name in os.listdir(index.folder) if name.endswith(FORWARD)]
+    index.write_forward(list(iter_encoded(kept, packs, index.algo)))
+    for name in old:
+        with suppress(FileNotFoundError):
+            os.unlink(f"{index.folder}/{name}")
+    return added
+
+
+def _find_whole(view: View, store: ObjectStore) -> dict[bytes, int]:
+    """Return the objects that have earlier versions and are stored whole: name to bytes of the entry, newest first."""
+    found: dict[bytes, int] = {}
+    for segment in reversed(view.segments):
+        previous = segment.previous.cast("I")
+        introducers = segment.introducers.cast("I")
+        ranks = [rank for rank, before in enumerate(previous) if before != NONE and introducers[rank] != NONE]
+        ranks.sort(key=introducers.__getitem__, reverse=True)
+        for rank in ranks:
+            oid = segment.object_oid(rank)
+            number = store.find(oid, rescan=False)
+            if number < 0 or oid in found:
+                continue
+            try:
+                entry = store.entry(number)
+            except Corrupt:
+                continue
+            if entry is not None and entry.base_number < 0 and entry.size <= FORWARD_OBJECT_BYTES_MAX:
+                found[oid] = entry.end - entry.offset
+            if len(found) >= FORWARD_TARGETS_MAX:
+                return found
+    return found
+
+
+class _ForwardMaker:
+    def __init__(self, view: View, store: ObjectStore, reader: PackReader) -> None:
+        self._view = view
+        self._store = store
+        self._reader = reader
+
+    def _read(self, oid: bytes) -> bytes | None:
+        number = self._store.find(oid, rescan=False)
+        if number < 0:
+            return None
+        try:
+            if self._store.entry(number) is None:
+                return self._store.read(number)[1]
+            return self._reader.read(number)[1]
+        except GovcError as error:
+            log.warning("%s is passed over: %s", oid.hex(), error)
+            return None
+
+    def _iter_versions(self, oid: bytes) -> Iterator[bytes]:
+        """Yield the earlier versions of an object at its path, the newest first."""
+        seen = {oid}
+        while True:
+            before = self._before(oid)
+            if before is None or before in seen:
+                return
+            oid = before
+            seen.add(oid)
+            yield oid
+
+    def _before(self, oid: bytes) -> bytes | None:
+        for segment in self._view.segments:
+            rank = _rank_of(segment, oid)
+            if rank >= 0:
+                before = segment.previous.cast("I")[rank]
+                if before != NONE:
+                    return segment.object_oid(before)
+        return None
+
+    def iter_entries(self, target: bytes, stored_bytes: int) -> Iterator[Entry]:
+        """Yield the deltas of one object on its first, second, fourth.. version back, as far as they are worth it."""
+        content = self._read(target)
+        if content is None:
+            return
+        wanted = 1
+        steps = 0
+        limit = int(stored_bytes * FORWARD_GAIN)
+        for distance, oid in enumerate(self._iter_versions(target), 1):
+            if distance != wanted:
+                continue
+            wanted *= 2
+            steps += 1
+            base = self._read(oid)
+            if base is None or len(base) > FORWARD_OBJECT_BYTES_MAX:
+                return
+            delta = deltify.make_delta(base, content, len(content)) if deltify.AVAILABLE else make_delta(base, content)
+            if delta is None:
+                return
+            stream = zlib.compress(delta)
+            if len(stream) > limit:
+                return
+            yield Entry(target, oid, len(delta), stream)
+            if steps == FORWARD_STEPS:
+                return
+
+
+def _rank_of(segment: Segment, oid: bytes) -> int:
+    low, high = 0, segment.object_count
+    while low < high:
+        middle = (low + high) >> 1
+        if segment.object_oid(middle) < oid:
+            low = middle + 1
+        else:
+            high = middle
+    return low if low < segment.object_count and segment.object_oid(low) == oid else -1

@@ -1,0 +1,302 @@
+"""The introductions index of one repository: where its segments lie, and the view that this process has of them.
+
+    <commondir>/govc/introductions/
+        <8 digits>-<checksum>.segment      graph.segment; the digits give the order in which they were made
+        <8 digits>-<checksum>.forward      odb.forward: deltas for what packs hold whole
+
+They lie in `govc/` and not beside the packs, because they belong to no pack: what a commit introduces follows from its
+name, so a `git gc` that replaces every pack makes nothing of it wrong, and git neither minds the folder nor leaves files of
+ours behind when it deletes a pack. The folder may be removed at any time; it is filled again in the background.
+
+Nothing here is needed for an answer to be right: a file that is cut, damaged or of another version is passed over, and what
+no segment knows is walked as before. A segment says nothing of commits beyond a shallow boundary, of grafts or of a partial
+repository: where there is one of these, the snapshot has no index (`Snapshot.introductions`).
+
+A worker notices new files by one stat of the folder. Commits that the files don't know yet (plain git's, or a push of
+this moment) are added in memory when they are few (`cover`); a push adds a file (`extend`); whatever is more is
+`introducing`'s work, in a helper process.
+"""
+
+import logging
+import mmap
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from govc.errors import Corrupt, LimitExceeded, ObjectMissing
+from govc.graph.introduce import is_empty, make_segment
+from govc.graph.segment import BadSegment, Introduced, Segment, iter_encoded, parse_segment
+from govc.graph.sweep_closure import Swept
+from govc.graph.view import View, arrange
+from govc.kernels.packcopy import ForwardDelta
+from govc.odb.files import create_temporary
+from govc.odb.forward import BadForward, ForwardDeltas, ForwardFile, parse_forward
+from govc.odb.store import ObjectStore
+from govc.protocol.oid import HashAlgorithm
+
+log = logging.getLogger(__name__)
+
+FOLDER = "govc/introductions"
+SEGMENT, FORWARD = ".segment", ".forward"
+TEMPORARY_PREFIX = "tmp_introductions_"
+
+INLINE_COMMITS_MAX = 64
+INLINE_ENTRIES_MAX = 4000
+"""What a request adds by itself: a few milliseconds."""
+
+SEGMENT_FILES_MAX = 12
+"""With more files than this, some are to be merged."""
+
+_MAP_BYTES_MIN = 64 << 10
+
+
+class _Stamp(NamedTuple):
+    inode: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+class Introductions:
+    """The index of one repository in this process."""
+
+    def __init__(self, commondir: str, algo: HashAlgorithm, shared_bits: int = 0) -> None:
+        """`shared_bits`: those of core.sharedRepository."""
+        self.folder = f"{commondir}/{FOLDER}"
+        self.algo = algo
+        shared = shared_bits & 0o060
+        self._file_mode = 0o400 | (shared & 0o040)
+        self._folder_mode = 0o700 | shared | (shared >> 1 & 0o010) | (0o2000 if shared else 0)
+        self._stamp: _Stamp | None = None
+        self._segments: dict[str, Segment] = {}
+        self._bad: set[str] = set()
+        self._memory: list[Segment] = []
+        self._view = self._file_view = View(self.algo)
+        self._forward_files: dict[str, ForwardFile] = {}
+        self.forward = ForwardDeltas(())
+        self._forward_vids: tuple[ForwardDeltas, View, dict[int, bytes]] | None = None
+
+    # Reading
+
+    @property
+    def view(self) -> View:
+        """The segments, as of the last `refresh`."""
+        return self._view
+
+    def find_commit(self, oid: bytes) -> tuple[int, bytes, tuple[bytes, ...]] | None:
+        """Return committer time, root tree and parents of a commit; None when it isn't known (graph.commits.LookUp)."""
+        return self._view.commit(oid)
+
+    def find_forward(self, swept: Swept) -> dict[int, ForwardDelta]:
+        """Return by object number the deltas that may stand for what is to be sent, on bases that the client has."""
+        if not len(self.forward):
+            return {}
+        view = self._view
+        if self._forward_vids is None or self._forward_vids[0] is not self.forward or self._forward_vids[1] is not view:
+            find = view.sweep.vid_of
+            self._forward_vids = self.forward, view, {find(target): target for target in self.forward.targets()}
+        targets = self._forward_vids[2]
+        found = {}
+        for vid, number in zip(swept.vids, swept.numbers, strict=True):
+            if vid in targets:
+                delta = self.forward.find(targets[vid], swept.painting.has_name)
+                if delta is not None:
+                    found[number] = delta
+        return found
+
+    def is_current(self) -> bool:
+        """Tell whether the folder is as it was read. One stat."""
+        return self._stamp is not None and self._stamp == self._look()
+
+    def refresh(self) -> None:
+        """Read what is new in the folder. Blocks: about 1 ms for each MB of a file that is new."""
+        stamp = self._look()
+        if stamp == self._stamp:
+            return
+        try:
+            names = sorted(os.listdir(self.folder))
+        except FileNotFoundError:
+            names = []
+        except OSError as error:
+            log.warning("%s: introductions are not used: %s", self.folder, error.strerror)
+            names = []
+        self._read_segments([name for name in names if name.endswith(SEGMENT)])
+        self._read_forward([name for name in names if name.endswith(FORWARD)])
+        self._stamp = stamp
+
+    def _look(self) -> _Stamp | None:
+        try:
+            status = os.stat(self.folder)
+        except OSError:
+            return _Stamp(0, 0, 0)
+        return _Stamp(status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
+
+    def _read_segments(self, names: Sequence[str]) -> None:
+        kept: dict[str, Segment] = {}
+        for name in names:
+            known = self._segments.get(name)
+            if known is None and name not in self._bad:
+                try:
+                    known = parse_segment(_map_file(f"{self.folder}/{name}"), self.algo, name=name)
+                except (BadSegment, OSError) as error:
+                    log.warning("%s: %s", self.folder, error)
+                    self._bad.add(name)
+            if known is not None:
+                kept[name] = known
+        if kept == self._segments and self._stamp is not None:
+            return
+        self._segments = kept
+        view, troubles = arrange(self.algo, kept.values())
+        for trouble in troubles:
+            log.info("%s: a segment is not used: %s", self.folder, trouble)
+        self._file_view = view
+        memory = []
+        for segment in self._memory:
+            if segment.commit_count and not view.knows(bytes(segment.commit_oids[-self.algo.oid_size :])):
+                with suppress(BadSegment):
+                    view = view.extended(segment)
+                    memory.append(segment)
+        self._memory = memory
+        self._view = view
+
+    def _read_forward(self, names: Sequence[str]) -> None:
+        kept: dict[str, ForwardFile] = {}
+        for name in names:
+            known = self._forward_files.get(name)
+            if known is None and name not in self._bad:
+                try:
+                    known = parse_forward(_map_file(f"{self.folder}/{name}"), self.algo)
+                except (BadForward, OSError) as error:
+                    log.warning("%s: %s: %s", self.folder, name, error)
+                    self._bad.add(name)
+            if known is not None:
+                kept[name] = known
+        if kept != self._forward_files:
+            self._forward_files = kept
+            self.forward = ForwardDeltas(tuple(kept.values()))
+
+    # What lies in the folder, for maintenance
+
+    @property
+    def bad_names(self) -> frozenset[str]:
+        """Files that were passed over."""
+        return frozenset(self._bad)
+
+    @property
+    def segment_names(self) -> tuple[str, ...]:
+        """The names of the segment files that are used or could be."""
+        return tuple(self._segments)
+
+    def segment_files(self) -> list[tuple[str, Segment]]:
+        """Return the segments of the view that are files, in its order, with their names."""
+        return [(segment.name, segment) for segment in self._file_view.segments]
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether there are so many files that some should be merged."""
+        return len(self._segments) > SEGMENT_FILES_MAX
+
+    # Adding
+
+    def cover(self, store: ObjectStore, oids: Iterable[bytes]) -> bool:
+        """Have the view know these commits (of any other object it says nothing), if only few are missing.
+
+        What is added stays in memory. Returns False when somebody should make a file of more.
+        """
+        tips = [oid for oid in oids if not self._view.knows(oid)]
+        if not tips:
+            return True
+        if self._view.is_empty:
+            return False
+        segment = self._make_small(store, tips, self._view)
+        if segment is None:
+            return False
+        try:
+            self._view = self._view.extended(segment)
+        except BadSegment:  # another thread of this process was faster
+            return False
+        self._memory.append(segment)
+        return True
+
+    def _make_small(self, store: ObjectStore, tips: Sequence[bytes], view: View) -> Segment | None:
+        try:
+            made = make_segment(
+                store,
+                store.pack_reader(),
+                tips,
+                view.knows,
+                entries_max=INLINE_ENTRIES_MAX,
+                commits_max=INLINE_COMMITS_MAX,
+            )
+        except (LimitExceeded, ObjectMissing, Corrupt) as error:
+            log.debug("%s: not extended: %s", self.folder, error)
+            return None
+        return parse_segment(b"".join(iter_encoded(made, self.algo)), self.algo, name="in memory", trusted=True)
+
+    def extend(self, store: ObjectStore, tips: Iterable[bytes]) -> bool:
+        """Make a file of the commits below `tips` that the files don't know yet; at a cost in proportion to them.
+
+        Returns False when they are too many to do it here and now. Blocks. OSError.
+        """
+        self.refresh()
+        missing = [oid for oid in tips if not self._file_view.knows(oid)]
+        if not missing:
+            return True
+        # What other requests have added in memory goes into the file too: a file stands on files only.
+        segment = self._make_small(store, missing, self._file_view)
+        if segment is None:
+            return False
+        self.write_segment(segment.introduced())
+        self.refresh()
+        return True
+
+    def write_segment(self, introduced: Introduced) -> str | None:
+        """Write a segment file and return its name; None when there is nothing in it. OSError."""
+        if is_empty(introduced):
+            return None
+        pieces = list(iter_encoded(introduced, self.algo))
+        return self._write(pieces, SEGMENT)
+
+    def write_forward(self, pieces: list[bytes]) -> str:
+        """Write a file of forward deltas and return its name. OSError."""
+        return self._write(pieces, FORWARD)
+
+    def _write(self, pieces: list[bytes], suffix: str) -> str:
+        """Write a file under a new number. Not synced: one that a power cut has torn is passed over."""
+        self.make_folder()
+        descriptor, path = create_temporary(self.folder, TEMPORARY_PREFIX, self._file_mode)
+        try:
+            with open(descriptor, "wb") as file:
+                file.writelines(pieces)
+            name = f"{self._next_number():08d}-{pieces[-1].hex()}{suffix}"
+            os.rename(path, f"{self.folder}/{name}")
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+            raise
+        return name
+
+    def make_folder(self) -> None:
+        """Make the folder unless it is there. OSError."""
+        for path in (os.path.dirname(self.folder), self.folder):
+            try:
+                os.mkdir(path, self._folder_mode & 0o777)
+            except FileExistsError:
+                continue
+            os.chmod(path, self._folder_mode)
+
+    def _next_number(self) -> int:
+        numbers = (int(name[:8]) for name in os.listdir(self.folder) if name[:8].isdigit())
+        return max(numbers, default=0) + 1
+
+
+def _map_file(path: str) -> bytes | mmap.mmap:
+    """Return a file's content; a map for a large one, which is never changed in place."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size < _MAP_BYTES_MIN:
+            return os.read(descriptor, size + 1)
+        return mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,156 @@
+"""Packs from the introductions index: sweeps for the objects, copied entries for the bytes, both without the GIL.
+
+`prepare` finds out whether it can be done, and does the enumeration; what it returns yields progress and chunks. Small
+answers are made where they are asked for, in well under a millisecond each step; of large ones the kernels' calls go
+to a thread, so that the hub is free. No helper process is started, and nothing is held but some integers per object.
+
+None means that the slow way has to be taken: history that is cut, grafted or partial; a filter by path; commits that the
+index doesn't know and that are too many to add at once (whoever fills it is told); no compiled kernels.
+"""
+
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from govc.errors import Corrupt, ObjectMissing
+from govc.graph.commits import follow_tags
+from govc.graph.filter import ALL
+from govc.graph.sweep_closure import Swept, call, sweep_closure
+from govc.kernels.packcopy import AVAILABLE, sort_numbers
+from govc.kernels.packread import PackTable
+from govc.objects.types import COMMIT
+from govc.odb.store import ObjectStore
+from govc.pack.copying import CopiedPack
+from govc.repo.helper import Progress
+from govc.repo.introducing import forward_is_due
+from govc.repo.introductions import Introductions
+from govc.repo.pack_plan import PackPlan, tell_counts, tell_total
+from govc.repo.runtime import Breather, Runtime
+from govc.repo.snapshot import Snapshot
+
+INLINE_OBJECTS_MAX = 3000
+"""Answers of up to so many objects are written on the hub, in chunks of a fraction of a millisecond."""
+
+SMALL_VIEW_OBJECTS = 20_000
+"""A clone from a view of up to so many objects is swept on the hub, in about a millisecond."""
+
+SMALL_CHUNK_BYTES = 64 << 10
+LARGE_CHUNK_BYTES = 512 << 10
+COMPRESSION_LEVEL = 1
+"""For what must be expanded: a few objects of an answer, whose time counts more than their size."""
+
+
+class SweptPacking:
+    """Makes packs the quick way, where that is possible."""
+
+    def __init__(self, runtime: Runtime, want_index: Callable[[Snapshot], None]) -> None:
+        """`want_index` is told of repositories whose index should be filled."""
+        self._runtime = runtime
+        self._want_index = want_index
+
+    def prepare(self, snapshot: Snapshot, plan: PackPlan) -> Iterator[bytes | Progress] | None:
+        """Return what yields the pack, None when it can't be done this way. May switch. Raises ObjectMissing, Corrupt."""
+        index = snapshot.introductions
+        table = snapshot.store.pack_table() if AVAILABLE and index is not None else None
+        if index is None or table is None or not plan.ofs_delta:
+            return None
+        if not index.is_current():
+            self._runtime.call_blocking(index.refresh)
+        if not self._cover(snapshot, index, plan):
+            self._want_index(snapshot)
+            return None
+        if index.is_crowded or forward_is_due(snapshot, index):
+            self._want_index(snapshot)
+        is_large = not plan.haves and index.view.sweep.object_count > SMALL_VIEW_OBJECTS
+        run = self._runtime.call_blocking if is_large else call
+        swept = self._sweep(snapshot, index, plan, table, run)
+        return None if swept is None else self._produce(snapshot, index, plan, table, swept)
+
+    def _cover(self, snapshot: Snapshot, index: Introductions, plan: PackPlan) -> bool:
+        """Have the index know what is wanted and what is had; False when that is too much for now."""
+        knows = index.view.knows
+        unknown = [oid for oid in (*plan.wants, *plan.haves) if not knows(oid)]
+        commits = list(_iter_commits(snapshot.store, unknown)) if unknown else []
+        return index.cover(snapshot.store, commits)
+
+    def _sweep(
+        self,
+        snapshot: Snapshot,
+        index: Introductions,
+        plan: PackPlan,
+        table: PackTable,
+        run: Callable[..., Any],
+    ) -> Swept | None:
+        work = sweep_closure(snapshot.history(), index.view, plan.closure_request(), table, run)
+        breathe = Breather(self._runtime)
+        while True:
+            try:
+                next(work)
+            except StopIteration as stop:
+                found: Swept | None = stop.value
+                return found
+            breathe()
+
+    def _produce(
+        self, snapshot: Snapshot, index: Introductions, plan: PackPlan, table: PackTable, swept: Swept
+    ) -> Iterator[bytes | Progress]:
+        closure = swept.closure
+        count = len(closure.numbers)
+        yield from tell_counts(plan, count)
+        store = snapshot.store
+        is_small = count <= INLINE_OBJECTS_MAX
+        run: Callable[..., Any] = call if is_small else self._runtime.call_blocking
+        packed, loose = _canonical(store, table, *run(sort_numbers, table, closure.numbers))
+        is_thin = plan.thin and plan.selection == ALL
+        reader = store.pack_reader()
+        assert reader is not None
+        pack = CopiedPack(
+            store,
+            reader,
+            packed,
+            loose,
+            at_peer=closure.client_has.__contains__ if is_thin else None,
+            forward=index.find_forward(swept) if is_thin and plan.haves else None,
+            level=COMPRESSION_LEVEL,
+            chunk_bytes=SMALL_CHUNK_BYTES if is_small else LARGE_CHUNK_BYTES,
+            whole_pack=store.pack_of,
+        )
+        # Reading a file from the page cache is no work for a thread; loose objects are the store's to read, and it
+        # belongs to the hub.
+        if pack.is_verbatim or loose:
+            run = call
+        breathe = Breather(self._runtime)
+        while chunk := run(pack.next_chunk):
+            yield chunk
+            breathe()
+        yield from tell_total(plan, count)
+
+
+def _iter_commits(store: ObjectStore, oids: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the commits that objects are or peel to."""
+    for oid in oids:
+        number = store.find(oid)
+        if number < 0:
+            continue
+        try:
+            _tags, target, type_number = follow_tags(store, number)
+        except (ObjectMissing, Corrupt):
+            continue  # whoever asks for it gets the error
+        if type_number == COMMIT:
+            yield store.oid_of(target)
+
+
+def _canonical(
+    store: ObjectStore, table: PackTable, packed: "array[int]", loose: "array[int]"
+) -> tuple["array[int]", "array[int]"]:
+    """Give loose objects that lie in a pack as well their number there: none must be sent twice."""
+    if not loose:
+        return packed, loose
+    rest, more = array("q"), array("q", packed)
+    for number in loose:
+        found = table.find(store.oid_of(number))
+        if found >= 0:
+            more.append(found)
+        else:
+            rest.append(number)
+    return sort_numbers(table, more)[0], rest
