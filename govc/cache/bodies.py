@@ -1,0 +1,339 @@
+"""The cache of bodies, as a service asks it: give me the body with this key, and if need be this is how it is made.
+
+    serve(request) →  the whole body, from its file                          hit
+                      a flight of this process, or of another, is followed   follow
+                      a flight is begun, and followed                        miss
+                      it is produced for this reader alone                   direct: no key, no folder, no room
+
+What comes out are packets as bytes, and `FileSpan`s of packets that lie in a file. While a follower waits,
+`keepalive` goes out after each `quiet_seconds` of silence. An error of a production comes out as it is when it was
+direct, and as `FlightFailed` when it was shared.
+
+A body is kept when it is worth it: at least WORTH_BYTES, or WORTH_SECONDS of work. What the key has to hold, and
+whether the caller may see the body, is the caller's affair, before he asks.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from govc.cache.flight import (
+    POLL_SECONDS,
+    Dropped,
+    Flight,
+    FlightFailed,
+    Follower,
+    Produce,
+    RemoteFlight,
+    begin,
+    join_remote,
+    span_at,
+)
+from govc.cache.folder import CacheFolder
+from govc.cache.record import FlightState, FlightStatus
+from govc.cache.span import CallBlocking, FileSpan
+
+log = logging.getLogger(__name__)
+
+WORTH_BYTES = 256 << 10
+WORTH_SECONDS = 0.05
+AHEAD_BYTES_MAX = 256 << 20
+"""How far a production may be ahead of its fastest reader: far enough that a slow client doesn't keep a helper busy."""
+
+PRODUCER_QUIET_SECONDS = 0.25
+"""How often a production says that it has nothing to say: how soon one that nobody wants any more ends."""
+
+LITTLE_BYTES = 64 << 10
+LITTLE_SECONDS = 0.05
+"""Less than so much is sent at most so often: fifty followers of a slow production would be woken for every few bytes."""
+
+WAIT_SECONDS = 0.25
+TRIES = 3
+
+Chunk = bytes | FileSpan
+
+HIT: Final = "hit"
+FOLLOW: Final = "follow"
+MISS: Final = "miss"
+DIRECT: Final = "direct"
+EVICTED: Final = "evicted"
+
+Count = Callable[[str, int, int], None]
+"""`count(what, how many, how many bytes)`: HIT, FOLLOW, MISS, DIRECT when one begins and as its bytes go out;
+EVICTED."""
+
+
+def count_nothing(_what: str, _number: int, _bytes: int) -> None:
+    """Nobody wants to know."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BodyRequest:
+    """One reader's wish.
+
+    `key` is None for what must not be shared. `head` is the first piece of what `produce` yields (a Notice); a reader
+    that has got no more than that and progress may start over. `expected_bytes`: about how large the body will be.
+    """
+
+    key: bytes | None
+    produce: Produce
+    head: bytes
+    expected_bytes: int
+    keepalive: bytes
+    quiet_seconds: float
+
+
+class BodyCache:
+    """The cache of one process. `folder` None: nothing is shared or kept."""
+
+    def __init__(
+        self,
+        folder: CacheFolder | None,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        call_blocking: CallBlocking = lambda function, *arguments: function(*arguments),
+        count: Count = count_nothing,
+        ahead_bytes_max: int = AHEAD_BYTES_MAX,
+    ) -> None:
+        self.folder = folder
+        self._sleep = sleep
+        self._call_blocking = call_blocking
+        self._count = count
+        self._ahead_bytes_max = ahead_bytes_max
+        self._lock = threading.Lock()
+        self._flights: dict[str, Flight] = {}
+
+    def serve(self, request: BodyRequest) -> Iterator[Chunk]:
+        """Yield the body. Closing the generator ends this reader's part in it. May switch."""
+        sent = 0
+        if self.folder is not None and request.key is not None:
+            for _ in range(TRIES):
+                try:
+                    yield from self._serve_shared(self.folder, request.key.hex(), request, sent)
+                    return
+                except _NotHere:
+                    break
+                except _Quicker:
+                    continue
+                except _Gone as gone:
+                    if gone.data_start and gone.position > gone.data_start:
+                        raise FlightFailed("the producer of a body that was being sent is gone") from gone
+                    sent = min(gone.position, len(request.head))
+                    if not gone.may_try_again:
+                        break
+        self._count(DIRECT, 1, 0)
+        yield from self._serve_direct(request, sent)
+
+    def _serve_direct(self, request: BodyRequest, skipped: int) -> Iterator[Chunk]:
+        said_at = time.monotonic()
+        pieces = request.produce()
+        try:
+            for piece in pieces:
+                if skipped and piece:  # the head, which this reader has
+                    skipped = 0
+                elif piece:
+                    said_at = time.monotonic()
+                    self._count(DIRECT, 0, len(piece))
+                    yield piece
+                elif request.keepalive and time.monotonic() - said_at >= request.quiet_seconds:
+                    said_at = time.monotonic()
+                    yield request.keepalive
+        finally:
+            close = getattr(pieces, "close", None)
+            if close is not None:
+                close()
+
+    def _serve_shared(self, folder: CacheFolder, key: str, request: BodyRequest, sent: int) -> Iterator[Chunk]:
+        """Serve from the folder. Raises _NotHere when this body can't be shared, _Gone when its flight ended early."""
+        descriptor = folder.open_body(key)
+        if descriptor >= 0:
+            try:
+                yield from self._send_whole(folder, key, descriptor, sent)
+            finally:
+                os.close(descriptor)
+            return
+        known = self._flights.get(key)
+        follower = known.join() if known is not None else None
+        if known is not None and follower is not None:
+            yield from self._follow_here(known, follower, request, sent, FOLLOW)
+            return
+        remote = join_remote(folder, key)
+        if remote is not None:
+            try:
+                yield from self._follow(_Remote(remote, self._sleep), request, sent, FOLLOW)
+            finally:
+                remote.close()
+            return
+        flight, follower = self._begin(folder, key, request)
+        yield from self._follow_here(flight, follower, request, sent, MISS)
+
+    def _send_whole(self, folder: CacheFolder, key: str, descriptor: int, sent: int) -> Iterator[Chunk]:
+        size = os.fstat(descriptor).st_size
+        self._count(HIT, 1, size - sent)
+        name = "" if sent else folder.relative_name(key)
+        yield FileSpan(descriptor, sent, size - sent, self._call_blocking, name)
+
+    # Producing
+
+    def _begin(self, folder: CacheFolder, key: str, request: BodyRequest) -> tuple[Flight, Follower]:
+        """Begin a flight, with a place in it for this reader: one without would end at once."""
+        if not folder.has_room_for(request.expected_bytes):
+            raise _NotHere
+        try:
+            flight = begin(
+                folder,
+                key,
+                sleep=self._sleep,
+                call_blocking=self._call_blocking,
+                ahead_bytes_max=self._ahead_bytes_max,
+                lock=self._lock,
+            )
+        except OSError as error:
+            log.warning("%s: a body is not cached: %s", folder.path, error.strerror)
+            raise _NotHere from error
+        if flight is None:
+            raise _Quicker
+        if folder.has_body(key):  # made between our looking for it and our beginning
+            flight.cancel()
+            raise _Quicker
+        follower = flight.join()
+        assert follower is not None
+        self._flights[key] = flight
+        threading.Thread(target=self._run, args=(folder, flight, request.produce), daemon=True).start()
+        return flight, follower
+
+    def _run(self, folder: CacheFolder, flight: Flight, produce: Produce) -> None:
+        try:
+            flight.run(produce, _is_worth_keeping)
+        finally:
+            if self._flights.get(flight.key) is flight:
+                del self._flights[flight.key]
+        swept = self._call_blocking(folder.sweep, flight.status.published)
+        if swept is not None and swept.evicted:
+            self._count(EVICTED, swept.evicted, swept.evicted_bytes)
+
+    # Following
+
+    def _follow_here(
+        self, flight: Flight, follower: Follower, request: BodyRequest, sent: int, how: str
+    ) -> Iterator[Chunk]:
+        try:
+            yield from self._follow(_Local(flight, follower), request, sent, how)
+        finally:
+            flight.leave(follower)
+
+    def _follow(self, view: "_Local | _Remote", request: BodyRequest, position: int, how: str) -> Iterator[Chunk]:
+        """Yield what is published from `position` on, to the end."""
+        self._count(how, 1, 0)
+        said_at = time.monotonic()
+        sent_at = 0.0
+        while True:
+            status = view.read()
+            is_little = status.published - position < LITTLE_BYTES and status.state is FlightState.RUNNING
+            if is_little and position < status.published and time.monotonic() - sent_at < LITTLE_SECONDS:
+                self._sleep(LITTLE_SECONDS)
+            elif position < status.published:
+                yield from self._next_chunk(view, status, position)
+                length = span_at(status, position)[1]
+                position += length
+                view.move_to(position)
+                self._count(how, 0, length)
+                said_at = sent_at = time.monotonic()
+            elif status.state is FlightState.DONE:
+                return
+            elif status.state is FlightState.FAILED:
+                raise FlightFailed("a shared production failed")
+            elif status.state is FlightState.ABANDONED:
+                raise _Gone(position, status.data_start)
+            elif status.state is FlightState.NO_SPACE:
+                raise _Gone(position, status.data_start, may_try_again=False)
+            elif request.keepalive and time.monotonic() - said_at >= request.quiet_seconds:
+                said_at = time.monotonic()
+                yield request.keepalive
+            else:
+                view.wait()
+
+    def _next_chunk(self, view: "_Local | _Remote", status: FlightStatus, position: int) -> Iterator[Chunk]:
+        offset, length = span_at(status, position)
+        if view.is_dropped(status):
+            raise Dropped("too slow for a body that the disk has no room for")
+        if not status.window:
+            yield FileSpan(view.descriptor, offset, length, self._call_blocking)
+            if view.is_dropped(view.read()):  # it may have been overwritten while it was sent
+                raise Dropped("the disk has no room for a body that another process produces")
+        else:
+            yield os.pread(view.descriptor, length, offset)
+
+
+def _is_worth_keeping(flight: Flight) -> bool:
+    return flight.status.published >= WORTH_BYTES or time.monotonic() - flight.started_at >= WORTH_SECONDS
+
+
+class _Local:
+    """A flight of this process, as its follower sees it."""
+
+    def __init__(self, flight: Flight, follower: Follower) -> None:
+        self.descriptor = flight.part
+        self._flight = flight
+        self._follower = follower
+        self._news = flight.news
+
+    def read(self) -> FlightStatus:
+        self._news = self._flight.news  # before the status: what happens after it is not missed
+        return self._flight.status
+
+    def wait(self) -> None:
+        self._news.wait(WAIT_SECONDS)
+
+    def move_to(self, position: int) -> None:
+        self._follower.move_to(position)
+
+    def is_dropped(self, _status: FlightStatus) -> bool:
+        return self._follower.is_dropped
+
+
+class _Remote:
+    """A flight of another process."""
+
+    def __init__(self, flight: RemoteFlight, sleep: Callable[[float], None]) -> None:
+        self.descriptor = flight.part
+        self._flight = flight
+        self._sleep = sleep
+        self._polls = 0
+
+    def read(self) -> FlightStatus:
+        return self._flight.read()
+
+    def wait(self) -> None:
+        self._sleep(POLL_SECONDS[min(self._polls, len(POLL_SECONDS) - 1)])
+        self._polls += 1
+
+    def move_to(self, position: int) -> None:
+        self._polls = 0
+        self._flight.move_to(position)
+
+    @staticmethod
+    def is_dropped(status: FlightStatus) -> bool:
+        return bool(status.window)
+
+
+class _NotHere(Exception):
+    """This body can't be shared: no room, no folder."""
+
+
+class _Quicker(Exception):
+    """Another process has just begun the flight that we were about to begin."""
+
+
+class _Gone(Exception):
+    """The flight ended before its body was whole, through no fault of the request."""
+
+    def __init__(self, position: int, data_start: int, *, may_try_again: bool = True) -> None:
+        super().__init__(position)
+        self.may_try_again = may_try_again
+        self.position = position
+        self.data_start = data_start

@@ -1,0 +1,424 @@
+"""A flight: one production of one body, and all who read along.
+
+The producer is a thread of its own (a greenlet under gevent) that belongs to no client. It writes what it makes to
+the spool, the `.part` file, and says how far it is; clients, the first one included, are followers that read the
+spool at their own pace. Followers in the same process hear of news at once, those in other processes look into the
+`.flight` file (`record`).
+
+- **Pace.** The producer is at most `ahead_bytes_max` ahead of its fastest follower.
+- **Nobody left.** It looks between two pieces whether anybody still follows, here or elsewhere, and ends when nobody
+  does.
+- **Death.** Its locks go with its process. Who finds them gone goes on by himself if he has sent no pack data yet,
+  else fails.
+- **A full disk.** The flight takes nobody in any more, and its file becomes a ring of what has been written so far:
+  the byte p of the body lies at p modulo `window`. From then on the producer waits for the slowest follower of its
+  own process (who stands still for STALL_SECONDS is dropped, with an error in his stream). Followers in other
+  processes end with an error before anything that they have not read is overwritten.
+
+Published is what may be read; it always ends between two packets, so a follower that has to wait may say keepalive.
+"""
+
+import fcntl
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+
+from govc.cache.folder import FLIGHT, NEW, PART, CacheFolder
+from govc.cache.record import (
+    FlightState,
+    FlightStatus,
+    clear_if_dead,
+    initialize,
+    is_locked_by_another,
+    read_fastest,
+    read_part_id,
+    read_status,
+    try_lock,
+    write_fastest,
+    write_status,
+)
+from govc.cache.span import READ_BYTES, CallBlocking
+from govc.errors import GovcError
+
+log = logging.getLogger(__name__)
+
+FLUSH_BYTES = 1 << 20
+FLUSH_SECONDS = 0.02
+DIRECT_WRITE_BYTES = 64 << 10
+"""Below this a write to the page cache is cheaper than a change of threads."""
+
+WINDOW_BYTES_MIN = 4 << 20
+STALL_SECONDS = 60.0
+PACE_SECONDS = 0.005
+POLL_SECONDS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
+
+
+class Notice(bytes):
+    """A piece of a body that carries no pack data: the head, progress."""
+
+    __slots__ = ()
+
+
+Piece = bytes | None
+"""What a production yields: whole packets, a `Notice`, or None for a silence."""
+
+Produce = Callable[[], Iterator[Piece]]
+
+
+class FlightFailed(GovcError):
+    """The production failed, or its producer died in the middle; the log of the producer says why."""
+
+
+class Dropped(FlightFailed):
+    """This follower can't go on: too slow for a ring, or in another process than it."""
+
+
+class _Unwanted(Exception):
+    """Nobody follows any more."""
+
+
+class _NoSpace(Exception):
+    """The disk was full before there was enough for a ring."""
+
+
+class Follower:
+    """One reader's place in a flight of its own process."""
+
+    __slots__ = ("is_dropped", "moved_at", "position")
+
+    def __init__(self) -> None:
+        self.position = 0
+        self.moved_at = time.monotonic()
+        self.is_dropped = False
+
+    def move_to(self, position: int) -> None:
+        """Everything before `position` was sent."""
+        self.position = position
+        self.moved_at = time.monotonic()
+
+
+class Flight:
+    """The producer's side. Made by `begin`; `run` is the thread's function."""
+
+    def __init__(
+        self,
+        folder: CacheFolder,
+        key: str,
+        descriptors: tuple[int, int],
+        part_path: str,
+        *,
+        sleep: Callable[[float], None],
+        call_blocking: CallBlocking,
+        ahead_bytes_max: int,
+        lock: threading.Lock,
+    ) -> None:
+        self.key = key
+        self.started_at = time.monotonic()
+        self.part, self._record = descriptors
+        self.status = FlightStatus(FlightState.RUNNING, 0, 0, 0)
+        self.news = threading.Event()
+        self.is_open = True
+        """Whether followers are taken in. Changed under `lock` only, as `followers` is."""
+        self.followers: set[Follower] = set()
+        self._folder = folder
+        self._part_path = part_path
+        self._flight_path = f"{folder.path}/{key}{FLIGHT}"
+        self._sleep = sleep
+        self._call_blocking = call_blocking
+        self._ahead_bytes_max = ahead_bytes_max
+        self._lock = lock
+        self._users = 1  # of the spool's descriptor: the producer, and each follower
+
+    # Followers
+
+    def join(self) -> Follower | None:
+        """Return a place; None when the flight takes nobody in."""
+        with self._lock:
+            if not self.is_open:
+                return None
+            follower = Follower()
+            self.followers.add(follower)
+            self._users += 1
+            return follower
+
+    def leave(self, follower: Follower) -> None:
+        """Give the place back."""
+        with self._lock:
+            self.followers.discard(follower)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        with self._lock:
+            self._users -= 1
+            is_last = not self._users
+        if is_last:
+            os.close(self.part)
+
+    def _close_to_others(self) -> None:
+        with self._lock:
+            self.is_open = False
+        for path in (self._flight_path, self._part_path):
+            with suppress(OSError):
+                os.unlink(path)
+
+    # The producer
+
+    def run(self, produce: Produce, keep: Callable[["Flight"], bool]) -> None:
+        """Produce to the end, or until nobody follows. `keep` says of a finished flight whether its body stays."""
+        state = FlightState.FAILED
+        pieces = produce()
+        try:
+            self._spool(pieces)
+            state = FlightState.DONE
+        except _Unwanted:
+            state = FlightState.ABANDONED
+        except _NoSpace:
+            log.warning("%s: no space for a body: its readers go on without the cache", self._folder.path)
+            state = FlightState.NO_SPACE
+        except GovcError as error:
+            log.error("a body could not be produced: %s", error)
+        except Exception:
+            log.exception("a body could not be produced")
+        finally:
+            close = getattr(pieces, "close", None)
+            if close is not None:
+                close()
+            self._end(state, is_kept=state is FlightState.DONE and not self.status.window and keep(self))
+
+    def cancel(self) -> None:
+        """End a flight that was begun and will not run."""
+        self._end(FlightState.ABANDONED, is_kept=False)
+
+    def _end(self, state: FlightState, *, is_kept: bool) -> None:
+        # The body has its name before the flight loses its own: who comes now finds one or the other.
+        if is_kept:
+            with suppress(OSError):  # the folder may be gone: then nothing is kept
+                os.rename(self._part_path, self._folder.body_path(self.key))
+        self._close_to_others()
+        self._tell(self.status._replace(state=state))
+        os.close(self._record)
+        self._let_go()
+
+    def _tell(self, status: FlightStatus) -> None:
+        self.status = status
+        with suppress(OSError):  # who can't read it will find our lock gone
+            write_status(self._record, status)
+        news, self.news = self.news, threading.Event()
+        news.set()
+
+    def _spool(self, pieces: Iterable[Piece]) -> None:
+        waiting: list[bytes] = []
+        waiting_bytes = 0
+        flushed_at = 0.0
+        for piece in pieces:
+            if piece:
+                if not self.status.data_start and not isinstance(piece, Notice):
+                    start = self.status.published + waiting_bytes
+                    self.status = self.status._replace(data_start=start)
+                waiting.append(piece)
+                waiting_bytes += len(piece)
+            now = time.monotonic()
+            if waiting and (waiting_bytes >= FLUSH_BYTES or now - flushed_at >= FLUSH_SECONDS):
+                self._publish(b"".join(waiting) if len(waiting) > 1 else waiting[0])
+                waiting.clear()
+                waiting_bytes = 0
+                flushed_at = now
+            self._check_wanted()
+        if waiting:
+            self._publish(b"".join(waiting))
+
+    def _publish(self, data: bytes) -> None:
+        """Write whole packets and say so."""
+        if len(data) > DIRECT_WRITE_BYTES:
+            self._keep_pace()
+        at = self.status.published
+        view = memoryview(data)
+        while view:
+            count = self._write(view, at)
+            view = view[count:]
+            at += count
+        self._tell(self.status._replace(published=at))
+
+    def _write(self, view: memoryview, at: int) -> int:
+        """Write some bytes that belong at `at` of the body; return how many."""
+        window = self.status.window
+        if window:
+            self._wait_for_room(at + len(view))
+            offset = at % window
+            view = view[: window - offset]
+        else:
+            offset = at
+        try:
+            if len(view) <= DIRECT_WRITE_BYTES:
+                return os.pwrite(self.part, view, offset)
+            count: int = self._call_blocking(os.pwrite, self.part, view, offset)
+            return count
+        except OSError as error:
+            if window or at < WINDOW_BYTES_MIN:
+                raise _NoSpace from error
+            log.warning("%s: no space: a body of more than %d bytes is not kept", self._folder.path, at)
+            self._become_ring(at)
+            return 0
+
+    def _become_ring(self, window: int) -> None:
+        self._close_to_others()
+        self._tell(self.status._replace(window=window))
+        # Followers elsewhere leave when they see this; who is in the middle of a piece gets the time to end it.
+        deadline = time.monotonic() + STALL_SECONDS
+        while not try_lock(self.part, fcntl.LOCK_EX) and time.monotonic() < deadline:
+            self._sleep(PACE_SECONDS)
+
+    def _wait_for_room(self, end: int) -> None:
+        """Wait until the body's bytes up to `end` overwrite nothing that a follower still has to read."""
+        while True:
+            self._check_wanted()
+            with self._lock:
+                followers = list(self.followers)
+            laggards = [follower for follower in followers if end - follower.position > self.status.window]
+            if not laggards:
+                return
+            for follower in laggards:
+                if time.monotonic() - follower.moved_at > STALL_SECONDS:
+                    follower.is_dropped = True
+                    with self._lock:
+                        self.followers.discard(follower)
+            self._sleep(PACE_SECONDS)
+
+    def _keep_pace(self) -> None:
+        while True:
+            with self._lock:
+                fastest = max((follower.position for follower in self.followers), default=0)
+            if self.status.published - max(fastest, read_fastest(self._record)) <= self._ahead_bytes_max:
+                return
+            self._check_wanted()
+            self._sleep(PACE_SECONDS)
+
+    def _check_wanted(self) -> None:
+        """Raise _Unwanted when nobody follows, here or elsewhere."""
+        if self.followers:
+            return
+        # Who joins from another process takes a shared lock on the spool first: with ours held he can't.
+        if not self.status.window and not try_lock(self.part, fcntl.LOCK_EX):
+            return
+        with self._lock:
+            if self.followers:
+                fcntl.flock(self.part, fcntl.LOCK_UN)
+                return
+            self.is_open = False
+        raise _Unwanted
+
+
+def begin(
+    folder: CacheFolder,
+    key: str,
+    *,
+    sleep: Callable[[float], None],
+    call_blocking: CallBlocking,
+    ahead_bytes_max: int,
+    lock: threading.Lock,
+) -> Flight | None:
+    """Return a new flight with its files made and locked; None when another process has one. Raises OSError."""
+    record, record_path = folder.create()
+    try:
+        part, part_path = folder.create()
+    except OSError:
+        _give_up(record, record_path)
+        raise
+    try:
+        part_id = part_path.rpartition(NEW)[2]
+        initialize(record, part_id)
+        try_lock(record, fcntl.LOCK_EX)
+        named_part = f"{folder.path}/{key}.{part_id}{PART}"
+        os.rename(part_path, named_part)
+        part_path = named_part
+        os.link(record_path, f"{folder.path}/{key}{FLIGHT}")
+        os.unlink(record_path)
+    except OSError as error:
+        _give_up(record, record_path)
+        _give_up(part, part_path)
+        if isinstance(error, FileExistsError):
+            return None
+        raise
+    return Flight(
+        folder,
+        key,
+        (part, record),
+        part_path,
+        sleep=sleep,
+        call_blocking=call_blocking,
+        ahead_bytes_max=ahead_bytes_max,
+        lock=lock,
+    )
+
+
+def _give_up(descriptor: int, path: str) -> None:
+    os.close(descriptor)
+    with suppress(OSError):
+        os.unlink(path)
+
+
+class RemoteFlight:
+    """A flight of another process, as one follower of ours sees it. Made by `join_remote`."""
+
+    def __init__(self, part: int, record: int) -> None:
+        self.part = part
+        self._record = record
+
+    def read(self) -> FlightStatus:
+        """Return how far it is; ABANDONED when its producer is dead."""
+        try:
+            is_alive = is_locked_by_another(self._record)
+            status = read_status(self._record)
+        except OSError:
+            return FlightStatus(FlightState.ABANDONED, 0, 0, 0)
+        # In this order: a producer that ended between the two calls has said so.
+        if status.state is FlightState.RUNNING and not is_alive:
+            return status._replace(state=FlightState.ABANDONED)
+        return status
+
+    def move_to(self, position: int) -> None:
+        """Say that everything before `position` was sent."""
+        with suppress(OSError):
+            write_fastest(self._record, position)
+
+    def close(self) -> None:
+        """Stop following."""
+        os.close(self.part)
+        os.close(self._record)
+
+
+def join_remote(folder: CacheFolder, key: str) -> RemoteFlight | None:
+    """Follow another process's flight; None when there is none any more. One that is dead is cleared away."""
+    flight_path = f"{folder.path}/{key}{FLIGHT}"
+    try:
+        record = os.open(flight_path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        part_path = f"{folder.path}/{key}.{read_part_id(record)}{PART}"
+        if clear_if_dead(record, flight_path):
+            with suppress(OSError):
+                os.unlink(part_path)
+            os.close(record)
+            return None
+        part = os.open(part_path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        os.close(record)
+        return None
+    if not try_lock(part, fcntl.LOCK_SH):  # its producer is ending it
+        os.close(part)
+        os.close(record)
+        return None
+    return RemoteFlight(part, record)
+
+
+def span_at(status: FlightStatus, position: int) -> tuple[int, int]:
+    """Return (offset in the spool, length) of what may be read next at `position`, at most READ_BYTES."""
+    length = min(READ_BYTES, status.published - position)
+    if not status.window:
+        return position, length
+    offset = position % status.window
+    return offset, min(length, status.window - offset)

@@ -1,0 +1,292 @@
+"""The folder that holds the bodies: private, bounded, and safe to delete at any moment.
+
+    <cache_dir>/bodies-1-<boot id>/
+        <key>.body              a whole body; nothing but its bytes, so that nginx can send it
+        <key>.<id>.part         a body that is being produced
+        <key>.flight            who produces it and how far it is (`flight`); locked for as long as its producer lives
+        new-<id>                a file that has no name of its own yet
+
+Nothing is synced: what a power cut tore is never looked at again, because the folder's name holds the boot id of the
+kernel, and folders of other boots are removed when one of ours is made. A folder belongs to one machine.
+
+**Who goes.** The clock: bodies stand in the order of their mtime. A body that is used gets an atime after its mtime,
+at most once per turn (`touch`). The hand takes them from the oldest on: with an atime after the mtime a body gets a
+new mtime and stays for another turn, without one it is unlinked. Who reads an unlinked body holds its descriptor and
+notices nothing.
+
+**Full.** A body is only begun while the file system has `reserve` bytes free beside what is expected of it, so that
+the cache is never the one who fills a disk.
+
+What a killed process leaves is removed when the folder is swept: a `.flight` whose lock nobody holds, a `.part`
+without a flight, an old `new-*`.
+"""
+
+import errno
+import logging
+import os
+import re
+import secrets
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from govc.cache.record import clear_if_dead
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+PREFIX = "bodies-"
+BODY, PART, FLIGHT, NEW = ".body", ".part", ".flight", "new-"
+RESERVE_BYTES_MAX = 1 << 30
+RESERVE_SHARE = 20
+ABANDONED_SECONDS = 3600
+SWEEP_SECONDS = 30
+BOOT_ID_PATH = "/proc/sys/kernel/random/boot_id"
+
+
+class CacheUnusable(Exception):
+    """There is no folder that we may trust; the text says why."""
+
+
+class Body(NamedTuple):
+    """One whole body in the folder. `is_used`: since the hand came by last."""
+
+    path: str
+    size: int
+    entered_ns: int
+    is_used: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep found and did. Bytes of whole bodies and of those in production."""
+
+    bytes_left: int
+    evicted: int = 0
+    evicted_bytes: int = 0
+
+
+def default_cache_dir(environ: Mapping[str, str]) -> str:
+    """Return where a cache may lie when nobody said: XDG_CACHE_HOME, TMPDIR, /var/tmp (which is on a disk), /tmp."""
+    home = environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(home):
+        return os.path.join(home, "govc")
+    base = environ.get("TMPDIR") or ("/var/tmp" if os.path.isdir("/var/tmp") else tempfile.gettempdir())
+    return os.path.join(base, f"govc-cache-{os.geteuid()}")
+
+
+def read_boot_id(path: str = BOOT_ID_PATH) -> str:
+    """Return what names this boot of the kernel. Raises CacheUnusable."""
+    try:
+        with open(path, encoding="ascii") as file:
+            text = file.read(64).strip()
+    except (OSError, ValueError) as error:
+        raise CacheUnusable(f"the kernel tells no boot id ({error})") from error
+    if not re.fullmatch(r"[0-9a-f-]{16,64}", text):
+        raise CacheUnusable("the kernel's boot id has a strange form")
+    return text
+
+
+class CacheFolder:
+    """The folder. Every call that names a file may meet a folder that somebody has just deleted."""
+
+    def __init__(
+        self, cache_dir: str, bytes_max: int, *, group_reads: bool = False, boot_id: str | None = None
+    ) -> None:
+        """Make the folder when it is not there. `group_reads`: nginx, in our group, reads the bodies.
+
+        Raises CacheUnusable.
+        """
+        self.cache_dir = os.path.abspath(cache_dir)
+        self.bytes_max = bytes_max
+        self.name = f"{PREFIX}{FORMAT}-{read_boot_id() if boot_id is None else boot_id}"
+        self.path = f"{self.cache_dir}/{self.name}"
+        self.folder_mode = 0o750 if group_reads else 0o700
+        self.file_mode = 0o640 if group_reads else 0o600
+        self._next_sweep = 0.0
+        self._added_since = 0
+        try:
+            self.make()
+        except OSError as error:
+            raise CacheUnusable(f"{self.cache_dir}: {error.strerror}") from error
+
+    def make(self) -> None:
+        """Make what is missing of the folder, and check whose it is. Raises OSError, CacheUnusable."""
+        for path in (self.cache_dir, self.path):
+            try:
+                os.mkdir(path, self.folder_mode)
+                os.chmod(path, self.folder_mode)  # whatever the umask is
+            except FileExistsError:
+                pass
+            except FileNotFoundError:
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                os.mkdir(path, self.folder_mode)
+            _check_private(path)
+        self._remove_other_boots()
+
+    def _remove_other_boots(self) -> None:
+        for name in os.listdir(self.cache_dir):
+            if name.startswith(PREFIX) and name != self.name:
+                shutil.rmtree(f"{self.cache_dir}/{name}", ignore_errors=True)
+
+    def body_path(self, key: str) -> str:
+        """Return the path of a whole body."""
+        return f"{self.path}/{key}{BODY}"
+
+    def relative_name(self, key: str) -> str:
+        """Return the path of a whole body below `cache_dir`, for a front server that sends it."""
+        return f"{self.name}/{key}{BODY}"
+
+    def create(self) -> tuple[int, str]:
+        """Create a new file; return (descriptor, path). Makes the folder again when it is gone. Raises OSError."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        path = f"{self.path}/{NEW}{secrets.token_hex(8)}"
+        try:
+            return os.open(path, flags, self.file_mode), path
+        except FileNotFoundError:
+            self._make_again()
+            return os.open(path, flags, self.file_mode), path
+
+    def _make_again(self) -> None:
+        try:
+            self.make()
+        except CacheUnusable as error:
+            raise OSError(errno.EACCES, str(error)) from error
+        log.warning("%s was gone and has been made again", self.path)
+
+    def open_body(self, key: str) -> int:
+        """Return a descriptor of a whole body, -1 when there is none; it counts as used."""
+        try:
+            descriptor = os.open(self.body_path(key), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return -1
+        touch(descriptor)
+        return descriptor
+
+    def has_body(self, key: str) -> bool:
+        """Say whether there is a whole body."""
+        return os.path.exists(self.body_path(key))
+
+    def has_room_for(self, expected_bytes: int) -> bool:
+        """Say whether a body of about so many bytes may be begun."""
+        if expected_bytes > self.bytes_max:
+            return False
+        try:
+            status = os.statvfs(self.path)
+        except OSError:
+            return True  # gone: it is made again when the body is begun, and that may fail
+        free = status.f_bavail * status.f_frsize
+        reserve = min(RESERVE_BYTES_MAX, status.f_blocks * status.f_frsize // RESERVE_SHARE)
+        return free - reserve >= expected_bytes
+
+    def sweep(self, added_bytes: int, *, now: float | None = None) -> Swept | None:
+        """After a body came in: remove leftovers and, over the bound, bodies by the clock. None when it isn't due."""
+        seconds = time.monotonic() if now is None else now
+        self._added_since += added_bytes
+        if seconds < self._next_sweep and self._added_since * 16 < self.bytes_max:
+            return None
+        self._next_sweep = seconds + SWEEP_SECONDS
+        self._added_since = 0
+        try:
+            return self._sweep()
+        except OSError as error:
+            log.warning("%s: not swept: %s", self.path, error.strerror)
+            return None
+
+    def _sweep(self) -> Swept:
+        bodies: list[Body] = []
+        others: list[tuple[str, os.stat_result]] = []
+        with os.scandir(self.path) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    status = entry.stat(follow_symlinks=False)
+                    if entry.name.endswith(BODY):
+                        is_used = status.st_atime_ns > status.st_mtime_ns
+                        bodies.append(Body(entry.path, status.st_size, status.st_mtime_ns, is_used))
+                    else:
+                        others.append((entry.path, status))
+        total = sum(body.size for body in bodies) + sum(status.st_size for _, status in others)
+        total -= _remove_abandoned(others)
+        return _turn_clock(bodies, total, self.bytes_max)
+
+
+def touch(descriptor: int) -> None:
+    """Mark a body as used, at most once per turn of the clock's hand."""
+    status = os.fstat(descriptor)
+    if status.st_atime_ns <= status.st_mtime_ns:
+        with suppress(OSError):
+            os.utime(descriptor, ns=(max(time.time_ns(), status.st_mtime_ns + 1), status.st_mtime_ns))
+
+
+def _turn_clock(bodies: list[Body], total: int, bytes_max: int) -> Swept:
+    """Take bodies away until `total` is within the bound. Two turns are enough: the first clears what was used."""
+    evicted = evicted_bytes = 0
+    queue = sorted(bodies, key=lambda body: body.entered_ns)
+    spared: list[Body] = []
+    for turn in (queue, spared):
+        for body in turn:
+            if total <= bytes_max:
+                return Swept(total, evicted, evicted_bytes)
+            if body.is_used and turn is queue:
+                now_ns = time.time_ns()
+                with suppress(OSError):
+                    os.utime(body.path, ns=(now_ns, now_ns))
+                spared.append(body)
+                continue
+            with suppress(OSError):
+                os.unlink(body.path)
+                evicted += 1
+                evicted_bytes += body.size
+            total -= body.size
+    return Swept(total, evicted, evicted_bytes)
+
+
+def _remove_abandoned(files: list[tuple[str, os.stat_result]]) -> int:
+    """Remove what dead producers left; return how many bytes that freed."""
+    freed = 0
+    flights = {path for path, _ in files if path.endswith(FLIGHT)}
+    for path in list(flights):
+        if _clear_if_dead(path):
+            flights.discard(path)
+    for path, status in files:
+        if path.endswith(PART):
+            key_path = path[: -len(PART)].rpartition(".")[0]
+            if key_path + FLIGHT in flights or _age_of(status) < SWEEP_SECONDS:
+                continue
+        elif path.endswith(FLIGHT) or _age_of(status) < ABANDONED_SECONDS:
+            continue
+        with suppress(OSError):
+            os.unlink(path)
+            freed += status.st_size
+    return freed
+
+
+def _age_of(status: os.stat_result) -> float:
+    return time.time() - status.st_mtime
+
+
+def _clear_if_dead(flight_path: str) -> bool:
+    try:
+        descriptor = os.open(flight_path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        return clear_if_dead(descriptor, flight_path)
+    finally:
+        os.close(descriptor)
+
+
+def _check_private(path: str) -> None:
+    """A folder of somebody else, or one that others write to, could feed our clients anything."""
+    status = os.lstat(path)
+    if not stat.S_ISDIR(status.st_mode):
+        raise CacheUnusable(f"{path} is not a folder")
+    if status.st_uid != os.geteuid():
+        raise CacheUnusable(f"{path} belongs to another user")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise CacheUnusable(f"others may write to {path}")
