@@ -1,7 +1,6 @@
 """govc serve: gunicorn with gevent workers over a folder of bare repositories."""
 
 import ipaddress
-import logging
 import os
 import sys
 import tempfile
@@ -80,18 +79,8 @@ def _make_first_repository(settings: Settings) -> None:
     sys.stdout.flush()
 
 
-def _configure_logging() -> None:
-    handler = logging.StreamHandler()
-    handler.addFilter(RedactingFilter())
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    logger = logging.getLogger("govc")
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
-    logger.propagate = False
-
-
 def _run_server(settings: Settings) -> None:
-    _configure_logging()
+    room("govc.web.log_lines").configure(RedactingFilter())
     metrics_folder = None
     if settings.workers > 1 and settings.metrics and "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         # Before anything imports the library: it looks once.

@@ -40,7 +40,7 @@ def make_options(
     return {
         "bind": bind,
         "workers": workers,
-        "worker_class": "gevent",
+        "worker_class": "govc.web.gunicorn_worker.GovcWorker",
         "worker_connections": worker_connections,
         "keepalive": keepalive_seconds,
         # A gevent worker beats from its own greenlet: this is about a hub that stands still, not about long

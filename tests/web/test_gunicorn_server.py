@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from gunicorn.workers.ggevent import GeventWorker
 
 from govc.settings import Settings
 from govc.web.gevent_runtime import GEVENT, is_active
@@ -38,7 +39,9 @@ def test_gunicorn_takes_our_options_and_makes_the_application_in_the_worker():
             made.append("closed")
 
     server = GovcServer(FakeApplication, default_options(), metrics_folder="/nowhere")
-    assert ("gevent", DEFAULTS.workers) == (server.cfg.worker_class_str, server.cfg.workers)
+    worker = "govc.web.gunicorn_worker.GovcWorker"
+    assert (worker, DEFAULTS.workers) == (server.cfg.worker_class_str, server.cfg.workers)
+    assert issubclass(server.cfg.worker_class, GeventWorker)
     assert server.cfg.forwarder_headers == []
     assert made == []
     assert isinstance(server.load(), FakeApplication)

@@ -1,0 +1,42 @@
+"""The form of a log line, made cheaply: there is one for every request.
+
+    2026-11-26 14:02:17,002 INFO govc.access request=…
+
+The text of a second is made once in it, and records carry no names of threads and processes, which the line doesn't
+show and the standard library looks up each time. Imports nothing of ours: the master process uses it, too.
+"""
+
+import logging
+import time
+
+
+class LineFormatter(logging.Formatter):
+    """Time, level, logger, message; an exception's text below it."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
+        self._second = -1
+        self._text = ""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        if record.exc_info or record.stack_info:
+            return super().format(record)
+        second = int(record.created)
+        if second != self._second:
+            self._text = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
+            self._second = second
+        return f"{self._text},{int(record.msecs):03d} {record.levelname} {record.name} {record.getMessage()}"
+
+
+def configure(*filters: logging.Filter, level: int = logging.INFO) -> None:
+    """Send what our loggers say to standard error, through the filters."""
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    handler = logging.StreamHandler()
+    for each in filters:
+        handler.addFilter(each)
+    handler.setFormatter(LineFormatter())
+    logger = logging.getLogger("govc")
+    logger.setLevel(level)
+    logger.addHandler(handler)
+    logger.propagate = False

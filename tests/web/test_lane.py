@@ -1,0 +1,193 @@
+"""The fast lane takes only what it reads as gunicorn does."""
+
+import pytest
+from gunicorn.config import Config
+from gunicorn.http.parser import RequestParser
+from gunicorn.http.wsgi import create
+from hypothesis import given
+from hypothesis import strategies as st
+
+from govc.web.lane import (
+    BODY_BYTES_MAX,
+    HEAD_BYTES_MAX,
+    JOIN_BYTES_MAX,
+    encode_answer,
+    make_environ,
+    read_request,
+)
+
+GET = b"GET /a/b.git/info/refs?service=git-upload-pack HTTP/1.1\r\n"
+POST = b"POST /a/b.git/git-upload-pack HTTP/1.1\r\n"
+LS_REFS = b"0014command=ls-refs\n0000"
+USUAL = (
+    b"Host: example.com\r\nUser-Agent: git/2.39.5\r\nAccept: */*\r\nAccept-Encoding: deflate, gzip\r\n"
+    b"Pragma: no-cache\r\nGit-Protocol: version=2\r\n"
+)
+TYPE = b"Content-Type: application/x-git-upload-pack-request\r\n"
+
+
+def post(body=LS_REFS, fields=USUAL + TYPE, length=None):
+    number = len(body) if length is None else length
+    return POST + fields + b"Content-Length: %d\r\n\r\n" % number + body
+
+
+def as_gunicorn_reads(data):
+    """The environ that gunicorn makes of `data`, with its body, and what follows; None when it refuses."""
+    config = Config()
+    for name, value in (("forwarder_headers", ""), ("header_map", "drop"), ("limit_request_line", 8190)):
+        config.set(name, value)
+    parser = RequestParser(config, iter([data]), ("127.0.0.1", 1234))
+    request = next(parser)
+    environ = create(request, None, ("127.0.0.1", 1234), ("127.0.0.1", 80), config)[1]
+    body = request.body.read()
+    return environ, body, parser.unreader.take_buffered(), request.should_close()
+
+
+def check_same(data):
+    request = read_request(data)
+    if request is None:
+        return False
+    environ, body, rest, closes = as_gunicorn_reads(data)
+    ours = make_environ({"REMOTE_ADDR": "127.0.0.1", "SERVER_PROTOCOL": "HTTP/1.1"}, request, None)
+    names = {name for name in {*environ, *ours} if name.startswith(("HTTP_", "CONTENT_"))}
+    for name in (*names, "REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "SERVER_PROTOCOL"):
+        assert ours.get(name) == environ.get(name), name
+    assert (request.body, data[request.size :], closes) == (body, rest, False)
+    return True
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        GET + USUAL + b"\r\n",
+        GET + b"Host: x\r\n\r\n",
+        GET + USUAL + b"Connection: Keep-Alive\r\nX-Forwarded-Proto: http\r\nX-Request-Id: 0123\r\n\r\n",
+        GET + b"Host:x\r\nX-Empty:\r\nX-Blanks:  a \t b\t \r\n\r\n",
+        GET + "Host: x\r\nX-Remote-User: Andr\xe9\r\n\r\n".encode("latin-1"),
+        GET + USUAL + b"\r\n" + GET,
+        post(),
+        post() + post(),
+        post(b"0014command=ls-refs\n" + b"x" * 5000),
+    ],
+)
+def test_what_the_usual_client_sends_is_for_the_lane(data):
+    assert check_same(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        GET,
+        GET + USUAL,
+        GET + USUAL + b"\r",
+        b"GET /a/info/refs HTTP/1.1\r\n" + USUAL + b"\r\n",
+        b"GET /a/HEAD HTTP/1.1\r\n" + USUAL + b"\r\n",
+        b"HEAD" + GET[3:] + USUAL + b"\r\n",
+        b"get" + GET[3:] + USUAL + b"\r\n",
+        GET.replace(b"1.1", b"1.0") + USUAL + b"\r\n",
+        GET.replace(b"b.git", b"b%2egit") + USUAL + b"\r\n",
+        GET.replace(b"/a/b.git", b"http://h/a") + USUAL + b"\r\n",
+        GET.replace(b"GET /", b"GET  /") + USUAL + b"\r\n",
+        GET.replace(b"\r\n", b"\n") + USUAL + b"\r\n",
+        GET.replace(b"pack ", b"pack&x=1 ") + USUAL + b"\r\n",
+        GET + USUAL + b"Transfer-Encoding: chunked\r\n\r\n",
+        GET + USUAL + b"Content-Length: 5\r\n\r\nhello",
+        GET + USUAL + b"Host: other\r\n\r\n",
+        GET + USUAL + b"X_Remote_User: root\r\n\r\n",
+        GET + USUAL + b"X-A: b\r\n folded\r\n\r\n",
+        GET + USUAL + b"X-A : b\r\n\r\n",
+        GET + USUAL + b"X-A: b\x00c\r\n\r\n",
+        GET + USUAL + b"X-A: b\rc\r\n\r\n",
+        GET + USUAL + b"X-A: b\n\r\n",
+        GET + USUAL + b": b\r\n\r\n",
+        GET + USUAL + b"Connection: close\r\n\r\n",
+        GET + USUAL + b"Connection: upgrade\r\nUpgrade: h2c\r\n\r\n",
+        GET + USUAL + b"X-Forwarded-Proto: https\r\n\r\n",
+        GET + USUAL + b"X-Forwarded-Ssl: on\r\n\r\n",
+        GET + b"X-A: " + b"b" * HEAD_BYTES_MAX + b"\r\n\r\n",
+        post(fields=USUAL + b"Expect: 100-continue\r\n"),
+        post(fields=USUAL + b"Content-Encoding: gzip\r\n"),
+        post(fields=USUAL + b"Transfer-Encoding: chunked\r\n"),
+        post(fields=USUAL + b"Content-Length: 24\r\n"),
+        post(b"0012command=fetch\n0000"),
+        post(b"0032want " + b"1" * 40 + b"\n00000009done\n"),
+        post(length=len(LS_REFS) + 1),
+        post(b"0014command=ls-refs\n" + b"x" * BODY_BYTES_MAX),
+        POST + USUAL + b"\r\n" + LS_REFS,
+        POST + USUAL + b"Content-Length: +24\r\n\r\n" + LS_REFS,
+        POST + USUAL + b"Content-Length: 0x18\r\n\r\n" + LS_REFS,
+        POST + USUAL + b"Content-Length: 24, 24\r\n\r\n" + LS_REFS,
+        POST.replace(b"upload", b"receive") + USUAL + b"Content-Length: 24\r\n\r\n" + LS_REFS,
+    ],
+)
+def test_anything_else_is_not(data):
+    assert read_request(data) is None
+
+
+def test_no_split_of_a_request_is_read_differently():
+    for data in (GET + USUAL + b"\r\n", post()):
+        assert all(read_request(data[:end]) is None for end in range(len(data)))
+
+
+pieces = st.sampled_from(
+    [
+        GET,
+        POST,
+        USUAL,
+        TYPE,
+        LS_REFS,
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b" ",
+        b"\t",
+        b":",
+        b"Content-Length: 24\r\n",
+        b"Content-Length: 024\r\n",
+        b"Content-Length: 24 \r\n",
+        b"Transfer-Encoding: identity\r\n",
+        b"Host: x\r\n",
+        b"X-A:\r\n",
+        b"X-A: \xff\x80\r\n",
+        b"TE: trailers\r\n",
+        b"Keep-Alive: 5\r\n",
+        b"?service=git-upload-pack",
+        b"//",
+        b"#",
+    ]
+)
+
+
+@given(st.lists(pieces, max_size=8), st.booleans(), st.data())
+def test_property_what_the_lane_takes_gunicorn_reads_the_same(parts, begins_well, data):
+    text = (GET if begins_well else POST) + USUAL + b"".join(parts) + b"\r\n" + LS_REFS
+    if data.draw(st.booleans()):
+        at = data.draw(st.integers(0, len(text) - 1))
+        text = text[:at] + data.draw(st.binary(max_size=2)) + text[at + data.draw(st.integers(0, 2)) :]
+    check_same(text)
+
+
+def decode(pieces):
+    head, _, rest = b"".join(pieces).partition(b"\r\n\r\n")
+    lines = head.decode("latin-1").split("\r\n")
+    return lines[0], dict(line.split(": ", 1) for line in lines[1:]), rest
+
+
+@pytest.mark.parametrize("size", [0, 5, JOIN_BYTES_MAX, JOIN_BYTES_MAX + 1])
+def test_answers(size):
+    body = b"x" * size
+    status, fields, rest = decode(
+        encode_answer("200 OK", [("Content-Length", str(size)), ("A", "b")], [body], "now", stays=True)
+    )
+    assert (status, rest) == ("HTTP/1.1 200 OK", body)
+    assert fields == {
+        "Server": "gunicorn",
+        "Date": "now",
+        "Connection": "keep-alive",
+        "Content-Length": str(size),
+        "A": "b",
+    }
+    status, fields, rest = decode(encode_answer("200 OK", [], [body[:3], body[3:]], "now", stays=False))
+    assert (fields["Connection"], fields["Transfer-Encoding"]) == ("close", "chunked")
+    assert rest == (b"%x\r\n%b\r\n0\r\n\r\n" % (size, body) if size else b"0\r\n\r\n")
