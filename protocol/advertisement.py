@@ -68,6 +68,12 @@ def _encode_ref_line(oid: bytes, name: bytes) -> bytes:
     return b"%04x%b %b\n" % (size, oid.hex().encode("ascii"), name)
 
 
+def encode_advertised(ref: AdvertisedRef) -> bytes:
+    """Return the line of a ref, and the one of what it peels to."""
+    line = _encode_ref_line(ref.oid, ref.name)
+    return line if ref.peeled is None else line + _encode_ref_line(ref.peeled, ref.name + b"^{}")
+
+
 def iter_advertisement(
     refs: Iterable[AdvertisedRef],
     *,
@@ -76,11 +82,13 @@ def iter_advertisement(
     shallows: Iterable[bytes] = (),
     haves: Iterable[bytes] = (),
     version: int = 0,
-) -> Iterator[bytes]:
+    encoded: Iterable[bytes | memoryview] = (),
+) -> Iterator[bytes | memoryview]:
     """Yield a v0 or v1 advertisement in chunks of about LINES_PER_CHUNK lines, the flush included.
 
     `haves` are the oids of `.have` lines, `shallows` the server's shallow boundary. Takes the refs once, in
-    their order, and holds one chunk.
+    their order, and holds one chunk. `encoded` are lines of further refs (`encode_advertised`); they need at least one
+    ref or `.have` before them, whose line says the capabilities.
     """
     lines = [encode_text(b"version 1")] if version == 1 else []
     ref_lines = _iter_ref_lines(refs, haves, algo)
@@ -91,6 +99,11 @@ def iter_advertisement(
         if len(lines) >= LINES_PER_CHUNK:
             yield b"".join(lines)
             lines.clear()
+    for piece in encoded:
+        if lines:
+            yield b"".join(lines)
+            lines.clear()
+        yield piece
     lines.extend(encode_text(b"shallow " + oid.hex().encode("ascii")) for oid in shallows)
     lines.append(FLUSH)
     yield b"".join(lines)

@@ -147,6 +147,13 @@ class RefDatabase:
         """Say whether there are so many loose refs that they should be packed."""
         return isinstance(state, FilesState) and len(state.loose.refs) > LOOSE_REFS_MAX
 
+    def watched(self, state: RefState) -> list[WatchedFile] | None:
+        """Return the files that `is_current` asks; None when stat can't tell of all of them."""
+        if not isinstance(state, FilesState):
+            return None
+        loose = state.loose.watched()
+        return None if loose is None else [state.head_watch, *loose, state.packed.watch]
+
     def _table(
         self, previous: FilesState | None, head: LooseRef | None, loose: LooseScan, packed: _PackedState
     ) -> RefTable:

@@ -102,6 +102,20 @@ class LooseScan:
                     return False
         return True
 
+    def watched(self) -> list[WatchedFile] | None:
+        """Return the files that `is_current` asks; None when stat can't tell of all of them."""
+        directories = self.directories.values()
+        files = [directory.watch for directory in directories]
+        check_files = len(self.refs) <= LOOSE_STAT_MAX
+        for directory in directories:
+            for filename, file in directory.files.items():
+                if file.signature is None or not file.is_settled:
+                    return None
+                if check_files:
+                    path = f"{directory.watch.path}/{filename}"
+                    files.append(WatchedFile(path=path, signature=file.signature, is_settled=True))
+        return files
+
 
 def parse_loose_ref(content: bytes, algo: HashAlgorithm) -> LooseRef:
     """Return what the content of a loose ref's file says; never raises."""

@@ -106,14 +106,15 @@ class PackedRefs:
             return NOT_A_TAG
         return None
 
-    def _lower_bound(self, name: bytes) -> int:
+    def lower_bound(self, name: bytes) -> int:
+        """Return the position of the first refname that isn't below `name`."""
         data, skip = self._data, self._hex_size + 1
         index = data.index
         return bisect_left(self._starts, name, key=lambda start: data[start + skip : index(b"\n", start)])
 
     def find(self, name: bytes) -> int:
         """Return the position of a refname, or -1."""
-        position = self._lower_bound(name)
+        position = self.lower_bound(name)
         if position < len(self._starts) and self.name_at(position) == name:
             return position
         return -1
@@ -128,10 +129,10 @@ class PackedRefs:
         if not prefix:
             return 0, len(self._starts)
         after = prefix.rstrip(b"\xff")
-        low = self._lower_bound(prefix)
+        low = self.lower_bound(prefix)
         if not after:
             return low, len(self._starts)
-        high = self._lower_bound(after[:-1] + bytes((after[-1] + 1,)))
+        high = self.lower_bound(after[:-1] + bytes((after[-1] + 1,)))
         return low, max(low, high)
 
     def iter_entries(self, low: int = 0, high: int | None = None) -> Iterator[PackedEntry]:

@@ -77,6 +77,13 @@ class Ref(NamedTuple):
     symref_target: bytes | None
 
 
+class Run(NamedTuple):
+    """A run of packed refs that no loose ref hides: positions [low, high) of the table's `packed`."""
+
+    low: int
+    high: int
+
+
 class HeadState(NamedTuple):
     """HEAD: on a branch (`symref_target`, the end of its chain; `oid` None while unborn), or detached."""
 
@@ -231,6 +238,30 @@ class RefTable:
                 yield ref
             next_loose += 1
             loose_name = _name_below(names, next_loose, prefix)
+
+    def iter_packed(self, low: int, high: int, peel: Peel | None = None) -> Iterator[Ref]:
+        """Yield the packed refs at positions [low, high), whether or not a loose one hides them."""
+        for name, oid, peeled in self.packed.iter_entries(low, high):
+            yield Ref(name, oid, (self._peeled_value(oid, None, peel) if peeled is None else peeled) or None, None)
+
+    def iter_runs(self, prefix: bytes = b"", peel: Peel | None = None) -> Iterator[Run | Ref]:
+        """Yield what `iter_refs` yields, with packed refs as runs: the cost is that of the loose refs alone."""
+        packed = self.packed
+        low, high = packed.range_of_prefix(prefix)
+        names = self._loose_names
+        for index in range(bisect_left(names, prefix), len(names)):
+            name = names[index]
+            if not name.startswith(prefix):
+                break
+            position = packed.lower_bound(name)
+            if position > low:
+                yield Run(low, position)
+            low = position + (position < high and packed.name_at(position) == name)
+            ref = self._ref_from_loose(name, self._loose[name], peel)
+            if ref is not None:
+                yield ref
+        if high > low:
+            yield Run(low, high)
 
     def iter_names(self, prefix: bytes = b"") -> Iterator[bytes]:
         """Yield the names that start with `prefix`, in byte order, broken and dangling ones included."""

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from govc.config.config import Config
 from govc.errors import CorruptPack
 from govc.refs.namespace import expand_namespace, strip_namespace
-from govc.refs.table import HeadState, Peel, Ref
+from govc.refs.table import HeadState, Peel, Ref, Run
 from govc.refs.visibility import HiddenRefs
 from govc.repo.snapshot import Snapshot
 
@@ -44,6 +44,7 @@ class ShownRefs:
     def __init__(self, snapshot: Snapshot, section: str, namespace: bytes) -> None:
         """`section` is "uploadpack" or "receive". Raises BadNamespace."""
         self.snapshot = snapshot
+        self.section = section
         self.prefix = expand_namespace(namespace)
         self.hidden = hidden_refs(snapshot.config, section)
         self.is_complete = True
@@ -82,18 +83,37 @@ class ShownRefs:
 
         Names and symref targets come out as the peer sees them. Refs without an object are left out.
         """
+        for ref in self.snapshot.table.iter_refs(self.prefix + (prefix or b"refs/"), peel):
+            shown = self._show(ref)
+            if shown is not None:
+                yield shown
+
+    def _show(self, ref: Ref) -> Ref | None:
+        """Return a ref as the peer sees it, None when it is hidden or its object isn't there."""
         cut = self.prefix
-        hidden = self.hidden
-        for ref in self.snapshot.table.iter_refs(cut + prefix if prefix else cut + b"refs/", peel):
-            name = ref.name[len(cut) :] if cut else ref.name
-            if hidden and hidden.is_hidden(name, ref.name):
-                continue
-            if not self._exists(ref.name, ref.oid):
-                continue
-            if cut:
-                target = ref.symref_target
-                ref = Ref(name, ref.oid, ref.peeled, strip_namespace(target, cut) if target is not None else None)
-            yield ref
+        name = ref.name[len(cut) :] if cut else ref.name
+        if self.hidden and self.hidden.is_hidden(name, ref.name):
+            return None
+        if not self._exists(ref.name, ref.oid):
+            return None
+        if not cut:
+            return ref
+        target = ref.symref_target
+        return Ref(name, ref.oid, ref.peeled, strip_namespace(target, cut) if target is not None else None)
+
+    def iter_packed(self, low: int, high: int, *, peel: Peel | None = None) -> Iterator[Ref]:
+        """Yield the packed refs at positions [low, high) as the peer sees them; one that isn't shown has an empty
+        oid."""
+        for ref in self.snapshot.table.iter_packed(low, high, peel):
+            yield self._show(ref) or Ref(ref.name, b"", None, None)
+
+    def iter_runs(self, *, peel: Peel | None = None) -> Iterator[Run | Ref]:
+        """Yield the shown refs below refs/ in order, packed ones as runs of positions (hidden ones among them)."""
+        for item in self.snapshot.table.iter_runs(self.prefix + b"refs/", peel):
+            if isinstance(item, Run):
+                yield item
+            elif (shown := self._show(item)) is not None:
+                yield shown
 
     def find_ref(self, name: bytes) -> Ref | None:
         """Return the shown ref of that name, or None."""
