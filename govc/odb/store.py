@@ -247,6 +247,14 @@ class ObjectStore:
             return False
         return self._rescan({})
 
+    def watched_files(self) -> list[WatchedFile] | None:
+        """Return the files that prove that no pack came or went; None when these are not all (alternates, bad
+        packs)."""
+        if len(self.directories) > 1 or self.has_unusable_packs or self.vanished or self.superseded:
+            return None
+        watches = [self._watches.get(path) for path in self.watched()]
+        return [watch for watch in watches if watch is not None] if None not in watches else None
+
     def _is_current(self) -> bool:
         for path in self.watched():
             watch = self._watches.get(path)

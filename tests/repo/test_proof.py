@@ -1,0 +1,122 @@
+"""No proof outlives a change: the table of test_watching again, through the door that uses proofs, by the real clock."""
+
+import os
+import shutil
+import time
+
+import pytest
+
+from govc.errors import RepositoryNotFound
+from govc.repo import proof as proof_room
+from govc.repo.discover import enter_repository
+from govc.repo.proof import stamp_path
+from govc.repo.runtime import PLAIN
+from govc.service.backend import Backend
+from govc.service.context import RECEIVE_PACK, UPLOAD_PACK, RequestContext
+from govc.settings import Settings
+from tests.repo.test_watching import LINES
+from tests.repo.worlds import Site, put
+
+SETTLED_SECONDS = 0.025
+
+
+@pytest.fixture
+def backend(site: Site) -> Backend:
+    settings = Settings(root=str(site.folder), export_all=True, helper_processes_max=0, cache_bytes_max=0)
+    return Backend(settings, PLAIN, site.environ)
+
+
+def opened(backend: Backend, name: str = "r.git", service: str = UPLOAD_PACK):
+    return backend.open(f"/{name}", context=RequestContext(service=service)).snapshot
+
+
+def settle(backend: Backend, name: str = "r.git"):
+    """Ask until a proof is there, and return the snapshot that it holds for."""
+    time.sleep(SETTLED_SECONDS)
+    return opened(backend, name)
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_no_proof_outlives_a_change(name: str, site: Site, backend: Backend) -> None:
+    line = LINES[name]
+    for number, (look, expected) in enumerate(line.run(site)):
+        try:
+            enter_repository(str(site.folder / line.gitdir))
+        except RepositoryNotFound:  # a HEAD that the door doesn't let in
+            with pytest.raises(RepositoryNotFound):
+                opened(backend, line.gitdir)
+            continue
+        assert expected == look(opened(backend, line.gitdir)), f"step {number}"
+        assert expected == look(settle(backend, line.gitdir)), f"step {number}, settled"
+        assert expected == look(opened(backend, line.gitdir)), f"step {number}, proved"
+
+
+def test_a_settled_repository_is_proved_and_not_looked_at(
+    site: Site, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = settle(backend)
+    monkeypatch.setattr("govc.service.backend.find_repository", lambda *_, **__: pytest.fail("looked at"))
+    assert opened(backend) is snapshot
+    with pytest.raises(BaseException, match="looked at"):
+        opened(backend, service=RECEIVE_PACK)  # a push always looks
+
+
+def test_absent_files_whose_folder_is_known_cost_nothing(site: Site, backend: Backend) -> None:
+    settle(backend)
+    (proved,) = backend._proved.values()
+    absent = proved.proof._absent
+    present = {path for path, _ in proved.proof._present}
+    assert not [path for path in absent if os.path.dirname(path) in present]
+    assert {str(site.repo), f"{site.repo}/HEAD", f"{site.repo}/objects/pack", f"{site.repo}/packed-refs"} <= {
+        *present,
+        *absent,
+        f"{site.repo}/packed-refs",
+    }
+
+
+@pytest.mark.parametrize("what", ["objects", "refs", "HEAD", "git-daemon-export-ok"])
+def test_links_inside_are_not_proved(site: Site, backend: Backend, what: str) -> None:
+    place = site.repo / what
+    aside = site.folder / "aside"
+    if place.exists():
+        place.rename(aside)
+    else:
+        aside.touch()
+    place.symlink_to("refs/heads/main" if what == "HEAD" else aside)
+    settle(backend)
+    assert not backend._proved
+
+
+def test_a_link_to_a_repository_and_a_gitfile_are_not_proved(site: Site, backend: Backend) -> None:
+    (site.folder / "link.git").symlink_to(site.repo)
+    put(site.folder / "file", f"gitdir: {site.repo}\n")
+    for name in ("link.git", "file"):
+        settle(backend, name)
+    assert not backend._proved
+    assert stamp_path(str(site.folder / "link.git")) is None
+
+
+def test_another_owner_is_not_proved(site: Site, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(site.home / ".gitconfig", "[safe]\n\tdirectory = *\n")
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    monkeypatch.setattr(proof_room.os, "geteuid", lambda: os.getuid() + 1)
+    settle(backend)
+    assert not backend._proved
+
+
+def test_a_change_of_mode_is_a_change(site: Site, backend: Backend) -> None:
+    settle(backend)
+    (proved,) = backend._proved.values()
+    assert proved.proof.holds()
+    os.chmod(site.repo / "objects", 0o700)
+    assert not proved.proof.holds()
+
+
+def test_a_deleted_and_a_replaced_repository(site: Site, backend: Backend) -> None:
+    first = settle(backend)
+    shutil.rmtree(site.repo)
+    with pytest.raises(RepositoryNotFound):
+        opened(backend)
+    shutil.copytree(site.other, site.repo)
+    assert opened(backend).table.resolve(b"refs/heads/main") == site.foreign
+    assert first.table.resolve(b"refs/heads/main") != site.foreign
