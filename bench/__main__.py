@@ -16,9 +16,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import generate, report, rows, servers
+from bench import generate, report, rows, servers, storm
 from compat.gitclient import Git
 
+STARTERS = {**servers.STARTERS, storm.BEHIND_NGINX: storm.start_govc_behind_nginx}
 RESULTS = Path(__file__).with_name("RESULTS.md")
 HISTORY, REFS, BLOBS, PUSHED_BLOBS = "history.git", "refs.git", "blobs.git", "pushed-blobs.git"
 
@@ -38,7 +39,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("repositories", nargs="*", type=parse_repository, metavar="NAME=PATH")
     parser.add_argument("--quick", action="store_true", help="below two minutes, rough numbers")
     parser.add_argument("--output", type=Path, default=RESULTS)
-    parser.add_argument("--server", action="append", choices=sorted(servers.STARTERS), help="only these")
+    parser.add_argument("--server", action="append", choices=sorted(STARTERS), help="only these")
     return parser.parse_args(arguments)
 
 
@@ -71,6 +72,7 @@ def measure(bench: rows.Bench, real: Sequence[tuple[str, Path]]) -> None:
         bench.table(f"{name}: clone, fetch, push")
         rows.fetch_rows(bench, f"real-{name}.git")
         rows.large_push_row(bench, f"real-{name}.git")
+    storm.measure(bench, HISTORY, BLOBS, [f"real-{name}.git" for name, _ in real])
     rows.latency_rows(bench, HISTORY, PUSHED_BLOBS)
     rows.memory_rows(bench, BLOBS)
 
@@ -85,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse_arguments(arguments)
     signal.signal(signal.SIGTERM, _leave)
     plan = rows.QUICK if options.quick else rows.Plan()
-    names = [name for name in servers.STARTERS if not options.server or name in options.server]
+    names = [name for name in STARTERS if not options.server or name in options.server]
     start, loads_before = time.monotonic(), os.getloadavg()
     with tempfile.TemporaryDirectory(prefix="govc-bench-") as folder, contextlib.ExitStack() as stack:
         scratch = Path(folder)
@@ -95,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         git = Git(scratch / "client-home", clients)
         repositories = build(git, root, plan, options.repositories)
         say(f"{repositories}: {time.monotonic() - start:.0f} s")
-        running = [stack.enter_context(servers.STARTERS[name](root, scratch)) for name in names]
+        running = [stack.enter_context(STARTERS[name](root, scratch)) for name in names]
         bench = rows.Bench(running, root, clients, git, plan, say)
         measure(bench, options.repositories)
     text = report.format_report(

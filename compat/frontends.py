@@ -57,6 +57,7 @@ def server_environment(home: Path, extra: Mapping[str, str]) -> dict[str, str]:
         "TMPDIR": tempfile.gettempdir(),
         "PYTHONPATH": str(PROJECT),
         "GIT_CONFIG_NOSYSTEM": "1",
+        "XDG_CACHE_HOME": str(home / "cache"),
         **extra,
     }
 
@@ -156,9 +157,12 @@ def start_gunicorn(root: Path, env: Mapping[str, str], scratch: Path, options: S
         yield Running("gunicorn", f"http://127.0.0.1:{port}", [process.pid], log)
 
 
-def nginx_configuration(source: str, *, port: int, backend_port: int) -> str:
-    """conf/nginx.conf with its two addresses replaced, and nothing else."""
-    text = source
+def nginx_configuration(source: str, *, port: int, backend_port: int, cache_dir: str) -> str:
+    """conf/nginx.conf with its two addresses and the cache's folder replaced, and nothing else."""
+    alias = "alias /var/cache/govc/;"
+    if source.count(alias) != 1:
+        raise RuntimeError(f"conf/nginx.conf should say {alias!r} exactly once")
+    text = source.replace(alias, f"alias {cache_dir}/;")
     for found, wanted in (("listen 127.0.0.1:8080;", port), ("server 127.0.0.1:8000;", backend_port)):
         if text.count(found) != 1:
             raise RuntimeError(f"conf/nginx.conf should say {found!r} exactly once")
@@ -170,17 +174,18 @@ def nginx_configuration(source: str, *, port: int, backend_port: int) -> str:
 def start_nginx(
     root: Path, env: Mapping[str, str], scratch: Path, change: Callable[[str], str] = str
 ) -> Iterator[Running]:
-    """nginx in front of gunicorn; `change` may edit conf/nginx.conf as an admin would."""
+    """nginx in front of gunicorn, which sends cached answers itself; `change` may edit conf/nginx.conf as an admin would."""
     program = shutil.which("nginx") or "/usr/sbin/nginx"
     if not os.access(program, os.X_OK):
         raise RuntimeError("nginx is not installed: run compat/install.sh")
-    with start_gunicorn(root, env, scratch) as backend:
+    cache_dir = env.get("GOVC_CACHE_DIR") or f"{env['XDG_CACHE_HOME']}/govc"
+    with start_gunicorn(root, env, scratch, ("--accel-location", "/-/cache")) as backend:
         port = find_free_port()
         place = Path(tempfile.mkdtemp(dir=scratch, prefix="nginx-"))
         configuration = place / "nginx.conf"
         source = change((PROJECT / "conf" / "nginx.conf").read_text())
         backend_port = int(backend.url.rsplit(":", 1)[1])
-        configuration.write_text(nginx_configuration(source, port=port, backend_port=backend_port))
+        configuration.write_text(nginx_configuration(source, port=port, backend_port=backend_port, cache_dir=cache_dir))
         log = place / "nginx.log"
         command = [program, "-p", str(place), "-c", str(configuration), "-e", str(place / "nginx-error.log")]
         # Root's temporary folders are closed to nginx's default user.

@@ -13,6 +13,7 @@ from typing import Any
 from govc.auth.assembly import make_authenticator, make_policy
 from govc.auth.permissions import Policy
 from govc.auth.watched import ignore_reads
+from govc.cache.bodies import count_nothing
 from govc.repo.repository import Repository
 from govc.repo.runtime import PLAIN, Runtime
 from govc.service.backend import Backend
@@ -26,18 +27,30 @@ def choose_runtime() -> Runtime:
 
     gevent is not imported to find out: a CGI program lives for one request and would pay for it every time.
     """
-    if "gevent.monkey" not in sys.modules:
-        return PLAIN
-    room: Any = importlib.import_module("govc.web.gevent_runtime")
-    runtime: Runtime = room.GEVENT if room.is_active() else PLAIN
+    room = _gevent_room()
+    runtime: Runtime = room.GEVENT if room is not None else PLAIN
     return runtime
 
 
+def _gevent_room() -> Any:
+    """Return the room that knows gevent when it runs this process's sockets, else None."""
+    if "gevent.monkey" not in sys.modules:
+        return None
+    room: Any = importlib.import_module("govc.web.gevent_runtime")
+    return room if room.is_active() else None
+
+
 def create_backend(
-    settings: Settings, runtime: Runtime | None = None, policy: Callable[[], Policy] | None = None
+    settings: Settings,
+    runtime: Runtime | None = None,
+    policy: Callable[[], Policy] | None = None,
+    *,
+    metrics: Metrics | None = None,
 ) -> Backend:
     """Return the services over the repositories that the settings name; without a policy for whoever calls."""
-    return Backend(settings, runtime if runtime is not None else choose_runtime(), policy=policy)
+    count = metrics.count_body if metrics is not None else count_nothing
+    how = runtime if runtime is not None else choose_runtime()
+    return Backend(settings, how, policy=policy, count_body=count)
 
 
 def open_repository(path: str) -> Repository:
@@ -61,10 +74,18 @@ def create_app(settings: Settings | None = None, *, runtime: Runtime | None = No
         git_protocol=chosen.git_protocol or None,
         namespace=os.fsencode(chosen.namespace),
         metrics=chosen.metrics,
+        sendfile=chosen.sendfile,
+        accel_location=chosen.accel_location,
     )
     runtime = runtime if runtime is not None else choose_runtime()
     metrics = Metrics() if chosen.metrics else None
     on_read = metrics.note_file if metrics is not None else ignore_reads
-    backend = create_backend(chosen, runtime, make_policy(chosen, on_read))
-    authenticator = make_authenticator(chosen, runtime.call_blocking, on_read=on_read)
-    return Application(backend, options, metrics=metrics, authenticator=authenticator)
+    room = _gevent_room()
+    return Application(
+        create_backend(chosen, runtime, make_policy(chosen, on_read), metrics=metrics),
+        options,
+        metrics=metrics,
+        authenticator=make_authenticator(chosen, runtime.call_blocking, on_read=on_read),
+        runtime=runtime,
+        wait_writable=room.wait_writable if room is not None else None,
+    )

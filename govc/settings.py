@@ -146,6 +146,20 @@ class Settings:
     introductions: bool = _knob(
         True, "fill the index that fetches are answered from (govc/introductions in each repository) in the background"
     )
+    cache_dir: str | None = _knob(
+        None,
+        "private folder of fetch answers that were sent before, shared by the workers, safe to delete at any time; "
+        "unset: govc below XDG_CACHE_HOME, else govc-cache-UID below TMPDIR or /var/tmp (which is on a disk)",
+    )
+    cache_bytes_max: int = _knob(
+        2 * GIB, "what these answers may take on disk; 0: none is kept or shared", unit="bytes"
+    )
+    sendfile: bool = _knob(True, "let the kernel send cached answers where the server allows it (gunicorn with gevent)")
+    accel_location: str | None = _knob(
+        None,
+        "internal location of nginx that maps to cache_dir: trusted proxies get X-Accel-Redirect to it and send whole "
+        "cached answers themselves; conf/nginx.conf has one",
+    )
     repositories_max: int = _knob(256, "repositories kept open per worker", unit="repositories", least=1)
     durability: str = _knob(
         "sync",

@@ -64,12 +64,13 @@ class _Pattern:
 
 
 class SparsePatterns:
-    """A list of patterns, ready to match."""
+    """A list of patterns, ready to match. `canonical_form` is the text that they were read from."""
 
-    __slots__ = ("_patterns",)
+    __slots__ = ("_patterns", "canonical_form")
 
-    def __init__(self, patterns: list[_Pattern]) -> None:
+    def __init__(self, patterns: list[_Pattern], text: bytes) -> None:
         self._patterns = tuple(reversed(patterns))
+        self.canonical_form = text
 
     def find_choice(self, path: bytes, *, is_directory: bool) -> bool | None:
         """Return True or False when a pattern decides about a path (no slash at either end), else None."""
@@ -89,7 +90,7 @@ def parse_sparse_patterns(data: bytes) -> SparsePatterns:
         line = _trim(raw.removesuffix(b"\r"))
         if line and not line.startswith(b"#"):
             patterns.append(_parse_line(line))
-    return SparsePatterns(patterns)
+    return SparsePatterns(patterns, data)
 
 
 def _trim(line: bytes) -> bytes:

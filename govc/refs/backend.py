@@ -31,7 +31,7 @@ from govc.refs.reftable.writer import ReftableOptions
 from govc.refs.symref import set_symref
 from govc.refs.table import Peel
 from govc.refs.transaction import RefTransaction
-from govc.watch import GRAIN_NS, ClockNs, StatFunction
+from govc.watch import GRAIN_NS, ClockNs, StatFunction, WatchedFile
 
 FILES = "files"
 REFTABLE = "reftable"
@@ -110,6 +110,9 @@ class RefBackend(Protocol):
 
     def is_current(self, state: RefState) -> bool:
         """Say whether `load` would return the same refs. Only stat calls; no while a stamp is unsettled."""
+
+    def watched(self, state: RefState) -> list[WatchedFile] | None:
+        """Return the files whose stamps say the same as `is_current`; None when these aren't all there is to it."""
 
     def is_packing_due(self, state: RefState) -> bool:
         """Say whether `pack` would have something to do."""

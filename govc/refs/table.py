@@ -52,6 +52,9 @@ class SortedRefs(Protocol):
     def find(self, name: bytes) -> int:
         """Return the position of a refname, or -1."""
 
+    def lower_bound(self, name: bytes) -> int:
+        """Return the position of the first refname that isn't below `name`."""
+
     def get(self, name: bytes) -> bytes | None:
         """Return the oid of a refname, or None."""
 
@@ -256,7 +259,7 @@ class RefTable:
             position = packed.lower_bound(name)
             if position > low:
                 yield Run(low, position)
-            low = position + (position < high and packed.name_at(position) == name)
+            low = position + (packed.find(name) == position)
             ref = self._ref_from_loose(name, self._loose[name], peel)
             if ref is not None:
                 yield ref

@@ -57,6 +57,11 @@ class RepositoryPool:
         """Return the repositories that are open now."""
         return list(self._open.values())
 
+    def note_use(self, repository: Repository) -> None:
+        """Count a use that didn't go through `get`."""
+        if self._open.get(repository.gitdir) is repository:
+            self._open.move_to_end(repository.gitdir)
+
     def trim(self) -> None:
         """Drop what is over the limits, least recently used first; the last one used always stays."""
         while len(self._open) > 1 and (

@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from govc.config.config import Config
 from govc.config.loader import load_config
@@ -186,8 +187,19 @@ class Repository:
             pack_count=len(store.packs),
             introductions=None if cut.shallow or cut.grafts or _is_partial(config) else self._introductions,
             derived=derived,
+            lasting=_lasting(old, config.config, refs, store),
         )
         return self._snapshot
+
+    def watched(self) -> list[WatchedFile] | None:
+        """Return all files whose stamps prove the last snapshot true; None when there is more to it."""
+        old, store, config, cut = self._snapshot, self._store, self._config, self._cut
+        if old is None or store is None or config is None or cut is None or self._refs is None:
+            return None
+        refs, objects = self._refs.watched(old.refs), store.watched_files()
+        if refs is None or objects is None or self._around.stat is not os.stat:
+            return None
+        return [*config.watches, *refs, *cut.watches, *objects]
 
     # Pieces
 
@@ -356,6 +368,13 @@ def _read_alternate_layout(gitdir: str) -> RepositoryLayout:
     except (GovcError, OSError) as error:
         log.warning("alternate: %s", error)
         return RepositoryLayout(gitdir=gitdir, commondir=gitdir, objects_dir=f"{gitdir}/objects")
+
+
+def _lasting(old: Snapshot | None, config: Config, refs: RefState, store: ObjectStore) -> dict[Any, Any]:
+    """Return what the last snapshot kept, unless nobody could use it any more."""
+    if old is None or old.config is not config or old.store is not store or old.table.packed is not refs.table.packed:
+        return {}
+    return old.lasting
 
 
 def identity_of(gitdir: str) -> tuple[int, int]:

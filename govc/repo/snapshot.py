@@ -31,10 +31,11 @@ class Snapshot:
     """One repository at one moment.
 
     `shallow` are the oids of the repository's own shallow boundary; `grafts` maps commit oid to parent oids
-    (info/grafts); `is_partial` says that promised objects may be absent; `alternate_tips` are the refs of repositories
-    whose objects we borrow; `pack_count` is how many packs the store had (it only grows); `introductions` is what is known
-    of its commits, None where history is cut, grafted or partial; `derived` holds encoded
-    answers, by whatever key their maker likes, and dies with the snapshot.
+    (info/grafts); `is_partial` says that promised objects may be absent; `alternate_tips` are the refs of
+    repositories whose objects we borrow; `pack_count` is how many packs the store had (it only grows);
+    `introductions` is what is known of its commits, None where history is cut, grafted or partial; `derived` holds
+    encoded answers, by whatever key their maker likes, and dies with the snapshot; `lasting` goes on to the next
+    snapshot as long as packed refs, objects and configuration are the same, and its users check that they are.
     """
 
     layout: RepositoryLayout
@@ -49,6 +50,7 @@ class Snapshot:
     pack_count: int = 0
     introductions: Introductions | None = None
     derived: dict[Any, Any] = field(default_factory=dict)
+    lasting: dict[Any, Any] = field(default_factory=dict)
 
     @property
     def algo(self) -> HashAlgorithm:

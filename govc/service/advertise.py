@@ -10,23 +10,26 @@ import os
 import platform
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from govc import __version__
 from govc.protocol.advertisement import (
     AdvertisedRef,
+    encode_advertised,
     encode_capability_advertisement,
     iter_advertisement,
     service_header,
 )
 from govc.protocol.capabilities import ReceivePackFeatures, UploadPackFeatures, V2Features, sanitize_agent
 from govc.protocol.push_certificate import make_nonce
+from govc.refs.table import Ref
 from govc.repo.runtime import PLAIN, Runtime
 from govc.repo.signed_push import nonce_seed
 from govc.repo.snapshot import Snapshot
 from govc.service.context import RECEIVE_PACK, RequestContext
 from govc.service.elsewhere import advertises_bundle_uris, promisor_remotes
-from govc.service.pacing import paced, remembered
+from govc.service.listing import Style, listing
+from govc.service.pacing import Pace, remembered
 from govc.service.policy import ReceivePolicy, UploadPolicy
 from govc.service.shown import HEAD, ShownRefs
 
@@ -80,7 +83,7 @@ def advertise(
     def make() -> tuple[bytes, bool]:
         section = "receive" if context.service == RECEIVE_PACK else "uploadpack"
         shown = ShownRefs(snapshot, section, context.namespace)
-        body = b"".join(paced(_iter_body(shown, context, environ), runtime.pause))
+        body = b"".join(_iter_body(shown, context, environ, Pace(runtime.pause)))
         return body, shown.is_complete and not snapshot.config.get_bool("transfer.advertisesid", False)
 
     body = remembered(snapshot, key, runtime, make)
@@ -99,18 +102,22 @@ def _placeholder(snapshot: Snapshot) -> bytes:
     return b"0" * 10 + b"-" + snapshot.algo.zero_hex
 
 
-def _iter_body(shown: ShownRefs, context: RequestContext, environ: Mapping[str, str]) -> Iterator[bytes]:
+def _iter_body(
+    shown: ShownRefs, context: RequestContext, environ: Mapping[str, str], pace: Pace
+) -> Iterator[bytes | memoryview]:
     if context.service == RECEIVE_PACK:
         yield service_header(b"git-receive-pack")
-        yield from _receive_pack_body(shown, context, environ)
+        yield from _receive_pack_body(shown, context, environ, pace)
     elif context.protocol_version == 2:
         yield encode_capability_advertisement(v2_features(shown.snapshot, context, environ).encode_lines())
     else:
         yield service_header(b"git-upload-pack")
-        yield from _upload_pack_body(shown, context, environ)
+        yield from _upload_pack_body(shown, context, environ, pace)
 
 
-def _upload_pack_body(shown: ShownRefs, context: RequestContext, environ: Mapping[str, str]) -> Iterator[bytes]:
+def _upload_pack_body(
+    shown: ShownRefs, context: RequestContext, environ: Mapping[str, str], pace: Pace
+) -> Iterator[bytes | memoryview]:
     snapshot = shown.snapshot
     policy = UploadPolicy.from_config(snapshot.config)
     head = shown.head()
@@ -123,25 +130,33 @@ def _upload_pack_body(shown: ShownRefs, context: RequestContext, environ: Mappin
         filter=policy.allow_filter,
         session_id=session_id(context, policy.advertise_session_id),
     )
+    refs: Iterable[AdvertisedRef]
+    encoded: Iterable[bytes | memoryview] = ()
+    if head.oid is not None and not shown.is_hidden(HEAD):
+        refs = (AdvertisedRef(HEAD, head.oid, snapshot.table.peeled(head.oid, snapshot.peel)),)
+        encoded = listing(shown, _UPLOAD_STYLE, pace)
+    else:  # the first ref's line says the capabilities
+        refs = map(_advertised, pace(shown.iter_refs(peel=snapshot.peel)))
     return iter_advertisement(
-        _advertised(shown),
+        refs,
         capabilities=features.encode(),
         algo=snapshot.algo,
         shallows=sorted(snapshot.shallow),
         version=context.protocol_version,
+        encoded=encoded,
     )
 
 
-def _advertised(shown: ShownRefs) -> Iterator[AdvertisedRef]:
-    peel = shown.snapshot.peel
-    head = shown.head()
-    if head.oid is not None and not shown.is_hidden(HEAD):
-        yield AdvertisedRef(HEAD, head.oid, shown.snapshot.table.peeled(head.oid, peel))
-    for name, oid, peeled, _ in shown.iter_refs(peel=peel):
-        yield AdvertisedRef(name, oid, peeled)
+def _advertised(ref: Ref) -> AdvertisedRef:
+    return AdvertisedRef(ref.name, ref.oid, ref.peeled)
 
 
-def _receive_pack_body(shown: ShownRefs, context: RequestContext, environ: Mapping[str, str]) -> Iterator[bytes]:
+_UPLOAD_STYLE = Style("advertised", lambda ref: encode_advertised(_advertised(ref)), peel=True)
+
+
+def _receive_pack_body(
+    shown: ShownRefs, context: RequestContext, environ: Mapping[str, str], pace: Pace
+) -> Iterator[bytes | memoryview]:
     snapshot = shown.snapshot
     policy = ReceivePolicy.from_config(snapshot.config)
     features = ReceivePackFeatures(
@@ -153,13 +168,30 @@ def _receive_pack_body(shown: ShownRefs, context: RequestContext, environ: Mappi
         push_options=policy.advertise_push_options,
         session_id=session_id(context, snapshot.config.get_bool("transfer.advertisesid", False)),
     )
+    refs: Iterable[AdvertisedRef]
+    encoded: Iterable[bytes | memoryview] = ()
+    first = None if shown.prefix or snapshot.alternate_tips else next(shown.iter_refs(), None)
+    if first is None:
+        refs = pace(_advertised_for_push(shown))
+    else:
+        refs = (_bare(first),)
+        whole = b"".join(listing(shown, _RECEIVE_STYLE, pace))
+        encoded = (memoryview(whole)[len(_RECEIVE_STYLE.encode(first)) :],)
     return iter_advertisement(
-        _advertised_for_push(shown),
+        refs,
         capabilities=features.encode(),
         algo=snapshot.algo,
         shallows=sorted(snapshot.shallow),
         version=1 if context.protocol_version == 1 else 0,
+        encoded=encoded,
     )
+
+
+def _bare(ref: Ref) -> AdvertisedRef:
+    return AdvertisedRef(ref.name, ref.oid)
+
+
+_RECEIVE_STYLE = Style("advertised bare", lambda ref: encode_advertised(_bare(ref)), peel=False)
 
 
 def _advertised_for_push(shown: ShownRefs) -> Iterator[AdvertisedRef]:

@@ -9,16 +9,19 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 from govc.auth.branches import NO_RULES, BranchRules
 from govc.auth.permissions import Policy
+from govc.cache.bodies import BodyCache, Chunk, Count, count_nothing
+from govc.cache.folder import CacheFolder, CacheUnusable, default_cache_dir
 from govc.config.loader import load_protected_config
 from govc.errors import GovcError
 from govc.odb.cache import BaseCache
 from govc.odb.store import OBJECT_BYTES_MAX
 from govc.pack.limits import IndexLimits
 from govc.repo.checkpoint_schedule import CheckpointSchedule
-from govc.repo.discover import FoundRepository, check_ownership, find_repository
+from govc.repo.discover import FoundRepository, check_ownership, find_repository, resolve_repository_path
 from govc.repo.eager_recovery import recover_all
 from govc.repo.helper import HelperSlots, Job, drain, run_helper, start_detached
 from govc.repo.index_keeper import IndexKeeper
@@ -26,6 +29,7 @@ from govc.repo.journal import JournalOptions
 from govc.repo.maintenance import MaintenanceTask, is_due
 from govc.repo.packing import PackProducer, ProducerLimits
 from govc.repo.pool import PoolLimits, RepositoryPool
+from govc.repo.proof import PathStamps, Proof, prove, stamp_path
 from govc.repo.repository import Repository, Surroundings
 from govc.repo.runtime import Runtime
 from govc.repo.snapshot import Snapshot
@@ -47,6 +51,15 @@ REQUEST_BYTES_DEFAULT = 10 << 20
 REQUEST_BYTES_MIN = 8 << 10
 
 
+class _Proved(NamedTuple):
+    """The snapshot of a path in a URL, and what shows that it is still true."""
+
+    proof: Proof
+    gitdir: str
+    repository: Repository
+    snapshot: Snapshot
+
+
 class Backend:
     """The services over one folder of repositories."""
 
@@ -56,9 +69,12 @@ class Backend:
         runtime: Runtime,
         environ: Mapping[str, str] | None = None,
         policy: Callable[[], Policy] | None = None,
+        *,
+        count_body: Count = count_nothing,
     ) -> None:
         """`environ` is the server's own environment, in which git's variables count; os.environ by default. `policy`
-        gives the permissions of this moment; None: git's own rules are all there is.
+        gives the permissions of this moment; None: git's own rules are all there is. `count_body` is told what the
+        cache of bodies does.
         """
         self.settings = settings
         self.runtime = runtime
@@ -75,6 +91,7 @@ class Backend:
         # Maintenance has a slot of its own: it must never make a push or a clone wait.
         self._maintenance_slots = HelperSlots(1) if slots is not None else None
         self._maintaining: set[str] = set()
+        self._proved: dict[str, _Proved] = {}
         self.journal_options = JournalOptions(
             durability=settings.durability,
             batch_seconds=settings.durability_batch_ms / 1000,
@@ -98,6 +115,12 @@ class Backend:
             runtime=runtime,
             producer=PackProducer(runtime, slots, ProducerLimits(), self._index_keeper.want),
             environ=self.environ,
+            bodies=BodyCache(
+                open_cache_folder(settings, self.environ),
+                sleep=runtime.sleep,
+                call_blocking=runtime.call_blocking,
+                count=count_body,
+            ),
         )
         self.archive_tools = ArchiveTools(runtime=runtime, slots=slots, environ=self.environ)
         self.receive_tools = ReceiveTools(
@@ -122,8 +145,17 @@ class Backend:
         Without a root in the settings the path is one on disk. Raises RepositoryNotFound (404), RepositoryRefused,
         PathRefused, BadConfig (500), AccessDenied (403, 404).
         """
-        root = self.settings.root
         access = self._guard.check_name(path_info, context) if self._guard is not None else None
+        proved = self._proved.get(path_info)
+        if proved is not None and context.service != RECEIVE_PACK:
+            if proved.proof.holds():
+                self.pool.note_use(proved.repository)
+                if self._guard is not None and access is not None:
+                    self._guard.check_place(access, proved.gitdir, context)
+                return Handle(self, proved.repository, proved.snapshot, context.namespace)
+            del self._proved[path_info]
+        root = self.settings.root
+        stamps = stamp_path(resolve_repository_path("/" if root is None else root, path_info))
         found = find_repository(
             "/" if root is None else root,
             path_info,
@@ -139,6 +171,8 @@ class Backend:
             self.runtime.call_blocking(repository.recover, self.journal_options)
         snapshot = repository.snapshot()
         self.pool.trim()
+        if stamps is not None:
+            self._keep_proof(path_info, stamps, found, repository, snapshot)
         rules = access.branch_rules() if access is not None and context.service == RECEIVE_PACK else NO_RULES
         return Handle(self, repository, snapshot, context.namespace, rules)
 
@@ -152,6 +186,18 @@ class Backend:
         done = recover_all(root, replace(self.journal_options, later=None))
         if done:
             log.info("recovered %d repositories at start: %s", len(done), done)
+
+    def _keep_proof(
+        self, path_info: str, stamps: PathStamps, found: FoundRepository, repository: Repository, snapshot: Snapshot
+    ) -> None:
+        """Make the next request for this path cheaper, if nothing changes until then."""
+        watched = repository.watched()
+        proof = prove(stamps, found, watched) if watched is not None else None
+        if proof is None:
+            return
+        if len(self._proved) >= self.settings.repositories_max:
+            self._proved.clear()
+        self._proved[path_info] = _Proved(proof, found.gitdir, repository, snapshot)
 
     def close(self) -> None:
         """End cleanly: checkpoint the logs that this process has written to. Blocks."""
@@ -196,6 +242,18 @@ class Backend:
             self._maintaining.discard(repository.gitdir)
 
 
+def open_cache_folder(settings: Settings, environ: Mapping[str, str]) -> CacheFolder | None:
+    """Return the folder of the cache of bodies; None when it is switched off or can't be used, which the log says."""
+    if not settings.cache_bytes_max:
+        return None
+    path = settings.cache_dir if settings.cache_dir is not None else default_cache_dir(environ)
+    try:
+        return CacheFolder(path, settings.cache_bytes_max, group_reads=bool(settings.accel_location))
+    except CacheUnusable as error:
+        log.warning("answers are not cached: %s", error)
+        return None
+
+
 class Handle:
     """One repository as one request sees it."""
 
@@ -232,7 +290,7 @@ class Handle:
         """Return the whole body of a smart info/refs answer."""
         return advertise(self.snapshot, context, self._backend.environ, self._backend.runtime)
 
-    def upload_pack(self, context: RequestContext, body: bytes) -> Iterator[bytes]:
+    def upload_pack(self, context: RequestContext, body: bytes) -> Iterator[Chunk]:
         """Answer a fetch request."""
         return serve_upload_pack(self.snapshot, context, body, self._backend.fetch_tools)
 

@@ -17,6 +17,8 @@ class RequestContext:
     `service` is "upload-pack", "receive-pack" or "upload-archive"; `namespace` is GIT_NAMESPACE as given ("" for none);
     `principal` is who may do what (see govc.auth), `remote_user` that person's name, for reflogs and hooks;
     `protocol_version` is 0, 1 or 2; `environ` holds the CGI variables (for hooks and the pusher's identity).
+    `visibility` names whatever else than namespace and hidden refs decides which refs this caller sees: answers are
+    never shared between callers in whom it differs.
     """
 
     service: str
@@ -26,4 +28,5 @@ class RequestContext:
     remote_addr: str | None = None
     request_id: str = ""
     namespace: bytes = b""
+    visibility: str = ""
     environ: Mapping[str, str] = field(default_factory=dict)

@@ -6,6 +6,9 @@
 Both versions share everything but the framing around those steps. Requests are stateless: each POST holds all that the
 server has to know, and any worker may answer it.
 
+What was said before the pack, the pack's packets and the flush after it are one body, which may come from the cache of
+bodies or be shared with others who ask the same (`bodies`). Whatever a caller may be refused is decided before that.
+
 Errors before the pack are an `ERR` packet, errors within it are band 3, and the stream is then cut short, as git does,
 so that no client takes half a pack for a whole one.
 
@@ -14,10 +17,12 @@ Source: gitprotocol-pack "Packfile Negotiation", gitprotocol-v2 "fetch", git's u
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import TypeVar
 
+from govc.cache.bodies import PRODUCER_QUIET_SECONDS, BodyCache, BodyRequest, Chunk
+from govc.cache.flight import Notice, Piece
 from govc.errors import GovcError
 from govc.graph.commits import follow_tags
 from govc.graph.filter import ObjectSelection
@@ -47,6 +52,7 @@ from govc.repo.packing import PackPlan, PackProducer
 from govc.repo.runtime import Runtime
 from govc.repo.snapshot import Snapshot
 from govc.service.advertise import v2_features
+from govc.service.bodies import body_key
 from govc.service.context import RequestContext
 from govc.service.elsewhere import BlobElsewhere, blobs_elsewhere, bundle_list
 from govc.service.ls_refs import ls_refs
@@ -60,6 +66,10 @@ log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
+WORDS_BYTES_MAX = 4096
+WORDS_MAX = 256
+"""How many questions of at most so many bytes are known by their words, per snapshot."""
+
 ABORTING = "aborting due to possible repository corruption on the remote side."
 
 
@@ -70,6 +80,7 @@ class FetchTools:
     runtime: Runtime
     producer: PackProducer
     environ: Mapping[str, str]
+    bodies: BodyCache = field(default_factory=lambda: BodyCache(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +119,7 @@ class FetchSession:
 
     # v0 and v1
 
-    def serve_v0(self, body: bytes) -> Iterator[bytes]:
+    def serve_v0(self, body: bytes) -> Iterator[Chunk]:
         """Answer one v0 or v1 request."""
         try:
             request = parse_upload_pack_request(body, self.snapshot.algo, allow_filter=self.policy.allow_filter)
@@ -118,18 +129,20 @@ class FetchSession:
             request = self._with_known_shallows(request)
             selection = self._select(request)
             shallow = self._shallow_reply(request)
+            head = b""
             if request.deepens:
-                yield encode_shallow_lines(shallow.update.shallow, shallow.update.unshallow)
+                head = encode_shallow_lines(shallow.update.shallow, shallow.update.unshallow)
             negotiation = Negotiation(self._history, self._paced(request.wants))
             answer, goes_on = self._answer_haves(request, negotiation)
-            yield answer
+            head += answer
+            plan = self._plan(request, negotiation.common, shallow, selection) if goes_on else None
         except (GovcError, ProtocolError) as error:
             yield self._fatal(error)
             return
-        if goes_on:
-            yield from self._send_pack(request, negotiation.common, shallow, selection)
-            if request.side_band:
-                yield FLUSH
+        if plan is None:
+            yield head
+        else:
+            yield from self._send_body(plan, request.side_band, head, FLUSH if request.side_band else b"")
 
     def _answer_haves(self, request: FetchRequest, negotiation: Negotiation) -> tuple[bytes, bool]:
         """Return the ACKs and NAKs, and whether the pack follows."""
@@ -208,7 +221,7 @@ class FetchSession:
 
     # v2
 
-    def serve_v2(self, body: bytes) -> Iterator[bytes]:
+    def serve_v2(self, body: bytes) -> Iterator[Chunk]:
         """Answer one v2 command."""
         features = v2_features(self.snapshot, self.context, self._tools.environ)
         try:
@@ -218,7 +231,7 @@ class FetchSession:
             if command is None:
                 return
             if command.name == b"ls-refs":
-                yield from ls_refs(self.snapshot, self.context.namespace, command.args, self._tools.runtime)
+                yield self._remember_words(body, command.args)
                 return
             if command.name == b"object-info":
                 request = parse_object_info(command.args)
@@ -233,11 +246,22 @@ class FetchSession:
             return
         yield from self._fetch_v2(command.args)
 
+    def _remember_words(self, body: bytes, args: list[bytes]) -> bytes:
+        """Return the refs, and keep the answer under the very words of the question if it is kept at all."""
+        answer, is_kept = ls_refs(self.snapshot, self.context.namespace, args, self._tools.runtime)
+        derived = self.snapshot.derived
+        if is_kept and len(body) <= WORDS_BYTES_MAX:
+            count = derived.get("words", 0)
+            if count < WORDS_MAX:
+                derived["words"] = count + 1
+                derived[_words_key(self.context, body)] = answer
+        return answer
+
     def _find_size(self, oid: bytes) -> int | None:
         number = self.snapshot.store.find(oid)
         return self.snapshot.store.size_of(number) if number >= 0 else None
 
-    def _fetch_v2(self, args: list[bytes]) -> Iterator[bytes]:
+    def _fetch_v2(self, args: list[bytes]) -> Iterator[Chunk]:
         sideband_all = self.policy.allow_sideband_all and b"sideband-all" in args
         try:
             blobs: Sequence[BlobElsewhere] = blobs_elsewhere(self.snapshot.config, self.snapshot.algo)
@@ -259,30 +283,35 @@ class FetchSession:
                 return
             selection = self._select(request)
             negotiation = Negotiation(self._history, self._paced(request.wants))
+            head = []
             if request.haves and not request.done:
                 acks = [oid for oid in self._paced(request.haves) if negotiation.add_have(oid)]
                 ready = not request.wait_for_done and self._run(negotiation.is_ready())
-                yield encode_acknowledgments(acks, ready=ready, sideband_all=sideband_all)
+                head.append(encode_acknowledgments(acks, ready=ready, sideband_all=sideband_all))
                 if not ready:
+                    yield head[0]
                     return
             else:
                 for oid in self._paced(request.haves):
                     negotiation.add_have(oid)
             if wanted_refs:
-                yield encode_wanted_refs(wanted_refs, sideband_all=sideband_all)
+                head.append(encode_wanted_refs(wanted_refs, sideband_all=sideband_all))
             shallow = self._shallow_reply(request)
             if request.deepens or request.shallows or self.snapshot.shallow:
-                yield encode_shallow_info(shallow.update.shallow, shallow.update.unshallow, sideband_all=sideband_all)
+                update = shallow.update
+                head.append(encode_shallow_info(update.shallow, update.unshallow, sideband_all=sideband_all))
+            plan = self._plan(request, negotiation.common, shallow, selection)
         except (GovcError, ProtocolError) as error:
             yield self._fatal(error, sideband_all=sideband_all)
             return
         if sideband_all and request.packfile_uris:
             blobs = choose_elsewhere(blobs, request.packfile_uris)
-            yield from self._send_pack_and_uris(self._plan(request, negotiation.common, shallow, selection), blobs)
+            if head:
+                yield b"".join(head)
+            yield from self._send_pack_and_uris(plan, blobs)
             return
-        yield encode_packfile_header(sideband_all=sideband_all)
-        yield from self._send_pack(request, negotiation.common, shallow, selection)
-        yield FLUSH
+        head.append(encode_packfile_header(sideband_all=sideband_all))
+        yield from self._send_body(plan, request.side_band, b"".join(head), FLUSH)
 
     def _wanted_refs(self, request: FetchRequest) -> list[tuple[bytes, bytes]]:
         found = []
@@ -342,7 +371,7 @@ class FetchSession:
         shallow: _ShallowReply,
         selection: ObjectSelection,
     ) -> PackPlan:
-        """Return what decides the pack."""
+        """Return what decides the pack: only what this caller may have gets into it."""
         return PackPlan(
             wants=tuple(dict.fromkeys((*request.wants, *shallow.update.more_wants))),
             haves=tuple(dict.fromkeys((*common, *shallow.update.more_haves))),
@@ -355,26 +384,20 @@ class FetchSession:
             progress=bool(request.side_band) and not request.no_progress,
         )
 
-    def _send_pack(
-        self,
-        request: FetchRequest,
-        common: list[bytes],
-        shallow: _ShallowReply,
-        selection: ObjectSelection,
-    ) -> Iterator[bytes]:
-        """Yield the pack in the frames that the client asked for; the flush after it is the caller's."""
-        plan = self._plan(request, common, shallow, selection)
-        keepalive = self.policy.keepalive_seconds
-        quiet_seconds = float(keepalive) if keepalive > 0 else 3600.0
+    def _send_body(self, plan: PackPlan, side_band: int, head: bytes, tail: bytes) -> Iterator[Chunk]:
+        """Yield the head, the pack in the frames that the client asked for, and the tail."""
+        keepalive_seconds = self.policy.keepalive_seconds
+        wish = BodyRequest(
+            key=body_key(self.snapshot, self.context, plan, (side_band, head, tail)),
+            produce=lambda: self._produce_body(plan, side_band, head, tail),
+            head=head,
+            expected_bytes=sum(pack.size for pack in self.snapshot.store.packs),
+            keepalive=KEEPALIVE if side_band and keepalive_seconds > 0 else b"",
+            quiet_seconds=float(keepalive_seconds) if keepalive_seconds > 0 else 3600.0,
+        )
         started = monotonic()
         try:
-            for item in self._tools.producer.produce(self.snapshot, plan, quiet_seconds):
-                if isinstance(item, bytes):
-                    yield frame(Band.DATA, item, request.side_band) if request.side_band else item
-                elif isinstance(item, Progress):
-                    yield frame(Band.PROGRESS, item.text.encode("utf-8"), request.side_band)
-                elif request.side_band and keepalive > 0:
-                    yield KEEPALIVE
+            yield from self._tools.bodies.serve(wish)
         except GovcError as error:
             log.error(
                 "%s: %s: fetch failed after %.1f s: %s",
@@ -383,8 +406,8 @@ class FetchSession:
                 monotonic() - started,
                 error,
             )
-            if request.side_band:
-                yield frame(Band.ERROR, ABORTING.encode("ascii"), request.side_band)
+            if side_band:
+                yield frame(Band.ERROR, ABORTING.encode("ascii"), side_band)
             raise BrokenStream(str(error)) from error
 
     def _send_pack_and_uris(self, plan: PackPlan, blobs: Sequence[BlobElsewhere]) -> Iterator[bytes]:
@@ -396,6 +419,20 @@ class FetchSession:
             yield encode_fatal(ABORTING, sideband_all=True)
             raise BrokenStream(str(error)) from error
         yield FLUSH
+
+    def _produce_body(self, plan: PackPlan, side_band: int, head: bytes, tail: bytes) -> Iterator[Piece]:
+        """Make the body, whoever it is for. Yields None for silences."""
+        if head:
+            yield Notice(head)
+        for item in self._tools.producer.produce(self.snapshot, plan, PRODUCER_QUIET_SECONDS):
+            if isinstance(item, bytes):
+                yield frame(Band.DATA, item, side_band) if side_band else item
+            elif isinstance(item, Progress):
+                yield Notice(frame(Band.PROGRESS, item.text.encode("utf-8"), side_band))
+            else:
+                yield None
+        if tail:
+            yield tail
 
     def _tag_candidates(self) -> dict[bytes, bytes]:
         key = ("tags", self.context.namespace)
@@ -420,6 +457,10 @@ class FetchSession:
         return encode_error(text)
 
 
+def _words_key(context: RequestContext, body: bytes) -> tuple[str, bytes, str, bytes]:
+    return "words", context.namespace, context.visibility, body
+
+
 class BrokenStream(GovcError):
     """The answer can't be finished; what was sent says so already, and the connection must end unclean."""
 
@@ -428,8 +469,14 @@ def _not_our_ref(oid: bytes) -> RemoteProtocolError:
     return RemoteProtocolError(f"upload-pack: not our ref {oid.hex()}")
 
 
-def serve_upload_pack(snapshot: Snapshot, context: RequestContext, body: bytes, tools: FetchTools) -> Iterator[bytes]:
+def serve_upload_pack(snapshot: Snapshot, context: RequestContext, body: bytes, tools: FetchTools) -> Iterator[Chunk]:
     """Answer one POST git-upload-pack. Yields framed bytes; closing the generator cancels the work. May switch."""
+    if context.protocol_version == 2:
+        # Clients of one kind ask for refs in the same words: their answer is known without reading them.
+        known = snapshot.derived.get(_words_key(context, body))
+        if known is not None:
+            yield known
+            return
     try:
         session = FetchSession(snapshot, context, tools)
     except GovcError as error:

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 
 from govc.protocol.ls_refs import LsRefsRequest, encode_ref_line, parse_ls_refs
 from govc.protocol.pktline import FLUSH
+from govc.refs.table import Ref
 from govc.repo.runtime import PLAIN, Runtime
 from govc.repo.snapshot import Snapshot
-from govc.service.pacing import paced, remembered
+from govc.service.listing import Style, listing
+from govc.service.pacing import Pace, remembered
 from govc.service.policy import UploadPolicy
 from govc.service.shown import HEAD, ShownRefs
 
@@ -17,31 +19,42 @@ PREFIXES_KEPT_MAX = 16
 """Answers to stock clients are remembered; more prefixes than they send are not worth the memory."""
 
 
-def ls_refs(snapshot: Snapshot, namespace: bytes, args: list[bytes], runtime: Runtime = PLAIN) -> Iterator[bytes]:
-    """Yield the answer; the whole is remembered by the snapshot. Raises RemoteProtocolError. May switch."""
+def ls_refs(snapshot: Snapshot, namespace: bytes, args: list[bytes], runtime: Runtime = PLAIN) -> tuple[bytes, bool]:
+    """Return the answer, and whether the snapshot remembers it. Raises RemoteProtocolError. May switch."""
     request = parse_ls_refs(args)
     key = ("ls-refs", namespace, request)
 
     def make() -> tuple[bytes, bool]:
         shown = ShownRefs(snapshot, "uploadpack", namespace)
-        answer = b"".join(paced(_iter_lines(snapshot, shown, request), runtime.pause))
+        answer = b"".join(_iter_lines(snapshot, shown, request, Pace(runtime.pause)))
         return answer, shown.is_complete and len(request.prefixes) <= PREFIXES_KEPT_MAX
 
-    yield remembered(snapshot, key, runtime, make)
+    answer = remembered(snapshot, key, runtime, make)
+    return answer, key in snapshot.derived
 
 
-def _iter_lines(snapshot: Snapshot, shown: ShownRefs, request: LsRefsRequest) -> Iterator[bytes]:
+def _iter_lines(
+    snapshot: Snapshot, shown: ShownRefs, request: LsRefsRequest, pace: Pace
+) -> Iterator[bytes | memoryview]:
     peel = snapshot.peel if request.peel else None
+
+    def encode(ref: Ref) -> bytes:
+        return encode_ref_line(
+            ref.name,
+            ref.oid,
+            symref_target=ref.symref_target if request.symrefs else None,
+            peeled=ref.peeled if request.peel else None,
+        )
+
     if _wants(request, HEAD) and not shown.is_hidden(HEAD):
         yield _head_line(snapshot, shown, request)
-    for prefix in _disjoint(request.prefixes):
-        for ref in shown.iter_refs(prefix, peel=peel):
-            yield encode_ref_line(
-                ref.name,
-                ref.oid,
-                symref_target=ref.symref_target if request.symrefs else None,
-                peeled=ref.peeled if request.peel else None,
-            )
+    prefixes = _disjoint(request.prefixes)
+    if prefixes == [b""]:
+        # Packed refs are never symrefs, so their lines don't depend on that being asked.
+        yield from listing(shown, Style("ls-refs peel" if request.peel else "ls-refs", encode, request.peel), pace)
+    else:
+        for prefix in prefixes:
+            yield from map(encode, pace(shown.iter_refs(prefix, peel=peel)))
     yield FLUSH
 
 

@@ -27,6 +27,19 @@ def paced(items: Iterable[_T], pause: Callable[[], None]) -> Iterator[_T]:
             ticker.restart()
 
 
+class Pace:
+    """`paced`, with its pause given before."""
+
+    __slots__ = ("_pause",)
+
+    def __init__(self, pause: Callable[[], None]) -> None:
+        self._pause = pause
+
+    def __call__(self, items: Iterable[_T]) -> Iterator[_T]:
+        """Yield the items, letting others run. May switch."""
+        return paced(items, self._pause)
+
+
 def remembered(snapshot: Snapshot, key: Any, runtime: Runtime, make: Callable[[], tuple[bytes, bool]]) -> bytes:
     """Return the answer that the snapshot holds under `key`, else what `make` makes, once at a time.
 

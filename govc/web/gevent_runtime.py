@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import gevent
 from gevent import monkey
+from gevent.socket import wait_write
 from gevent.threadpool import ThreadPool
 
 from govc.repo.runtime import Runtime
@@ -54,6 +56,11 @@ GEVENT = Runtime(
     lock_sleep=_thread_sleep,
     later=_later,
 )
+
+
+def wait_writable(connection: Any) -> None:
+    """Wait until a connection takes bytes again."""
+    wait_write(connection.fileno())
 
 
 def is_active() -> bool:

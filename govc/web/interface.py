@@ -9,6 +9,7 @@ Errors that any of these may raise carry `http_status`: the families of `govc.er
 from collections.abc import Iterator
 from typing import Protocol
 
+from govc.cache.bodies import Chunk
 from govc.service.context import RequestContext
 
 
@@ -34,7 +35,7 @@ class RepositoryHandle(Protocol):
     def advertise(self, context: RequestContext) -> bytes:
         """The whole body of a smart info/refs answer."""
 
-    def upload_pack(self, context: RequestContext, body: bytes) -> Iterator[bytes]:
+    def upload_pack(self, context: RequestContext, body: bytes) -> Iterator[Chunk]:
         """Answer a fetch request."""
 
     def upload_archive(self, context: RequestContext, body: bytes) -> Iterator[bytes]:

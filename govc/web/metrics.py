@@ -17,6 +17,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        # Looking a label up costs several times what counting does.
+        self._children: dict[tuple[str, int], tuple[Counter, Counter, Counter]] = {}
         self._requests = Counter(
             "govc_http_requests", "Requests answered.", ["route", "status"], registry=self._registry
         )
@@ -50,6 +52,17 @@ class Metrics:
             multiprocess_mode="livemax",
         )
 
+        self._bodies = Counter(
+            "govc_body_cache",
+            "Bodies of fetch answers: hit (from the cache), follow (shared with a running production), miss "
+            "(production begun), direct (not shared), evicted.",
+            ["result"],
+            registry=self._registry,
+        )
+        self._body_bytes = Counter(
+            "govc_body_cache_bytes", "Bytes of the same bodies.", ["result"], registry=self._registry
+        )
+
     def count_login(self, method: str, outcome: str) -> None:
         """Count one check of a login; both labels are from closed sets."""
         self._logins.labels(method, outcome).inc()
@@ -60,11 +73,28 @@ class Metrics:
 
     def count(self, *, route: str, status: int, bytes_sent: int, seconds: float, finished: bool) -> None:
         """Count one request. `route` is from a closed set, so that labels stay few."""
-        self._requests.labels(route, str(status)).inc()
-        self._bytes.labels(route).inc(bytes_sent)
-        self._seconds.labels(route).inc(seconds)
+        key = (route, status)
+        children = self._children.get(key)
+        if children is None:
+            children = (
+                self._requests.labels(route, str(status)),
+                self._bytes.labels(route),
+                self._seconds.labels(route),
+            )
+            self._children[key] = children
+        requests, sent, spent = children
+        requests.inc()
+        sent.inc(bytes_sent)
+        spent.inc(seconds)
         if not finished:
             self._unfinished.labels(route).inc()
+
+    def count_body(self, what: str, number: int, size: int) -> None:
+        """Count what the cache of bodies does; `what` is one of the few words of `govc.cache.bodies`."""
+        if number:
+            self._bodies.labels(what).inc(number)
+        if size:
+            self._body_bytes.labels(what).inc(size)
 
     def encode(self) -> bytes:
         """Return everything counted so far, of all workers, as text."""

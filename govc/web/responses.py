@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from email.utils import formatdate
 from typing import NamedTuple
 
+from govc.cache.bodies import Chunk
+
 Header = tuple[str, str]
 
 YEAR_SECONDS = 31536000
@@ -41,11 +43,12 @@ _REASONS = {
 
 
 class Response(NamedTuple):
-    """One answer. `body` is bytes when it is whole (it then gets a Content-Length), or chunks to stream."""
+    """One answer. `body` is bytes when it is whole (it then gets a Content-Length), or chunks to stream
+    (bytes, or spans of files)."""
 
     status: int
     headers: list[Header]
-    body: bytes | Iterable[bytes]
+    body: bytes | Iterable[Chunk]
 
 
 def status_line(status: int) -> str:

@@ -22,8 +22,11 @@ from typing import Any
 
 from govc.auth.authenticator import Authenticator
 from govc.auth.principal import AccessDenied, LoginBusy, LoginFailed, Principal
+from govc.cache.bodies import Chunk
+from govc.cache.span import FileSpan
 from govc.errors import GovcError
 from govc.protocol.errors import RemoteProtocolError
+from govc.repo.runtime import PLAIN, Runtime
 from govc.service.context import RECEIVE_PACK, UPLOAD_PACK, RequestContext
 from govc.web.access_log import Exchange
 from govc.web.dumb import serve_dumb
@@ -39,12 +42,15 @@ from govc.web.request import (
 )
 from govc.web.responses import Header, Response, error_response, status_line, whole_response
 from govc.web.routes import Route, RouteKind, find_route
+from govc.web.sending import NO_ACCEL_VARIABLE, Outlet, WaitWritable, find_outlet
 from govc.web.smart import advertise, find_service, serve_rpc
 
 _LOG = logging.getLogger("govc.web")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _OWN_PREFIX = "/-/"
 _SOMEBODY = "somebody"
+_REMEMBERED_MAX = 4096
+_REMEMBERED_CHARACTERS_MAX = 256
 _CLIENT_WENT_AWAY = "client went away"
 
 StartResponse = Callable[[str, list[Header]], Any]
@@ -56,6 +62,7 @@ class WebOptions:
 
     `root_is_set`: repositories are found by PATH_INFO below a root, else by PATH_TRANSLATED.
     `remote_user_header`: such as "X-Remote-User"; None: REMOTE_USER of the environ.
+    `sendfile`, `accel_location`: how spans of files are sent (`sending`).
     `git_protocol`, `namespace`: GIT_PROTOCOL and GIT_NAMESPACE of the server; those of an environ win.
     """
 
@@ -65,39 +72,68 @@ class WebOptions:
     git_protocol: str | None = None
     namespace: bytes = b""
     metrics: bool = True
+    sendfile: bool = False
+    accel_location: str | None = None
 
 
 class _Stream:
     """An answer under way: its first chunk is here already, the others are produced as they are asked for."""
 
-    def __init__(self, first: bytes, chunks: Iterator[bytes], exchange: Exchange, metrics: Metrics | None) -> None:
-        self._first: bytes | None = first
+    def __init__(
+        self,
+        first: Chunk,
+        chunks: Iterator[Chunk],
+        exchange: Exchange,
+        metrics: Metrics | None,
+        outlet: Outlet | None,
+    ) -> None:
+        self._first: Chunk | None = first
         self._chunks = chunks
         self._exchange = exchange
         self._metrics = metrics
+        self._outlet = outlet
+        self._pieces: Iterator[bytes] = iter(())
         self._ended = False
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        chunk = self._first
-        self._first = None
-        if chunk is None:
-            try:
-                chunk = _next_chunk(self._chunks)
-            except Exception as error:
-                self._fail(error)
-                raise
+        try:
+            chunk = self._next_bytes()
+        except Exception as error:
+            self._fail(error)
+            raise
         if chunk is None:
             self._ended = True
             raise StopIteration
         self._exchange.bytes_sent += len(chunk)
         return chunk
 
+    def _next_bytes(self) -> bytes | None:
+        """Return the next bytes for the server to send; spans of files go out by the outlet, where there is one."""
+        piece = next(self._pieces, None)
+        while piece is None:
+            chunk = self._first
+            self._first = None
+            if chunk is None:
+                chunk = _next_chunk(self._chunks)
+            if not isinstance(chunk, FileSpan):
+                return chunk
+            if self._outlet is not None:
+                self._outlet.send(chunk)
+                self._exchange.bytes_sent += chunk.length
+            else:
+                self._pieces = chunk.iter_bytes()
+                piece = next(self._pieces, None)
+        return piece
+
     def _fail(self, error: Exception) -> None:
-        self._exchange.error = f"broke off: {error}"
         self._exchange.broke_off = True
+        if isinstance(error, ConnectionError):
+            self._exchange.error = _CLIENT_WENT_AWAY
+            return
+        self._exchange.error = f"broke off: {error}"
         _LOG.error("request %s broke off", self._exchange.request_id, exc_info=error)
 
     def close(self) -> None:
@@ -109,12 +145,12 @@ class _Stream:
         self._exchange.finish(self._metrics)
 
 
-def _next_chunk(chunks: Iterator[bytes]) -> bytes | None:
+def _next_chunk(chunks: Iterator[Chunk]) -> Chunk | None:
     """Return the next chunk that has bytes in it, None at the end."""
     return next((chunk for chunk in chunks if chunk), None)
 
 
-def _close(chunks: Iterable[bytes], exchange: Exchange) -> None:
+def _close(chunks: Iterable[Chunk], exchange: Exchange) -> None:
     close = getattr(chunks, "close", None)
     if close is None:
         return
@@ -134,11 +170,20 @@ class Application:
         *,
         metrics: Metrics | None = None,
         authenticator: Authenticator | None = None,
+        runtime: Runtime = PLAIN,
+        wait_writable: WaitWritable | None = None,
     ) -> None:
-        """`authenticator` None: who somebody is, only the server in front of us says."""
+        """`authenticator` None: who somebody is, only the server in front of us says. `wait_writable` waits until a
+        connection takes bytes again; None where connections can't be had.
+        """
+        self._runtime = runtime
+        self._wait_writable = wait_writable if options.sendfile else None
+        self._accel_location = (options.accel_location or "").rstrip("/")
         self._backend = backend
         self._authenticator = authenticator
         self._options = options
+        self._routes: dict[str, tuple[Route | None, str]] = {}
+        self._services: dict[str, tuple[bytes | None, str | None]] = {}
         self._proxies = TrustedProxies(options.trusted_proxies)
         self._user_variable = header_variable(options.remote_user_header) if options.remote_user_header else None
         self._metrics = metrics if metrics is not None else (Metrics() if options.metrics else None)
@@ -168,10 +213,29 @@ class Application:
         )
         response, first = self._answer_guarded(environ, identity, exchange)
         exchange.status = response.status
-        return self._send(response, first, exchange, start_response)
+        if isinstance(first, FileSpan) and self._accel_location and first.whole_name:
+            response, first = self._hand_over(response, first, environ, exchange)
+        return self._send(response, first, exchange, environ, start_response)
+
+    def _hand_over(
+        self, response: Response, span: FileSpan, environ: dict[str, Any], exchange: Exchange
+    ) -> tuple[Response, Chunk | None]:
+        """Let nginx send a whole body, when it is nginx that asks."""
+        if NO_ACCEL_VARIABLE in environ or not self._proxies.contains(environ.get("REMOTE_ADDR")):
+            return response, span
+        assert not isinstance(response.body, bytes)
+        _close(response.body, exchange)
+        exchange.bytes_sent = span.length
+        target = f"{self._accel_location}/{span.whole_name}"
+        return Response(response.status, [*response.headers, ("X-Accel-Redirect", target)], b""), None
 
     def _send(
-        self, response: Response, first: bytes | None, exchange: Exchange, start_response: StartResponse
+        self,
+        response: Response,
+        first: Chunk | None,
+        exchange: Exchange,
+        environ: dict[str, Any],
+        start_response: StartResponse,
     ) -> Iterable[bytes]:
         body = response.body
         try:
@@ -189,11 +253,12 @@ class Application:
             exchange.bytes_sent = len(body)
             exchange.finish(self._metrics)
             return [body]
-        return _Stream(first, iter(body), exchange, self._metrics)
+        outlet = find_outlet(environ, start_response, self._wait_writable, self._runtime)
+        return _Stream(first, iter(body), exchange, self._metrics, outlet)
 
     def _answer_guarded(
         self, environ: dict[str, Any], identity: Identity, exchange: Exchange
-    ) -> tuple[Response, bytes | None]:
+    ) -> tuple[Response, Chunk | None]:
         """Return an answer and its first chunk (None when it is empty); whatever is raised becomes an
         answer."""
         response: Response | None = None
@@ -217,13 +282,12 @@ class Application:
             _close(response.body, exchange)
 
     def _answer(self, environ: dict[str, Any], identity: Identity, exchange: Exchange) -> Response:
-        path = request_path(environ, root_is_set=self._options.root_is_set)
-        route = find_route(path)
+        route, repository = self._find_route(environ)
         if route is None:
             exchange.error = "no such route"
             return error_response(404)
         exchange.route = route.kind.value
-        exchange.repository = os.fsdecode(route.repository)
+        exchange.repository = repository
         method = "GET" if exchange.method == "HEAD" else exchange.method
         if method != route.method:
             return _wrong_method(route, environ.get("SERVER_PROTOCOL", ""))
@@ -275,13 +339,40 @@ class Application:
             and handle.service_enabled(service, _SOMEBODY)
         )
 
+    def _find_route(self, environ: dict[str, Any]) -> tuple[Route | None, str]:
+        """Return the route and the repository's path. Clients ask for the same paths again and again."""
+        path_info = environ.get("PATH_INFO", "")
+        known = self._routes.get(path_info)
+        if known is not None:
+            return known
+        route = find_route(request_path(environ, root_is_set=self._options.root_is_set))
+        found = (route, os.fsdecode(route.repository) if route is not None else "")
+        if route is not None and self._options.root_is_set and len(path_info) <= _REMEMBERED_CHARACTERS_MAX:
+            if len(self._routes) >= _REMEMBERED_MAX:
+                self._routes.clear()
+            self._routes[path_info] = found
+        return found
+
+    def _find_service(self, query: str) -> tuple[bytes | None, str | None]:
+        """Return the `service` parameter and what it stands for."""
+        known = self._services.get(query)
+        if known is None:
+            wanted = find_parameter(query, b"service")
+            known = (wanted, find_service(wanted) if wanted is not None else None)
+            if known[1] is not None and len(query) <= _REMEMBERED_CHARACTERS_MAX:
+                if len(self._services) >= _REMEMBERED_MAX:
+                    self._services.clear()
+                self._services[query] = known
+        return known
+
     def _answer_route(self, environ: dict[str, Any], route: Route, identity: Identity, exchange: Exchange) -> Response:
         wanted: bytes | None = None
+        service: str | None = None
         if route.kind is RouteKind.RPC:
             wanted = route.tail
+            service = find_service(wanted)
         elif route.kind is RouteKind.INFO_REFS:
-            wanted = find_parameter(environ.get("QUERY_STRING", ""), b"service")
-        service = find_service(wanted) if wanted is not None else None
+            wanted, service = self._find_service(environ.get("QUERY_STRING", ""))
         context = self._context(environ, route, service, identity, exchange)
         handle = self._backend.open(exchange.repository, context=context)
         if self._must_log_in(handle, service, context):
@@ -305,7 +396,7 @@ class Application:
         if service == RECEIVE_PACK and version == 2:
             version = 0  # There is no v2 of pushing; git answers such a request as v0.
         variables: dict[str, str] = {}
-        if route.kind is RouteKind.RPC:
+        if route.kind is RouteKind.RPC and service == RECEIVE_PACK:  # nothing else runs hooks
             variables = hook_variables(
                 environ,
                 remote_user=identity.remote_user,

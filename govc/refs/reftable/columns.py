@@ -76,14 +76,15 @@ class RefColumns:
                 return oid
         return NOT_A_TAG if name.startswith(_BRANCHES) else None
 
-    def _lower_bound(self, name: bytes) -> int:
+    def lower_bound(self, name: bytes) -> int:
+        """Return the position of the first refname that isn't below `name`."""
         names = self._names
         index = names.index
         return bisect_left(self._starts, name, key=lambda start: names[start : index(b"\n", start)])
 
     def find(self, name: bytes) -> int:
         """Return the position of a refname, or -1."""
-        position = self._lower_bound(name)
+        position = self.lower_bound(name)
         if position < len(self._starts) and self.name_at(position) == name:
             return position
         return -1
@@ -98,10 +99,10 @@ class RefColumns:
         if not prefix:
             return 0, len(self._starts)
         after = prefix.rstrip(b"\xff")
-        low = self._lower_bound(prefix)
+        low = self.lower_bound(prefix)
         if not after:
             return low, len(self._starts)
-        high = self._lower_bound(after[:-1] + bytes((after[-1] + 1,)))
+        high = self.lower_bound(after[:-1] + bytes((after[-1] + 1,)))
         return low, max(low, high)
 
     def iter_entries(self, low: int = 0, high: int | None = None) -> Iterator[PackedEntry]:
@@ -146,7 +147,7 @@ class RefColumns:
 
         done = 0
         for name, oid, target in changes:
-            position = self._lower_bound(name)
+            position = self.lower_bound(name)
             copy(done, position)
             done = position
             if position < len(self._starts) and self.name_at(position) == name:

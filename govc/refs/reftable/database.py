@@ -24,7 +24,7 @@ from govc.refs.reftable.merged import MergedRefs
 from govc.refs.reftable.stack import Stack, StackState
 from govc.refs.reftable.writer import GEOMETRIC_FACTOR
 from govc.refs.table import DELETED, SYMREF_DEPTH_MAX, RefTable
-from govc.watch import GRAIN_NS, ClockNs, StatFunction
+from govc.watch import GRAIN_NS, ClockNs, StatFunction, WatchedFile
 
 HEAD_STUB = b"ref: refs/heads/.invalid\n"
 HEADS_STUB = b"this repository uses the reftable format\n"
@@ -108,6 +108,10 @@ class ReftableDatabase:
         return isinstance(state, ReftableState) and all(
             stack.is_current(known) for stack, known in zip(self.stacks, state.stacks, strict=True)
         )
+
+    def watched(self, state: RefState) -> list[WatchedFile] | None:
+        """Return None: the stacks look at their lists themselves."""
+        return None
 
     def is_packing_due(self, state: RefState) -> bool:
         """Say whether there are tables to be merged (`git pack-refs --auto` would)."""

@@ -1,0 +1,485 @@
+"""Many who want the same: one production, whatever happens to workers, clients and the cache's folder on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from compat.conftest import Repo, Server
+from compat.gitclient import Git
+from compat.rawhttp import FLUSH, Reply, demux, lines, parse_packets, request, upload
+from compat.test_streams import HELPER, processes, start_clone
+
+CLIENTS = 16
+SECONDS = 60
+MANY = 1200
+"""Commits of a repository whose clone is made in a helper."""
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.01)
+
+
+Wide = Callable[..., Repo]
+
+
+@pytest.fixture(scope="module")
+def wide_repo(tmp_path_factory: pytest.TempPathFactory) -> Wide:
+    """Makes repositories whose clone is worth keeping: each commit brings 2 KiB that nothing makes smaller."""
+    folder = tmp_path_factory.mktemp("wide")
+    git = Git(folder / "home", folder)
+    built: dict[int, Path] = {}
+
+    def build(commits: int) -> Path:
+        path = folder / f"{commits}.git"
+        git("init", "-q", "--bare", "-b", "main", path)
+        stream = (
+            f"commit refs/heads/main\ncommitter a <a@b> {1700000000 + n} +0000\ndata 0\n"
+            f"M 100644 inline f{n % 300}\ndata 4096\n{os.urandom(2048).hex()}\n"
+            for n in range(commits)
+        )
+        git("-c", "fastimport.unpackLimit=1", "fast-import", "--quiet", cwd=path, input="".join(stream).encode())
+        return path
+
+    def make(server: Server, commits: int = 300) -> Repo:
+        if commits not in built:
+            built[commits] = build(commits)
+        path = server.root / f"wide-{time.monotonic_ns():x}.git"
+        shutil.copytree(built[commits], path)
+        (path / "git-daemon-export-ok").touch()
+        return server.adopt(path)
+
+    return make
+
+
+def everything(repo: Repo, *capabilities: str) -> bytes:
+    """The request of a clone of main."""
+    words = " ".join(("side-band-64k", "ofs-delta", *capabilities))
+    return lines(f"want {repo.rev('main')} {words}", FLUSH, "done")
+
+
+def pack_of(reply: Reply) -> bytes:
+    bands = demux(reply.packets)
+    assert (reply.status, bands.fatal, bands.ended, reply.cut) == (200, b"", True, False)
+    return bands.data
+
+
+def check_pack(git: Git, pack: bytes, repo: Repo) -> None:
+    """The pack is whole: git takes it, and what it holds is what main reaches."""
+    place = git.cwd / f"check-{time.monotonic_ns():x}.git"
+    git("init", "-q", "--bare", place)
+    git("index-pack", "--stdin", "--strict", cwd=place, input=pack)
+    wanted = set(repo.run("rev-list", "--objects", "--no-object-names", "main").split())
+    assert wanted == git.objects(place)
+
+
+def counted(server: Server) -> dict[str, float]:
+    """What the cache of bodies has counted, over all workers."""
+    text = request(server.url, "GET", "/-/metrics").body.decode()
+    found = re.findall(r'^govc_body_cache_total\{result="(\w+)"\} (\S+)$', text, re.MULTILINE)
+    return {name: float(value) for name, value in found}
+
+
+def cache_folder(server: Server) -> Path:
+    """The folder of bodies of a private server."""
+    assert server.running.log is not None
+    (place,) = [path for path in server.running.log.parent.rglob("bodies-1-*") if path.is_dir()]
+    return place
+
+
+def worker_of(helper: psutil.Process) -> psutil.Process:
+    parent = helper.parent()
+    assert parent is not None
+    return parent
+
+
+def find_helper(server: Server) -> psutil.Process | None:
+    for process in processes(server):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if HELPER in process.cmdline():
+                return process
+    return None
+
+
+@pytest.mark.every_frontend
+@pytest.mark.rows("HB-48", "U0-54", "U0-58")
+def test_many_clones_at_once_are_one_production(
+    private_server: Callable[..., Server], git: Git, wide_repo: Wide
+) -> None:
+    server = private_server()
+    repo = wide_repo(server, MANY)
+    body = everything(repo)
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        replies = list(pool.map(lambda _: upload(repo.url, body), range(CLIENTS)))
+    packs = {pack_of(reply) for reply in replies}
+    assert len(packs) == 1
+    check_pack(git, packs.pop(), repo)
+    progress = {demux(reply.packets).progress for reply in replies}
+    assert all(re.search(rb"Enumerating objects: \d+, done\.\n.*Total \d+", text, re.DOTALL) for text in progress)
+    again = upload(repo.url, body)
+    assert pack_of(again) in {pack_of(reply) for reply in replies}
+    if server.name != "cgi":  # whose processes have nobody to count for
+        seen = counted(server)
+        assert seen["miss"] == 1
+        assert seen.get("follow", 0) + seen["hit"] == CLIENTS
+
+
+@pytest.mark.every_frontend
+@pytest.mark.rows("HB-32", "HB-48")
+def test_a_cached_answer_has_the_headers_and_the_bytes_of_a_fresh_one(
+    private_server: Callable[..., Server], git: Git, wide_repo: Wide
+) -> None:
+    server = private_server()
+    repo = wide_repo(server)
+    fresh, cached = (upload(repo.url, everything(repo)) for _ in range(2))
+    assert fresh.body == cached.body
+    left_out = {"date", "connection", "transfer-encoding", "content-length", "keep-alive"}
+    for name in {*fresh.headers, *cached.headers} - left_out:
+        assert fresh.headers.get(name) == cached.headers.get(name), name
+    if server.running.log is not None and server.name != "cgi":
+        wait_until(lambda: server.running.log.read_text().count(f"status=200 bytes={len(fresh.body)} ") == 2)  # type: ignore[union-attr]
+    other = upload(repo.url, everything(repo, "no-progress"))
+    assert pack_of(other) == pack_of(fresh)
+    assert other.body != fresh.body
+    git("clone", "-q", "--bare", repo.url, "copy")
+    assert git.rev("copy", "main") == repo.rev("main")
+
+
+@pytest.mark.rows("HB-48")
+def test_a_push_elsewhere_leaves_the_body_and_a_push_to_what_is_wanted_makes_another(
+    private_server: Callable[..., Server], wide_repo: Wide
+) -> None:
+    server = private_server()
+    repo = wide_repo(server)
+    first = upload(repo.url, everything(repo))
+    repo.run("update-ref", "refs/heads/other", "main~5")
+    assert upload(repo.url, everything(repo)).body == first.body
+    assert counted(server)["miss"] == 1
+    repo.run("update-ref", "refs/heads/main", "main~1")
+    assert upload(repo.url, everything(repo)).body != first.body
+    assert counted(server)["miss"] == 2
+    # A repack changes no object, and so no answer.
+    before = upload(repo.url, everything(repo)).body
+    repo.run("repack", "-adfq")
+    assert upload(repo.url, everything(repo)).body == before
+    assert counted(server)["miss"] == 2
+
+
+def test_clients_that_leave_end_only_their_own_streams(private_server: Callable[..., Server], wide_repo: Wide) -> None:
+    server = private_server()
+    repo = wide_repo(server, MANY)
+    body = everything(repo)
+    leavers = [start_clone(repo) for _ in range(6)]
+    for connection in leavers:
+        assert connection.recv(1000)
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        replies = pool.map(lambda _: upload(repo.url, body), range(6))
+        for connection in leavers:
+            connection.close()
+        assert len({pack_of(reply) for reply in replies}) == 1
+
+
+def test_a_slow_reader_keeps_nobody_waiting(private_server: Callable[..., Server], wide_repo: Wide) -> None:
+    server = private_server()
+    repo = wide_repo(server)
+    slow = start_clone(repo)
+    try:
+        assert slow.recv(1000)
+        start = time.monotonic()
+        whole = upload(repo.url, everything(repo, "no-progress"))
+        again = upload(repo.url, everything(repo, "no-progress"))
+        assert pack_of(whole) == pack_of(again)
+        assert time.monotonic() - start < SECONDS / 2
+        # And he gets all of it in the end.
+        received = 0
+        slow.settimeout(10)
+        with contextlib.suppress(TimeoutError):
+            while piece := slow.recv(1 << 20):
+                received += len(piece)
+                if piece.endswith(b"0\r\n\r\n"):
+                    break
+        assert received > len(pack_of(whole))
+    finally:
+        slow.close()
+
+
+@contextlib.contextmanager
+def frozen_helper(server: Server) -> Iterator[list[psutil.Process]]:
+    """The helper that comes next, standing still; it is gone at the end."""
+    caught: list[psutil.Process] = []
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(0.002):
+            helper = find_helper(server)
+            if helper is not None:
+                helper.suspend()
+                caught.append(helper)
+                return
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield caught
+    finally:
+        is_over.set()
+        thread.join()
+        for helper in caught:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                helper.kill()
+
+
+def test_a_killed_worker_takes_only_its_own_clients_with_it(
+    private_server: Callable[..., Server], git: Git, wide_repo: Wide
+) -> None:
+    server = private_server()
+    repo = wide_repo(server, MANY)
+    body = everything(repo)
+    replies: list[Reply | None] = []
+
+    def ask() -> None:
+        try:
+            replies.append(upload(repo.url, body))
+        except (OSError, ValueError, ConnectionError) as error:  # its own worker was killed
+            assert "timed out" not in str(error)
+            replies.append(None)
+
+    with frozen_helper(server) as caught:
+        clients = [threading.Thread(target=ask) for _ in range(CLIENTS)]
+        for client in clients:
+            client.start()
+        wait_until(lambda: caught)
+        wait_until(lambda: counted(server).get("follow", 0) >= CLIENTS - 1)
+        worker_of(caught[0]).kill()
+        for client in clients:
+            client.join(SECONDS)
+        assert not any(client.is_alive() for client in clients)
+    whole = [reply for reply in replies if reply is not None and not reply.cut]
+    # Nobody had pack data yet: those of the other worker have gone on by themselves.
+    assert 0 < len(whole) < CLIENTS
+    assert len({pack_of(reply) for reply in whole}) == 1
+    check_pack(git, pack_of(whole[0]), repo)
+    assert pack_of(upload(repo.url, body))
+
+
+def test_a_worker_killed_in_the_middle_leaves_nobody_with_half_a_pack(
+    private_server: Callable[..., Server], wide_repo: Wide
+) -> None:
+    server = private_server()
+    repo = wide_repo(server, 3 * MANY)
+    connections = [start_clone(repo) for _ in range(10)]
+    received: dict[socket.socket, bytearray] = {connection: bytearray() for connection in connections}
+    helper: psutil.Process | None = None
+    first = connections[0]
+    while b"\1PACK" not in received[first]:
+        received[first] += first.recv(1 << 16)
+    helper = find_helper(server)
+    if helper is None:
+        pytest.skip("the pack was made before the worker could be killed")
+    worker = worker_of(helper)
+    helper.suspend()
+    worker.kill()
+    helper.kill()
+    ends = []
+    for connection in connections:
+        connection.settimeout(SECONDS)
+        try:
+            while piece := connection.recv(1 << 20):
+                received[connection] += piece
+                if received[connection].endswith(b"\r\n0\r\n\r\n"):
+                    break
+        except ConnectionError:
+            pass
+        finally:
+            connection.close()
+        ends.append(bytes(received[connection]))
+    for text in ends:
+        is_whole = text.endswith(b"\r\n0\r\n\r\n")
+        assert is_whole == (b"\n0000\r\n" in text[-40:] or b"0000\r\n0\r\n\r\n" in text[-40:])
+    assert pack_of(upload(repo.url, everything(repo)))
+
+
+def test_the_folder_may_be_deleted_at_any_moment(
+    private_server: Callable[..., Server], git: Git, wide_repo: Wide
+) -> None:
+    server = private_server()
+    repo = wide_repo(server)
+    body = everything(repo)
+    first = pack_of(upload(repo.url, body))
+    shutil.rmtree(cache_folder(server).parent)
+    assert pack_of(upload(repo.url, body)) == first
+    stop = threading.Event()
+
+    def delete() -> None:
+        while not stop.wait(0.02):
+            for place in Path(server.running.log.parent).rglob("govc"):  # type: ignore[union-attr]
+                shutil.rmtree(place, ignore_errors=True)
+
+    deleter = threading.Thread(target=delete)
+    deleter.start()
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            replies = list(pool.map(lambda _: upload(repo.url, body), range(24)))
+    finally:
+        stop.set()
+        deleter.join()
+    for pack in {pack_of(reply) for reply in replies}:
+        check_pack(git, pack, repo)
+
+
+def test_a_cache_that_cannot_be_made_costs_nothing_but_time(
+    private_server: Callable[..., Server], tmp_path: Path, git: Git, wide_repo: Wide
+) -> None:
+    (tmp_path / "file").touch()
+    server = private_server({"GOVC_CACHE_DIR": str(tmp_path / "file" / "cache")})
+    repo = wide_repo(server)
+    check_pack(git, pack_of(upload(repo.url, everything(repo))), repo)
+    assert counted(server)["direct"] == 1
+
+
+# Who may see what
+
+
+def tag_in(pack: bytes, git: Git, oid: str) -> bool:
+    place = git.cwd / f"tags-{hashlib.sha1(pack).hexdigest()}-{time.monotonic_ns():x}.git"
+    git("init", "-q", "--bare", place)
+    git("index-pack", "--stdin", cwd=place, input=pack)
+    return oid in git.objects(place)
+
+
+@pytest.mark.every_frontend
+@pytest.mark.rows("U0-68", "CF-06", "U0-25")
+def test_hidden_refs_are_never_served_from_before_they_were_hidden(
+    private_server: Callable[..., Server], git: Git, wide_repo: Wide
+) -> None:
+    server = private_server()
+    repo = wide_repo(server)
+    repo.run("tag", "-a", "-m", "secret", "secret", "main")
+    repo.run("update-ref", "refs/secret/tip", repo.run("commit-tree", "-p", "main", "-m", "hidden", "main^{tree}"))
+    tag, tip = repo.rev("refs/tags/secret"), repo.rev("refs/secret/tip")
+    with_tags = everything(repo, "include-tag")
+    want_tip = lines(f"want {tip} side-band-64k ofs-delta", FLUSH, "done")
+    for is_hidden in (False, True, False):
+        repo.run("config", "--unset-all", "transfer.hideRefs", check=False)
+        if is_hidden:
+            repo.run("config", "--add", "transfer.hideRefs", "refs/tags/secret")
+            repo.run("config", "--add", "transfer.hideRefs", "refs/secret")
+        for _ in range(2):
+            assert tag_in(pack_of(upload(repo.url, with_tags)), git, tag) is not is_hidden
+            answer = upload(repo.url, want_tip)
+            if is_hidden:
+                assert [f"ERR upload-pack: not our ref {tip}".encode()] == parse_packets(answer.body)
+            else:
+                assert pack_of(answer)
+
+
+@pytest.mark.rows("HB-70", "V2-54")
+def test_namespaces_share_nothing(
+    private_server: Callable[..., Server], tmp_path: Path, git: Git, wide_repo: Wide
+) -> None:
+    cache = str(tmp_path / "one-cache")
+    plain = private_server({"GOVC_CACHE_DIR": cache})
+    inside = private_server({"GOVC_CACHE_DIR": cache, "GIT_NAMESPACE": "n"})
+    repo = wide_repo(plain)
+    repo.run("update-ref", "refs/namespaces/n/refs/heads/main", "main")
+    repo.run("tag", "-a", "-m", "outside", "outside", "main")
+    body = everything(repo, "include-tag")
+    url_inside = repo.url.replace(plain.url, inside.url)
+    for _ in range(2):
+        assert tag_in(pack_of(upload(repo.url, body)), git, repo.rev("outside"))
+        assert not tag_in(pack_of(upload(url_inside, body)), git, repo.rev("outside"))
+
+
+def test_a_repository_replaced_at_the_same_path_has_its_own_answers(
+    private_server: Callable[..., Server], wide_repo: Wide
+) -> None:
+    server = private_server()
+    repo = wide_repo(server)
+    body = everything(repo)
+    assert pack_of(upload(repo.url, body))
+    aside = repo.path.with_name("aside.git")
+    repo.path.rename(aside)
+    repo.git("init", "-q", "--bare", repo.path)
+    (repo.path / "git-daemon-export-ok").touch()
+    oid = re.search(rb"want (\w+)", body)
+    assert oid is not None
+    assert parse_packets(upload(repo.url, body).body) == [b"ERR upload-pack: not our ref " + oid[1]]
+    shutil.rmtree(repo.path)
+    aside.rename(repo.path)
+
+
+# nginx
+
+
+def test_when_nginx_finds_no_file_govc_sends_the_body(
+    private_server: Callable[..., Server], frontend: object, tmp_path: Path, wide_repo: Wide
+) -> None:
+    """X-Accel-Redirect to a file that has just been deleted: here, one that nginx looks for elsewhere."""
+    from compat import frontends
+
+    root, scratch = tmp_path / "root", tmp_path / "scratch"
+    root.mkdir()
+    scratch.mkdir()
+    server = private_server()
+    repo = wide_repo(server)
+    shutil.copytree(repo.path, root / "r.git")
+    real = frontends.nginx_configuration
+    nowhere = str(tmp_path / "nowhere")
+
+    def elsewhere(source: str, **more: object) -> str:
+        return real(source, **{**more, "cache_dir": nowhere})  # type: ignore[arg-type]
+
+    frontends.nginx_configuration = elsewhere
+    try:
+        with frontends.start("nginx", root, scratch) as running:
+            url = f"{running.url}/r.git"
+            bodies = [upload(url, everything(repo)) for _ in range(3)]
+            assert {reply.status for reply in bodies} == {200}
+            assert len({reply.body for reply in bodies}) == 1
+            assert pack_of(bodies[2])
+            assert running.log is not None
+            assert "X-Govc" not in running.log.read_text()
+    finally:
+        frontends.nginx_configuration = real
+
+
+def test_only_trusted_proxies_are_told_of_files(private_server: Callable[..., Server], wide_repo: Wide) -> None:
+    server = private_server({"GOVC_ACCEL_LOCATION": "/-/cache", "GOVC_TRUSTED_PROXIES": "192.0.2.0/24"})
+    repo = wide_repo(server)
+    for _ in range(2):
+        reply = upload(repo.url, everything(repo))
+        assert "x-accel-redirect" not in reply.headers
+        assert pack_of(reply)
+
+
+def test_the_internal_location_is_closed_to_clients(private_server: Callable[..., Server], wide_repo: Wide) -> None:
+    from compat import frontends
+
+    server = private_server()
+    root, scratch = server.root.parent / "n-root", server.root.parent / "n-scratch"
+    root.mkdir()
+    scratch.mkdir()
+    with frontends.start("nginx", root, scratch) as running:
+        repo = wide_repo(server)
+        shutil.copytree(repo.path, root / "r.git")
+        assert pack_of(upload(f"{running.url}/r.git", everything(repo)))
+        wait_until(lambda: list(scratch.rglob("*.body")))
+        (place,) = scratch.rglob("*.body")
+        reply = request(running.url, "GET", f"/-/cache/{place.parent.name}/{place.name}")
+        assert (reply.status, reply.body[:4]) == (404, reply.body[:4])
+        assert b"PACK" not in reply.body

@@ -1,0 +1,90 @@
+"""Sending what lies in a file without reading it: by the kernel, or by nginx.
+
+**sendfile.** Under gunicorn's gevent worker the connection's socket is in the environ (`gunicorn.socket`) and
+`start_response` is a method of gunicorn's response. With both at hand a span of a file goes out by `os.sendfile`
+between two chunks that gunicorn writes itself: the head first (`send_headers`), the framing of a chunk around it when
+the answer is chunked, and gunicorn's own counter (`sent`) told. That is gunicorn's inside: what isn't exactly as
+expected makes us read the file and send plain chunks. `wsgi.file_wrapper` would not do: gevent's socket has no
+sendfile and reads 8 KiB at a time.
+
+**X-Accel-Redirect.** A whole body is named to nginx, which sends it; see conf/nginx.conf. Only proxies that we trust
+get that answer, since others would show it to their clients.
+
+Source: gunicorn's http/wsgi.py (Response.sendfile); nginx "X-Accel-Redirect".
+"""
+
+import errno
+import os
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from govc.cache.span import READ_BYTES, FileSpan
+from govc.repo.runtime import Breather, Runtime
+
+NO_ACCEL_VARIABLE = "HTTP_X_GOVC_NO_ACCEL"
+"""Set by nginx when the file that we named was gone, to have the body from us."""
+
+WaitWritable = Callable[[Any], None]
+
+
+class Outlet:
+    """The connection of one answer, for spans of files."""
+
+    __slots__ = ("_breathe", "_descriptor", "_response", "_socket", "_wait_writable")
+
+    def __init__(self, response: Any, connection: Any, wait_writable: WaitWritable, runtime: Runtime) -> None:
+        self._response = response
+        self._socket = connection
+        self._descriptor: int = connection.fileno()
+        self._wait_writable = wait_writable
+        self._breathe = Breather(runtime)
+
+    def send(self, span: FileSpan) -> None:
+        """Send a span, as one chunk when the answer is chunked. Raises OSError. May switch."""
+        response = self._response
+        response.send_headers()
+        if response.chunked:
+            self._socket.sendall(b"%x\r\n" % span.length, socket.MSG_MORE)
+        offset, end = span.offset, span.offset + span.length
+        while offset < end:
+            count = min(READ_BYTES, end - offset)
+            span.make_ready(offset, count)
+            self._send_piece(span.descriptor, offset, count)
+            offset += count
+            self._breathe()
+        if response.chunked:
+            self._socket.sendall(b"\r\n")
+        response.sent += span.length
+
+    def _send_piece(self, descriptor: int, offset: int, count: int) -> None:
+        while count:
+            try:
+                sent = os.sendfile(self._descriptor, descriptor, offset, count)
+            except BlockingIOError:
+                self._wait_writable(self._socket)
+                continue
+            if not sent:
+                raise OSError(errno.EIO, f"a cached body ends {count} bytes early")
+            offset += sent
+            count -= sent
+
+
+def find_outlet(
+    environ: dict[str, Any], start_response: Any, wait_writable: WaitWritable | None, runtime: Runtime
+) -> Outlet | None:
+    """Return an outlet when this answer goes out as the story of this module says, else None."""
+    connection = environ.get("gunicorn.socket")
+    response = getattr(start_response, "__self__", None)
+    if wait_writable is None or connection is None or isinstance(connection, ssl.SSLSocket):
+        return None
+    kind = type(response)
+    if (kind.__module__, kind.__qualname__) != ("gunicorn.http.wsgi", "Response"):
+        return None
+    if not all(hasattr(response, name) for name in ("send_headers", "chunked", "sent")):
+        return None
+    # With a length given, or no body due, gunicorn cuts what is too much; such answers are not ours.
+    if getattr(response, "response_length", None) is not None or environ.get("REQUEST_METHOD") == "HEAD":
+        return None
+    return Outlet(response, connection, wait_writable, runtime)
