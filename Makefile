@@ -16,16 +16,15 @@ KERNELS = setup.py $(wildcard govc/kernels/*.pyx govc/kernels/*.pxd govc/kernels
 $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -qq --upgrade pip setuptools wheel Cython
-	$(BIN)/python -m pip install -qq -e . --no-build-isolation
+	GOVC_BUILD=python $(BIN)/python -m pip install -qq -e . --no-build-isolation
 	@touch $@
 
 $(VENV)/.kernels: $(VENV)/.installed $(KERNELS)
-	rm -f govc/kernels/*.so
 	$(BIN)/python setup.py -q build_ext --inplace
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/python -m pip install -qq -e '.[test]' --no-build-isolation
+	GOVC_BUILD=python $(BIN)/python -m pip install -qq -e '.[test]' --no-build-isolation
 	@touch $@
 
 setup: $(VENV)/.installed-test $(VENV)/.kernels ## create the environment with everything that the tests need

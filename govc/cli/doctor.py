@@ -15,6 +15,7 @@ from govc.cli import room
 from govc.cli.settings_flags import load_chosen
 from govc.errors import GovcError
 from govc.kernels.choice import COMPILED, describe
+from govc.kernels.indexing import describe as describe_indexing
 from govc.protocol.errors import RemoteProtocolError
 from govc.repo.creation import EXPORT_MARKER
 from govc.service.context import RECEIVE_PACK, UPLOAD_PACK, RequestContext
@@ -63,7 +64,7 @@ def kernel_sentence() -> str:
     parts = [" ".join(filter(None, (choice.question, choice.kind, choice.reason))) for choice in choices]
     is_slow = any(choice.kind != COMPILED for choice in choices)
     advice = " With a C compiler on the machine, installing govc again compiles them." if is_slow else ""
-    return f"Kernels: {', '.join(parts)}.{advice}"
+    return f"Kernels: {', '.join(parts)}.{advice} Packs are indexed with {describe_indexing()}."
 
 
 def diagnose(backend: Any, path: str) -> tuple[list[str], bool]:
