@@ -13,13 +13,15 @@ from setuptools import Extension, setup
 FLAGS = ["-O2", "-g0", "-fno-tree-vectorize", "-Wno-psabi", "-Wno-unused-function"]
 """Vectors are written out where they are wanted: what compilers make of the rest stalls on stores (three times slower)."""
 
-HEADERS = sorted(glob("govc/kernels/*.h") + glob("govc/kernels/*.pxd"))
+HEADERS = {name: sorted(glob("govc/kernels/*.h")) for name in ("_indexing_c", "_sha1_c")}
+"""What else each module depends on; its .pxd files Cython finds by itself."""
 
 
 def make_extension(path: str) -> Extension:
     """Return the extension module for a .pyx file."""
     name = path.removesuffix(".pyx").replace("/", ".")
-    return Extension(name, [path], depends=HEADERS, libraries=["z"], extra_compile_args=FLAGS, optional=True)
+    depends = HEADERS.get(name.rpartition(".")[2], [])
+    return Extension(name, [path], depends=depends, libraries=["z"], extra_compile_args=FLAGS, optional=True)
 
 
 paths = [] if os.environ.get("GOVC_BUILD") == "python" else sorted(glob("govc/kernels/_*_c.pyx"))

@@ -9,7 +9,7 @@ from libc.stdint cimport uint8_t, uint32_t
 
 cdef extern from "zlib.h" nogil:
     ctypedef struct z_stream:
-        const uint8_t *next_in
+        uint8_t *next_in
         unsigned int avail_in
         uint8_t *next_out
         unsigned int avail_out
@@ -82,7 +82,7 @@ cdef inline bint inflate_whole(const Deflate *deflate, void *decompressor, z_str
         if deflate.inflate(decompressor, data, length, out, size, used, &made) == 0 and made == size:
             return True
     inflateReset(stream)
-    stream.next_in = data
+    stream.next_in = <uint8_t *>data  # zlib only reads it
     stream.next_out = out
     stream.avail_in = stream.avail_out = 0
     while status == Z_OK:

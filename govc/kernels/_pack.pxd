@@ -35,6 +35,7 @@ cdef enum:
     REF_DELTA = 7
     PACK_HEADER_SIZE = 12
     HELD_BYTES_MAX = 1 << 23  # objects held until there are sixteen to be hashed together
+    HELD_BYTES_MANY = 1 << 22
 
 cdef enum Fault:
     FINE = 0
@@ -238,7 +239,7 @@ cdef inline void hash_waiting(Tools *tools, bint to_the_end) noexcept nogil:
     """Hash what has gathered, when it is enough for all lanes or must not wait; see `lanes.done` afterwards."""
     if not tools.shared.is_sha1:
         return
-    if tools.lanes.queued >= LANES_QUEUE // 2 or tools.lanes.held_bytes > HELD_BYTES_MAX // 2:
+    if tools.lanes.queued >= LANES_QUEUE // 2 or tools.lanes.held_bytes > <size_t>HELD_BYTES_MANY:
         sha1_lanes_run(&tools.lanes)
-    if to_the_end or tools.lanes.held_bytes > HELD_BYTES_MAX:
+    if to_the_end or tools.lanes.held_bytes > <size_t>HELD_BYTES_MAX:
         sha1_lanes_finish(&tools.lanes)

@@ -134,7 +134,12 @@ def merge_packs(
                 file.write(chunk)
                 tick()
             file.flush()
-            indexed = index_pack(fd, store.algo, progress=lambda phase, done, total: tick())
+            indexed = index_pack(
+                fd,
+                store.algo,
+                progress=lambda phase, done, total: tick(),
+                detects=False,  # what is here was accepted, by us or by plain git
+            )
             if fsync:
                 os.fsync(fd)
         if indexed.count != len(union.numbers):

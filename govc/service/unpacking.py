@@ -15,6 +15,7 @@ from typing import Protocol
 from govc.errors import GovcError, LimitExceeded
 from govc.kernels.indexing import find_compiled
 from govc.odb.quarantine import Quarantine
+from govc.pack.compiled import Call, call_here
 from govc.pack.limits import IndexLimits
 from govc.protocol.errors import RemoteProtocolError
 from govc.protocol.sideband import KEEPALIVE
@@ -37,6 +38,8 @@ from govc.service.receive_tools import ReceiveTools
 READ_BYTES = 128 << 10
 PACK_HEADER_BYTES = 12
 UNPACK_LIMIT = 100
+DIRECT_BYTES_MAX = 64 << 10
+"""Indexing so small a pack takes less time than going to another thread and back, a few times."""
 
 
 class BodyReader(Protocol):
@@ -118,8 +121,8 @@ class Unpacker:
         try:
             limits = self._inline_limits(task, size, count)
             if limits is not None:
-                is_bounded = self._tools.slots is not None
-                result = self._check_inline(replace(task, limits=limits), snapshot, is_bounded=is_bounded)
+                call = self._tools.runtime.call_cpu if size > DIRECT_BYTES_MAX else call_here
+                result = self._check_inline(replace(task, limits=limits), snapshot, call)
                 if result is not None:
                     yield from self._state.drain()
                     return result
@@ -155,7 +158,7 @@ class Unpacker:
         is_pooled = find_compiled(task.algo_name) is not None and task.fsck is None and count <= POOL_OBJECTS_MAX
         return POOL_LIMITS if is_pooled and size <= POOL_LIMITS.object_bytes_max else None
 
-    def _check_inline(self, task: ReceiveTask, snapshot: Snapshot, *, is_bounded: bool) -> ReceiveResult | None:
+    def _check_inline(self, task: ReceiveTask, snapshot: Snapshot, call: Call) -> ReceiveResult | None:
         """Do it here; None when the pack turns out to be more than this process should take on."""
         said: list[str] = []
         try:
@@ -164,10 +167,10 @@ class Unpacker:
                 lambda item: said.append(item.text) if isinstance(item, Progress) else None,
                 self._tools.runtime.pause,
                 reuse=snapshot.store,
-                call=self._tools.runtime.call_cpu,
+                call=call,
             )
         except LimitExceeded:
-            if not is_bounded:
+            if self._tools.slots is None:
                 raise
             said.clear()
             return None
