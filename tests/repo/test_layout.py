@@ -205,7 +205,6 @@ def test_shared_permissions_may_come_from_any_scope(bare: Path) -> None:
     assert read_shared_permissions(str(bare), config) == EVERYBODY
 
 
-@pytest.mark.rows("FS-46", "FS-49")
 @pytest.mark.parametrize(
     ("value", "storage", "folder"),
     [
@@ -221,7 +220,6 @@ def test_where_and_how_refs_are_kept(bare: Path, value: str, storage: str, folde
     assert (storage, str(expected), str(expected)) == (layout.ref_storage, layout.refs_gitdir, layout.refs_commondir)
 
 
-@pytest.mark.rows("FS-49")
 def test_an_absolute_folder_of_refs_and_a_linked_worktree(bare: Path, tmp_path: Path) -> None:
     linked = bare / "worktrees/w"
     linked.mkdir(parents=True)

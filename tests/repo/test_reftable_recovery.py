@@ -5,8 +5,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from govc import disk
 from govc.protocol.oid import SHA1
 from govc.refs.backend import LogUpdates, Reflogging, ReftableBackend, WriteOptions
@@ -89,7 +87,6 @@ def run_and_die(path: Path, site: Site, left: int, work: Callable[[Repository], 
     return code == 0
 
 
-@pytest.mark.rows("RP-93")
 def test_a_push_that_is_killed_anywhere_is_whole_or_not_there(site: Site) -> None:
     base = make_stack(site)
     before = refs_of(base)

@@ -63,7 +63,7 @@ class Shared:
         return {ref.name: (ref.oid.hex(), ref.peeled.hex() if ref.peeled else "") for ref in table.iter_refs()}
 
 
-@pytest.mark.rows("FS-46", "FS-47", "FK-71")
+@pytest.mark.rows("FS-46", "FS-47")
 @pytest.mark.parametrize("object_format", ["sha1", "sha256"])
 def test_git_and_we_change_one_repository_in_turn(new_git: NewGit, tmp_path: Path, object_format: str) -> None:
     shared = Shared(new_git, tmp_path / "r.git", object_format)
