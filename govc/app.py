@@ -40,6 +40,14 @@ def _gevent_room() -> Any:
     return room if room.is_active() else None
 
 
+def choose_hashing(settings: Settings, runtime: Runtime) -> Callable[..., Any]:
+    """Return where passwords are hashed: in threads of their own under gevent, else right here."""
+    if runtime is PLAIN or settings.htpasswd_file is None or "gevent.monkey" not in sys.modules:
+        return runtime.call_blocking
+    make: Callable[[int], Callable[..., Any]] = importlib.import_module("govc.web.gevent_hashing").make_hashing_pool
+    return make(settings.password_checks_max)
+
+
 def create_backend(
     settings: Settings,
     runtime: Runtime | None = None,
@@ -85,7 +93,7 @@ def create_app(settings: Settings | None = None, *, runtime: Runtime | None = No
         create_backend(chosen, runtime, make_policy(chosen, on_read), metrics=metrics),
         options,
         metrics=metrics,
-        authenticator=make_authenticator(chosen, runtime.call_blocking, on_read=on_read),
+        authenticator=make_authenticator(chosen, choose_hashing(chosen, runtime), on_read=on_read),
         runtime=runtime,
         wait_writable=room.wait_writable if room is not None else None,
     )
