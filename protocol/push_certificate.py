@@ -9,7 +9,8 @@
     <old> <new> <refname>                the commands; these count, not any others
     -----BEGIN ... SIGNATURE-----        everything above is signed
 
-A nonce is `<seconds>-<HMAC of "<path>:<seconds>" under receive.certNonceSeed>`, in hex, with the repository's own hash.
+A nonce is `<seconds>-<HMAC>`, in hex, by the repository's own hash. The HMAC's key is "<path>:<seconds>" and its text is
+receive.certNonceSeed (git has them the other way round than one would, and so must we).
 Nothing is remembered: whoever has the seed can tell a nonce that some process of this server gave out, and when. Over
 HTTP the path is always "." (git-http-backend stands in the repository), so nonces of a git beside us are good here.
 
@@ -93,7 +94,7 @@ def _find_signature(text: bytes) -> int:
 
 def make_nonce(seed: bytes, algo: HashAlgorithm, seconds: int, path: bytes = SERVICE_PATH) -> bytes:
     """Return the nonce that this server gives out at that moment."""
-    digest = hmac.new(seed, b"%b:%d" % (path, seconds), algo.name).hexdigest()
+    digest = hmac.new(b"%b:%d" % (path, seconds), seed, algo.name).hexdigest()
     return b"%d-%b" % (seconds, digest.encode("ascii"))
 
 

@@ -13,9 +13,9 @@ NOW = 1_700_000_000
 @pytest.mark.rows("RP-71")
 @pytest.mark.parametrize(("algo", "name", "size"), [(SHA1, "sha1", 40), (SHA256, "sha256", 64)])
 @pytest.mark.parametrize("seed", [SEED, b"k" * 64, b"k" * 65])
-def test_a_nonce_is_an_hmac_of_path_and_time(algo, name, size, seed):
+def test_a_nonce_is_an_hmac_of_the_seed_under_path_and_time(algo, name, size, seed):
     nonce = make_nonce(seed, algo, NOW)
-    assert f"{NOW}-{hmac.new(seed, f'.:{NOW}'.encode(), getattr(hashlib, name)).hexdigest()}".encode() == nonce
+    assert f"{NOW}-{hmac.new(f'.:{NOW}'.encode(), seed, getattr(hashlib, name)).hexdigest()}".encode() == nonce
     assert 11 + size == len(nonce)
 
 
