@@ -308,7 +308,7 @@ def test_an_absurd_content_length_is_refused(server: Server, length: str) -> Non
     assert discover(repo.url).status == 200
 
 
-@pytest.mark.rows("HB-50")
+@pytest.mark.rows("CF-89", "HB-50")
 def test_a_broken_configuration_file_is_a_500_without_a_body(server: Server) -> None:
     repo = server.create_repo()
     repo.broken = True
@@ -416,7 +416,7 @@ def test_receive_pack_has_no_version_2(server: Server) -> None:
     assert b"report-status-v2" in capabilities
 
 
-@pytest.mark.rows("HB-59", "SEC-21")
+@pytest.mark.rows("CF-74", "HB-59", "SEC-21")
 def test_a_repository_of_another_user_is_refused(server: Server) -> None:
     repo = server.create_repo()
     if os.getuid() != 0:
@@ -428,7 +428,7 @@ def test_a_repository_of_another_user_is_refused(server: Server) -> None:
     assert discover(repo.url).status == 200
 
 
-@pytest.mark.rows("HB-46")
+@pytest.mark.rows("CF-05", "HB-46")
 def test_a_fetch_request_beyond_the_limit_fails_and_hurts_nobody(server: Server) -> None:
     repo = server.create_repo(config={"http.maxRequestBuffer": "10k"})
     haves = "".join(f"0032have {n:040x}\n" for n in range(1000)).encode()

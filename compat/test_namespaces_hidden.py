@@ -27,7 +27,7 @@ RULES = [
 ]
 
 
-@pytest.mark.rows("U0-68", "V2-20", "RP-13")
+@pytest.mark.rows("CF-06", "U0-68", "V2-20", "RP-13")
 @pytest.mark.parametrize("rules", RULES)
 @pytest.mark.parametrize("section", ["transfer", "uploadpack", "receive"])
 def test_hidden_refs_are_gits(server: Server, git: Git, twin: Twin, rules: list[str], section: str) -> None:

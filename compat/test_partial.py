@@ -110,7 +110,7 @@ def test_without_permission_the_clone_is_whole(server: Server, git: Git) -> None
 
 
 @versions
-@pytest.mark.rows("U0-52", "U0-53")
+@pytest.mark.rows("CF-12", "CF-13", "U0-52", "U0-53")
 def test_banned_filters_are_refused_by_name(server: Server, git: Git, version: str) -> None:
     config = OPEN | {"uploadpackfilter.blob:none.allow": "false", "uploadpackfilter.tree.maxDepth": "2"}
     repo = server.create_repo(config=config)

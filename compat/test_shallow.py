@@ -153,7 +153,7 @@ def test_push_from_a_shallow_clone_back_to_its_origin(server: Server, git: Git, 
     assert tip == repo.rev("main")
 
 
-@pytest.mark.rows("RP-51")
+@pytest.mark.rows("CF-42", "RP-51")
 def test_push_from_a_shallow_clone_to_a_stranger_is_refused(server: Server, git: Git) -> None:
     repo, stranger = server.create_repo("linear"), server.create_repo("empty")
     git("clone", "-q", "--depth=2", repo.url, "clone")

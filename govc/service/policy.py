@@ -66,7 +66,12 @@ class ReceivePolicy:
 
     @classmethod
     def from_config(cls, config: Config) -> "ReceivePolicy":
-        """Read the settings; raises BadConfig on a value that git would die on."""
+        """Read the settings; raises BadConfig on a value that git would die on, also where we have no use for it."""
+        for key in ("receive.unpacklimit", "transfer.unpacklimit"):
+            config.get_int(key, 0, bits=32)
+        for key in ("receive.autogc", "receive.updateserverinfo", "receive.fsckobjects", "transfer.fsckobjects"):
+            config.find_bool(key)
+        config.get_unsigned("receive.certnonceslop", 0)
         return cls(
             deny_deletes=config.get_bool("receive.denydeletes", False),
             deny_delete_current=_deny_action(config, "receive.denydeletecurrent", DenyAction.REFUSE),
