@@ -38,11 +38,18 @@ from compat.frontends import server_environment
 from compat.gitclient import Git
 from compat.repos import Stream
 from compat.torture_ledger import Finding, Ledger
-from compat.torture_server import KilledServer
+from compat.torture_server import AnyServer, KilledServer
 
-COMMITS_EACH = 1500
+COMMITS_EACH = 1000
+LARGE_EVERY = 25
+LARGE_BYTES = 400_000
+"""Now and then a pack that is too large for a log record."""
 SETTLE_SECONDS = 40
 REPOSITORY = "r.git"
+
+
+Actor = tuple[Callable[[], None], tuple[float, float]]
+"""A step that is done again and again, and the pause between."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,19 +80,19 @@ class Report:
 
 
 class Torture:
-    """One run in one scratch folder."""
+    """One run in one scratch folder. `root` is what is served; `server` takes the place of the one that is killed."""
 
-    def __init__(self, plan: Plan, scratch: Path) -> None:
+    def __init__(self, plan: Plan, scratch: Path, *, root: Path | None = None, server: AnyServer | None = None) -> None:
         self.plan = plan
-        self.root = scratch / "served"
+        self.root = root or scratch / "served"
         self.work = scratch / "clients"
-        self.root.mkdir(parents=True)
-        self.work.mkdir()
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.work.mkdir(parents=True)
         self.path = self.root / REPOSITORY
         self.git = Git(scratch / "client-home", self.work)
         self.ledger = Ledger()
         env = server_environment(scratch / "home", {"GIT_HTTP_EXPORT_ALL": "1"})
-        self.server = KilledServer(self.root, scratch, env)
+        self.server = server or KilledServer(self.root, scratch, env)
         self._chance = random.Random(plan.seed)
         self._end = threading.Event()
 
@@ -105,9 +112,12 @@ class Torture:
             self.git("clone", "-q", "--bare", self.path, place)
             chain = Stream()
             for step in range(COMMITS_EACH):
+                files = {f"c{number}/f{step % 50}": b"%d %d\n" % (number, step) * 20}
+                if step % LARGE_EVERY == LARGE_EVERY // 2:
+                    files[f"c{number}/large"] = self._chance.randbytes(LARGE_BYTES)
                 chain.commit(
                     "refs/heads/chain",
-                    {f"c{number}/f{step % 50}": b"%d %d\n" % (number, step) * 20},
+                    files,
                     parents=[base] if step == 0 else None,
                 )
             chain.load(self.git, place)
@@ -128,38 +138,50 @@ class Torture:
     def run(self) -> Report:
         """All of it; the findings are empty when everything held."""
         self.build()
-        actors: list[tuple[Callable[[], None], tuple[float, float]]] = []
-        pushers = [Pusher(self, number, self._fork_chance()) for number in range(self.plan.pushers)]
-        actors += [(pusher.step, (0.0, 0.05)) for pusher in pushers]
+        pushers = self.pushers()
+        actors: list[Actor] = [(pusher.step, (0.0, 0.05)) for pusher in pushers]
         for number in range(self.plan.observers):
             actors.append((Observer(self, number, self._fork_chance()).step, (0.0, 0.1)))
         if self.plan.uses_plain_git:
             actors.append((PlainGit(self, self._fork_chance()).step, (0.0, 0.3)))
+        assert isinstance(self.server, KilledServer)
         self.server.start()
         try:
             actors.append((self._kill_one, self.plan.kill_pause_seconds))
-            threads = [
-                threading.Thread(target=self._loop, args=(step, pause, self._fork_chance())) for step, pause in actors
-            ]
-            for thread in threads:
-                thread.start()
-            self._end.wait(self.plan.seconds)
-            self._end.set()
-            for thread in threads:
-                thread.join()
+            self.work_for(self.plan.seconds, actors)
             self.server.ensure_up()
             for pusher in pushers:
                 pusher.settle()
             Observer(self, 99, self._fork_chance()).check_clone()
         finally:
             self.server.stop()
-        self._check_at_the_end()
+        self.check_at_the_end()
         return Report(self.ledger.counts | self.server.counts, self.ledger.findings)
+
+    def work_for(self, seconds: float, actors: Sequence[Actor], at_the_end: Callable[[], None] | None = None) -> None:
+        """Let the actors work for that long; `at_the_end` is called while they still do."""
+        self._end.clear()
+        threads = [
+            threading.Thread(target=self._loop, args=(step, pause, self._fork_chance())) for step, pause in actors
+        ]
+        for thread in threads:
+            thread.start()
+        self._end.wait(seconds)
+        if at_the_end is not None:
+            at_the_end()
+        self._end.set()
+        for thread in threads:
+            thread.join()
+
+    def pushers(self) -> list[Pusher]:
+        """The clients that push."""
+        return [Pusher(self, number, self._fork_chance()) for number in range(self.plan.pushers)]
 
     def _fork_chance(self) -> random.Random:
         return random.Random(self._chance.random())
 
     def _kill_one(self) -> None:
+        assert isinstance(self.server, KilledServer)
         if self._chance.random() < self.plan.server_kill_share:
             self.server.kill_all()
             self.server.start()
@@ -168,7 +190,8 @@ class Torture:
 
     # Afterwards
 
-    def _check_at_the_end(self) -> None:
+    def check_at_the_end(self) -> None:
+        """Look at the repository with plain git, once nobody serves it."""
         self.ledger.check_final(self.git.refs(self.path))
         fsck = self.git("fsck", "--full", "--strict", "--no-dangling", cwd=self.path, check=False)
         if fsck.code or fsck.stderr.strip():

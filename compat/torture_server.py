@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 
@@ -21,15 +22,44 @@ CALM_SECONDS = 1.0
 """How long after a kill or a start a client may still meet a broken connection."""
 
 
-class KilledServer:
-    """Two workers, one port."""
+class AnyServer(Protocol):
+    """What clients need to know of a server."""
 
-    def __init__(self, root: Path, scratch: Path, env: Mapping[str, str], options: Sequence[str] = ()) -> None:
+    url: str
+
+    @property
+    def disturbances(self) -> int:
+        """How often something was killed or started so far."""
+
+    def was_disturbed(self, before: int) -> bool:
+        """Whether a request since then may have failed for that reason."""
+
+
+class KilledServer:
+    """Two workers, one port. `wrapper` is a command that runs the server's."""
+
+    def __init__(
+        self,
+        root: Path,
+        scratch: Path,
+        env: Mapping[str, str],
+        options: Sequence[str] = (),
+        wrapper: Sequence[str] = (),
+    ) -> None:
         self.port = find_free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = scratch / "server.log"
         self.counts: dict[str, int] = {"server kills": 0, "worker kills": 0}
-        self._command = [sys.executable, "-m", "govc.cli", "serve", str(root), "--bind", f"127.0.0.1:{self.port}"]
+        self._command = [
+            *wrapper,
+            sys.executable,
+            "-m",
+            "govc.cli",
+            "serve",
+            str(root),
+            "--bind",
+            f"127.0.0.1:{self.port}",
+        ]
         self._command += ["--workers", "2", *options]
         self._env = dict(env)
         self._process: subprocess.Popen[bytes] | None = None
