@@ -59,6 +59,9 @@ class SimulatedDisk(Disk):
     def _did(self, kind: str, **fields: Any) -> None:
         self._connection.send(Call(kind, self._process, **fields))
 
+    def _did_to(self, status: os.stat_result, kind: str, **fields: Any) -> None:
+        self._did(kind, inode=status.st_ino, time_ns=status.st_mtime_ns, **fields)
+
     def _did_nothing(self) -> None:
         self._connection.send(None)
 
@@ -84,9 +87,9 @@ class SimulatedDisk(Disk):
                 raise
             self._paths[descriptor] = relative
             if not was_there:
-                self._did("create", path=relative, inode=status.st_ino, mode=status.st_mode & 0o7777)
+                self._did_to(status, "create", path=relative, mode=status.st_mode & 0o7777)
             elif flags & os.O_TRUNC and size:
-                self._did("truncate", inode=status.st_ino, size=0)
+                self._did_to(status, "truncate", path=relative, size=0)
             else:
                 self._did_nothing()
             return descriptor
@@ -126,7 +129,7 @@ class SimulatedDisk(Disk):
         except OSError:
             self._did_nothing()
             raise
-        self._did("write", path=path, inode=os.fstat(descriptor).st_ino, offset=place, data=piece[:count])
+        self._did_to(os.fstat(descriptor), "write", path=path, offset=place, data=piece[:count])
         return count
 
     def truncate(self, descriptor: int, size: int) -> None:
@@ -137,7 +140,7 @@ class SimulatedDisk(Disk):
         with self._turn:
             self._ask("truncate", path, max(0, size - os.fstat(descriptor).st_size))
             super().truncate(descriptor, size)
-            self._did("truncate", path=path, inode=os.fstat(descriptor).st_ino, size=size)
+            self._did_to(os.fstat(descriptor), "truncate", path=path, size=size)
 
     def sync(self, descriptor: int) -> None:
         """Nothing is asked of the real disk: what is durable is the model's business."""

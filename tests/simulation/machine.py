@@ -260,7 +260,7 @@ class Machine:
         elif expected is not None and expected in self.model.files and self._is_named(expected):
             self._add(calls, Call("link", path=path, target=path, inode=inode))
         else:
-            self._add(calls, Call("create", path=path, inode=inode, mode=mode))
+            self._add(calls, Call("create", path=path, inode=inode, mode=mode, time_ns=status.st_mtime_ns))
 
     def _is_named(self, node: int) -> bool:
         """Whether a file still has a name; else its inode may have been given away."""
@@ -278,7 +278,7 @@ class Machine:
             return
         self._stamps[path] = stamp
         if bytes(self.model.files[node].cached) != data:
-            self._add(calls, Call("content", path=path, inode=status.st_ino, data=data))
+            self._add(calls, Call("content", path=path, inode=status.st_ino, data=data, time_ns=status.st_mtime_ns))
 
 
 def _live(process: Process, root: str, connection: Connection, number: int) -> None:

@@ -26,26 +26,27 @@ ROOT = 0
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """Bytes of a file; zeros at the end are only counted, since logs are preallocated."""
+    """Bytes of a file and its mtime; zeros at the end are only counted, since logs are preallocated."""
 
     data: bytes = b""
     size: int = 0
+    time_ns: int = 0
 
     @classmethod
-    def of(cls, data: bytes) -> "Content":
+    def of(cls, data: bytes, time_ns: int) -> "Content":
         """Content of these bytes."""
-        return cls(data.rstrip(b"\0"), len(data))
+        return cls(data.rstrip(b"\0"), len(data), time_ns)
 
-    def written(self, offset: int, piece: bytes) -> "Content":
+    def written(self, offset: int, piece: bytes, time_ns: int) -> "Content":
         """The content after a write."""
         end = offset + len(piece)
         before = self.data[:offset].ljust(offset, b"\0")
         data = (before + piece + self.data[end:]).rstrip(b"\0")
-        return Content(data, max(self.size, end))
+        return Content(data, max(self.size, end), time_ns)
 
-    def cut(self, size: int) -> "Content":
+    def cut(self, size: int, time_ns: int) -> "Content":
         """The content after a truncate."""
-        return Content(self.data[:size].rstrip(b"\0"), size)
+        return Content(self.data[:size].rstrip(b"\0"), size, time_ns)
 
     def __bytes__(self) -> bytes:
         return self.data.ljust(self.size, b"\0")
@@ -59,15 +60,16 @@ class Change:
     offset: int = 0
     data: bytes = b""
     size: int = 0
+    time_ns: int = 0
     is_stuck: bool = False
 
     def apply(self, content: Content, data: bytes | None = None) -> Content:
         """The content with this change in it, a write perhaps with only a part of its bytes."""
         if self.kind == "truncate":
-            return content.cut(self.size)
+            return content.cut(self.size, self.time_ns)
         if self.kind == "content":
-            return Content.of(self.data)
-        return content.written(self.offset, self.data if data is None else data)
+            return Content.of(self.data, self.time_ns)
+        return content.written(self.offset, self.data if data is None else data, self.time_ns)
 
 
 @dataclass(eq=False, slots=True)
@@ -166,7 +168,7 @@ class Model:
                     self._scan(entry.path, known)
                 else:
                     with open(entry.path, "rb") as stream:
-                        content = Content.of(stream.read())
+                        content = Content.of(stream.read(), status.st_mtime_ns)
                     self.files[known] = File(content, content, status.st_mode & 0o7777)
             folder.cached[entry.name] = folder.durable[entry.name] = known
 
@@ -231,17 +233,17 @@ class Model:
 
     def _create(self, call: Call) -> None:
         number = self._add(call.inode)
-        self.files[number] = File(Content(), Content(), call.mode)
+        self.files[number] = File(Content(time_ns=call.time_ns), Content(time_ns=call.time_ns), call.mode)
         self._names(Part(*self.place(call.path), number))
 
     def _write(self, call: Call) -> None:
-        self.file_of(call.inode).change(Change("write", call.offset, call.data))
+        self.file_of(call.inode).change(Change("write", call.offset, call.data, time_ns=call.time_ns))
 
     def _truncate(self, call: Call) -> None:
-        self.file_of(call.inode).change(Change("truncate", size=call.size))
+        self.file_of(call.inode).change(Change("truncate", size=call.size, time_ns=call.time_ns))
 
     def _content(self, call: Call) -> None:
-        self.file_of(call.inode).change(Change("content", data=call.data))
+        self.file_of(call.inode).change(Change("content", data=call.data, time_ns=call.time_ns))
 
     def _sync(self, call: Call) -> None:
         self.file_of(call.inode).sync(call.ok)

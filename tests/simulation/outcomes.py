@@ -4,8 +4,8 @@ An `Outcome` is names of folders plus content of files. `killed` is the page cac
 first (nothing unsynced survived; everything did; only names; only content), then every combination, when these are few,
 then seeded random ones. A torn write keeps a number of whole sectors, the last change of a file any number of bytes.
 
-`materialise` makes a folder look like an outcome in place: the folder itself keeps its inode, and files with two names
-are hard links.
+`materialise` makes a folder look like an outcome in place: the folder itself keeps its inode, files with two names are
+hard links, and mtimes are those of the changes.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.simulation.model import ROOT, Change, Content, File, Model, NameChange, Part
 
@@ -184,7 +184,7 @@ def _choose(file: File, decide: Decide) -> Content:
     content = file.durable
     for index, change in enumerate(file.changes):
         if change.kind.startswith("sure "):
-            content = Change(change.kind[5:], change.offset, change.data, change.size).apply(content)
+            content = replace(change, kind=change.kind[5:]).apply(content)
             continue
         kept = decide(change, index == len(file.changes) - 1)
         if kept is not None:
@@ -243,5 +243,6 @@ def materialise(outcome: Outcome, root: str) -> None:
             os.write(descriptor, content.data)
             os.ftruncate(descriptor, content.size)
             os.fchmod(descriptor, outcome.model.files[node].mode)
+            os.utime(descriptor, ns=(content.time_ns, content.time_ns))
             os.close(descriptor)
             made[node] = full

@@ -25,7 +25,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One change; `process` is the number of the simulated process, -1 for what happened outside the seam."""
+    """One change; `process` is the number of the simulated process, -1 for what happened outside the seam.
+
+    `time_ns` is the file's mtime after a create, write, truncate or content.
+    """
 
     kind: str
     process: int = -1
@@ -37,6 +40,7 @@ class Call:
     mode: int = 0
     data: bytes = b""
     ok: bool = True
+    time_ns: int = 0
     what: Any = None
 
     @property
