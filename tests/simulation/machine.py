@@ -317,3 +317,32 @@ def fill_up_at(number: int, errno: int) -> Faults:
     """From call `number` on nothing can be made or grow: a full disk."""
     makes = {"open", "mkdir", "link"}
     return lambda count, kind, path, growth: Fail(errno) if count >= number and (kind in makes or growth) else Go()
+
+
+def run_plain(work: Callable[[], Any]) -> Any:
+    """Run something in a forked child on the real disk; what it returns. Raises ProcessFailed."""
+    ours, theirs = multiprocessing.Pipe()
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        code = 0
+        try:
+            theirs.send((True, work()))
+        except BaseException:
+            theirs.send((False, traceback.format_exc()))
+            code = 1
+        theirs.close()
+        os._exit(code)
+    theirs.close()
+    try:
+        is_ok, value = ours.recv() if ours.poll(STUCK_SECONDS) else (False, f"nothing for {STUCK_SECONDS} s")
+    except EOFError:
+        is_ok, value = False, "the process died"
+    finally:
+        ours.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    if not is_ok:
+        raise ProcessFailed(value)
+    return value

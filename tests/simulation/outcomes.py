@@ -33,6 +33,11 @@ class Outcome:
     contents: Mapping[int, Content]
     model: Model
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether it is a power cut's."""
+        return self.label.startswith("cut")
+
     def entries(self, number: int = ROOT, prefix: str = "") -> Iterator[tuple[str, int]]:
         """Every path with its node, folders before what is in them."""
         for name, node in sorted(self.names.get(number, {}).items()):
