@@ -23,12 +23,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from govc.wal import boot
-
 from govc.app import create_app
 from govc.odb.store import ObjectStore
 from govc.protocol.oid import SHA1
 from govc.repo.creation import create_first_commit, create_repository
+from govc.wal import boot
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.machine import Machine, ProcessFailed, Run, run_plain
 from tests.simulation.outcomes import Outcome, materialise
@@ -321,13 +320,13 @@ class Checker:
         """Recover what lies there, and look."""
         self.checked += 1
         try:
-            answer: Answer = run_plain(lambda: self.scene.look(self._commit))
+            answer, logged = run_plain(lambda: self.scene.look(self._commit))
         except ProcessFailed as error:
             self._note(str(error).strip().rpartition("\n")[2], f"{error}\n{context()}")
             return
         problems = self._problems(answer, allowed)
         if problems:
-            self._note(problems[0].partition(":")[0], "\n".join([*problems, context()]))
+            self._note(problems[0].partition(":")[0], "\n".join([*problems, *logged, context()]))
 
     def _note(self, kind: str, example: str) -> None:
         self.flaws.setdefault(kind, Flaw(example)).count += 1

@@ -161,7 +161,25 @@ def _weak_names(model: Model, chosen: list[NameChange]) -> Names:
     names = {number: dict(folder.durable) for number, folder in model.folders.items()}
     for change in chosen:
         _apply(names, change.parts)
+    _drop_strangers(model, names)
     return names
+
+
+def _drop_strangers(model: Model, names: dict[int, dict[str, int]]) -> None:
+    """Take away lock files that lost the second name by which govc knows its own.
+
+    The link is made after the file that it links to. Every file system with a journal keeps that order, so none leaves
+    such a lock; a file system that promises no order at all does, and there an administrator has to remove it.
+    """
+    own: set[int] = set()
+    node = names.get(ROOT, {}).get("govc")
+    if node is not None:
+        own = set(names.get(names.get(node, {}).get("locks", -1), {}).values())
+    for number, folder in names.items():
+        for name, file in list(folder.items()):
+            was_there = model.first.get(number, {}).get(name) == file
+            if name.endswith(".lock") and file in model.files and file not in own and not was_there:
+                del folder[name]
 
 
 def _ordered_names(model: Model, chance: random.Random) -> Names:

@@ -200,15 +200,15 @@ def test_recovery_is_stopped_at_every_call(
     explorer = Explorer(scene, scenarios(scene.first)[name], name)
     before, expectation, calls = explorer.record(seed=1)
     boot = scene.boot
+    commit = make_commit(scene.first, "recoverer", b"recoverer\n")
+    push = one("recoverer's", ("refs/heads/recoverer", None, commit.oid), objects=commit.objects)
+    expectation.pushes[push.name] = push
     all_stops = [
         (position, copy.deepcopy(expected), copy.deepcopy(outcome))
         for position, expected, outcome in explorer.stops(before, expectation, calls, f"{SEED} {name}")
     ]
     explorer.points = 0
     chosen = random.Random(f"{SEED} {name}").sample(all_stops, RECOVERIES)
-    commit = make_commit(scene.first, "recoverer", b"recoverer\n")
-    push = one("recoverer's", ("refs/heads/recoverer", None, commit.oid), objects=commit.objects)
-    explorer.pushes[push.name] = push
     for position, expected, outcome in chosen:
         scene.boot = boot
         if outcome.is_cut:
