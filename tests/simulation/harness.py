@@ -1,9 +1,10 @@
 """One repository on a simulated disk: processes that push to it, and what must hold after they were stopped.
 
-A process is the whole server in one child: the WSGI application of `create_app`, called without a socket. A push is
-acknowledged when the last byte of its report has been produced; the process notes it in the trace then.
+A process is the whole server: the WSGI application of `create_app`, called without a socket; in a forked child when it
+is to be stopped, here when it is to look. A push is acknowledged when the last byte of its report has been produced;
+the process notes it in the trace then.
 
-What must hold after a crash, once a new process has answered its first request (`check_outcome`):
+What must hold after a crash, once a new process has answered its first request (`Checker`):
 
 - Every acknowledged push is there whole; each one that was on its way is there wholly or not at all; what was refused
   isn't.
@@ -11,12 +12,16 @@ What must hold after a crash, once a new process has answered its first request 
 - A further push works, to a new ref and to an old one, and what was there before still is.
 """
 
+import contextlib
+import gc
 import io
 import itertools
+import logging
 import os
 import shutil
 import subprocess
 import sys
+import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -29,7 +34,7 @@ from govc.protocol.oid import SHA1
 from govc.repo.creation import create_first_commit, create_repository
 from govc.wal import boot
 from tests.simulation.disk import SimulatedDisk
-from tests.simulation.machine import Machine, ProcessFailed, Run, run_plain
+from tests.simulation.machine import Machine, Run
 from tests.simulation.outcomes import Outcome, materialise
 from tests.simulation.pushes import Commit, Push, make_commit, parse_report
 from tests.simulation.trace import Call
@@ -37,6 +42,7 @@ from tests.simulation.trace import Call
 REPOSITORY = "r.git"
 CONFIG = "[core]\n\tlogallrefupdates = true\n[receive]\n\tautogc = false\n"
 
+COLLECT_EVERY = 20
 FLAWS_MAX = 200
 """A run that finds more ends early."""
 
@@ -185,6 +191,27 @@ class Server:
         return refs
 
 
+@contextlib.contextmanager
+def logged_lines() -> Iterator[list[str]]:
+    """What is logged while the block runs, and shown nowhere else."""
+    lines: list[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(self.format(record))
+
+    logger = logging.getLogger("govc")
+    handler, propagates = Handler(), logger.propagate
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s %(message)s"))
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagates
+
+
 def is_ok(report: dict[str, str]) -> bool:
     """Whether all of a push was acknowledged."""
     return bool(report) and set(report.values()) == {"ok"}
@@ -319,11 +346,15 @@ class Checker:
     def judge(self, allowed: list[Refs], context: Callable[[], str]) -> None:
         """Recover what lies there, and look."""
         self.checked += 1
-        try:
-            answer, logged = run_plain(lambda: self.scene.look(self._commit))
-        except ProcessFailed as error:
-            self._note(str(error).strip().rpartition("\n")[2], f"{error}\n{context()}")
-            return
+        if self.checked % COLLECT_EVERY == 0:
+            gc.collect()  # closes what the servers of earlier checks hold
+        with logged_lines() as logged:
+            try:
+                answer = self.scene.look(self._commit)
+            except Exception as error:
+                lines = [*logged, traceback.format_exc(), context()]
+                self._note(f"{type(error).__name__}: {error}", "\n".join(lines))
+                return
         problems = self._problems(answer, allowed)
         if problems:
             self._note(problems[0].partition(":")[0], "\n".join([*problems, *logged, context()]))

@@ -17,7 +17,6 @@ the number of bytes it would make a file grow, and returns a verdict: GO, DIE, F
 """
 
 import contextlib
-import logging
 import multiprocessing
 import os
 import random
@@ -318,51 +317,3 @@ def fill_up_at(number: int, errno: int) -> Faults:
     """From call `number` on nothing can be made or grow: a full disk."""
     makes = {"open", "mkdir", "link"}
     return lambda count, kind, path, growth: Fail(errno) if count >= number and (kind in makes or growth) else Go()
-
-
-class Plain(NamedTuple):
-    """What `run_plain` ran returned, and what it logged meanwhile."""
-
-    value: Any
-    logged: list[str]
-
-
-def run_plain(work: Callable[[], Any]) -> Plain:
-    """Run something in a forked child on the real disk. Raises ProcessFailed."""
-    ours, theirs = multiprocessing.Pipe()
-    pid = os.fork()
-    if pid == 0:
-        ours.close()
-        logged = _LogLines()
-        logging.getLogger().handlers[:] = [logged]
-        try:
-            theirs.send((True, work(), logged.lines))
-        except BaseException:
-            theirs.send((False, traceback.format_exc(), logged.lines))
-        theirs.close()
-        os._exit(0)
-    theirs.close()
-    try:
-        is_ok, value, lines = ours.recv() if ours.poll(STUCK_SECONDS) else (False, f"nothing for {STUCK_SECONDS} s", [])
-    except EOFError:
-        is_ok, value, lines = False, "the process died", []
-    finally:
-        ours.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-    if not is_ok:
-        raise ProcessFailed("\n".join([*lines, value]))
-    return Plain(value, lines)
-
-
-class _LogLines(logging.Handler):
-    """Keeps what is logged."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-        self.setFormatter(logging.Formatter("%(levelname)s %(name)s %(message)s"))
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(self.format(record))
