@@ -18,7 +18,6 @@ import io
 import itertools
 import logging
 import os
-import shutil
 import subprocess
 import sys
 import traceback
@@ -43,7 +42,7 @@ REPOSITORY = "r.git"
 CONFIG = "[core]\n\tlogallrefupdates = true\n[receive]\n\tautogc = false\n"
 
 COLLECT_EVERY = 20
-FLAWS_MAX = 200
+FLAWS_MAX = 20
 """A run that finds more ends early."""
 
 Refs = dict[str, str]
@@ -397,11 +396,6 @@ class Checker:
 def show(refs: Refs) -> str:
     """Refs in few letters."""
     return "{" + ", ".join(f"{name.removeprefix('refs/')}: {oid[:7]}" for name, oid in sorted(refs.items())) + "}"
-
-
-def copy_scene(scene: Scene, folder: Path) -> None:
-    """Keep a copy of what lies there, for looking at."""
-    shutil.copytree(scene.path, folder, symlinks=True)
 
 
 __all__ = ["Broken", "Checker", "Expectation", "Machine", "Run", "Scene", "fsck", "is_ok", "show"]

@@ -1,8 +1,9 @@
 """What may lie on the disk afterwards: after a killed process one state, after a power cut many; and putting one there.
 
-An `Outcome` is names of folders plus content of files. `killed` is the page cache. `power_cuts` yields the extremes
-first (nothing unsynced survived; everything did; only names; only content), then every combination, when these are few,
-then seeded random ones. A torn write keeps a number of whole sectors, the last change of a file any number of bytes.
+An `Outcome` is names of folders plus content of files. `killed` is the page cache. `power_cuts` yields extremes first
+(nothing unsynced survived; everything did; only names; only content), all or, when few outcomes are asked for, some of
+them; then every combination, when these are few; then seeded random ones. A torn write keeps a number of whole sectors,
+the last change of a file any number of bytes.
 
 `materialise` makes a folder look like an outcome in place: the folder itself keeps its inode, files with two names are
 hard links, and mtimes are those of the changes.
@@ -69,7 +70,10 @@ def power_cuts(model: Model, seed: str, count_max: int) -> Iterator[Outcome]:
     """At most `count_max` different states that a power cut may leave."""
     chance = random.Random(seed)
     seen: set[bytes] = set()
-    for outcome in itertools.chain(_extremes(model), _combinations(model, chance, count_max)):
+    extremes = list(_extremes(model))
+    if count_max < 2 * len(extremes):
+        extremes = chance.sample(extremes, count_max // 2)
+    for outcome in itertools.chain(extremes, _combinations(model, chance, count_max)):
         mark = outcome.fingerprint()
         if mark in seen:
             continue
