@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from compat import frontends, power_cut
-from compat.torture import REPOSITORY, Plan, Torture
+from compat.torture import REPOSITORY, Plan, Torture, passed_on
 from compat.torture_server import KilledServer
 
 PUSH_SECONDS = 8
@@ -64,7 +64,7 @@ def push_and_cut(torture: Torture, disk: Path, kill: object) -> Path:
 
 
 def environment(scratch: Path) -> dict[str, str]:
-    return frontends.server_environment(scratch / "home", {"GIT_HTTP_EXPORT_ALL": "1"})
+    return frontends.server_environment(scratch / "home", {"GIT_HTTP_EXPORT_ALL": "1"} | passed_on())
 
 
 def boot() -> str:

@@ -24,6 +24,7 @@ The choices are seeded; the times at which processes run are not, so a seed give
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import shutil
 import sys
@@ -60,7 +61,7 @@ class Plan:
     seed: int = 1
     pushers: int = 3
     observers: int = 1
-    kill_pause_seconds: tuple[float, float] = (0.2, 1.5)
+    kill_pause_seconds: tuple[float, float] = (0.3, 4.0)
     server_kill_share: float = 0.35
     uses_plain_git: bool = True
 
@@ -79,6 +80,11 @@ class Report:
         return "\n".join(lines)
 
 
+def passed_on() -> dict[str, str]:
+    """The settings of govc that the caller has in its environment: they are the server's, too."""
+    return {name: value for name, value in os.environ.items() if name.startswith("GOVC_")}
+
+
 class Torture:
     """One run in one scratch folder. `root` is what is served; `server` takes the place of the one that is killed."""
 
@@ -91,7 +97,7 @@ class Torture:
         self.path = self.root / REPOSITORY
         self.git = Git(scratch / "client-home", self.work)
         self.ledger = Ledger()
-        env = server_environment(scratch / "home", {"GIT_HTTP_EXPORT_ALL": "1"})
+        env = server_environment(scratch / "home", {"GIT_HTTP_EXPORT_ALL": "1"} | passed_on())
         self.server = server or KilledServer(self.root, scratch, env)
         self._chance = random.Random(plan.seed)
         self._end = threading.Event()
@@ -198,7 +204,7 @@ class Torture:
             self.ledger.find("fsck is not content", fsck.stderr + fsck.stdout)
         for path in sorted(self.path.rglob("*")):
             name = str(path.relative_to(self.path))
-            if name.endswith((".lock", ".keep")) and not name.startswith("govc/"):
+            if name.endswith((".lock", ".keep", "packed-refs.new")) and not name.startswith("govc/"):
                 self.ledger.find("left behind", name)
         for words in (("pack-refs", "--all", "--prune"), ("gc", "-q", "--prune=now"), ("update-server-info",)):
             result = self.git(*words, cwd=self.path, check=False)
@@ -297,12 +303,12 @@ class Pusher(Client):
             self.ledger.find("a push failed though nothing was killed", f"{self.name}: {error}{out}")
         elif not was_disturbed and "[remote rejected]" in out and not lock_held:
             self.ledger.count(f"refused: {out.partition('[remote rejected]')[2].partition(chr(10))[0].strip()}")
-        self._note_failure()
+        self._note_failure(was_disturbed)
         return False
 
-    def _note_failure(self) -> None:
+    def _note_failure(self, was_disturbed: bool) -> None:
         now = time.monotonic()
-        self.failing_since = self.failing_since or now
+        self.failing_since = now if was_disturbed else self.failing_since or now
         if now - self.failing_since > SETTLE_SECONDS / 2:
             self.ledger.find("a client gets nothing through for long", self.name)
             self.failing_since = None

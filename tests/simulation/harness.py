@@ -42,6 +42,7 @@ REPOSITORY = "r.git"
 CONFIG = "[core]\n\tlogallrefupdates = true\n[receive]\n\tautogc = false\n"
 
 COLLECT_EVERY = 20
+LEFTOVERS = (".lock", ".keep", "packed-refs.new")
 FLAWS_MAX = 20
 """A run that finds more ends early."""
 
@@ -250,12 +251,12 @@ def _links_of(kind: int, content: bytes) -> Iterator[str]:
 
 
 def find_locks(path: Path) -> list[str]:
-    """Locks that somebody left in the repository, and `.keep` files."""
+    """What would stand in plain git's way: locks, `.keep` files, a packed-refs.new."""
     found = []
     for folder, names, files in os.walk(path):
         if folder == str(path) and "govc" in names:
             names.remove("govc")
-        found += [os.path.relpath(f"{folder}/{name}", path) for name in files if name.endswith((".lock", ".keep"))]
+        found += [os.path.relpath(f"{folder}/{name}", path) for name in files if name.endswith(LEFTOVERS)]
     return found
 
 
