@@ -19,24 +19,11 @@ import pytest
 from compat import frontends
 from compat.conftest import Repo, Server
 from compat.gitclient import Git
+from compat.pushing import push_body, report_of
 from compat.rawhttp import FLUSH, V2, discover, lines, make_pack, parse_report, receive, request, upload
-from compat.test_raw_receive import push_body, report_of
 
 Pair = Callable[..., tuple[Repo, Repo]]
 Settings = dict[str, str]
-
-
-@pytest.fixture
-def two(server: Server, oracle_url: str) -> Pair:
-    """Two equal repositories; the second is reached through the oracle."""
-
-    def create(template: str = "small", **options: object) -> tuple[Repo, Repo]:
-        ours = server.create_repo(template, **options)  # type: ignore[arg-type]
-        theirs = server.fork(ours)
-        theirs.url = theirs.url.replace(server.url, oracle_url, 1)
-        return ours, theirs
-
-    return create
 
 
 def case(row: str, **settings: str) -> Any:
@@ -58,7 +45,7 @@ def words(url: str, service: str, headers: dict[str, str] | None = None) -> tupl
         for word in packet.replace(b"\0", b"\n").split(b"\n")
     }
     caps = {cap for word in found for cap in word.split(b" ")} | found
-    if not any(b"refs/" in word or word == b"version 2" for word in found):
+    if reply.packets.count(FLUSH) < (1 if headers else 2):
         return 500, set()  # git may die after its headers
     return 200, {cap for cap in caps if not cap.startswith((b"agent=", b"object-info")) and b" agent=" not in cap}
 
@@ -98,8 +85,8 @@ def words(url: str, service: str, headers: dict[str, str] | None = None) -> tupl
         case("CF-88", transfer__fsckObjects="abc"),
     ],
 )
-def test_what_the_doors_show(two: Pair, settings: Settings) -> None:
-    ours, theirs = two(config=settings, pushable="http.receivepack" not in settings)
+def test_what_the_doors_show(pair: Pair, settings: Settings) -> None:
+    ours, theirs = pair(config=settings, pushable="http.receivepack" not in settings)
     for repo in (ours, theirs):
         repo.broken = True  # git fsck dies of some of these values
     answers = []
@@ -138,8 +125,8 @@ def test_the_request_buffer_is_bounded(server: Server) -> None:
     ],
     ids=str,
 )
-def test_which_filters_are_served(two: Pair, settings: Settings) -> None:
-    ours, theirs = two(config=settings | {"uploadpack.allowFilter": "true"})
+def test_which_filters_are_served(pair: Pair, settings: Settings) -> None:
+    ours, theirs = pair(config=settings | {"uploadpack.allowFilter": "true"})
     want = f"want {ours.rev('main')} filter side-band-64k no-progress"
     for spec in ("blob:none", "tree:0", "tree:3", "blob:limit=10", "object:type=tree", "combine:blob:none+tree:1"):
         body = lines(want, f"filter {spec}", FLUSH, "done")
@@ -173,8 +160,8 @@ def bad_pack(git: Git, repo: Repo) -> tuple[str, bytes]:
     ],
     ids=str,
 )
-def test_which_objects_are_taken(two: Pair, git: Git, settings: Settings) -> None:
-    ours, theirs = two(config=settings)
+def test_which_objects_are_taken(pair: Pair, git: Git, settings: Settings) -> None:
+    ours, theirs = pair(config=settings)
     for repo in (ours, theirs):
         repo.broken = True  # git fsck has its own opinion of such a tree
     commit, pack = bad_pack(git, ours)
@@ -203,8 +190,8 @@ def test_which_objects_are_taken(two: Pair, git: Git, settings: Settings) -> Non
     ],
     ids=str,
 )
-def test_which_updates_are_taken(two: Pair, git: Git, settings: Settings) -> None:
-    ours, theirs = two(config=settings)
+def test_which_updates_are_taken(pair: Pair, git: Git, settings: Settings) -> None:
+    ours, theirs = pair(config=settings)
     git("clone", "-q", "--bare", ours.path, "maker.git")
     old, older, topic = ours.rev("main"), ours.rev("main~2"), ours.rev("topic")
     new = git("commit-tree", "-m", "n" * 500, "-p", old, f"{old}^{{tree}}", cwd="maker.git").stdout.strip()
@@ -240,9 +227,9 @@ def push_new_refs(git: Git, repo: Repo) -> None:
     ],
     ids=str,
 )
-def test_which_reflogs_are_kept(two: Pair, git: Git, settings: Settings) -> None:
+def test_which_reflogs_are_kept(pair: Pair, git: Git, settings: Settings) -> None:
     kept = []
-    for repo in two(config=settings):
+    for repo in pair(config=settings):
         push_new_refs(git, repo)
         (git.cwd / "pusher").rename(git.cwd / f"pusher-{repo.path.name}")
         logs = repo.path / "logs"
@@ -258,9 +245,9 @@ def test_which_reflogs_are_kept(two: Pair, git: Git, settings: Settings) -> None
 
 @pytest.mark.rows("CF-50", "RP-96", "FS-65")
 @pytest.mark.parametrize("value", ["false", "group", "all", "0640", "0660", "umask", "2"])
-def test_modes_of_shared_repositories(two: Pair, git: Git, value: str) -> None:
+def test_modes_of_shared_repositories(pair: Pair, git: Git, value: str) -> None:
     seen = []
-    for repo in two(config={"core.sharedRepository": value, "receive.unpackLimit": "1"}):
+    for repo in pair(config={"core.sharedRepository": value, "receive.unpackLimit": "1"}):
         before = set(repo.path.rglob("*"))
         push_new_refs(git, repo)
         (git.cwd / "pusher").rename(git.cwd / f"pusher-{repo.path.name}")
@@ -276,10 +263,10 @@ def test_modes_of_shared_repositories(two: Pair, git: Git, value: str) -> None:
 
 
 @pytest.mark.rows("CF-41", "RP-89")
-def test_server_info(two: Pair, git: Git) -> None:
+def test_server_info(pair: Pair, git: Git) -> None:
     for value in ("false", "true"):
         written = []
-        for repo in two(config={"receive.updateServerInfo": value}):
+        for repo in pair(config={"receive.updateServerInfo": value}):
             push_new_refs(git, repo)
             (git.cwd / "pusher").rename(git.cwd / f"pusher-{repo.path.name}")
             info = repo.path / "info/refs"  # one may lie there from repacking
@@ -302,7 +289,7 @@ def test_lock_time_outs(server: Server, git: Git) -> None:
         started = time.monotonic()
         said = git.fails("push", "origin", "main", cwd="clone")
         spent[timeout] = time.monotonic() - started
-        print(said)
+        assert "main.lock': File exists" in said
     assert spent["600"] > spent["0"] + 0.3
     repo.config("core.filesRefLockTimeout", "-1")
     timer = threading.Timer(1.5, lock.unlink)
@@ -324,9 +311,9 @@ def test_lock_time_outs(server: Server, git: Git) -> None:
     ],
     ids=str,
 )
-def test_settings_of_speed_change_no_object(two: Pair, git: Git, settings: Settings) -> None:
+def test_settings_of_speed_change_no_object(pair: Pair, git: Git, settings: Settings) -> None:
     clones = []
-    for repo in two(config=settings):
+    for repo in pair(config=settings):
         name = f"clone-{repo.path.name}"
         git("clone", "-q", "--bare", repo.url, name)
         clones.append(git.objects(name))
@@ -393,8 +380,8 @@ def test_the_door_of_archives(server: Server) -> None:
 
 
 @pytest.mark.rows("SEC-03")
-def test_names_that_no_file_system_holds(two: Pair) -> None:
-    ours, theirs = two()
+def test_names_that_no_file_system_holds(pair: Pair) -> None:
+    ours, theirs = pair()
     tip = ours.rev("main")
     for name in ("x" * 300, "/".join(["y" * 200] * 25), "z" * 250):
         body = push_body([f"{'0' * 40} {tip} refs/heads/{name}", f"{'0' * 40} {tip} refs/heads/fine{len(name)}"], b"")
@@ -428,8 +415,8 @@ def test_reading_has_no_side_effect(server: Server, git: Git) -> None:
 
 
 @pytest.mark.rows("SEC-18")
-def test_links_below_refs_leak_nothing(two: Pair) -> None:
-    ours, theirs = two()
+def test_links_below_refs_leak_nothing(pair: Pair) -> None:
+    ours, theirs = pair()
     secret = ours.path.parent / "secret"
     secret.write_text("ref: refs/heads/main\nvery secret\n")
     for repo in (ours, theirs):
@@ -440,8 +427,8 @@ def test_links_below_refs_leak_nothing(two: Pair) -> None:
     shown = [discover(repo.url).body for repo in (ours, theirs)]
     for body in shown:
         assert b"root" not in body and b"secret" not in body
-    names = [{line.split(b" ")[-1] for line in body.split(b"\n")[2:] if b"refs/heads/" in line} for body in shown]
-    assert names[0] == names[1]
+    assert b"refs/heads/q" not in shown[0] and b"refs/heads/p" not in shown[0]
+    assert (b" refs/heads/r\n" in shown[0]) == (b" refs/heads/r\n" in shown[1])
     for repo in (ours, theirs):
         for name in "pqr":
             (repo.path / f"refs/heads/{name}").unlink()
@@ -449,11 +436,11 @@ def test_links_below_refs_leak_nothing(two: Pair) -> None:
 
 
 @pytest.mark.rows("SEC-34")
-def test_odd_user_names_leave_reflogs_whole(two: Pair, git: Git) -> None:
+def test_odd_user_names_leave_reflogs_whole(pair: Pair, git: Git) -> None:
     logs = []
-    for repo in two(config={"core.logAllRefUpdates": "true"}):
+    for repo in pair(config={"core.logAllRefUpdates": "true"}):
         git("clone", "-q", repo.path, "pusher")
-        for number, user in enumerate(("a<b>c", 'quoted"', "ü", "a\tb", "<>")):
+        for number, user in enumerate(("a<b>c", 'quoted"', "a:b;", "<>")):
             git.commit_file("pusher", "n", str(number))
             header = f"http.extraHeader=X-Remote-User: {user}"
             git("-c", header, "push", "-q", repo.url, "main", cwd="pusher", check=False)

@@ -30,7 +30,7 @@ from govc.service.context import RECEIVE_PACK, RequestContext
 from govc.service.elsewhere import advertises_bundle_uris, promisor_remotes
 from govc.service.listing import Style, listing
 from govc.service.pacing import Pace, remembered
-from govc.service.policy import ReceivePolicy, UploadPolicy
+from govc.service.policy import ReceivePolicy, UploadPolicy, check_receive_settings
 from govc.service.shown import HEAD, ShownRefs
 
 
@@ -159,6 +159,7 @@ def _receive_pack_body(
 ) -> Iterator[bytes | memoryview]:
     snapshot = shown.snapshot
     policy = ReceivePolicy.from_config(snapshot.config)
+    check_receive_settings(snapshot.config)
     features = ReceivePackFeatures(
         algo=snapshot.algo,
         agent=agent(environ),

@@ -73,10 +73,9 @@ class CommandJudge:
             return "funny refname"
         if not is_storable_refname(self._shown.full_name(name)):
             return "failed to update ref"
-        if not deletes:
-            refusal = self._judge_current_branch(command)
-            if refusal is not None:
-                return refusal
+        refusal = self._judge_current_branch(command)
+        if refusal is not None:
+            return refusal
         is_missing = command.new in missing_tips
         if not deletes and (is_missing or self._snapshot.store.find(command.new) < 0):
             self._say(f"error: unpack should have generated {command.new.hex()}, but I can't find it!")

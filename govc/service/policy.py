@@ -11,12 +11,32 @@ from govc.config.config import Config, bool_of
 from govc.protocol.proc_receive import RefPattern, parse_pattern
 from govc.service.context import RECEIVE_PACK, UPLOAD_ARCHIVE
 
+_HTTP_SWITCHES = ("http.getanyfile", "http.uploadpack", "http.receivepack", "http.uploadarchive")
+_RECEIVE_SWITCHES = ("receive.fsckobjects", "transfer.fsckobjects", "receive.autogc", "receive.updateserverinfo")
+_RECEIVE_NUMBERS = ("receive.unpacklimit", "transfer.unpacklimit", "receive.maxinputsize")
+
+
+def check_http_settings(config: Config) -> None:
+    """Raise BadConfig when any of http-backend's own settings makes no sense: git reads them all before anything."""
+    for key in _HTTP_SWITCHES:
+        config.find_bool(key)
+    config.get_unsigned("http.maxrequestbuffer", 0)
+
+
+def check_receive_settings(config: Config) -> None:
+    """Raise BadConfig when a setting of receive-pack makes no sense, though it matters later (CF-88)."""
+    for key in _RECEIVE_SWITCHES:
+        config.find_bool(key)
+    for key in _RECEIVE_NUMBERS:
+        config.get_int(key, 0)
+
 
 def service_enabled(config: Config, service: str, remote_user: str | None) -> bool:
     """Say whether `http.uploadpack`, `http.receivepack` or `http.uploadarchive` lets this caller in.
 
     Unset, upload-pack is open, and the two others are open to whoever the front authenticated (HB-24, HB-25).
     """
+    check_http_settings(config)
     if service == UPLOAD_ARCHIVE:
         return config.get_bool("http.uploadarchive", bool(remote_user))
     if service == RECEIVE_PACK:
@@ -26,6 +46,7 @@ def service_enabled(config: Config, service: str, remote_user: str | None) -> bo
 
 def getanyfile_enabled(config: Config) -> bool:
     """Say whether the dumb routes are open (`http.getanyfile`, default true)."""
+    check_http_settings(config)
     return config.get_bool("http.getanyfile", True)
 
 
