@@ -78,4 +78,7 @@ def _arguments(call: ast.Call) -> tuple[str, ...]:
     """Return the marker's arguments: literals, or an expression over nothing but literals and range()."""
     expression = ast.Expression(ast.Tuple(call.args, ast.Load()))
     code = compile(ast.fix_missing_locations(expression), "marker", "eval")
-    return tuple(eval(code, {"__builtins__": {"range": range}}))
+    try:
+        return tuple(eval(code, {"__builtins__": {"range": range}}))
+    except NameError as error:
+        raise ValueError(f"line {call.lineno}: rows() takes literals, so that its rows can be read: {error}") from error
