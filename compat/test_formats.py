@@ -143,7 +143,7 @@ def test_chains_of_alternates(server: Server, git: Git) -> None:
         git("fsck", "--full", cwd=forked.path)
 
 
-@pytest.mark.rows("FS-29")
+@pytest.mark.rows("FS-29", "SEC-41")
 def test_alternates_in_a_circle(server: Server, git: Git) -> None:
     repo = server.create_repo("merges")
     (repo.path / "objects/info").mkdir(exist_ok=True)

@@ -192,7 +192,7 @@ def test_broken_packs_are_refused(watched: Server, name: str) -> None:
 
 
 @pytest.mark.different_on_purpose
-@pytest.mark.rows("SEC-06", "SEC-46")
+@pytest.mark.rows("SEC-06", "SEC-07", "SEC-46")
 def test_a_delta_bomb_is_refused_or_digested_in_bounded_memory(watched: Server) -> None:
     repo = watched.create_repo()
     before = repo.state()

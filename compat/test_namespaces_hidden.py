@@ -58,7 +58,7 @@ def fill(git: Git, server: Server) -> Repo:
     return repo
 
 
-@pytest.mark.rows("HB-70", "HB-71", "V2-54", "U0-15")
+@pytest.mark.rows("HB-70", "HB-71", "V2-54", "U0-15", "RP-11")
 @pytest.mark.parametrize("name", ["a", "a/b", "none"])
 def test_a_namespace_is_a_repository_of_its_own(
     private_server: Callable[..., Any], git: Git, name: str, tmp_path_factory: pytest.TempPathFactory

@@ -245,7 +245,7 @@ def test_negotiation_only(server: Server, git: Git, twin: Twin, haves: list[str]
     compare(git, repo, twin, command("fetch", "wait-for-done", *items))
 
 
-@pytest.mark.rows("V2-23", "SEC-24")
+@pytest.mark.rows("V2-23", "SEC-24", "SEC-25")
 @pytest.mark.parametrize(
     "target", ["lost", "lost:README", "hidden", "main~4", "main~4^{tree}", "refs/tags/v1-of-tag", "1" * 40]
 )

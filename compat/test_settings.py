@@ -51,7 +51,7 @@ def words(url: str, service: str, headers: dict[str, str] | None = None) -> tupl
 
 
 @pytest.mark.rows("CF-01", "CF-02", "CF-03", "CF-06", "CF-07", "CF-08", "CF-09", "CF-11", "CF-15", "CF-16", "CF-21")
-@pytest.mark.rows("CF-26", "CF-27", "CF-43", "CF-46", "CF-88")
+@pytest.mark.rows("CF-26", "CF-27", "CF-43", "CF-46", "CF-88", "RP-04")
 @pytest.mark.parametrize(
     "settings",
     [
@@ -170,6 +170,59 @@ def test_which_objects_are_taken(pair: Pair, git: Git, settings: Settings) -> No
     reports = [report_of(receive(repo.url, body)) for repo in (ours, theirs)]
     assert reports[0] == reports[1]
     assert ours.refs() == theirs.refs()
+
+
+@pytest.mark.rows("FK-07", "FK-09")
+@pytest.mark.parametrize("check", ["false", "true"])
+@pytest.mark.parametrize("what", ["tree of garbage", "commit of garbage", "blob left out", "tree left out"])
+def test_objects_must_be_whole_with_the_check_and_without(pair: Pair, git: Git, what: str, check: str) -> None:
+    ours, theirs = pair(config={"receive.fsckObjects": check})
+    maker = git.cwd / "maker.git"
+    git("init", "-q", "--bare", maker)
+
+    def write(kind: str, data: bytes) -> str:
+        options = ["-w", "-t", kind, "--literally", "--stdin"]
+        return git("hash-object", *options, cwd=maker, input=data).stdout.strip()
+
+    blob = write("blob", what.encode())
+    tree = write("tree", b"junk" if what == "tree of garbage" else b"100644 f\0" + bytes.fromhex(blob))
+    who = "A <a@b> 1600000000 +0000"
+    text = f"tree {tree}\nauthor {who}\ncommitter {who}\n\nx\n"
+    commit = write("commit", b"junk\n" if what == "commit of garbage" else text.encode())
+    left_out = {"blob left out": blob, "tree left out": tree}.get(what)
+    names = [oid for oid in (commit, tree, blob) if oid != left_out]
+    pack = git.output_bytes("pack-objects", "-q", "--stdout", cwd=maker, input="\n".join(names).encode() + b"\n")
+    body = push_body([f"{'0' * 40} {commit} refs/heads/bad"], pack)
+    reports = [report_of(receive(repo.url, body)) for repo in (ours, theirs)]
+    if check == "false" or left_out is None:
+        assert [line.split(b" ")[:2] for line in reports[0]] == [line.split(b" ")[:2] for line in reports[1]]
+    assert reports[0][1].startswith(b"ng refs/heads/bad ")
+    assert "refs/heads/bad" not in ours.refs() and "refs/heads/bad" not in theirs.refs()
+    assert ours.objects() == theirs.objects()
+
+
+@pytest.mark.rows("RP-14")
+def test_version_1_is_said_first_to_pushers_too(pair: Pair) -> None:
+    ours, theirs = pair()
+    shown = [discover(repo.url, "receive-pack", {"Git-Protocol": "version=1"}).packets for repo in (ours, theirs)]
+    assert shown[0][:3] == shown[1][:3] == [b"# service=git-receive-pack\n", FLUSH, b"version 1\n"]
+
+
+@pytest.mark.rows("SEC-11")
+def test_trees_nested_beyond_the_limit_are_refused(server: Server, git: Git) -> None:
+    """git's limit, core.maxTreeDepth, is 2048; the git of these tests may have none."""
+    repo = server.create_repo()
+    tips = {}
+    for depth in (2000, 2100):
+        commands = f"blob\nmark :1\ndata 1\nx\ncommit refs/heads/deep{depth}\ncommitter C <c@d> 1 +0000\ndata 0\n"
+        commands += f"M 644 :1 {'/'.join(['d'] * depth)}/f\n\n"
+        repo.run("fast-import", "--quiet", input=commands.encode())
+        tips[depth] = repo.rev(f"deep{depth}")
+    fine = upload(repo.url, lines(f"want {tips[2000]} side-band-64k no-progress", FLUSH, "done"))
+    assert b"PACK" in fine.body
+    refused = upload(repo.url, lines(f"want {tips[2100]} side-band-64k no-progress", FLUSH, "done"))
+    assert b"PACK" not in refused.body
+    repo.broken = True
 
 
 @pytest.mark.rows("CF-35", "CF-36", "CF-37", "CF-39", "CF-38")
