@@ -19,6 +19,7 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -80,7 +81,7 @@ class Migration:
     keep_paths: tuple[str, ...]
 
     def release_keep(self) -> None:
-        """Remove the `.keep` files that we made; those that were there before stay."""
+        """Remove the `.keep` files that we made, and their other names; those that were there before stay."""
         for path in self.keep_paths:
             with suppress(FileNotFoundError):
                 disk.unlink(path)
@@ -141,8 +142,13 @@ class Quarantine:
             "GIT_QUARANTINE_PATH": self.path,
         }
 
-    def migrate(self, keep_message: str = "govc", *, fsync: bool = False) -> Migration:
+    def migrate(
+        self, keep_message: str = "govc", *, fsync: bool = False, next_own_path: Callable[[], str] | None = None
+    ) -> Migration:
         """Move everything into the repository, hooks' objects included, and remove the folder.
+
+        `next_own_path` gives names for the `.keep` files' other names: a `.keep` that shares the inode is known as
+        ours even after a power cut that took its text.
 
         With `fsync`, files are synced before they get their names and folders afterwards. A pack that is
         there already must have the same bytes, and stays. Raises MigrationFailed, after which the
@@ -154,7 +160,7 @@ class Quarantine:
             if stems:
                 self.modes.make_directory(f"{self.objects_dir}/pack")
             for stem in stems:
-                keep_paths.extend(self._create_keep(stem, keep_message))
+                keep_paths.extend(self._create_keep(stem, keep_message, next_own_path))
             loose_paths = self._migrate_loose(fsync)
             for stem in stems:
                 self._migrate_pack(stem, fsync)
@@ -193,22 +199,30 @@ class Quarantine:
         names = set(os.listdir(self.pack_dir))
         return sorted(name[:-4] for name in names if name.endswith(".idx") and f"{name[:-4]}.pack" in names)
 
-    def _create_keep(self, stem: str, message: str) -> list[str]:
-        """Create the pack's .keep; return its path, or nothing when somebody else keeps the pack already.
+    def _create_keep(self, stem: str, message: str, next_own_path: Callable[[], str] | None) -> list[str]:
+        """Create the pack's .keep; return the paths to remove later, none when somebody else keeps the pack already.
 
         It is whole when it gets its name: an empty one, left by a kill, would belong to nobody.
         """
         path = f"{self.objects_dir}/pack/{stem}.keep"
-        temporary = f"{self.pack_dir}/keep"
-        disk.write_file(temporary, f"{message}\n".encode(), mode=0o600, fsync=False)
+        own = next_own_path() if next_own_path is not None else f"{self.pack_dir}/keep"
+        disk.write_file(own, f"{message}\n".encode(), mode=0o600, fsync=False)
         try:
-            disk.rename_new(temporary, path)
+            if next_own_path is None:
+                disk.rename_new(own, path)
+                return [path]
+            try:
+                disk.link(own, path)
+            except FileExistsError:
+                raise
+            except OSError:  # no hard links here
+                disk.rename_new(own, path)
+            return [path, own]
         except FileExistsError:
-            disk.unlink(temporary)
+            disk.unlink(own)
             with suppress(OSError):  # young again, in case that it was taken for a leftover
                 os.utime(path)
             return []
-        return [path]
 
     def _migrate_loose(self, fsync: bool) -> tuple[str, ...]:
         paths: list[str] = []

@@ -220,25 +220,33 @@ def remove_own_lock(locks: str, lock_path: str, token: bytes) -> bool:
     found = find_lock(locks, lock_path)
     if found is None or found[0] != token:
         return False
-    with suppress(FileNotFoundError):
-        disk.unlink(lock_path)
+    _unlink_lock(lock_path)
     with suppress(FileNotFoundError):
         disk.unlink(found[1])
     return True
 
 
+def _unlink_lock(path: str) -> None:
+    """Remove a lock of ours; that of packed-refs with what was written under it: plain git can't work beside that."""
+    if os.path.basename(path) == "packed-refs.lock":
+        with suppress(FileNotFoundError):
+            disk.unlink(f"{path.removesuffix('.lock')}.new")
+    with suppress(FileNotFoundError):
+        disk.unlink(path)
+
+
 def remove_locks(journal: Journal, layout: RepositoryLayout, tokens: list[bytes]) -> int:
-    """Remove all locks of dead processes; return how many lock files of the repository that freed."""
+    """Remove all locks and `.keep` files of dead processes; return how many locks of the repository that freed."""
     doomed = [(path, status) for token, path, status in iter_locks(journal.folder.locks) if token in tokens]
     linked = {(status.st_dev, status.st_ino) for _, status in doomed if status.st_nlink > 1}
     removed = 0
     if linked:
-        for path in iter_lock_files(layout):
+        for path in (*iter_lock_files(layout), *_iter_keeps(layout.objects_dir)):
             with suppress(FileNotFoundError):
                 status = os.lstat(path)
                 if (status.st_dev, status.st_ino) in linked:
-                    disk.unlink(path)
-                    removed += 1
+                    _unlink_lock(path)
+                    removed += path.endswith(".lock")
     for path, _ in doomed:
         with suppress(FileNotFoundError):
             disk.unlink(path)
@@ -256,19 +264,22 @@ def iter_lock_files(layout: RepositoryLayout) -> list[str]:
     return found
 
 
-def remove_keeps(objects_dir: str, locks: str) -> int:
-    """Remove the `.keep` files of pushes whose process is dead; return how many."""
+def _iter_keeps(objects_dir: str) -> list[str]:
     folder = f"{objects_dir}/pack"
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    return [f"{folder}/{name}" for name in names if name.endswith(".keep")]
+
+
+def remove_keeps(objects_dir: str, locks: str) -> int:
+    """Remove the `.keep` files that name a push whose process is dead; return how many."""
     removed = 0
-    for name in os.listdir(folder) if os.path.isdir(folder) else ():
-        if not name.endswith(".keep"):
-            continue
+    for path in _iter_keeps(objects_dir):
         with suppress(OSError):
-            with open(f"{folder}/{name}", "rb") as file:
+            with open(path, "rb") as file:
                 text = file.read(200).decode("ascii", "replace")
             token = _token_of(text)
             if token is not None and not is_alive(locks, token):
-                disk.unlink(f"{folder}/{name}")
+                disk.unlink(path)
                 removed += 1
     return removed
 

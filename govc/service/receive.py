@@ -374,7 +374,9 @@ def _read_to_the_end(body: BodyReader) -> None:
 
 def _migrate_staged(journal: Journal, quarantine: Quarantine) -> tuple[Migration, StagedObjects]:
     """Publish the objects under a `.keep` that names us; nothing is synced here, the record makes it durable."""
-    migration = quarantine.migrate(f"{KEEP_PREFIX}{journal.log.owner.token.hex()}")
+    migration = quarantine.migrate(
+        f"{KEEP_PREFIX}{journal.log.owner.token.hex()}", next_own_path=journal.next_lock_path
+    )
     try:
         return migration, journal.stage_objects(migration)
     except BaseException:

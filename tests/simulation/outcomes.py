@@ -170,10 +170,10 @@ def _weak_names(model: Model, chosen: list[NameChange]) -> Names:
 
 
 def _drop_strangers(model: Model, names: dict[int, dict[str, int]]) -> None:
-    """Take away lock files that lost the second name by which govc knows its own.
+    """Take away locks and `.keep` files that lost the second name by which govc knows its own.
 
     The link is made after the file that it links to. Every file system with a journal keeps that order, so none leaves
-    such a lock; a file system that promises no order at all does, and there an administrator has to remove it.
+    such a file; a file system that promises no order at all does, and there an administrator has to remove it.
     """
     own: set[int] = set()
     node = names.get(ROOT, {}).get("govc")
@@ -182,8 +182,10 @@ def _drop_strangers(model: Model, names: dict[int, dict[str, int]]) -> None:
     for number, folder in names.items():
         for name, file in list(folder.items()):
             was_there = model.first.get(number, {}).get(name) == file
-            if name.endswith(".lock") and file in model.files and file not in own and not was_there:
+            if name.endswith((".lock", ".keep")) and file in model.files and file not in own and not was_there:
                 del folder[name]
+        if "packed-refs.lock" not in folder:
+            folder.pop("packed-refs.new", None)
 
 
 def _ordered_names(model: Model, chance: random.Random) -> Names:
