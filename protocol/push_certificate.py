@@ -9,10 +9,10 @@
     <old> <new> <refname>                the commands; these count, not any others
     -----BEGIN ... SIGNATURE-----        everything above is signed
 
-A nonce is `<seconds>-<HMAC>`, in hex, by the repository's own hash. The HMAC's key is "<path>:<seconds>" and its text is
-receive.certNonceSeed (git has them the other way round than one would, and so must we).
-Nothing is remembered: whoever has the seed can tell a nonce that some process of this server gave out, and when. Over
-HTTP the path is always "." (git-http-backend stands in the repository), so nonces of a git beside us are good here.
+A nonce is `<seconds>-<HMAC>`, in hex, by the repository's own hash. The HMAC's key is "<path>:<seconds>" and its text
+is receive.certNonceSeed (git has them the other way round than one would, and so must we). Nothing is remembered:
+whoever has the seed can tell a nonce that some process of this server gave out, and when. Over HTTP the path is always
+"." (git-http-backend stands in the repository), so nonces of a git beside us are good here.
 
 Source: gitprotocol-pack "Push Certificate"; git-config "receive.certNonceSeed", "receive.certNonceSlop"; RFC 2104;
 rows RP-05, RP-69..RP-73.
