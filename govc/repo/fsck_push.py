@@ -25,15 +25,18 @@ SKIP_LIST_BYTES_MAX = 64 << 20
 _SKIP_LIST = "receive.fsck.skiplist"
 
 
+def checks_pushed_objects(config: Config) -> bool:
+    """Say whether received objects are checked. Raises BadConfigValue."""
+    wanted = config.find_bool("receive.fsckobjects")
+    return config.get_bool("transfer.fsckobjects", False) if wanted is None else wanted
+
+
 def push_fsck_policy(config: Config, algo: HashAlgorithm, git_dir: str) -> FsckPolicy | None:
     """Return how received objects are checked, None when they aren't.
 
     Paths of skip lists are relative to `git_dir`. Raises BadConfigValue where git dies.
     """
-    wanted = config.find_bool("receive.fsckobjects")
-    if wanted is None:
-        wanted = config.get_bool("transfer.fsckobjects", False)
-    if not wanted:
+    if not checks_pushed_objects(config):
         return None
     pairs: list[tuple[str, str]] = []
     skip_oids: set[bytes] = set()

@@ -42,7 +42,8 @@ from govc.repo.snapshot import Snapshot
 log = logging.getLogger(__name__)
 
 PACKS_MAX = 20
-"""From this many packs on they are merged: look-ups by plain git beside us stay cheap (git's own limit is 50)."""
+"""From this many packs on they are merged, unless gc.autoPackLimit says another number (0: never): look-ups by plain
+git beside us stay cheap. Git's own default is 50."""
 
 GC_PID_SECONDS = 12 * 3600
 
@@ -102,7 +103,8 @@ def is_due(snapshot: Snapshot, refs: RefBackend) -> bool:
         return False
     own = f"{snapshot.layout.objects_dir}/pack/"
     pack_count = sum(pack.path.startswith(own) and is_mergeable(pack) for pack in snapshot.store.packs)
-    is_crowded = pack_count > PACKS_MAX
+    packs_max = config.get_int("gc.autopacklimit", PACKS_MAX)
+    is_crowded = pack_count > packs_max > 0
     return is_crowded or refs.is_packing_due(snapshot.refs) or bool(find_leftovers(snapshot.layout.objects_dir))
 
 

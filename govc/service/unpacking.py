@@ -19,6 +19,7 @@ from govc.pack.compiled import Call, call_here
 from govc.pack.limits import IndexLimits
 from govc.protocol.errors import RemoteProtocolError
 from govc.protocol.sideband import KEEPALIVE
+from govc.repo.fsck_push import checks_pushed_objects
 from govc.repo.helper import Job, Progress, run_helper
 from govc.repo.receiving import (
     INLINE_LIMITS,
@@ -104,7 +105,19 @@ class Unpacker:
     def check_pack(
         self, snapshot: Snapshot, quarantine: Quarantine, pack_path: str, size: int, count: int
     ) -> Generator[bytes, None, ReceiveResult]:
-        """Index the pack and check that the new tips are whole. Yields progress and keepalives."""
+        """Index the pack and check that the new tips are whole. Yields progress and keepalives.
+
+        Where received objects are checked, what isn't whole isn't unpacked either (FK-07): git's unpackers see to that.
+        """
+        result = yield from self._index_and_connect(snapshot, quarantine, pack_path, size, count)
+        if result.broken_tips and checks_pushed_objects(snapshot.config):
+            problem = next(iter(result.broken_tips.values()))
+            raise NotUnpacked(_unpacker(count), f"fatal: did not receive expected object {problem.oid.hex()}")
+        return result
+
+    def _index_and_connect(
+        self, snapshot: Snapshot, quarantine: Quarantine, pack_path: str, size: int, count: int
+    ) -> Generator[bytes, None, ReceiveResult]:
         request = self._state.request
         task = ReceiveTask.of(
             snapshot,
