@@ -14,7 +14,6 @@ program peels what it writes, and so do we. Only below refs/heads/, where tags c
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from itertools import accumulate
 from typing import Final, NamedTuple
 
 from govc.protocol.refname import check_refname_format
@@ -41,9 +40,11 @@ class RefColumns:
         self._oids = oids
         self._peeled = peeled if any(peeled) else b""
         self._oid_size = oid_size
-        ends = accumulate(len(name) + 1 for name in names[:-1].split(b"\n")) if names else ()
-        self._starts = array("I" if len(names) < 1 << 32 else "Q", (0, *ends) if names else (0,))
-        self._starts.pop()
+        self._starts = array("I" if len(names) < 1 << 32 else "Q")
+        append, index, start = self._starts.append, names.index, 0
+        while start < len(names):
+            append(start)
+            start = index(b"\n", start) + 1
         self.warnings: tuple[str, ...] = ()
 
     @property
@@ -180,35 +181,61 @@ class TableRefs(NamedTuple):
     @classmethod
     def of(cls, records: Iterable[RefRecord]) -> "TableRefs":
         """Sort records, which come in order of their names, into columns and the rest."""
-        names: list[bytes] = []
-        oids: list[bytes] = []
-        peeled: dict[int, bytes] = {}
+        builder = _Builder()
         odd: dict[bytes, LooseRef] = {}
-        for name, _, oid, target_of_tag, target in records:
+        for name, _, oid, peeled, target in records:
             if oid is None or not any(oid) or not name.startswith(b"refs/"):
                 odd[name] = _odd_ref(oid, target)
-                continue
-            if target_of_tag is not None:
-                peeled[len(names)] = target_of_tag
-            names.append(name)
-            oids.append(oid)
-        size = len(oids[0]) if oids else 20
-        joined = b"\n".join(names) + b"\n" if names else b""
-        warnings: list[str] = []
-        if not are_ordinary(joined) or len(names) != joined.count(b"\n"):
-            kept = [position for position, name in enumerate(names) if check_refname_format(name)]
-            warnings += [_warning(name) for name in names if not check_refname_format(name)]
-            joined = b"".join(names[position] + b"\n" for position in kept)
-            oids = [oids[position] for position in kept]
-            peeled = {new: peeled[old] for new, old in enumerate(kept) if old in peeled}
+            else:
+                builder.add(name, oid, peeled)
+        columns = builder.finish()
         for name in [name for name in odd if not check_refname_format(name, allow_onelevel=True)]:
             del odd[name]
-            warnings.append(_warning(name))
-        peeled_column = bytearray(len(oids) * size if peeled else 0)
-        for position, value in peeled.items():
-            peeled_column[position * size : position * size + size] = value
-        columns = RefColumns(joined, b"".join(oids), bytes(peeled_column), size)
-        return cls(columns, odd, tuple(warnings))
+            builder.warnings.append(_warning(name))
+        return cls(columns, odd, tuple(builder.warnings))
+
+
+class _Builder:
+    """Columns as they grow, some refs at a time: never are there objects for all of them."""
+
+    def __init__(self) -> None:
+        self._names: list[bytes] = []
+        self._oids: list[bytes] = []
+        self._peeled: list[bytes | None] = []
+        self._columns: tuple[list[bytes], list[bytes], list[bytes]] = ([], [], [])
+        self._oid_size = 20
+        self.warnings: list[str] = []
+
+    def add(self, name: bytes, oid: bytes, peeled: bytes | None) -> None:
+        """Add a direct ref."""
+        self._names.append(name)
+        self._oids.append(oid)
+        self._peeled.append(peeled)
+        if len(self._names) >= _CHUNK:
+            self._flush()
+
+    def _flush(self) -> None:
+        names, oids, peeled = self._names, self._oids, self._peeled
+        if not names:
+            return
+        self._oid_size = size = len(oids[0])
+        joined = b"\n".join(names) + b"\n"
+        if not are_ordinary(joined) or len(names) != joined.count(b"\n"):
+            kept = [position for position, name in enumerate(names) if check_refname_format(name)]
+            self.warnings += [_warning(name) for name in names if not check_refname_format(name)]
+            joined = b"".join(names[position] + b"\n" for position in kept)
+            oids, peeled = [oids[position] for position in kept], [peeled[position] for position in kept]
+        self._columns[0].append(joined)
+        self._columns[1].append(b"".join(oids))
+        unknown = bytes(size)
+        self._columns[2].append(b"".join(oid or unknown for oid in peeled))
+        self._names, self._oids, self._peeled = [], [], []
+
+    def finish(self) -> RefColumns:
+        """Return the columns."""
+        self._flush()
+        names, oids, peeled = (b"".join(column) for column in self._columns)
+        return RefColumns(names, oids, peeled, self._oid_size)
 
 
 def _warning(name: bytes) -> str:
