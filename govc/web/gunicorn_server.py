@@ -12,6 +12,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 from prometheus_client.multiprocess import mark_process_dead
 
+from govc.web.log_lines import LineFormatter
 from govc.web.redaction import RedactingFilter
 
 HEADER_LINE_BYTES_MAX = 8190
@@ -65,13 +66,18 @@ def make_options(
 
 
 class RedactingLogger(Logger):  # type: ignore[misc]
-    """gunicorn's log without secrets: it quotes what it can't parse."""
+    """gunicorn's log in the form of ours, and without secrets: it quotes what it can't parse.
+
+    Its own form shows the process, which our records don't know (`log_lines`); a line that can't be formatted comes
+    out as an error of logging, with all that the filter would have cut.
+    """
 
     def setup(self, cfg: Any) -> None:
-        """Set up as always, then redact."""
+        """Set up as always, then give the handlers our form and our filter."""
         super().setup(cfg)
         for handler in self.error_log.handlers:
             handler.addFilter(RedactingFilter())
+            handler.setFormatter(LineFormatter())
 
 
 class GovcServer(BaseApplication):  # type: ignore[misc]

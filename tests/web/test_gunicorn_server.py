@@ -1,3 +1,4 @@
+import logging
 import runpy
 import shutil
 import subprocess
@@ -48,6 +49,18 @@ def test_gunicorn_takes_our_options_and_makes_the_application_in_the_worker():
     assert made == ["made", "started"]
     server.cfg.worker_exit(None, None)
     assert made == ["made", "started", "closed"]
+
+
+def test_gunicorns_lines_have_our_form_and_no_secrets(monkeypatch, capfd):
+    monkeypatch.setattr(logging, "logProcesses", False)  # as log_lines has it
+    server = GovcServer(lambda: "application", default_options())
+    logger = server.cfg.logger_class(server.cfg)
+    logger.warning("Invalid request from ip=%s: %s", "192.0.2.1", "Invalid HTTP Header: 'Authorization Basic YW5uOnB3'")
+    said = capfd.readouterr().err
+    assert said.endswith(
+        "WARNING gunicorn.error Invalid request from ip=192.0.2.1: Invalid HTTP Header: [peer's words]\n"
+    )
+    assert "Logging error" not in said and "YW5uOnB3" not in said
 
 
 def test_the_configuration_file_says_the_same_as_govc_serve(monkeypatch):
