@@ -16,7 +16,7 @@ from govc.auth.watched import ignore_reads
 from govc.cache.bodies import count_nothing
 from govc.repo.repository import Repository
 from govc.repo.runtime import PLAIN, Runtime
-from govc.service.backend import Backend
+from govc.service.backend import Backend, count_no_log
 from govc.settings import Settings, load_settings, override
 from govc.web.metrics import Metrics
 from govc.web.wsgi_app import Application, WebOptions
@@ -58,7 +58,8 @@ def create_backend(
     """Return the services over the repositories that the settings name; without a policy for whoever calls."""
     count = metrics.count_body if metrics is not None else count_nothing
     how = runtime if runtime is not None else choose_runtime()
-    return Backend(settings, how, policy=policy, count_body=count)
+    count_log = metrics.count_log if metrics is not None else count_no_log
+    return Backend(settings, how, policy=policy, count_body=count, count_log=count_log)
 
 
 def open_repository(path: str) -> Repository:

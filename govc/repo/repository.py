@@ -33,12 +33,15 @@ from govc.repo.introductions import Introductions
 from govc.repo.journal import Journal, JournalOptions
 from govc.repo.layout import RepositoryLayout, find_commondir, read_layout
 from govc.repo.open_journal import open_journal, recover_for_reading
-from govc.repo.recovery import Site
+from govc.repo.recovery import RecoveryReport, Site
 from govc.repo.snapshot import Snapshot
 from govc.repo.worktrees import read_head_branch
+from govc.wal.log import LogStatistics
 from govc.watch import ClockNs, StatFunction, WatchedFile, are_current, read_watched, watch_path
 
 log = logging.getLogger(__name__)
+
+NO_LOG_STATISTICS = LogStatistics(0, 0, 0, 0.0, 0, 0)
 
 OID_FILE_BYTES_MAX = 64 << 20
 """shallow and info/grafts: a line of 41 bytes per commit."""
@@ -99,6 +102,8 @@ class Repository:
         self._snapshot: Snapshot | None = None
         self._journal: Journal | None = None
         self.is_recovered = False
+        self._counted = NO_LOG_STATISTICS
+        self._recoveries: list[RecoveryReport] = []
 
     @property
     def layout(self) -> RepositoryLayout:
@@ -122,7 +127,9 @@ class Repository:
     def recover(self, options: JournalOptions) -> None:
         """Finish what dead processes or a power cut have left, once per opening. Blocks. Raises LogError."""
         if not self.is_recovered:
-            recover_for_reading(lambda: self.site(options.sleep), find_commondir(self.gitdir), options)
+            report = recover_for_reading(lambda: self.site(options.sleep), find_commondir(self.gitdir), options)
+            if report is not None:
+                self._recoveries.append(report)
             self.is_recovered = True
 
     def journal(self, options: JournalOptions) -> Journal:
@@ -130,8 +137,17 @@ class Repository:
         journal = self._journal
         if journal is not None and journal.is_current():
             return journal
-        self._journal, _ = open_journal(self.site(options.sleep), options)
+        self._journal, report = open_journal(self.site(options.sleep), options)
+        self._counted = NO_LOG_STATISTICS
+        self._recoveries.append(report)
         return self._journal
+
+    def take_log_counts(self) -> tuple[LogStatistics, list[RecoveryReport]]:
+        """Return what this process's log has done, and was recovered, since the last call: for metrics."""
+        now = self._journal.log.statistics if self._journal is not None else NO_LOG_STATISTICS
+        before, self._counted = self._counted, now
+        recoveries, self._recoveries = self._recoveries, []
+        return now.since(before), [report for report in recoveries if report.kind not in ("clean", "new log")]
 
     @property
     def has_journal(self) -> bool:

@@ -51,6 +51,14 @@ REQUEST_BYTES_DEFAULT = 10 << 20
 REQUEST_BYTES_MIN = 8 << 10
 
 
+CountLog = Callable[[str, float], None]
+"""Told a field of LogStatistics, "recoveries" or "torn_records", and how much it has grown."""
+
+
+def count_no_log(_what: str, _number: float) -> None:
+    """Count nothing: where nobody asks for metrics."""
+
+
 class _Proved(NamedTuple):
     """The snapshot of a path in a URL, and what shows that it is still true."""
 
@@ -71,11 +79,13 @@ class Backend:
         policy: Callable[[], Policy] | None = None,
         *,
         count_body: Count = count_nothing,
+        count_log: CountLog = count_no_log,
     ) -> None:
         """`environ` is the server's own environment, in which git's variables count; os.environ by default. `policy`
         gives the permissions of this moment; None: git's own rules are all there is. `count_body` is told what the
-        cache of bodies does.
+        cache of bodies does, `count_log` what the logs of repositories do.
         """
+        self._count_log = count_log
         self.settings = settings
         self.runtime = runtime
         self.environ: Mapping[str, str] = os.environ if environ is None else environ
@@ -175,6 +185,16 @@ class Backend:
             self._keep_proof(path_info, stamps, found, repository, snapshot)
         rules = access.branch_rules() if access is not None and context.service == RECEIVE_PACK else NO_RULES
         return Handle(self, repository, snapshot, context.namespace, rules)
+
+    def count_log(self, repository: Repository) -> None:
+        """Tell the metrics what a repository's log has done since last time."""
+        done, recoveries = repository.take_log_counts()
+        for name, value in done._asdict().items():
+            if value:
+                self._count_log(name, value)
+        for report in recoveries:
+            self._count_log("recoveries", 1)
+            self._count_log("torn_records", report.torn_records)
 
     def start(self) -> None:
         """Recover, in the background, what an earlier life of the server has left. Once per process."""
@@ -300,9 +320,12 @@ class Handle:
 
     def receive_pack(self, context: RequestContext, body: BodyReader) -> Iterator[bytes]:
         """Answer a push, reading its body as it comes."""
-        return serve_receive_pack(
-            self.repository, self.snapshot, context, body, self._backend.receive_tools, self._branch_rules
-        )
+        try:
+            yield from serve_receive_pack(
+                self.repository, self.snapshot, context, body, self._backend.receive_tools, self._branch_rules
+            )
+        finally:
+            self._backend.count_log(self.repository)
 
     def dumb_info_refs(self) -> bytes:
         """Return the refs as `oid TAB name` lines."""

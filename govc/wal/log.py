@@ -81,6 +81,18 @@ class LogStatistics(NamedTuple):
     syncs: int
     sync_seconds: float
     failed_syncs: int
+    failed_appends: int
+
+    def since(self, before: "LogStatistics") -> "LogStatistics":
+        """Return how much each figure has grown."""
+        return LogStatistics(
+            self.records - before.records,
+            self.bytes - before.bytes,
+            self.syncs - before.syncs,
+            self.sync_seconds - before.sync_seconds,
+            self.failed_syncs - before.failed_syncs,
+            self.failed_appends - before.failed_appends,
+        )
 
 
 class LogFolder(NamedTuple):
@@ -137,7 +149,7 @@ class Log:
         self._owner: Owner | None = None
         self._segment: tuple[int, int, SegmentHeader] | None = None  # (ordinal, descriptor, header) to append to
         self._synced: tuple[int, int] | None = None  # (ordinal, descriptor) to sync: touched under the sync lock only
-        self._counts = [0, 0, 0, 0]
+        self._counts = [0, 0, 0, 0, 0]
         self._sync_seconds = 0.0
 
     @property
@@ -150,8 +162,8 @@ class Log:
     @property
     def statistics(self) -> LogStatistics:
         """What this process has done."""
-        records, size, syncs, failed = self._counts
-        return LogStatistics(records, size, syncs, self._sync_seconds, failed)
+        records, size, syncs, failed_syncs, failed_appends = self._counts
+        return LogStatistics(records, size, syncs, self._sync_seconds, failed_syncs, failed_appends)
 
     def close(self) -> None:
         """Let go of everything."""
@@ -247,6 +259,7 @@ class Log:
             data = b"".join(encoded)
             self._write_records(data, tail)
         except OSError as error:
+            self._counts[4] += 1
             raise LogFailed(f"{self.folder.root}: append", error) from error
         self._counts[0] += len(drafts)
         self._counts[1] += len(data)

@@ -63,6 +63,27 @@ class Metrics:
             "govc_body_cache_bytes", "Bytes of the same bodies.", ["result"], registry=self._registry
         )
 
+        self._log = {
+            name: Counter(f"govc_log_{name}", text, registry=self._registry)
+            for name, text in (
+                ("records", "Records appended to write-ahead logs."),
+                ("bytes", "Bytes of these records."),
+                ("syncs", "Syncs of logs; one covers all that wait for it."),
+                ("sync_seconds", "Seconds spent in them."),
+                (
+                    "failed_syncs",
+                    "Syncs that failed: the log went on in a new segment, the pushes in doubt were refused.",
+                ),
+                ("failed_appends", "Appends that failed (a full disk): the pushes were refused."),
+                ("recoveries", "Logs that were recovered after a killed process or a power cut."),
+                ("torn_records", "Records that were never acknowledged and were cut off by a recovery."),
+            )
+        }
+
+    def count_log(self, what: str, number: float) -> None:
+        """Count what write-ahead logs do; `what` is one of the names above."""
+        self._log[what].inc(number)
+
     def count_login(self, method: str, outcome: str) -> None:
         """Count one check of a login; both labels are from closed sets."""
         self._logins.labels(method, outcome).inc()

@@ -228,3 +228,23 @@ def test_the_log_is_private_and_a_shared_repository_shares_it_with_its_group(wor
     world.push((b"refs/heads/x", ZERO, world.commit()))
     assert os.stat(f"{world.path}/govc").st_mode & 0o7777 == 0o2770
     assert os.stat(f"{world.path}/govc/log/000000000001.seg").st_mode & 0o777 == 0o660
+
+
+def test_what_the_log_did_is_told_once(world):
+    first, second = world.commit(), world.commit()
+    world.push((MAIN, ZERO, first))
+    done, recoveries = world.repository.take_log_counts()
+    assert (done.records, done.syncs, done.failed_syncs, recoveries) == (1, 1, 0, [])
+    assert done.bytes > 200
+
+    class BadSync(disk.Disk):
+        def sync_data(self, descriptor):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with disk.use(BadSync()):
+        assert world.push((MAIN, first, second))[MAIN].detail.endswith("Input/output error")
+    assert world.ref("main") == first
+    done, _ = world.repository.take_log_counts()
+    assert (done.syncs, done.failed_syncs) == (0, 1)
+    assert world.repository.take_log_counts()[0].records == 0
+    assert world.push((MAIN, first, second)) == {}
