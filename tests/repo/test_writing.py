@@ -242,7 +242,7 @@ def test_what_the_log_did_is_told_once(world):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with disk.use(BadSync()):
-        assert world.push((MAIN, first, second))[MAIN].detail.endswith("Input/output error")
+        assert world.push((MAIN, first, second))[MAIN].detail.endswith("a sync of the log has failed")
     assert world.ref("main") == first
     done, _ = world.repository.take_log_counts()
     assert (done.syncs, done.failed_syncs) == (0, 1)
