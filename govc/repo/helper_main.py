@@ -26,6 +26,7 @@ from govc.repo.helper import (
     Progress,
 )
 from govc.repo.introducing import introduce_job
+from govc.repo.late_hooks import late_hooks_job
 from govc.repo.maintenance import maintain_job
 from govc.repo.packing import pack_job
 from govc.repo.receiving import receive_job
@@ -34,7 +35,7 @@ JobFunction = Callable[[Any, Emit], Any]
 
 JOBS: dict[str, JobFunction] = {
     "archive": archive_job,
-    "checkpoint": checkpoint_job,
+    "checkpoint": checkpoint_job, "late hooks": late_hooks_job,
     "maintain": maintain_job,
     "introduce": introduce_job,
     "pack": pack_job,

@@ -4,6 +4,7 @@
         log/          segments                         wal.segment
         checkpoint    up to where git's files are safe  wal.checkpoint
         refs-N        all refs at a checkpoint          ref_values
+        late/         pushes whose post-receive hooks are still to be told  late_hooks
         packs/        large packs that records name, as second names of the ones in objects/pack
         locks/        our lock files, and which processes live
         state         what the processes share          wal.state
@@ -112,7 +113,7 @@ class Journal:
         self._break_dead: Callable[[], object] | None = None
 
     def _make_folders(self) -> None:
-        for path in (self.folder.root, self.folder.locks, self.folder.packs):
+        for path in (self.folder.root, self.folder.locks, self.folder.packs, self.folder.late):
             try:
                 disk.mkdir(path, self.folder_mode & 0o777)
             except FileExistsError:
@@ -266,6 +267,19 @@ class Journal:
     def published(self, appended: Appended) -> None:
         """Note that the repository shows a record."""
         self.log.mark_published([appended.record.sequence])
+
+    def expect_late_hooks(self, appended: Appended) -> None:
+        """Note that hooks have to be told of this record: should we die before that, somebody else does it."""
+        disk.write_file(self._late_path(appended.record.sequence), b"", mode=self.file_mode, fsync=False)
+
+    def late_hooks_done(self, sequences: Sequence[int]) -> None:
+        """Note that the hooks of these records were told."""
+        for sequence in sequences:
+            with suppress(FileNotFoundError):
+                disk.unlink(self._late_path(sequence))
+
+    def _late_path(self, sequence: int) -> str:
+        return f"{self.folder.late}/{sequence}-{self.log.owner.token.hex()}"
 
     # Following what other processes append
 

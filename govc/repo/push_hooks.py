@@ -54,6 +54,7 @@ PUSH_TO_CHECKOUT = "push-to-checkout"
 REFERENCE_TRANSACTION = "reference-transaction"
 POST_RECEIVE = "post-receive"
 POST_UPDATE = "post-update"
+LATE_HOOKS = (POST_RECEIVE, POST_UPDATE)
 EARLY_HOOKS = (PRE_RECEIVE, UPDATE, PROC_RECEIVE, PUSH_TO_CHECKOUT, REFERENCE_TRANSACTION)
 """Those that a push waits for before its record."""
 

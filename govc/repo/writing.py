@@ -57,6 +57,7 @@ class Origin:
     request_id: str = ""
     push_options: tuple[bytes, ...] = ()
     certificate: bytes = b""
+    has_late_hooks: bool = False
 
 
 class State(Enum):
@@ -101,6 +102,7 @@ class RefWriter:
         self._clock = clock
         self._objects = objects
         self._shallow = tuple(shallow)
+        self.sequences: list[int] = []
 
     def change(self, updates: Sequence[RefUpdate], *, atomic: bool = False) -> dict[bytes, RefUpdateRefused]:
         """Make the changes; return the refused ones by name. With `atomic`, one refusal means that nothing changes.
@@ -169,7 +171,10 @@ class RefWriter:
         if not changes:
             return transaction.commit()
         appended = journal.record(self._draft(changes))
+        self.sequences.append(appended.record.sequence)
         try:
+            if self._origin.has_late_hooks:
+                journal.expect_late_hooks(appended)
             failed = transaction.commit(keep_failed=True, time_seconds=appended.record.time_seconds)
             if failed:
                 failed = self._after_failure(journal, appended, transaction, failed)

@@ -22,10 +22,12 @@ from govc.odb.store import OBJECT_BYTES_MAX
 from govc.pack.limits import IndexLimits
 from govc.repo.checkpoint_schedule import CheckpointSchedule
 from govc.repo.discover import FoundRepository, check_ownership, find_repository, resolve_repository_path
-from govc.repo.eager_recovery import recover_all
+from govc.repo.eager_recovery import iter_unretired, recover_all
 from govc.repo.helper import HelperSlots, Job, drain, run_helper, start_detached
 from govc.repo.index_keeper import IndexKeeper
 from govc.repo.journal import JournalOptions
+from govc.repo.late_hooks import LateHooksTask, has_late_hooks
+from govc.repo.layout import find_commondir
 from govc.repo.maintenance import MaintenanceTask, is_due
 from govc.repo.packing import PackProducer, ProducerLimits
 from govc.repo.pool import PoolLimits, RepositoryPool
@@ -179,6 +181,7 @@ class Backend:
         repository = self.pool.get(found.gitdir)
         if not repository.is_recovered:
             self.runtime.call_blocking(repository.recover, self.journal_options)
+            self._run_late_hooks(repository.gitdir)
         snapshot = repository.snapshot()
         self.pool.trim()
         if stamps is not None:
@@ -204,6 +207,8 @@ class Backend:
 
     def _recover_all(self, root: str) -> None:
         done = recover_all(root, replace(self.journal_options, later=None))
+        for gitdir in iter_unretired(root):
+            self._run_late_hooks(gitdir)
         if done:
             log.info("recovered %d repositories at start: %s", len(done), done)
 
@@ -218,6 +223,27 @@ class Backend:
         if len(self._proved) >= self.settings.repositories_max:
             self._proved.clear()
         self._proved[path_info] = _Proved(proof, found.gitdir, repository, snapshot)
+
+    def _run_late_hooks(self, gitdir: str) -> None:
+        """Start what runs the hooks that a dead process owes; nobody waits for it."""
+        try:
+            if not has_late_hooks(find_commondir(gitdir)):
+                return
+            job = Job("late hooks", LateHooksTask(gitdir=gitdir, seconds_max=self.settings.hook_seconds_max))
+            if self.runtime.later is None or self._maintenance_slots is None:
+                start_detached(job)
+            else:
+                self.runtime.later(0, lambda: self._tell_late(gitdir, job))
+        except (GovcError, OSError) as error:
+            log.error("%s: hooks of a dead process: %s", gitdir, error)
+
+    def _tell_late(self, gitdir: str, job: Job) -> None:
+        assert self._maintenance_slots is not None
+        try:
+            count = drain(run_helper(job, slots=self._maintenance_slots))
+            log.warning("%s: hooks of %d pushes were told late: their process had died", gitdir, count)
+        except (GovcError, OSError) as error:
+            log.error("%s: hooks of a dead process: %s", gitdir, error)
 
     def close(self) -> None:
         """End cleanly: checkpoint the logs that this process has written to. Blocks."""

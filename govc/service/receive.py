@@ -31,7 +31,7 @@ from govc.protocol.receive_pack import PushRequest, PushRequestParser
 from govc.repo.hook_environ import hook_environ
 from govc.repo.journal import NO_OBJECTS, Journal, StagedObjects
 from govc.repo.modes import RefModes, object_modes
-from govc.repo.push_hooks import EARLY_HOOKS, HookSurroundings, PushHooks, run_late_hooks
+from govc.repo.push_hooks import EARLY_HOOKS, LATE_HOOKS, HookSurroundings, PushHooks, run_late_hooks
 from govc.repo.receiving import ReceiveResult
 from govc.repo.repository import Repository
 from govc.repo.server_info import replace_file
@@ -73,6 +73,7 @@ class ReceiveSession:
         self._shown = ShownRefs(snapshot, "receive", context.namespace)
         self._zero = snapshot.algo.zero
         self._changes: RefChanges | None = None
+        self._has_late_hooks = False
 
     # The steps
 
@@ -215,7 +216,7 @@ class ReceiveSession:
                 policy=self._policy,
                 branch_rules=self._branch_rules,
                 hooks=hooks,
-                origin=self._origin(state.request),
+                origin=self._origin(state.request, hooks),
                 tools=self._tools,
                 objects=objects,
                 new_shallow=new_shallow,
@@ -230,11 +231,25 @@ class ReceiveSession:
     def _follow_up(self, state: PushState, hooks: PushHooks) -> Iterator[bytes]:
         """After the report: hooks that are told, maintenance, the files of the dumb protocol."""
         done, names = state.done()
-        yield from run_late_hooks(hooks, done, names)
+        try:
+            yield from run_late_hooks(hooks, done, names)
+        finally:
+            self._note_told()
         if self._has_moved:
             self._tools.after_push(self._repository, [change.new for change in done])
             if self._snapshot.config.get_bool("receive.updateserverinfo", False):
                 self._update_server_info()
+
+    def _note_told(self) -> None:
+        """Note in the log that the hooks of this push were told: nobody has to do it after us."""
+        sequences = self._changes.sequences if self._changes is not None and self._has_late_hooks else []
+        if not sequences:
+            return
+        try:
+            journal: Journal = self._tools.runtime.call_blocking(self._repository.journal, self._tools.journal)
+            self._tools.runtime.call_blocking(journal.late_hooks_done, sequences)
+        except (GovcError, OSError) as error:
+            log.error("%s: %s: hooks may be told again: %s", self._context.request_id, self._repository.gitdir, error)
 
     # Hooks
 
@@ -350,8 +365,9 @@ class ReceiveSession:
         except (GovcError, OSError) as error:
             log.error("%s: server info not updated: %s", self._repository.gitdir, error)
 
-    def _origin(self, request: PushRequest) -> Origin:
+    def _origin(self, request: PushRequest, hooks: PushHooks) -> Origin:
         context = self._context
+        self._has_late_hooks = any(map(hooks.has, LATE_HOOKS))
         return Origin(
             committer=committer_ident(context, self._tools.environ),
             message=b"push",
@@ -360,6 +376,7 @@ class ReceiveSession:
             request_id=context.request_id,
             push_options=request.push_options or (),
             certificate=request.certificate or b"",
+            has_late_hooks=self._has_late_hooks,
         )
 
 

@@ -60,6 +60,7 @@ class RefChanges:
         self._around = around
         self._pause = around.tools.runtime.pause
         self.has_moved = False
+        self.sequences: list[int] = []
 
     def carry_out(self, snapshot: Snapshot, missing_tips: frozenset[bytes]) -> Iterator[bytes]:
         """Do what still stands. `missing_tips`: new values that didn't come. May switch."""
@@ -202,6 +203,7 @@ class RefChanges:
             refused = yield from self._change_in_steps(writer.change_in_steps(wanted, atomic=atomic))
         else:
             refused = call(_change, writer, wanted, atomic)
+        self.sequences += writer.sequences
         self.has_moved = self.has_moved or len(refused) < len(wanted)
         self._refuse(refused, updates)
         if refused and atomic:

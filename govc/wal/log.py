@@ -116,6 +116,11 @@ class LogFolder(NamedTuple):
         return f"{self.root}/packs"
 
     @property
+    def late(self) -> str:
+        """Which records have hooks that are still to be told."""
+        return f"{self.root}/late"
+
+    @property
     def state(self) -> str:
         """The shared state."""
         return f"{self.root}/state"
