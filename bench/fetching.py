@@ -1,10 +1,10 @@
 """`python -m bench.fetching NAME=PATH ...`: what one fetch request costs the server, beside git http-backend.
 
 Both are given the same bytes (protocol v2, "done" included), in turn: govc in this process (user and system time of all
-its threads; the answer is read chunk by chunk and dropped), git as the CGI program, its children included. Neither HTTP nor a
-client is measured. For each repository two copies are made, one with a bitmap and one without, both repacked; the goal
-is measured against the one with, the bytes against the smaller answer. Every answer of govc is checked: what its pack holds,
-and that `index-pack --fix-thin` completes it over what the client has.
+its threads; the answer is read chunk by chunk and dropped), git as the CGI program, its children included. Neither HTTP
+nor a client is measured. For each repository two copies are made, one with a bitmap and one without, both repacked; the
+goal is measured against the one with, the bytes against the smaller answer. Every answer of govc is checked: what its
+pack holds, and that `index-pack --fix-thin` completes it over what the client has.
 
 A repository's rows are: clone of everything, the first after opening (the index is filled, its file not read yet) and
 again; fetches of the newest 1, 10, 100 and 1,000 commits of HEAD's first-parent line; depth 1; blob:none; 500 blobs.
@@ -28,8 +28,8 @@ from pathlib import Path
 from bench.__main__ import parse_repository
 from bench.generate import build_real
 from compat.gitclient import Git
-from govc.protocol.pktline import DELIM, FLUSH, encode_text
 from govc.protocol.oid import SHA1
+from govc.protocol.pktline import DELIM, FLUSH, encode_text
 from govc.repo.introducing import IntroduceTask, fill_introductions
 from govc.repo.runtime import PLAIN
 from govc.service.backend import Backend
@@ -169,7 +169,9 @@ class Server:
         return time.process_time() - started
 
 
-def format_row(case: Case, ours: list[float], bitmap: list[float], plain: list[float], sizes: tuple[int, int, int]) -> str:
+def format_row(
+    case: Case, ours: list[float], bitmap: list[float], plain: list[float], sizes: tuple[int, int, int]
+) -> str:
     """One line of the table."""
     mine, theirs, other = map(statistics.median, (ours, bitmap, plain))
     size, size_bitmap, size_plain = sizes
@@ -196,7 +198,9 @@ def measure(git: Git, folder: Path, name: str, source: Path, rounds: int, say: C
     seconds = server.fill(plain.name)
     index_bytes = sum(file.stat().st_size for file in (plain / "govc/introductions").iterdir())
     say(f"\n## {name}: index filled in {seconds:.1f} CPU s, {index_bytes:,} bytes\n")
-    say("| | govc CPU ms (least to most) | git with bitmap, ms | ratio | git without, ms | ratio | bytes | of git's smaller | goal met |")
+    say(
+        "| | govc CPU ms (least to most) | git with bitmap, ms | ratio | git without, ms | ratio | bytes | of git's smaller | goal met |"
+    )
     say("|---" * 9 + "|")
     for case in iter_cases(git, plain):
         is_first = "restart" in case.name

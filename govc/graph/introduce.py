@@ -1,13 +1,13 @@
 """Making a segment: the commits below some tips that are not known yet, and what each of them introduces.
 
-Commits are put in an order of time in which parents come first. A commit's tree is then compared with its parents' trees,
-path by path: an entry that some parent has at the same path with the same name is passed over with all that is below it;
-every other one is introduced, and descended into next to the parents' trees at its path. The cost is that of the
-difference, at each commit. Entries are met by going through both trees once, in their sorted order; of a tree that isn't
-sorted something may count as introduced that isn't, which is harmless.
+Commits are put in an order of time in which parents come first. A commit's tree is then compared with its parents'
+trees, path by path: an entry that some parent has at the same path with the same name is passed over with all that is
+below it; every other one is introduced, and descended into next to the parents' trees at its path. The cost is that of
+the difference, at each commit. Entries are met by going through both trees once, in their sorted order; of a tree that
+isn't sorted something may count as introduced that isn't, which is harmless.
 
-Anything missing (a shallow or partial repository) raises: such a segment would claim too much. Grafts and replace refs are
-not looked at; who has grafts must not use segments.
+Anything missing (a shallow or partial repository) raises: such a segment would claim too much. Grafts and replace refs
+are not looked at; who has grafts must not use segments.
 
 `make_segment` is the door: the kernel does it over the packs where it was compiled, `introduce` here is its twin and
 works over any ObjectReader.
@@ -52,7 +52,7 @@ def make_segment(
     `packs` reads the packs of `reader` without Python, where that was compiled. Raises ObjectMissing, Corrupt,
     LimitExceeded (too many commits or introductions, trees too deep).
     """
-    if packs is None:
+    if packs is None or not kernel.AVAILABLE:
         return introduce(reader, tips, known, entries_max=entries_max, commits_max=commits_max)
 
     def read_loose(oid: bytes) -> tuple[int, bytes] | None:

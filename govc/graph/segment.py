@@ -1,14 +1,14 @@
 """One segment of introductions as a file: columns of what commits say and of the objects that each introduces.
 
-A segment holds a set of commits, parents before children, and is closed over earlier ones: a parent that is not in it is in
-a segment that was there when it was written. Everything in it follows from the objects' names, so it never goes
+A segment holds a set of commits, parents before children, and is closed over earlier ones: a parent that is not in it
+is in a segment that was there when it was written. Everything in it follows from the objects' names, so it never goes
 stale: neither a new pack nor a `git gc` makes it wrong. The layout is docs/formats/introductions.md.
 
 An introduction of a commit is a tree or blob at a path at which every parent has something else, or nothing. So all
 that a commit's tree holds was introduced by it or by an ancestor.
 
-`Introduced` is a segment in the making; `Segment` is one that was read. A file is believed when its size follows from its
-counts and its checksum is right (`parse_segment`); the ranks in it are checked by whoever sweeps over it.
+`Introduced` is a segment in the making; `Segment` is one that was read. A file is believed when its size follows from
+its counts and its checksum is right (`parse_segment`); the ranks in it are checked by whoever sweeps over it.
 """
 
 import struct
@@ -95,9 +95,7 @@ def invert(introduced: Introduced) -> Introducers:
     for rank in multi_objects:
         multi_commits.extend(more[rank])
         multi_starts.append(len(multi_commits))
-    return Introducers(
-        introducers.tobytes(), multi_objects.tobytes(), multi_starts.tobytes(), multi_commits.tobytes()
-    )
+    return Introducers(introducers.tobytes(), multi_objects.tobytes(), multi_starts.tobytes(), multi_commits.tobytes())
 
 
 class _Counts(NamedTuple):

@@ -1,9 +1,9 @@
 """The closure of a fetch as sweeps over a view: the same answer as `closure.find_closure`, without reading a tree.
 
-It serves where the view knows every wanted commit and nothing cuts or replaces history but the client's own shallow lines
-and the boundary of this request. Commits that those cut have their trees listed (`trees`), since what their ancestors
-introduced comes along with nobody. Filters that ask for paths, and whatever else isn't understood here, return None:
-`find_closure` answers then.
+It serves where the view knows every wanted commit and nothing cuts or replaces history but the client's own shallow
+lines and the boundary of this request. Commits that those cut have their trees listed (`trees`), since what their
+ancestors introduced comes along with nobody. Filters that ask for paths, and whatever else isn't understood here,
+return None: `find_closure` answers then.
 
 Exact: what the client's commits introduced is not sent, wherever it lies.
 """
@@ -21,7 +21,6 @@ from govc.graph.trees import TreeCache, entry_kind
 from govc.graph.view import View
 from govc.kernels.sweep import ELSEWHERE, IN_RANGE, NO_LIMIT, NumberFinder, Painting
 from govc.objects.types import BLOB, COMMIT, TREE
-
 
 _T = TypeVar("_T")
 
@@ -69,8 +68,8 @@ def sweep_closure(
 ) -> Work[Swept | None]:
     """Return what is to be sent, None when it takes `find_closure`. Raises ObjectMissing, Corrupt.
 
-    `finder` knows the numbers of packed objects; the others are asked for one by one. `run(f, *args)` calls the kernels,
-    which touch nothing but the view and need no GIL: in a thread where they take long.
+    `finder` knows the numbers of packed objects; the others are asked for one by one. `run(f, *args)` calls the
+    kernels, which touch nothing but the view and need no GIL: in a thread where they take long.
     """
     selection = request.selection
     if selection.depends_on_path or not _limit_is_plain(selection):
@@ -143,9 +142,7 @@ def _limit_is_plain(selection: ObjectSelection) -> bool:
     return selection.blob_limit is None or selection.blob_limit < 1 << 31
 
 
-def _numbers(
-    numbers: "array[int]", ids: "array[int]", name_of: "_NameOf", history: History, kind: str
-) -> "array[int]":
+def _numbers(numbers: "array[int]", ids: "array[int]", name_of: "_NameOf", history: History, kind: str) -> "array[int]":
     """Fill in what lies in no pack. Raises ObjectMissing."""
     if numbers and min(numbers) < 0:
         find = history.reader.find
@@ -208,6 +205,8 @@ class _Lists:
             for cid in cut:
                 commit = self._view.commit(self._view.sweep.commit_oid(cid))
                 assert commit is not None
+                if self._painting.has_name(commit[1]):
+                    continue
                 number = self._reader.find(commit[1])
                 if number < 0:
                     raise ObjectMissing(commit[1], "tree")
@@ -235,8 +234,8 @@ class _Lists:
         *,
         with_blobs: bool,
     ) -> Work[None]:
-        """Add a tree and what is below it. A tree that the sweep found is expanded all the same: what it shares with the
-        parent's tree came along with nobody when that parent is cut.
+        """Add a tree and what is below it. A tree that the sweep found is expanded all the same: what it shares with
+        the parent's tree came along with nobody when that parent is cut.
         """
         size = self._reader.algo.oid_size
         find, has_name = self._reader.find, self._painting.has_name

@@ -70,6 +70,7 @@ cdef class PackReader:
     cdef PackTable table
     cdef uint8_t *window
     cdef void *stream
+    cdef void *decompressor  # of libdeflate, NULL where that isn't installed
     cdef Node **buckets
     cdef uint64_t bucket_count
     cdef Node *newest

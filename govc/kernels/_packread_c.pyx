@@ -9,6 +9,19 @@ from libc.stdlib cimport calloc, free, malloc, qsort, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 from govc.kernels._delta cimport DELTA_FINE, delta_run, delta_size
+from govc.kernels._inflate cimport (
+    Deflate,
+    Z_BUF_ERROR,
+    Z_NO_FLUSH,
+    Z_OK,
+    Z_STREAM_END,
+    find_deflate,
+    inflate,
+    inflateEnd,
+    inflateInit,
+    inflateReset,
+    z_stream,
+)
 
 import os
 
@@ -19,21 +32,11 @@ cdef extern from "unistd.h" nogil:
     ssize_t pread(int fd, void *buf, size_t count, int64_t offset)
 
 
-cdef extern from "zlib.h" nogil:
-    ctypedef struct z_stream:
-        const uint8_t *next_in
-        unsigned int avail_in
-        uint8_t *next_out
-        unsigned int avail_out
-    int inflateInit(z_stream *)
-    int inflateReset(z_stream *)
-    int inflateEnd(z_stream *)
-    int inflate(z_stream *, int)
-    int Z_OK, Z_STREAM_END, Z_BUF_ERROR, Z_NO_FLUSH
-
+cdef Deflate deflate
+find_deflate(&deflate)
 
 DEF WINDOW = 1 << 16
-DEF FIRST_READ = 2048
+DEF FIRST_READ = 4096
 DEF BUCKETS_MAX = 1 << 14
 DEF NODE_OVERHEAD = 96
 
@@ -305,6 +308,8 @@ cdef class PackReader:
         self.stream = calloc(1, sizeof(z_stream))
         if self.window == NULL or self.buckets == NULL or self.stream == NULL:
             raise MemoryError
+        if deflate.allocate != NULL:
+            self.decompressor = deflate.allocate()
         if inflateInit(<z_stream *>self.stream) != Z_OK:
             free(self.stream)
             self.stream = NULL
@@ -321,6 +326,8 @@ cdef class PackReader:
         free(self.buckets)
         free(self.window)
         free(self.links)
+        if self.decompressor != NULL:
+            deflate.release(self.decompressor)
         if self.stream != NULL:
             inflateEnd(<z_stream *>self.stream)
             free(self.stream)
@@ -424,7 +431,19 @@ cdef class PackReader:
         cdef ssize_t n
         cdef int code
         cdef uint8_t spare
+        cdef size_t used = 0, made = 0
         self.fault_at = offset
+        if self.decompressor != NULL and entry.size <= 4 * WINDOW:
+            if entry.size + 64 >= <uint64_t>got:
+                # Have as much of it as the window holds: that is all of it, most likely.
+                n = pread(pack.fd, self.window, WINDOW if end - offset > WINDOW else <size_t>(end - offset), <int64_t>offset)
+                if n > got:
+                    got = n
+                    at = offset + n
+            if deflate.inflate(self.decompressor, self.window + (entry.data - offset), got - (entry.data - offset),
+                               out, entry.size, &used, &made) == 0 and made == entry.size:
+                return FINE
+            # zlib has the last word.
         inflateReset(stream)
         stream.next_in = self.window + (entry.data - offset)
         stream.avail_in = <unsigned int>(got - <Py_ssize_t>(entry.data - offset))

@@ -1,7 +1,7 @@
 """Copying stored entries into a pack to send, without the GIL: the compiled answer of `govc.pack.writer`, its twin.
 
-A `PackCopier` is given object numbers of a `PackTable`, ascending, each once. Objects leave pack by pack in the order of
-their offsets, so that a base is out before its ofs-deltas:
+A `PackCopier` is given object numbers of a `PackTable`, ascending, each once. Objects leave pack by pack in the order
+of their offsets, so that a base is out before its ofs-deltas:
 
     a pack that is sent whole     its bytes as they lie: nothing is parsed
     a whole entry                 copied
@@ -61,7 +61,8 @@ if TYPE_CHECKING:
             forward: Mapping[int, ForwardDelta],
             level: int,
         ) -> None:
-            """`numbers`: int64 each. `at_peer` tells which bases need not be sent; None makes a pack that needs none."""
+            """`numbers`: int64 each. `at_peer` tells which bases need not be sent; None makes a pack that needs
+            none."""
 
         def next_chunk(self, chunk_bytes: int) -> bytes:
             """Return about `chunk_bytes` bytes, b"" at the end. CorruptPack, LimitExceeded, OSError."""

@@ -4,8 +4,8 @@ A `PackTable` is the packs of one store: their descriptors, their indexes (buffe
 entries by offset. An object number is the pack's first number plus the position in its index, as everywhere; an object
 that lies in several packs has its lowest number. It knows no loose object.
 
-A `PackReader` reads through a table, with a window, a zlib stream and a cache of its own; it serves one thread at a time
-and is made for one piece of work. Packs are read by pread, never mapped: a short file is an error, not a SIGBUS.
+A `PackReader` reads through a table, with a window, a zlib stream and a cache of its own; it serves one thread at a
+time and is made for one piece of work. Packs are read by pread, never mapped: a short file is an error, not a SIGBUS.
 Everything that the files say is checked: offsets, sizes, bases, cycles.
 
 The other kernels are built on these two. There is no twin: where nothing was compiled, `govc.odb.store` reads, and what
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from govc.kernels.choice import find
 
-__all__ = ["AVAILABLE", "PackReader", "PackTable", "PackSource"]
+__all__ = ["AVAILABLE", "PackReader", "PackSource", "PackTable"]
 
 PackSource = tuple[int, Any, Any, int, int, Any]
 """Descriptor of the .pack, its index (version 2), its .rev or None, its size in bytes, its first number, and what keeps
@@ -35,9 +35,7 @@ if TYPE_CHECKING:
     class PackTable:
         """The packs of a store."""
 
-        def __init__(
-            self, sources: Sequence[PackSource], oid_size: int, before: "PackTable | None" = None
-        ) -> None:
+        def __init__(self, sources: Sequence[PackSource], oid_size: int, before: "PackTable | None" = None) -> None:
             """`before`: a table of the same store when it had fewer packs; what was sorted for it is kept."""
 
         def find(self, oid: bytes) -> int:
@@ -69,4 +67,9 @@ elif AVAILABLE:
     PackTable = _module.PackTable
     PackReader = _module.PackReader
 else:
-    PackTable = PackReader = None
+
+    class PackTable:
+        """Not compiled: a name for annotations, never made."""
+
+    class PackReader:
+        """Likewise."""

@@ -1,7 +1,7 @@
 """Fetches as sweeps over integer arrays: which commits, which objects, does the client have it?
 
-A `Sweep` is an immutable picture of some segments of introductions (govc/graph/segment.py has their columns), each closed
-over the ones before it. Across them
+A `Sweep` is an immutable picture of some segments of introductions (govc/graph/segment.py has their columns), each
+closed over the ones before it. Across them
 
     cid    a commit: the segment's first cid + its place in the segment; parents always have smaller cids
     vid    a tree or blob: those of the first segment are its object ranks; a later segment adds what is new in it
@@ -11,8 +11,9 @@ segments have is met in the first; its second place leads there as to an only pa
 
 `paint` marks what wants and haves reach. A cut commit has no parents; of those in the range the caller must list the
 trees, since what their ancestors introduced comes along with nobody. `collect` gathers what the range introduces and
-drops what some commit of the have side introduces as well: exact, as long as all that a commit's tree holds was introduced
-by it or by an ancestor. Most objects have one introducer; only for the others the have side is painted to the bottom.
+drops what some commit of the have side introduces as well: exact, as long as all that a commit's tree holds was
+introduced by it or by an ancestor. Most objects have one introducer; only for the others the have side is painted to
+the bottom.
 
 Ranks and places are uint32, times int64 seconds, in native byte order. Nothing here reads a file or raises for what the
 columns say: `segment` checked them.
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from govc.kernels.choice import choose
 
-__all__ = ["ELSEWHERE", "IN_RANGE", "NO_LIMIT", "NONE", "UNKNOWN", "Columns", "NumberFinder", "Painting", "Sweep"]
+__all__ = ["ELSEWHERE", "IN_RANGE", "NONE", "NO_LIMIT", "UNKNOWN", "Columns", "NumberFinder", "Painting", "Sweep"]
 
 NONE = 0xFFFFFFFF
 NO_LIMIT = 1 << 63
@@ -33,8 +34,8 @@ UNKNOWN, IN_RANGE, ELSEWHERE = 0, 1, 2
 """What `place_names` says: no commit that is known; one of the range; another one."""
 
 Columns = tuple[Any, ...]
-"""The buffers of one segment: commit oids, sorted places, times, parent starts, parents, foreign oids, object oids, types,
-sizes, introducers, intro starts, intros, multi objects, multi starts, multi commits."""
+"""The buffers of one segment: commit oids, sorted places, times, parent starts, parents, foreign oids, object oids,
+types, sizes, introducers, intro starts, intros, multi objects, multi starts, multi commits."""
 
 
 class NumberFinder(Protocol):

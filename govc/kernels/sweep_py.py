@@ -102,8 +102,8 @@ class Sweep:
     def __init__(self, oid_size: int, before: "Sweep | None" = None, columns: tuple[Any, ...] | None = None) -> None:
         self.oid_size = oid_size
         self.segments: list[_Segment] = list(before.segments) if before is not None else []
-        self.commit_count = before.commit_count if before is not None else 0
-        self.object_count = before.object_count if before is not None else 0
+        self.commit_count: int = before.commit_count if before is not None else 0
+        self.object_count: int = before.object_count if before is not None else 0
         if columns is not None:
             self._add(columns)
 

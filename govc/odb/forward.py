@@ -1,9 +1,9 @@
 """Forward deltas: the newest versions of files as deltas on older ones, ready to be sent.
 
-Git stores the newest version of a file whole and the older ones as deltas on it, so a client that has an older version would
-be sent the whole file. For an object that a pack holds whole, this file has deltas on some of its earlier versions at
-the same path: the one before, the second, the fourth, the eighth. Whoever has one version has those before it, so a client at
-any distance has a base that is at most twice as old as the best one.
+Git stores the newest version of a file whole and the older ones as deltas on it, so a client that has an older version
+would be sent the whole file. For an object that a pack holds whole, this file has deltas on some of its earlier
+versions at the same path: the one before, the second, the fourth, the eighth. Whoever has one version has those before
+it, so a client at any distance has a base that is at most twice as old as the best one.
 
     "GVFD"  version 1, hash id, count, number of packs (u32 each)      little-endian, as all numbers here
     packs       the checksums of the packs that were looked at

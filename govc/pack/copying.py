@@ -1,8 +1,8 @@
 """A pack to send, by the kernels: what `writer.write_pack` does, as chunks made without the GIL.
 
-A chunk is made by one call of `next_chunk`, which may run in a thread: reading, copying, compressing and hashing leave the
-GIL alone. Where the numbers are exactly the objects of one pack, that file is sent as it lies, its trailer included, and
-nothing is hashed at all.
+A chunk is made by one call of `next_chunk`, which may run in a thread: reading, copying, compressing and hashing leave
+the GIL alone. Where the numbers are exactly the objects of one pack, that file is sent as it lies, its trailer
+included, and nothing is hashed at all.
 
 Loose objects come last, read and compressed anew.
 """

@@ -1,8 +1,8 @@
 """Who keeps the introductions indexes filled: after pushes at once, for everything else in the background.
 
-A push's commits become a small file a moment after it was answered; pushes that follow closely share one. What is more than
-that (a repository that plain git made, a large push, files to be merged, a new pack after `git gc`) is a job for a helper
-process: one at a time per worker, one per repository on the machine.
+A push's commits become a small file a moment after it was answered; pushes that follow closely share one. What is more
+than that (a repository that plain git made, a large push, files to be merged, a new pack after `git gc`) is a job for a
+helper process: one at a time per worker, one per repository on the machine.
 
 Nothing waits for it and nothing fails by it.
 """

@@ -1,12 +1,12 @@
 """Filling the introductions index, in a helper process: segments, their merging, forward deltas.
 
 Of a repository that plain git made, everything is done once, at some ten microseconds per object; after that a run adds
-what is new. Segments are merged in a geometric progression, as packs are, so that each commit is copied a logarithmic number
-of times. Forward deltas are made for what packs hold whole though it has earlier versions, the newest first, within
-bounds of time and space; a new large pack (a `git gc`) starts another run.
+what is new. Segments are merged in a geometric progression, as packs are, so that each commit is copied a logarithmic
+number of times. Forward deltas are made for what packs hold whole though it has earlier versions, the newest first,
+within bounds of time and space; a new large pack (a `git gc`) starts another run.
 
-One run at a time per repository: the folder is flocked. Readers need no lock: a file appears under its name complete, and
-one that was merged goes after the merged one has come.
+One run at a time per repository: the folder is flocked. Readers need no lock: a file appears under its name complete,
+and one that was merged goes after the merged one has come.
 """
 
 import fcntl

@@ -5,12 +5,13 @@
         <8 digits>-<checksum>.forward      odb.forward: deltas for what packs hold whole
 
 They lie in `govc/` and not beside the packs, because they belong to no pack: what a commit introduces follows from its
-name, so a `git gc` that replaces every pack makes nothing of it wrong, and git neither minds the folder nor leaves files of
-ours behind when it deletes a pack. The folder may be removed at any time; it is filled again in the background.
+name, so a `git gc` that replaces every pack makes nothing of it wrong, and git neither minds the folder nor leaves
+files of ours behind when it deletes a pack. The folder may be removed at any time; it is filled again in the
+background.
 
-Nothing here is needed for an answer to be right: a file that is cut, damaged or of another version is passed over, and what
-no segment knows is walked as before. A segment says nothing of commits beyond a shallow boundary, of grafts or of a partial
-repository: where there is one of these, the snapshot has no index (`Snapshot.introductions`).
+Nothing here is needed for an answer to be right: a file that is cut, damaged or of another version is passed over, and
+what no segment knows is walked as before. A segment says nothing of commits beyond a shallow boundary, of grafts or of
+a partial repository: where there is one of these, the snapshot has no index (`Snapshot.introductions`).
 
 A worker notices new files by one stat of the folder. Commits that the files don't know yet (plain git's, or a push of
 this moment) are added in memory when they are few (`cover`); a push adds a file (`extend`); whatever is more is
@@ -69,7 +70,7 @@ class Introductions:
         self._folder_mode = 0o700 | shared | (shared >> 1 & 0o010) | (0o2000 if shared else 0)
         self._stamp: _Stamp | None = None
         self._segments: dict[str, Segment] = {}
-        self._bad: set[str] = set()
+        self._bad: dict[str, _Stamp] = {}
         self._memory: list[Segment] = []
         self._view = self._file_view = View(self.algo)
         self._forward_files: dict[str, ForwardFile] = {}
@@ -124,23 +125,23 @@ class Introductions:
         self._read_forward([name for name in names if name.endswith(FORWARD)])
         self._stamp = stamp
 
-    def _look(self) -> _Stamp | None:
-        try:
-            status = os.stat(self.folder)
-        except OSError:
-            return _Stamp(0, 0, 0)
-        return _Stamp(status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
+    def _look(self) -> _Stamp:
+        return _stamp_of(self.folder)
+
+    def _is_bad(self, name: str) -> bool:
+        """Tell whether this very file was found to be no good. (One that is made again may have the same name.)"""
+        return name in self._bad and self._bad[name] == _stamp_of(f"{self.folder}/{name}")
 
     def _read_segments(self, names: Sequence[str]) -> None:
         kept: dict[str, Segment] = {}
         for name in names:
             known = self._segments.get(name)
-            if known is None and name not in self._bad:
+            if known is None and not self._is_bad(name):
                 try:
                     known = parse_segment(_map_file(f"{self.folder}/{name}"), self.algo, name=name)
                 except (BadSegment, OSError) as error:
                     log.warning("%s: %s", self.folder, error)
-                    self._bad.add(name)
+                    self._bad[name] = _stamp_of(f"{self.folder}/{name}")
             if known is not None:
                 kept[name] = known
         if kept == self._segments and self._stamp is not None:
@@ -163,12 +164,12 @@ class Introductions:
         kept: dict[str, ForwardFile] = {}
         for name in names:
             known = self._forward_files.get(name)
-            if known is None and name not in self._bad:
+            if known is None and not self._is_bad(name):
                 try:
                     known = parse_forward(_map_file(f"{self.folder}/{name}"), self.algo)
                 except (BadForward, OSError) as error:
                     log.warning("%s: %s: %s", self.folder, name, error)
-                    self._bad.add(name)
+                    self._bad[name] = _stamp_of(f"{self.folder}/{name}")
             if known is not None:
                 kept[name] = known
         if kept != self._forward_files:
@@ -288,6 +289,14 @@ class Introductions:
     def _next_number(self) -> int:
         numbers = (int(name[:8]) for name in os.listdir(self.folder) if name[:8].isdigit())
         return max(numbers, default=0) + 1
+
+
+def _stamp_of(path: str) -> _Stamp:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return _Stamp(0, 0, 0)
+    return _Stamp(status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _map_file(path: str) -> bytes | mmap.mmap:

@@ -5,8 +5,8 @@ there), `Progress` texts that read like git's, and the bytes of the pack. Small 
 between two ticks of the hub; the clone that takes seconds runs in a helper process (`pack_job`), which inherits the
 open packs. Which of the two is `PackProducer`'s decision, taken by trying: the inline attempt has a budget.
 
-Before either, `swept_packing` is asked: where the introductions index knows what is wanted, and the kernels were compiled,
-the pack is made in this process without the GIL, in a fraction of the time.
+Before either, `swept_packing` is asked: where the introductions index knows what is wanted, and the kernels were
+compiled, the pack is made in this process without the GIL, in a fraction of the time.
 
 Source: git's upload-pack.c (create_pack_file), builtin/pack-objects.c for the progress texts.
 """

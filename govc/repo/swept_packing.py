@@ -4,8 +4,8 @@
 answers are made where they are asked for, in well under a millisecond each step; of large ones the kernels' calls go
 to a thread, so that the hub is free. No helper process is started, and nothing is held but some integers per object.
 
-None means that the slow way has to be taken: history that is cut, grafted or partial; a filter by path; commits that the
-index doesn't know and that are too many to add at once (whoever fills it is told); no compiled kernels.
+None means that the slow way has to be taken: history that is cut, grafted or partial; a filter by path; commits that
+the index doesn't know and that are too many to add at once (whoever fills it is told); no compiled kernels.
 """
 
 from array import array
@@ -49,7 +49,10 @@ class SweptPacking:
         self._want_index = want_index
 
     def prepare(self, snapshot: Snapshot, plan: PackPlan) -> Iterator[bytes | Progress] | None:
-        """Return what yields the pack, None when it can't be done this way. May switch. Raises ObjectMissing, Corrupt."""
+        """Return what yields the pack, None when it can't be done this way. May switch.
+
+        Raises ObjectMissing, Corrupt.
+        """
         index = snapshot.introductions
         table = snapshot.store.pack_table() if AVAILABLE and index is not None else None
         if index is None or table is None or not plan.ofs_delta:

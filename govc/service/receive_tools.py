@@ -17,7 +17,8 @@ class ReceiveTools:
 
     `slots` None: everything inline. `inline_bytes_max`: packs up to this size are tried inline. `detects`: SHA-1
     collision attacks are looked for; `threads` share the indexing of a large pack. `after_push` is called with the
-    repository and the new values of refs once they have moved. `hook_seconds_max`: how long a hook may take, 0 for ever.
+    repository and the new values of refs once they have moved. `hook_seconds_max`: how long a hook may take, 0 for
+    ever.
     """
 
     runtime: Runtime
