@@ -677,9 +677,10 @@ def test_nginx_asks_and_names_the_user(tmp_path: Path, person: Person, templates
 
     def with_users(text: str) -> str:
         emptied = 'proxy_set_header X-Remote-User "";'
-        assert text.count(emptied) == 1
+        assert text.count(emptied) == 2
+        text = text.replace(emptied, "proxy_set_header X-Remote-User $remote_user;")
         asking = f'auth_basic "nginx asks"; auth_basic_user_file {tmp_path / "users"};'
-        return text.replace(emptied, f"proxy_set_header X-Remote-User $remote_user;\n        {asking}")
+        return text.replace("client_max_body_size 0;", f"client_max_body_size 0;\n        {asking}", 1)
 
     env = frontends.server_environment(scratch / "home", {"GOVC_PERMISSION_FILE": str(tmp_path / "p.toml")})
     git = person.git
