@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import generate, report, rows, servers, storm
+from bench import generate, indexing, report, rows, servers, storm
 from compat.gitclient import Git
 
 STARTERS = {**servers.STARTERS, storm.BEHIND_NGINX: storm.start_govc_behind_nginx}
@@ -77,6 +77,17 @@ def measure(bench: rows.Bench, real: Sequence[tuple[str, Path]]) -> None:
     rows.memory_rows(bench, BLOBS)
 
 
+def measure_indexing(root: Path, plan: rows.Plan, names: Sequence[str]) -> str:
+    """The largest pack of each repository, indexed by everybody; no server takes part."""
+    sections = []
+    threads = os.cpu_count() or 1
+    for name in names:
+        pack = indexing.find_pack(root / name)
+        measured = indexing.measure(pack, threads, plan.rounds, say)
+        sections.append(indexing.format_section(name.removesuffix(".git"), pack, measured, threads))
+    return "\n".join(sections)
+
+
 def _leave(number: int, _: object) -> None:
     """On SIGTERM too the servers are ended and the folders removed."""
     sys.exit(128 + number)
@@ -100,6 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         running = [stack.enter_context(STARTERS[name](root, scratch)) for name in names]
         bench = rows.Bench(running, root, clients, git, plan, say)
         measure(bench, options.repositories)
+        indexed = measure_indexing(root, plan, [HISTORY, *(f"real-{name}.git" for name, _ in options.repositories)])
     text = report.format_report(
         bench.tables,
         plan,
@@ -109,6 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         loads=report.format_loads(loads_before, os.getloadavg()),
         seconds=time.monotonic() - start,
     )
+    text += "\n" + indexed
     options.output.write_text(text)
     print(text)
 
