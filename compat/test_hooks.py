@@ -31,7 +31,9 @@ def user(server: Server) -> User:
 
 
 # What a hook may be told that has no meaning for it: where programs and folders lie, and what the web server is.
-NOISE = re.compile(r"PATH|PWD|OLDPWD|SHLVL|_|HOME|GIT_EXEC_PATH|GIT_PROJECT_ROOT|PYTHON.*|LC_.*|TMPDIR|PROMETHEUS.*")
+NOISE = re.compile(
+    r"PATH|XDG_.*|PWD|OLDPWD|SHLVL|_|HOME|GIT_EXEC_PATH|GIT_PROJECT_ROOT|PYTHON.*|LC_.*|TMPDIR|PROMETHEUS.*"
+)
 SERVERS_OWN = re.compile(
     r"HTTP_X_.*|HTTP_ACCEPT_ENCODING|HTTP_CONNECTION|HTTP_HOST|HTTP_CONTENT_.*|SERVER_.*|GATEWAY_INTERFACE|REMOTE_PORT"
     r"|SCRIPT_NAME|PATH_INFO|GUNICORN.*|HTTP_EXPECT"
