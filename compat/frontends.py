@@ -174,9 +174,7 @@ def nginx_configuration(source: str, *, port: int, backend_port: int, cache_dir:
 def start_nginx(
     root: Path, env: Mapping[str, str], scratch: Path, change: Callable[[str], str] = str
 ) -> Iterator[Running]:
-    """nginx in front of gunicorn, which sends cached answers itself; `change` may edit conf/nginx.conf as an admin
-    would.
-    """
+    """nginx in front of gunicorn, which sends cached answers; `change` may edit conf/nginx.conf as an admin would."""
     program = shutil.which("nginx") or "/usr/sbin/nginx"
     if not os.access(program, os.X_OK):
         raise RuntimeError("nginx is not installed: run compat/install.sh")

@@ -49,7 +49,7 @@ PRODUCER_QUIET_SECONDS = 0.25
 
 LITTLE_BYTES = 64 << 10
 LITTLE_SECONDS = 0.05
-"""Less than so much is sent at most so often: fifty followers of a slow production would be woken for every few bytes."""
+"""Less than so much is sent at most so often: fifty followers of a slow production would wake for every few bytes."""
 
 WAIT_SECONDS = 0.25
 TRIES = 3

@@ -1,4 +1,4 @@
-"""No proof outlives a change: the table of test_watching again, through the door that uses proofs, by a real clock."""
+"""No proof outlives a change: the table of test_watching again, through the door, by the real clock."""
 
 import os
 import shutil
