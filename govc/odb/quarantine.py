@@ -13,6 +13,7 @@ folder holds a flock on itself while its process lives, so `stale_quarantines` f
 Source: git-receive-pack(1) "QUARANTINE ENVIRONMENT".
 """
 
+import errno
 import fcntl
 import logging
 import os
@@ -41,6 +42,7 @@ KEEP_PREFIX = "govc receive-pack "
 _SHARD = re.compile(r"[0-9a-f]{2}")
 _LAST_SUFFIXES = (".pack", ".rev", ".idx")
 _ATTEMPTS = 100
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK)
 
 
 class MigrationFailed(GovcError):
@@ -215,7 +217,9 @@ class Quarantine:
                 disk.link(own, path)
             except FileExistsError:
                 raise
-            except OSError:  # no hard links here
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
                 disk.rename_new(own, path)
             return [path, own]
         except FileExistsError:

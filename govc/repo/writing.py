@@ -176,15 +176,26 @@ class RefWriter:
             if self._origin.has_late_hooks:
                 journal.expect_late_hooks(appended)
             failed = transaction.commit(keep_failed=True, time_seconds=appended.record.time_seconds)
-            if failed:
-                failed = self._after_failure(journal, appended, transaction, failed)
+            if failed and self._take_back(journal, appended, transaction, failed):
+                return failed
+            is_shown = not failed or self._roll_forward(journal, appended, transaction)
+        except (GovcError, OSError) as error:
+            self._complain(journal, appended, error)
+            is_shown = self._roll_forward(journal, appended, transaction)
         except BaseException:
             # Whatever it was: the record stands, so its refs are published now or by the next writer.
             self._roll_forward(journal, appended, transaction)
             raise
-        if not failed:
-            journal.published(appended)
-        return failed
+        if is_shown:
+            try:
+                journal.published(appended)
+            except (GovcError, OSError) as error:
+                self._complain(journal, appended, error)
+        # From the record on the change is made: only a void record may have it refused.
+        return {}
+
+    def _complain(self, journal: Journal, appended: Appended, error: Exception) -> None:
+        log.error("%s: record %d: not published: %s", journal.folder.root, appended.record.sequence, error)
 
     def _draft(self, changes: Sequence[tuple[bytes, bytes, bytes]]) -> Draft:
         origin = self._origin
@@ -206,23 +217,22 @@ class RefWriter:
             certificate=origin.certificate,
         )
 
-    def _after_failure(
+    def _take_back(
         self,
         journal: Journal,
         appended: Appended,
         transaction: Transaction,
         failed: dict[bytes, RefUpdateRefused],
-    ) -> dict[bytes, RefUpdateRefused]:
-        """Publishing has failed: take the record back if nothing of it shows, else make the rest show."""
-        names = {change.name for change in appended.record.draft.refs}
-        if names <= failed.keys():
-            journal.void(appended)
+    ) -> bool:
+        """Publishing has failed: void the record if nothing of it shows. LogError: it can't be voided, and stands."""
+        if not {change.name for change in appended.record.draft.refs} <= failed.keys():
+            return False
+        journal.void(appended)
+        try:
             transaction.rollback()
-            return failed
-        if self._roll_forward(journal, appended, transaction):
-            journal.published(appended)
-            return {}
-        return failed
+        except (GovcError, OSError) as error:
+            log.error("%s: %s", journal.folder.root, error)
+        return True
 
     def _roll_forward(self, journal: Journal, appended: Appended, transaction: Transaction) -> bool:
         """Publish what our locks still hold; False when that fails again, and is left to the next writer."""
@@ -230,7 +240,7 @@ class RefWriter:
             transaction.release_packed()
             publish_held(journal, self._repository.site(self._options.sleep), appended.record)
         except (GovcError, OSError) as error:
-            log.error("%s: record %d: not published: %s", journal.folder.root, appended.record.sequence, error)
+            self._complain(journal, appended, error)
             return False
         return True
 

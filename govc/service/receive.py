@@ -347,7 +347,7 @@ class ReceiveSession:
             if result.object_count and not migration.pack_paths:
                 raise MigrationFailed("the pack is gone: something prunes the quarantine")
             return migration, objects
-        except MigrationFailed as error:
+        except (MigrationFailed, OSError) as error:
             log.error("%s: %s: %s", self._context.request_id, self._snapshot.layout.gitdir, error)
             state.fail_all("unable to migrate objects to permanent storage")
         except LogError as error:

@@ -1,5 +1,6 @@
 """Where simulated disks lie."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -18,4 +19,6 @@ def place(tmp_path: Path) -> Iterator[Path]:
         return
     folder = Path(tempfile.mkdtemp(prefix="govc-crash-", dir=shm))
     yield folder
+    gc.unfreeze()
+    gc.collect()
     shutil.rmtree(folder)

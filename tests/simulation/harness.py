@@ -41,7 +41,6 @@ from tests.simulation.trace import Call
 REPOSITORY = "r.git"
 CONFIG = "[core]\n\tlogallrefupdates = true\n[receive]\n\tautogc = false\n"
 
-COLLECT_EVERY = 20
 LEFTOVERS = (".lock", ".keep", "packed-refs.new")
 FLAWS_MAX = 20
 """A run that finds more ends early."""
@@ -330,6 +329,8 @@ class Checker:
     seen: set[tuple[bytes, str]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        gc.collect()
+        gc.freeze()  # what is there already need not be looked at after each check
         self._commit = make_commit(self.scene.first, "after", b"after\n")
 
     def check(self, outcome: Outcome, expectation: Expectation, context: Callable[[], str]) -> bool:
@@ -346,8 +347,6 @@ class Checker:
     def judge(self, allowed: list[Refs], context: Callable[[], str]) -> None:
         """Recover what lies there, and look."""
         self.checked += 1
-        if self.checked % COLLECT_EVERY == 0:
-            gc.collect()  # closes what the servers of earlier checks hold
         with logged_lines() as logged:
             try:
                 answer = self.scene.look(self._commit)
@@ -355,6 +354,8 @@ class Checker:
                 lines = [*logged, traceback.format_exc(), context()]
                 self._note(f"{type(error).__name__}: {error}", "\n".join(lines))
                 return
+            finally:
+                gc.collect()  # closes what the server held, before another one's folder takes this one's place
         problems = self._problems(answer, allowed)
         if problems:
             self._note(problems[0].partition(":")[0], "\n".join([*problems, *logged, context()]))

@@ -175,17 +175,20 @@ def _drop_strangers(model: Model, names: dict[int, dict[str, int]]) -> None:
     The link is made after the file that it links to. Every file system with a journal keeps that order, so none leaves
     such a file; a file system that promises no order at all does, and there an administrator has to remove it.
     """
-    own: set[int] = set()
-    node = names.get(ROOT, {}).get("govc")
-    if node is not None:
-        own = set(names.get(names.get(node, {}).get("locks", -1), {}).values())
+    own, own_before = _own_locks(names), _own_locks(model.first)
     for number, folder in names.items():
         for name, file in list(folder.items()):
-            was_there = model.first.get(number, {}).get(name) == file
+            was_there = model.first.get(number, {}).get(name) == file and file not in own_before
             if name.endswith((".lock", ".keep")) and file in model.files and file not in own and not was_there:
                 del folder[name]
         if "packed-refs.lock" not in folder:
             folder.pop("packed-refs.new", None)
+
+
+def _own_locks(names: Names) -> set[int]:
+    """What lies in govc/locks."""
+    node = names.get(ROOT, {}).get("govc", -1)
+    return set(names.get(names.get(node, {}).get("locks", -1), {}).values())
 
 
 def _ordered_names(model: Model, chance: random.Random) -> Names:

@@ -27,7 +27,7 @@ from tests.simulation.trace import Call
 
 CUTS = int(os.environ.get("GOVC_CRASH_POINTS", "4"))
 SEED = os.environ.get("GOVC_CRASH_SEED", "1")
-RECOVERIES = max(3, CUTS)
+RECOVERIES = max(2, CUTS // 2)
 
 
 @dataclass
