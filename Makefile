@@ -6,7 +6,7 @@ DIR    ?= repositories
 BIND   ?= 127.0.0.1:8000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check format lint types layers tests compat bench real-repos conformance fuzz clean
+.PHONY: help setup serve test check format lint types layers tests compat bench torture mutations bench-durability real-repos conformance fuzz clean
 
 help: ## print this menu
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -62,6 +62,16 @@ compat: setup ## the scenarios with real clients against real servers
 bench: setup ## measure side by side with git-http-backend and dulwich; writes bench/RESULTS.md
 	sh compat/install.sh
 	$(BIN)/python -m bench $(REPOS)
+
+torture: setup ## SECONDS=120 SEED=n: real clients while servers are killed, plain git beside
+	$(BIN)/python -m compat.torture $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+
+mutations: setup ## break the log's rules one by one: does a test notice each?
+	$(BIN)/python -m tests.simulation.mutations
+
+bench-durability: setup ## what a durable push costs, beside git-http-backend; writes bench/DURABILITY.md
+	sh compat/install.sh
+	$(BIN)/python -m bench.durability
 
 real-repos: setup ## REPOS="a.git b.git": clone, fetch and push real repositories; writes compat/RESULTS.md
 	$(BIN)/python -m compat.real_repositories $(REPOS)

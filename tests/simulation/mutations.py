@@ -7,6 +7,7 @@ is an error: the mutation has to follow the sources. Before, every named test ha
 docs/testing-the-log.md lists what came of it.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -162,7 +163,8 @@ def copy_project(place: Path) -> None:
 def run_test(place: Path, test: str) -> tuple[bool, str]:
     """Whether a test passes in a copy, and the end of what it said."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", test]
-    done = subprocess.run(command, cwd=place, capture_output=True, timeout=SECONDS_MAX, check=False)
+    env = dict(os.environ) | {"GOVC_FAULT_STEP": "1"}
+    done = subprocess.run(command, cwd=place, env=env, capture_output=True, timeout=SECONDS_MAX, check=False)
     return done.returncode == 0, done.stdout.decode(errors="replace")[-3000:]
 
 
