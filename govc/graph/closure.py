@@ -84,6 +84,7 @@ class Peeled:
     blobs: list[int] = field(default_factory=list)
 
     def add(self, tags: list[int], number: int, type_number: int) -> None:
+        """Note what `follow_tags` returned."""
         self.tags += tags
         if number >= 0:
             {COMMIT: self.commits, TREE: self.trees, BLOB: self.blobs}[type_number].append(number)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from govc.errors import ObjectMissing
 from govc.graph.commits import History, follow_tags
 from govc.graph.interface import Work
+from govc.graph.view import View
 from govc.graph.walk import all_reach
 from govc.objects.types import COMMIT
 
@@ -18,10 +19,12 @@ from govc.objects.types import COMMIT
 class Negotiation:
     """The have phase of one request."""
 
-    __slots__ = ("_have_numbers", "_history", "_known", "_oldest_have", "_they_have", "_wants", "common")
+    __slots__ = ("_have_numbers", "_history", "_known", "_oldest_have", "_they_have", "_view", "_wants", "common")
 
-    def __init__(self, history: History, wants: Iterable[bytes]) -> None:
+    def __init__(self, history: History, wants: Iterable[bytes], view: View | None = None) -> None:
+        """`view`: an index of the same history, asked before it is walked."""
         self._history = history
+        self._view = view
         self._wants = self._peel_wants(wants)
         self._they_have: set[int] = set()
         self._have_numbers: set[int] = set()
@@ -55,6 +58,12 @@ class Negotiation:
         if not self.common:
             return False
         oldest = 0 if self._oldest_have is None else self._oldest_have
+        if self._view is not None:
+            oid_of = self._history.reader.oid_of
+            starts = self._view.cids(map(oid_of, self._wants))
+            goals = self._view.cids(map(oid_of, self._they_have))
+            if len(starts) == len(self._wants) and len(goals) == len(self._they_have):
+                return self._view.sweep.reach(starts, goals, oldest)
         return (yield from all_reach(self._history, self._wants, self._they_have, oldest, self._known))
 
     def _peel_wants(self, wants: Iterable[bytes]) -> list[int]:

@@ -305,6 +305,11 @@ class ObjectStore:
                 self._pack_table = PackTable(known, self.algo.oid_size, self._pack_table)
         return self._pack_table
 
+    @property
+    def object_bytes_max(self) -> int:
+        """The largest object that is read whole."""
+        return self._object_bytes_max
+
     def pack_reader(self, cache_bytes: int = KERNEL_CACHE_BYTES) -> PackReader | None:
         """Return a reader of the packs for one piece of work, None where there is no table."""
         table = self.pack_table()

@@ -88,19 +88,23 @@ class Introductions:
         """Return committer time, root tree and parents of a commit; None when it isn't known (graph.commits.LookUp)."""
         return self._view.commit(oid)
 
-    def find_forward(self, swept: Swept) -> dict[int, ForwardDelta]:
-        """Return by object number the deltas that may stand for what is to be sent, on bases that the client has."""
+    def find_forward(self, swept: Swept, view: View) -> dict[int, ForwardDelta]:
+        """Return by object number the deltas that may stand for what is to be sent, on bases that the client has.
+
+        `view` is the one that was swept: this one's may be another by now, with other ranks.
+        """
         if not len(self.forward):
             return {}
-        view = self._view
-        if self._forward_vids is None or self._forward_vids[0] is not self.forward or self._forward_vids[1] is not view:
+        forward = self.forward
+        known = self._forward_vids
+        if known is None or known[0] is not forward or known[1] is not view:
             find = view.sweep.vid_of
-            self._forward_vids = self.forward, view, {find(target): target for target in self.forward.targets()}
-        targets = self._forward_vids[2]
+            known = self._forward_vids = forward, view, {find(target): target for target in forward.targets()}
+        targets = known[2]
         found = {}
         for vid, number in zip(swept.vids, swept.numbers, strict=True):
             if vid in targets:
-                delta = self.forward.find(targets[vid], swept.painting.has_name)
+                delta = forward.find(targets[vid], swept.painting.has_name)
                 if delta is not None:
                     found[number] = delta
         return found

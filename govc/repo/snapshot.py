@@ -12,6 +12,7 @@ from typing import Any
 from govc.config.config import Config
 from govc.errors import ObjectMissing
 from govc.graph.commits import CommitTable, History, find_numbers, follow_tags, never
+from govc.graph.view import View
 from govc.objects.types import TAG
 from govc.odb.store import ObjectStore
 from govc.protocol.oid import HashAlgorithm
@@ -66,6 +67,11 @@ class Snapshot:
     def may_be_missing(self) -> Callable[[bytes], bool]:
         """Which absent objects are no corruption."""
         return always if self.is_partial else never
+
+    @property
+    def commit_view(self) -> View | None:
+        """What the introductions index knows of the commits; None where there is none."""
+        return self.introductions.view if self.introductions is not None else None
 
     def history(self) -> History:
         """Return the commit graph with this repository's own shallow boundary and grafts."""

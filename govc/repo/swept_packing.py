@@ -10,16 +10,18 @@ the index doesn't know and that are too many to add at once (whoever fills it is
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from govc.errors import Corrupt, ObjectMissing
 from govc.graph.commits import follow_tags
 from govc.graph.filter import ALL
 from govc.graph.sweep_closure import Swept, call, sweep_closure
+from govc.graph.view import View
 from govc.kernels.packcopy import AVAILABLE, sort_numbers
-from govc.kernels.packread import PackTable
+from govc.kernels.packread import PackReader, PackTable
 from govc.objects.types import COMMIT
-from govc.odb.store import ObjectStore
+from govc.odb.store import KERNEL_CACHE_BYTES, ObjectStore
 from govc.pack.copying import CopiedPack
 from govc.repo.helper import Progress
 from govc.repo.introducing import forward_is_due
@@ -38,6 +40,16 @@ SMALL_CHUNK_BYTES = 64 << 10
 LARGE_CHUNK_BYTES = 512 << 10
 COMPRESSION_LEVEL = 1
 """For what must be expanded: a few objects of an answer, whose time counts more than their size."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The picture that an answer is made from: packs and index may have grown before its last byte."""
+
+    index: Introductions
+    view: View
+    table: PackTable
+    swept: Swept
 
 
 class SweptPacking:
@@ -64,10 +76,14 @@ class SweptPacking:
             return None
         if index.is_crowded or forward_is_due(snapshot, index):
             self._want_index(snapshot)
-        is_large = not plan.haves and index.view.sweep.object_count > SMALL_VIEW_OBJECTS
+        # One view for the whole answer: the index may get another one while this waits, with other ranks.
+        view = index.view
+        is_large = not plan.haves and view.sweep.object_count > SMALL_VIEW_OBJECTS
         run = self._runtime.call_blocking if is_large else call
-        swept = self._sweep(snapshot, index, plan, table, run)
-        return None if swept is None else self._produce(snapshot, index, plan, table, swept)
+        swept = self._sweep(snapshot, view, plan, table, run)
+        if swept is None:
+            return None
+        return self._produce(snapshot.store, plan, _Found(index, view, table, swept))
 
     def _cover(self, snapshot: Snapshot, index: Introductions, plan: PackPlan) -> bool:
         """Have the index know what is wanted and what is had; False when that is too much for now."""
@@ -79,12 +95,12 @@ class SweptPacking:
     def _sweep(
         self,
         snapshot: Snapshot,
-        index: Introductions,
+        view: View,
         plan: PackPlan,
         table: PackTable,
         run: Callable[..., Any],
     ) -> Swept | None:
-        work = sweep_closure(snapshot.history(), index.view, plan.closure_request(), table, run)
+        work = sweep_closure(snapshot.history(), view, plan.closure_request(), table, run)
         breathe = Breather(self._runtime)
         while True:
             try:
@@ -94,26 +110,22 @@ class SweptPacking:
                 return found
             breathe()
 
-    def _produce(
-        self, snapshot: Snapshot, index: Introductions, plan: PackPlan, table: PackTable, swept: Swept
-    ) -> Iterator[bytes | Progress]:
-        closure = swept.closure
+    def _produce(self, store: ObjectStore, plan: PackPlan, found: _Found) -> Iterator[bytes | Progress]:
+        closure, table = found.swept.closure, found.table
         count = len(closure.numbers)
         yield from tell_counts(plan, count)
-        store = snapshot.store
         is_small = count <= INLINE_OBJECTS_MAX
         run: Callable[..., Any] = call if is_small else self._runtime.call_blocking
         packed, loose = _canonical(store, table, *run(sort_numbers, table, closure.numbers))
         is_thin = plan.thin and plan.selection == ALL
-        reader = store.pack_reader()
-        assert reader is not None
+        is_incremental = is_thin and bool(plan.haves)
         pack = CopiedPack(
             store,
-            reader,
+            PackReader(table, KERNEL_CACHE_BYTES, store.object_bytes_max),
             packed,
             loose,
             at_peer=closure.client_has.__contains__ if is_thin else None,
-            forward=index.find_forward(swept) if is_thin and plan.haves else None,
+            forward=found.index.find_forward(found.swept, found.view) if is_incremental else None,
             level=COMPRESSION_LEVEL,
             chunk_bytes=SMALL_CHUNK_BYTES if is_small else LARGE_CHUNK_BYTES,
             whole_pack=store.pack_of,

@@ -132,7 +132,7 @@ class FetchSession:
             head = b""
             if request.deepens:
                 head = encode_shallow_lines(shallow.update.shallow, shallow.update.unshallow)
-            negotiation = Negotiation(self._history, self._paced(request.wants))
+            negotiation = Negotiation(self._history, self._paced(request.wants), self.snapshot.commit_view)
             answer, goes_on = self._answer_haves(request, negotiation)
             head += answer
             plan = self._plan(request, negotiation.common, shallow, selection) if goes_on else None
@@ -282,7 +282,7 @@ class FetchSession:
             if not request.wants and not request.wait_for_done:
                 return
             selection = self._select(request)
-            negotiation = Negotiation(self._history, self._paced(request.wants))
+            negotiation = Negotiation(self._history, self._paced(request.wants), self.snapshot.commit_view)
             head = []
             if request.haves and not request.done:
                 acks = [oid for oid in self._paced(request.haves) if negotiation.add_have(oid)]
