@@ -75,10 +75,10 @@ MUTATIONS = (
         f"{GIT}::test_what_git_changed_after_the_last_record_stays[power cut]",
     ),
     Mutation(
-        "a lock counts as ours by its name, not by its inode",
-        "govc/wal/owner.py",
-        "        if (own.st_dev, own.st_ino) == (status.st_dev, status.st_ino):\n",
-        "        if own.st_dev == status.st_dev:\n",
+        "locks of the dead are known by their names, not by their inodes",
+        "govc/repo/recovery.py",
+        "                if (status.st_dev, status.st_ino) in linked:\n",
+        "                if linked:\n",
         f"{GIT}::test_a_lock_of_git_stays_and_ours_goes[kill]",
     ),
     Mutation(
@@ -92,7 +92,7 @@ MUTATIONS = (
     Mutation(
         "no .keep while the refs have not moved",
         "govc/odb/quarantine.py",
-        "                keep_paths.extend(self._create_keep(stem, keep_message))\n",
+        "                keep_paths.extend(self._create_keep(stem, keep_message, next_own_path))\n",
         "                pass\n",
         f"{GIT}::test_a_repack_at_any_moment_of_a_push_takes_nothing_away",
     ),
@@ -144,7 +144,7 @@ MUTATIONS = (
         "govc/wal/reader.py",
         " or record.previous != checksum:",
         ":",
-        f"{MODEL}",
+        f"{MODEL}::test_a_record_in_place_of_another_is_noticed",
     ),
 )
 

@@ -54,10 +54,17 @@ class Failing:
         return run.calls, run.results[0][0] if run.results[0] else []
 
     def count_calls(self) -> int:
-        """How many calls the first push makes when nothing fails."""
-        calls, _ = self.run(lambda number, kind, path, growth: Go())
-        end = next(n for n, call in enumerate(calls) if call.kind == "note" and call.what[0] == "acknowledged")
-        return sum(call.is_seam_call for call in calls[:end])
+        """How many calls the first push makes when nothing fails, those that change nothing included."""
+        numbers: list[int] = []
+
+        def count(number: int, kind: str, path: str, growth: int) -> Verdict:
+            numbers.append(number)
+            return Go()
+
+        self.scene.boot = self.boot
+        materialise(self.start, str(self.scene.path))
+        Machine(str(self.scene.path)).run(self.scene.pusher(self.push), faults=count)
+        return len(numbers)
 
     def check_outcomes(self, calls: list[Call], label: str) -> None:
         """What lies there right after each answer, and at the end: after a kill, and after power cuts."""
@@ -65,7 +72,9 @@ class Failing:
         for position in range(len(calls) + 1):
             is_answer = position > 0 and calls[position - 1].kind == "note" and calls[position - 1].what[0] != "began"
             if is_answer or position == len(calls):
-                for outcome in (killed(model), *power_cuts(model, f"{SEED} {label} {position}", 2)):
+                # After a failed sync all extremes are of interest: what it had to cover may be lost at any time.
+                count = 8 if any(not call.ok for call in calls) else 2
+                for outcome in (killed(model), *power_cuts(model, f"{SEED} {label} {position}", count)):
                     self.scene.boot = self.boot
                     if outcome.is_cut:
                         self.scene.restart_machine()

@@ -10,6 +10,7 @@ import random
 import shutil
 import tempfile
 import uuid
+from pathlib import Path
 from typing import Any
 
 from hypothesis import settings
@@ -22,7 +23,7 @@ from govc.wal import boot
 from govc.wal.errors import LogDamaged, LogFailed
 from govc.wal.log import Appended, Log, LogFolder, LogHome, LogOptions
 from govc.wal.reader import LogReader, Position
-from govc.wal.record import GENESIS, Draft, Kind, Record, RefChange
+from govc.wal.record import GENESIS, Draft, Kind, Record, RefChange, encode_record
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.model import Model
 from tests.simulation.outcomes import killed, materialise, power_cuts
@@ -252,6 +253,37 @@ def test_killed_is_the_page_cache_in_this_process_too() -> None:
         assert [("a", b"abc")] == [
             (path, bytes(killed(local.model).contents[node])) for path, node in killed(local.model).entries()
         ]
+
+
+def test_a_record_in_place_of_another_is_noticed(tmp_path: Path) -> None:
+    """Right in itself, with the number and the salt of the one whose place it took: only the chain tells."""
+    folder = LogFolder(str(tmp_path / "govc"))
+    os.makedirs(folder.locks)
+    log = Log(folder, LogHome(SHA1, 1), LogOptions(segment_bytes_min=SEGMENT_BYTES, segment_bytes_max=SEGMENT_BYTES))
+    with log.append_lock():
+        log.start(Position(0, 0, 0, GENESIS), b"\1" * 16)
+        log.append([_draft(b"1"), _draft(b"2")])
+    first, second = list(LogReader(folder.segments))
+    other = encode_record(
+        _draft(b"3"),
+        sequence=first.record.sequence,
+        salt=first.record.salt,
+        durable=first.record.durable,
+        writer=first.record.writer,
+        time_ns=first.record.time_ns,
+        previous=first.record.previous,
+    )
+    assert len(other) == first.record.size
+    with open(f"{folder.segments}/{first.ordinal:012d}.seg", "r+b") as file:
+        file.seek(first.offset)
+        file.write(other)
+    found = [located.record.sequence for located in LogReader(folder.segments, strict=False)]
+    assert second.record.sequence not in found
+    log.close()
+
+
+def _draft(message: bytes) -> Draft:
+    return Draft(kind=Kind.CHANGE, message=message, refs=(RefChange(b"refs/heads/a", bytes(20), b"\1" * 20),))
 
 
 TestLogModel = LogMachine.TestCase
