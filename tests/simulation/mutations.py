@@ -137,7 +137,7 @@ MUTATIONS = (
         "govc/wal/record.py",
         "    if checksum != data[-CHECKSUM_BYTES:]:\n",
         "    if False:\n",
-        f"{MODEL}",
+        f"{MODEL}::test_a_record_torn_at_any_byte_is_cut_off",
     ),
     Mutation(
         "the chain of checksums isn't looked at",

@@ -282,6 +282,29 @@ def test_a_record_in_place_of_another_is_noticed(tmp_path: Path) -> None:
     log.close()
 
 
+def test_a_record_torn_at_any_byte_is_cut_off(tmp_path: Path) -> None:
+    """What is missing is zeros, as in a segment that was never written to."""
+    folder = LogFolder(str(tmp_path / "govc"))
+    os.makedirs(folder.locks)
+    log = Log(folder, LogHome(SHA1, 1), LogOptions(segment_bytes_min=SEGMENT_BYTES, segment_bytes_max=SEGMENT_BYTES))
+    with log.append_lock():
+        log.start(Position(0, 0, 0, GENESIS), b"\1" * 16)
+        log.append([_draft(b"1"), _draft(b"2")])
+    log.close()
+    first, second = list(LogReader(folder.segments))
+    path = Path(f"{folder.segments}/{second.ordinal:012d}.seg")
+    whole = path.read_bytes()
+    for kept in range(second.record.size):
+        at = second.offset + kept
+        if not any(whole[at : second.offset + second.record.size]):
+            continue
+        path.write_bytes(whole[:at] + bytes(len(whole) - at))
+        reader = LogReader(folder.segments)
+        assert [first.record.checksum] == [located.record.checksum for located in reader]
+        assert reader.end is not None
+        assert first.record.sequence == reader.end.position.sequence
+
+
 def _draft(message: bytes) -> Draft:
     return Draft(kind=Kind.CHANGE, message=message, refs=(RefChange(b"refs/heads/a", bytes(20), b"\1" * 20),))
 
