@@ -28,6 +28,7 @@ from pathlib import Path
 from bench.__main__ import parse_repository
 from bench.generate import build_real
 from compat.gitclient import Git
+from govc.cache.span import FileSpan
 from govc.protocol.oid import SHA1
 from govc.protocol.pktline import DELIM, FLUSH, encode_text
 from govc.repo.introducing import IntroduceTask, fill_introductions
@@ -150,7 +151,9 @@ class Server:
 
     def restart(self) -> None:
         """Forget everything."""
-        settings = Settings(root=str(self._root), export_all=True, helper_processes_max=0, introductions=False)
+        settings = Settings(
+            root=str(self._root), export_all=True, helper_processes_max=0, introductions=False, cache_bytes_max=0
+        )
         self._backend = Backend(settings, PLAIN)
         gc.collect()
 
@@ -160,9 +163,10 @@ class Server:
         started = time.process_time()
         handle = self._backend.open(f"/{name}", context=context)
         kept = []
-        for chunk in handle.upload_pack(context, body):
-            if keep:
-                kept.append(chunk)
+        for item in handle.upload_pack(context, body):
+            for chunk in item.iter_bytes() if isinstance(item, FileSpan) else (item,):
+                if keep:
+                    kept.append(chunk)
         return time.process_time() - started, b"".join(kept)
 
     def fill(self, name: str) -> float:

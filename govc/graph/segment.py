@@ -14,6 +14,7 @@ its counts and its checksum is right (`parse_segment`); the ranks in it are chec
 import struct
 import sys
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -215,6 +216,7 @@ class Segment:
         self.intro_count = counts.intros
         self.foreign_count = counts.foreign
         self._trees = self.trees.cast("I")
+        self._previous = self.previous.cast("I")
 
     @property
     def sweep_columns(self) -> tuple[Any, ...]:
@@ -241,6 +243,14 @@ class Segment:
         """Return the name of an object."""
         size = self.algo.oid_size
         return bytes(self.object_oids[rank * size : (rank + 1) * size])
+
+    def before(self, oid: bytes) -> bytes | None:
+        """Return the predecessor of an object; None when it has none here, or isn't here."""
+        low = bisect_left(range(self.object_count), oid, key=self.object_oid)
+        if low == self.object_count or self.object_oid(low) != oid:
+            return None
+        rank = self._previous[low]
+        return self.object_oid(rank) if rank < self.object_count else None
 
     def tree_oid(self, place: int) -> bytes:
         """Return the root tree of a commit. Raises BadSegment when the column lies."""

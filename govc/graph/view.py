@@ -47,6 +47,14 @@ class View:
         time, rank, place, parents = sweep.commit_row(cid)
         return time, self.segments[rank].tree_oid(place), tuple(map(sweep.commit_oid, parents))
 
+    def before(self, oid: bytes) -> bytes | None:
+        """Return the version of a tree or blob that stood at its path before it, None when none is known."""
+        for segment in self.segments:
+            before = segment.before(oid)
+            if before is not None:
+                return before
+        return None
+
     def cids(self, oids: Iterable[bytes]) -> "array[int]":
         """Return the cids of those commits that are known."""
         find = self.sweep.cid_of

@@ -48,7 +48,8 @@ cdef extern from "zlib.h" nogil:
 
 DEF SPAN_MAX = 1 << 20
 DEF GAP_MAX = 1 << 14
-DEF HEADER_MAX = 48
+DEF IMPROVED_BYTES_MIN = 2048
+DEF IMPROVED_MAX = 64
 
 
 cdef extern from "dlfcn.h" nogil:
@@ -111,6 +112,7 @@ cdef class PackCopier:
     cdef PackReader reader
     cdef PackTable table
     cdef object at_peer
+    cdef object make_delta
     cdef dict forward
     cdef Row *rows
     cdef Py_ssize_t row_count
@@ -134,10 +136,11 @@ cdef class PackCopier:
     cdef Py_ssize_t out_room
     cdef z_stream *deflater
     cdef void *compressor
+    cdef int improved
     cdef readonly Py_ssize_t reused
     cdef readonly Py_ssize_t expanded
 
-    def __cinit__(self, PackReader reader not None, const uint8_t[::1] numbers not None, at_peer, forward, int level):
+    def __cinit__(self, PackReader reader not None, const uint8_t[::1] numbers not None, at_peer, forward, int level, make_delta=None):
         cdef Py_ssize_t n = numbers.shape[0] // 8, k
         cdef const int64_t *values = <const int64_t *>&numbers[0] if n else NULL
         cdef int64_t last = -1
@@ -145,6 +148,7 @@ cdef class PackCopier:
         self.reader = reader
         self.table = reader.table
         self.at_peer = at_peer
+        self.make_delta = make_delta
         self.forward = dict(forward)
         self.out_offset = 12
         self.span_pack = -1
@@ -515,17 +519,27 @@ cdef class PackCopier:
             if entry.type_number < 6:
                 return self.add_row(row, share, &ask)
             self.find_base(share, <uint64_t>entry.base, &number)
-            if number >= 0 and self.at_peer is not None and self.at_peer(number):
+            is_thin = number >= 0 and self.at_peer is not None and self.at_peer(number)
+            if is_thin and self.make_delta is not None and row.end - row.offset > IMPROVED_BYTES_MIN and self.improved < IMPROVED_MAX:
+                # A large delta on something old: one on a nearer version may be a fraction of it.
+                self.improved += 1
+                delta = self.make_delta(row.number)
+                if delta is not None and <uint64_t>len(delta[2]) * 2 > row.end - row.offset:
+                    delta = None
+            if delta is None and is_thin:
                 row.out = self.out_offset
                 base_name = self.table.oid_at(number)
                 if self.put_head(7, entry.size) or self.put(base_name, self.table.oid_size):
                     return NO_MEMORY
                 self.reused += 1
                 return self.copy_stream(share, row, entry.data)
-            row.out = self.out_offset
-            with nogil:
-                fault = self.expand(row.number)
-            return fault
+            if delta is None and self.make_delta is not None:
+                delta = self.make_delta(row.number)
+            if delta is None:
+                row.out = self.out_offset
+                with nogil:
+                    fault = self.expand(row.number)
+                return fault
         name, size, stream = delta
         row.out = self.out_offset
         if self.put_head(7, size) or self.put(<const uint8_t *>PyBytes_AS_STRING(name), self.table.oid_size):

@@ -60,9 +60,13 @@ if TYPE_CHECKING:
             at_peer: Callable[[int], bool] | None,
             forward: Mapping[int, ForwardDelta],
             level: int,
+            make_delta: Callable[[int], ForwardDelta | None] | None = None,
         ) -> None:
-            """`numbers`: int64 each. `at_peer` tells which bases need not be sent; None makes a pack that needs
-            none."""
+            """`numbers`: int64 each. `at_peer` tells which bases need not be sent; None makes a pack that needs none.
+
+            `make_delta` is asked for an object that would have to be expanded, and for some whose delta on what the
+            peer has is large; its base must be at the peer, or an object that it was asked for before.
+            """
 
         def next_chunk(self, chunk_bytes: int) -> bytes:
             """Return about `chunk_bytes` bytes, b"" at the end. CorruptPack, LimitExceeded, OSError."""

@@ -59,12 +59,16 @@ class CopiedPack:
         level: int = -1,
         chunk_bytes: int = 1 << 16,
         whole_pack: Callable[[int], WholePack] | None = None,
+        make_delta: Callable[[int], ForwardDelta | None] | None = None,
     ) -> None:
-        """`packed` and `loose`: object numbers, ascending, each once. `whole_pack` returns the pack of an object."""
+        """`packed` and `loose`: object numbers, ascending, each once. `whole_pack` returns the pack of an object.
+
+        The rest is `PackCopier`'s.
+        """
         self._source = source
         self._level = level
         self._chunk_bytes = chunk_bytes
-        self._copier = PackCopier(reader, packed.tobytes(), at_peer, forward or {}, level)
+        self._copier = PackCopier(reader, packed.tobytes(), at_peer, forward or {}, level, make_delta)
         self._count = len(packed) + len(loose)
         self._whole: WholePack | None = None
         if whole_pack is not None and packed and not loose and not forward and self._copier.is_verbatim():

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from govc.errors import Corrupt, GovcError, ObjectMissing
 from govc.graph.commits import follow_tags
 from govc.graph.introduce import make_segment, merge
-from govc.graph.segment import NONE, Segment
+from govc.graph.segment import NONE
 from govc.graph.view import View
 from govc.kernels import deltify
 from govc.kernels.packread import PackReader
@@ -264,21 +264,12 @@ class _ForwardMaker:
         """Yield the earlier versions of an object at its path, the newest first."""
         seen = {oid}
         while True:
-            before = self._before(oid)
+            before = self._view.before(oid)
             if before is None or before in seen:
                 return
             oid = before
             seen.add(oid)
             yield oid
-
-    def _before(self, oid: bytes) -> bytes | None:
-        for segment in self._view.segments:
-            rank = _rank_of(segment, oid)
-            if rank >= 0:
-                before = segment.previous.cast("I")[rank]
-                if before != NONE:
-                    return segment.object_oid(before)
-        return None
 
     def iter_entries(self, target: bytes, stored_bytes: int) -> Iterator[Entry]:
         """Yield the deltas of one object on its first, second, fourth.. version back, as far as they are worth it."""
@@ -305,14 +296,3 @@ class _ForwardMaker:
             yield Entry(target, oid, len(delta), stream)
             if steps == FORWARD_STEPS:
                 return
-
-
-def _rank_of(segment: Segment, oid: bytes) -> int:
-    low, high = 0, segment.object_count
-    while low < high:
-        middle = (low + high) >> 1
-        if segment.object_oid(middle) < oid:
-            low = middle + 1
-        else:
-            high = middle
-    return low if low < segment.object_count and segment.object_oid(low) == oid else -1

@@ -26,6 +26,7 @@ from govc.pack.copying import CopiedPack
 from govc.repo.helper import Progress
 from govc.repo.introducing import forward_is_due
 from govc.repo.introductions import Introductions
+from govc.repo.near_deltas import NearDeltas
 from govc.repo.pack_plan import PackPlan, tell_counts, tell_total
 from govc.repo.runtime import Breather, Runtime
 from govc.repo.snapshot import Snapshot
@@ -119,9 +120,10 @@ class SweptPacking:
         packed, loose = _canonical(store, table, *run(sort_numbers, table, closure.numbers))
         is_thin = plan.thin and plan.selection == ALL
         is_incremental = is_thin and bool(plan.haves)
+        reader = PackReader(table, KERNEL_CACHE_BYTES, store.object_bytes_max)
         pack = CopiedPack(
             store,
-            PackReader(table, KERNEL_CACHE_BYTES, store.object_bytes_max),
+            reader,
             packed,
             loose,
             at_peer=closure.client_has.__contains__ if is_thin else None,
@@ -129,6 +131,7 @@ class SweptPacking:
             level=COMPRESSION_LEVEL,
             chunk_bytes=SMALL_CHUNK_BYTES if is_small else LARGE_CHUNK_BYTES,
             whole_pack=store.pack_of,
+            make_delta=NearDeltas(found.view, table, reader, found.swept.painting) if is_incremental else None,
         )
         # Reading a file from the page cache is no work for a thread; loose objects are the store's to read, and it
         # belongs to the hub.

@@ -1,0 +1,81 @@
+"""Deltas that are made while an answer is written."""
+
+import random
+import zlib
+from array import array
+from pathlib import Path
+
+from govc.graph.introduce import introduce
+from govc.graph.segment import iter_encoded, parse_segment
+from govc.graph.view import View
+from govc.odb.store import ObjectStore
+from govc.pack.copying import CopiedPack
+from govc.pack.delta import apply_delta
+from govc.repo.near_deltas import NearDeltas
+from tests.graph.builder import RepositoryBuilder
+from tests.graph.packed import write_packs
+from tests.kernels.both import needs_compiled
+from tests.kernels.test_packcopy import bytes_of, unpack
+
+
+def version(number: int) -> bytes:
+    return random.Random(1).randbytes(4000) + b"version %d" % number
+
+
+@needs_compiled
+def test_what_would_be_expanded_stands_on_a_version_that_the_client_has(tmp_path: Path) -> None:
+    repo = RepositoryBuilder()
+    commits: list[bytes] = []
+    for number in range(4):
+        commits.append(repo.commit({b"a": version(number)}, commits[-1:]))
+    view = View(repo.algo)
+    view = view.extended(
+        parse_segment(b"".join(iter_encoded(introduce(repo, commits[-1:], view.knows), repo.algo)), repo.algo)
+    )
+    write_packs(repo, tmp_path / "store", [range(len(repo.objects))])
+    store = ObjectStore.open(str(tmp_path / "store"), repo.algo)
+    table, reader = store.pack_table(), store.pack_reader()
+    assert table is not None
+    assert reader is not None
+    haves = array("I", [view.sweep.cid_of(commits[1])])
+    painting = view.sweep.paint(array("I", [view.sweep.cid_of(commits[3])]), haves, array("I"))
+    near = NearDeltas(view, table, reader, painting)
+    newest, older = (repo.blob_oid(version(number)) for number in (3, 2))
+    # The newest one comes first, and stands on what the client has; the older one on that, or on the newest.
+    for oid, bases in ((newest, [version(1)]), (older, [version(1), version(3)])):
+        found = near(table.find(oid))
+        assert found is not None
+        base = repo.read(repo.find(found.base_oid))[1]
+        assert base in bases
+        delta = zlib.decompress(found.stream)
+        assert found.size == len(delta)
+        assert repo.read(repo.find(oid))[1] == apply_delta(base, delta, result_bytes_max=1 << 20)
+    first = repo.blob_oid(version(0))
+    assert NearDeltas(view, table, reader, painting)(table.find(first)) is None
+
+
+@needs_compiled
+def test_the_copier_asks_where_nobody_has_the_base(tmp_path: Path) -> None:
+    repo = RepositoryBuilder()
+    oids = [repo.blob(version(number)) for number in range(12)]
+    write_packs(repo, tmp_path / "store", [range(12)], seed=3)
+    store = ObjectStore.open(str(tmp_path / "store"), repo.algo)
+    table, reader = store.pack_table(), store.pack_reader()
+    assert table is not None
+    assert reader is not None
+    chosen = set(oids[6:])
+    asked: list[int] = []
+
+    def refuse(number: int) -> None:
+        asked.append(number)
+
+    numbers = array("q", sorted(map(table.find, chosen)))
+    pack = bytes_of(CopiedPack(store, reader, numbers, array("q"), make_delta=refuse))
+    assert chosen == unpack(pack, repo, tmp_path, "expanded")
+    deltas_on_others = set()
+    for number in numbers:
+        entry = store.entry(number)
+        if entry is not None and entry.base_number >= 0 and entry.base_number not in numbers:
+            deltas_on_others.add(number)
+    assert deltas_on_others
+    assert deltas_on_others == set(asked)
