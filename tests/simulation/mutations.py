@@ -133,7 +133,7 @@ MUTATIONS = (
         f"{CRASH}::test_stopped_at_every_call[the very first push]",
     ),
     Mutation(
-        "a torn tail is taken for the record's end",
+        "a record's checksum isn't looked at",
         "govc/wal/record.py",
         "    if checksum != data[-CHECKSUM_BYTES:]:\n",
         "    if False:\n",
