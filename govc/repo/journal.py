@@ -232,10 +232,16 @@ class Journal:
             appended = self.log.append(drafts)
             for one in appended:
                 self._note(one)
-        if self.options.durability == SYNC or (self.options.durability == BATCH and self.options.later is None):
-            self.log.make_durable(appended[-1], self._is_crowded)
-        elif self.options.durability == BATCH:
-            self._flush_later(appended[-1])
+        try:
+            if self.options.durability == SYNC or (self.options.durability == BATCH and self.options.later is None):
+                self.log.make_durable(appended[-1], self._is_crowded)
+            elif self.options.durability == BATCH:
+                self._flush_later(appended[-1])
+        except OSError as error:
+            # Not the sync (the log would have gone on without the record) but what is around it: the record lies there,
+            # and the next push's sync would make it true.
+            self.void(appended[-1])
+            raise LogFailed(f"{self.folder.root}: sync", error) from error
         return appended[-1]
 
     def _is_crowded(self) -> bool:

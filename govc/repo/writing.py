@@ -225,7 +225,12 @@ class RefWriter:
         failed: dict[bytes, RefUpdateRefused],
     ) -> bool:
         """Publishing has failed: void the record if nothing of it shows. LogError: it can't be voided, and stands."""
-        if not {change.name for change in appended.record.draft.refs} <= failed.keys():
+        changes = appended.record.draft.refs
+        if not {change.name for change in changes} <= failed.keys():
+            return False
+        # A step behind the rename may be what failed: the reflog of a deleted ref, the other name of a lock.
+        table = self._repository.snapshot().table
+        if any((table.resolve(change.name) or self._snapshot.algo.zero) != change.old for change in changes):
             return False
         journal.void(appended)
         try:

@@ -47,9 +47,9 @@ MUTATIONS = (
     Mutation(
         "the sync comes after the acknowledgement",
         "govc/repo/journal.py",
-        "            self.log.make_durable(appended[-1], self._is_crowded)\n",
-        "            late, self.late = getattr(self, 'late', None), appended[-1]\n"
-        "            late is None or self.log.make_durable(late)\n",
+        "                self.log.make_durable(appended[-1], self._is_crowded)\n",
+        "                late, self.late = getattr(self, 'late', None), appended[-1]\n"
+        "                late is None or self.log.make_durable(late)\n",
         f"{CRASH}::test_stopped_at_every_call[one ref]",
     ),
     Mutation(
