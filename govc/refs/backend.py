@@ -88,6 +88,9 @@ class Transaction(Protocol):
     def release_packed(self) -> None:
         """Let go of what another can't do without who finishes this transaction."""
 
+    def abandon(self) -> None:
+        """Forget the transaction without letting go of its locks: somebody else finishes what they stand for."""
+
     def rollback(self) -> None:
         """Let go of every lock; what wasn't committed never was. Harmless after `commit`."""
 

@@ -54,7 +54,8 @@ def set_ref(
             remove_empty_tree(path)
             lock.commit()
     except BaseException:
-        lock.release()
+        if held_lock is None:  # else it goes on standing for what has to be published
+            lock.release()
         raise
 
 

@@ -491,6 +491,14 @@ class RefTransaction:
             self._packed.release()
             self._packed = None
 
+    def abandon(self) -> None:
+        """Forget the transaction; the locks of refs whose change wasn't published stay for who finishes it."""
+        for change in self._changes:
+            for log in change.logs:
+                log.abandon()
+        self._changes = []
+        self.rollback()
+
     def rollback(self) -> None:
         """Let go of every lock; what wasn't committed never was. Harmless after `commit`."""
         for change in self._changes:

@@ -110,6 +110,8 @@ class Journal:
         self._position: Position | None = None
         self._arriving: set[object] = set()
         self._flush_wanted: Appended | None = None
+        self._stuck: dict[int, Callable[[], bool]] = {}
+        self._unmarked: list[int] = []
         self._break_dead: Callable[[], object] | None = None
 
     def _make_folders(self) -> None:
@@ -148,10 +150,23 @@ class Journal:
     def break_dead(self, lock_path: str) -> bool:
         """Finish what a dead process of ours began, when it holds this lock; False when it is somebody else's."""
         found = find_lock(self.folder.locks, lock_path)
+        if found is not None and found[0] == self.log.owner.token:
+            return self._retry_stuck()
         if found is None or is_alive(self.folder.locks, found[0]) or self._break_dead is None:
             return False
         self._break_dead()
         return True
+
+    def when_stuck(self, appended: Appended, retry: Callable[[], bool]) -> None:
+        """Note a record of ours that could not be published, and what tries again; its locks are still held."""
+        self._stuck[appended.record.sequence] = retry
+
+    def _retry_stuck(self) -> bool:
+        """Try to publish what is stuck; say whether anything could be."""
+        done = [sequence for sequence, retry in list(self._stuck.items()) if retry()]
+        for sequence in done:
+            self._stuck.pop(sequence, None)
+        return bool(done)
 
     def when_dead(self, recover: Callable[[], object]) -> None:
         """Say what finishes the work of dead processes."""
@@ -271,12 +286,18 @@ class Journal:
             self.log.make_durable(done)
 
     def published(self, appended: Appended) -> None:
-        """Note that the repository shows a record."""
-        self.log.mark_published([appended.record.sequence])
+        """Note that the repository shows a record, and others for which that failed before."""
+        self._unmarked.append(appended.record.sequence)
+        done = list(self._unmarked)
+        self.log.mark_published(done)
+        self._unmarked = [sequence for sequence in self._unmarked if sequence not in done]
 
     def expect_late_hooks(self, appended: Appended) -> None:
         """Note that hooks have to be told of this record: should we die before that, somebody else does it."""
-        disk.write_file(self._late_path(appended.record.sequence), b"", mode=self.file_mode, fsync=False)
+        try:
+            disk.write_file(self._late_path(appended.record.sequence), b"", mode=self.file_mode, fsync=False)
+        except OSError as error:
+            log.error("%s: hooks are not told should this process die: %s", self.folder.root, error)
 
     def late_hooks_done(self, sequences: Sequence[int]) -> None:
         """Note that the hooks of these records were told."""

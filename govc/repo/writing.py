@@ -187,12 +187,29 @@ class RefWriter:
             self._roll_forward(journal, appended, transaction)
             raise
         if is_shown:
-            try:
-                journal.published(appended)
-            except (GovcError, OSError) as error:
-                self._complain(journal, appended, error)
+            self._note_published(journal, appended)
+        else:
+            # The locks stay: whoever meets one, or opens the log after us, publishes what they stand for.
+            transaction.abandon()
+            journal.when_stuck(appended, lambda: self._retry(journal, appended))
         # From the record on the change is made: only a void record may have it refused.
         return {}
+
+    def _note_published(self, journal: Journal, appended: Appended) -> None:
+        try:
+            journal.published(appended)
+        except (GovcError, OSError) as error:
+            self._complain(journal, appended, error)
+
+    def _retry(self, journal: Journal, appended: Appended) -> bool:
+        """Publish what could not be published at once; False when it still can't."""
+        try:
+            publish_held(journal, self._repository.site(self._options.sleep), appended.record)
+        except (GovcError, OSError) as error:
+            self._complain(journal, appended, error)
+            return False
+        self._note_published(journal, appended)
+        return True
 
     def _complain(self, journal: Journal, appended: Appended, error: Exception) -> None:
         log.error("%s: record %d: not published: %s", journal.folder.root, appended.record.sequence, error)
@@ -229,8 +246,7 @@ class RefWriter:
         if not {change.name for change in changes} <= failed.keys():
             return False
         # A step behind the rename may be what failed: the reflog of a deleted ref, the other name of a lock.
-        table = self._repository.snapshot().table
-        if any((table.resolve(change.name) or self._snapshot.algo.zero) != change.old for change in changes):
+        if any(self._value_now(change.name) != change.old for change in changes):
             return False
         journal.void(appended)
         try:
@@ -238,6 +254,12 @@ class RefWriter:
         except (GovcError, OSError) as error:
             log.error("%s: %s", journal.folder.root, error)
         return True
+
+    def _value_now(self, name: bytes) -> bytes:
+        """Return a ref's value as it is on disk, zeros for none: the snapshot belongs to another thread."""
+        found = self._repository.ref_database.follow(name)
+        oid = found[1].oid if found is not None and found[1] is not None else None
+        return oid or self._snapshot.algo.zero
 
     def _roll_forward(self, journal: Journal, appended: Appended, transaction: Transaction) -> bool:
         """Publish what our locks still hold; False when that fails again, and is left to the next writer."""

@@ -36,7 +36,7 @@ before = psutil.Process().memory_full_info().uss
 repository = Repository(gitdir, around)
 snapshot = repository.snapshot()
 v0 = advertise(snapshot, RequestContext(service=UPLOAD_PACK), environ)
-v2 = b"".join(ls_refs(snapshot, b"", [b"peel", b"symrefs"]))
+v2, _ = ls_refs(snapshot, b"", [b"peel", b"symrefs"])
 with open(gitdir + "/looked-up", "rb") as file:
     wanted = [file.read(20) for _ in range(int(sys.argv[2]))]
 found = sum(snapshot.store.find(oid) >= 0 for oid in wanted)

@@ -165,10 +165,23 @@ def test_what_can_not_be_rolled_forward_is_left_to_the_next_writer(world):
     oid = world.commit()
     with disk.use(FailingRenames("refs/heads/b", times=2)):
         refused = world.push((b"refs/heads/a", ZERO, oid), (b"refs/heads/b", ZERO, oid), atomic=True)
-    assert list(refused) == [b"refs/heads/b"]
-    world.reopen()  # this process has let go of its token
-    assert world.push((b"refs/heads/c", ZERO, oid)) == {}
-    assert world.repository.journal(world.options).log.tail().published >= 1
+    assert refused == {}  # it is on the disk, and stays
+    assert (world.ref("a"), world.ref("b")) == (oid, None)
+    assert world.locks() == [f"{world.path}/refs/heads/b.lock"]
+    other = world.commit(oid)
+    assert world.push((b"refs/heads/b", oid, other), without=[oid]) == {}
+    assert world.ref("b") == other
+    assert world.repository.journal(world.options).log.tail().is_all_published
+    assert world.locks() == []
+
+
+def test_what_stays_stuck_is_published_when_its_process_is_gone(world):
+    oid = world.commit()
+    with disk.use(FailingRenames("refs/heads/b", times=2)):
+        world.push((b"refs/heads/a", ZERO, oid), (b"refs/heads/b", ZERO, oid), atomic=True)
+    world.recover()
+    assert (world.ref("a"), world.ref("b")) == (oid, oid)
+    assert world.locks() == []
 
 
 def test_without_a_log_nothing_is_accepted(world):

@@ -328,6 +328,10 @@ class ReftableTransaction:
                     failed[name] = refuse(name, REASON_FAILED, _text_of(error))
         return failed
 
+    def abandon(self) -> None:
+        """Forget the transaction; the stack's lock stays for who finishes it."""
+        self._additions = []
+
     def rollback(self) -> None:
         """Let go of the locks; what wasn't committed never was. Harmless after `commit`."""
         additions, self._additions = self._additions, []
