@@ -85,8 +85,12 @@ class Migration:
     def release_keep(self) -> None:
         """Remove the `.keep` files that we made, and their other names; those that were there before stay."""
         for path in self.keep_paths:
-            with suppress(FileNotFoundError):
+            try:
                 disk.unlink(path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:  # the push is made; whoever comes after our end removes it
+                log.warning("%s: %s", path, error)
 
 
 class Quarantine:

@@ -76,9 +76,9 @@ class SimulatedDisk(Disk):
                 self._paths[descriptor] = relative
             return descriptor
         with self._turn:
-            self._ask("open", relative)
+            was_there = os.path.exists(path)
+            self._ask("open" if was_there else "create", relative)
             try:
-                was_there = os.path.exists(path)
                 size = os.path.getsize(path) if was_there else 0
                 descriptor = super().open(path, flags, mode)
                 status = os.fstat(descriptor)

@@ -315,5 +315,5 @@ def fail_at(number: int, errno: int) -> Faults:
 
 def fill_up_at(number: int, errno: int) -> Faults:
     """From call `number` on nothing can be made or grow: a full disk."""
-    makes = {"open", "mkdir", "link"}
+    makes = {"create", "mkdir", "link"}
     return lambda count, kind, path, growth: Fail(errno) if count >= number and (kind in makes or growth) else Go()
