@@ -6,7 +6,7 @@ DIR    ?= repositories
 BIND   ?= 127.0.0.1:8000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check format lint types layers tests compat bench torture mutations bench-durability real-repos conformance fuzz clean
+.PHONY: bench-fetching help setup serve test check format lint types layers tests compat bench torture mutations bench-durability real-repos conformance fuzz clean
 
 help: ## print this menu
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -72,6 +72,9 @@ mutations: setup ## break the log's rules one by one: does a test notice each?
 bench-durability: setup ## what a durable push costs, beside git-http-backend; writes bench/DURABILITY.md
 	sh compat/install.sh
 	$(BIN)/python -m bench.durability
+
+bench-fetching: setup ## REPOS="NAME=PATH ..": one fetch request, in process, beside git http-backend with the same bytes
+	$(BIN)/python -m bench.fetching $(REPOS)
 
 real-repos: setup ## REPOS="a.git b.git": clone, fetch and push real repositories; writes compat/RESULTS.md
 	$(BIN)/python -m compat.real_repositories $(REPOS)
