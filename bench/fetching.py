@@ -111,7 +111,7 @@ def check_answer(git: Git, path: Path, case: Case, pack: bytes, folder: Path) ->
     subprocess.run(["rm", "-rf", str(target)], check=True)
     git("init", "-q", "--bare", str(target))
     if case.haves:
-        git("fetch", "-q", "--no-tags", f"file://{path}", f"{case.haves[0]}:refs/heads/have", cwd=target)
+        git("fetch", "-q", "--no-tags", f"file://{path}", f"{case.haves[0]}:refs/heads/have", cwd=target, timeout=1800)
     (target / "objects/pack/in.pack").write_bytes(pack)
     command = ["git", "-C", str(target), "index-pack", "--stdin", "--fix-thin"]
     subprocess.run(command, input=pack, check=True, capture_output=True)
