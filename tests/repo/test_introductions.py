@@ -128,7 +128,9 @@ def test_answers_are_what_rev_list_says(path: Path, tmp_path: Path, have: str) -
     plan = PackPlan(wants=(oid(path, "main"), oid(path, "v1")), haves=haves, thin=True, ofs_delta=True, progress=False)
     pack = pack_of(repository, plan)
     expected = rev_list(path, "main", "v1") - (rev_list(path, have) if have else set())
-    assert len(expected) == int.from_bytes(pack[8:12], "big")
+    count = int.from_bytes(pack[8:12], "big")
+    # Without the kernels trees are walked, which may send a little that the client has, as git's own does.
+    assert len(expected) == count if AVAILABLE else len(expected) <= count
     assert expected <= names_in(pack, tmp_path, path)
 
 
