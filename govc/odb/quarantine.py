@@ -89,8 +89,10 @@ class Migration:
                 disk.unlink(path)
             except FileNotFoundError:
                 continue
-            except OSError as error:  # the push is made; whoever comes after our end removes it
+            except OSError as error:
+                # The push is made. Whoever comes after our end removes it, known by its other name, which stays.
                 log.warning("%s: %s", path, error)
+                return
 
 
 class Quarantine:
