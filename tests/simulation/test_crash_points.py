@@ -4,7 +4,7 @@ At each call of a scenario's trace the machine stops. Once as a kill: what lies 
 with its first bytes only. And some times as a power cut: see outcomes.py. Each state is put on the disk, a new process
 recovers it, and `Checker` looks at what must hold.
 
-    GOVC_CRASH_POINTS   how many power cuts per call (default 4); more takes longer
+    GOVC_CRASH_POINTS   how many power cuts per call (default 3); more takes longer
     GOVC_CRASH_SEED     the seed of the random ones (default 1)
 """
 
@@ -25,7 +25,7 @@ from tests.simulation.outcomes import Outcome, killed, materialise, power_cuts
 from tests.simulation.pushes import Push, make_chain, make_commit
 from tests.simulation.trace import Call
 
-CUTS = int(os.environ.get("GOVC_CRASH_POINTS", "4"))
+CUTS = int(os.environ.get("GOVC_CRASH_POINTS", "3"))
 SEED = os.environ.get("GOVC_CRASH_SEED", "1")
 RECOVERIES = max(2, CUTS // 2)
 
