@@ -89,8 +89,7 @@ class Migration:
                 disk.unlink(path)
             except FileNotFoundError:
                 continue
-            except OSError as error:
-                # The push is made. Whoever comes after our end removes it, known by its other name, which stays.
+            except OSError as error:  # the push is made; by its other name whoever comes after our end removes it
                 log.warning("%s: %s", path, error)
                 return
 
