@@ -2,6 +2,7 @@
 
     gunicorn   `python -m govc.cli serve`: what most people run
     nginx      a real nginx with conf/nginx.conf in front of gunicorn
+    apache     a real Apache with conf/apache.conf in front of gunicorn
     cgi        `python -m govc.cli http-backend`, one process per request, behind compat/bridge.py
     oracle     `git http-backend` behind the same bridge: proves the suite; answers are compared with its own
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import re
 import shutil
 import signal
 import socket
@@ -195,6 +197,49 @@ def start_nginx(
             yield Running("nginx", f"http://127.0.0.1:{port}", [process.pid, *backend.pids], backend.log)
 
 
+def apache_configuration(source: str, *, port: int, backend_port: int) -> str:
+    """conf/apache.conf with its two addresses replaced, and nothing else."""
+    text = source
+    for found, wanted in (("Listen 127.0.0.1:8080", port), ('"http://127.0.0.1:8000/"', backend_port)):
+        if text.count(found) != 1:
+            raise RuntimeError(f"conf/apache.conf should say {found!r} exactly once")
+        text = text.replace(found, re.sub(r":\d{4}", f":{wanted}", found))
+    return text
+
+
+@contextlib.contextmanager
+def start_apache(
+    root: Path,
+    env: Mapping[str, str],
+    scratch: Path,
+    change: Callable[[str], str] = str,
+    files: Mapping[str, str] | None = None,
+) -> Iterator[Running]:
+    """Apache in front of gunicorn; `change` may edit conf/apache.conf as an admin would, `files` lie in its folder."""
+    program = shutil.which("apache2") or "/usr/sbin/apache2"
+    if not os.access(program, os.X_OK):
+        raise RuntimeError("apache2 is not installed: run compat/install.sh")
+    with start_gunicorn(root, env, scratch) as backend:
+        port = find_free_port()
+        # Started by root, Apache becomes www-data, who can't enter the tests' private folders.
+        place = Path(tempfile.mkdtemp(prefix="apache-"))
+        place.chmod(0o755)
+        try:
+            for name, text in (files or {}).items():
+                (place / name).write_text(text)
+            configuration = place / "apache.conf"
+            source = change((PROJECT / "conf" / "apache.conf").read_text())
+            backend_port = int(backend.url.rsplit(":", 1)[1])
+            configuration.write_text(apache_configuration(source, port=port, backend_port=backend_port))
+            log = scratch / f"apache-{port}.log"
+            command = [program, "-d", str(place), "-f", str(configuration), "-D", "FOREGROUND"]
+            with run_logged(command, env, log) as process:
+                wait_for_answer(port, process, log)
+                yield Running("apache", f"http://127.0.0.1:{port}", [process.pid, *backend.pids], backend.log)
+        finally:
+            shutil.rmtree(place)
+
+
 @contextlib.contextmanager
 def start(name: str, root: Path, scratch: Path, env: Mapping[str, str] | None = None) -> Iterator[Running]:
     """Start the front end of that name over the folder `root`; `env` is added to the server's environment."""
@@ -204,6 +249,9 @@ def start(name: str, root: Path, scratch: Path, env: Mapping[str, str] | None = 
             yield running
     elif name == "nginx":
         with start_nginx(root, full, scratch) as running:
+            yield running
+    elif name == "apache":
+        with start_apache(root, full, scratch) as running:
             yield running
     elif name == "cgi":
         with start_bridge(name, root, [sys.executable, "-m", "govc.cli", "http-backend"], full, scratch) as running:

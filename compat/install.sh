@@ -1,8 +1,8 @@
 #!/bin/sh
-# Installs what the scenarios need beyond Python: git itself, a real nginx, and the JVM client (JGit).
+# Installs what the scenarios need beyond Python: git itself, a real nginx and a real Apache, and the JVM client (JGit).
 # isomorphic-git is fetched by npm into a temporary folder by the test that uses it.
 set -eu
-packages="git curl gnupg openssh-client nginx-light fcgiwrap wrk strace libjgit-java libslf4j-java default-jdk-headless nodejs npm"
+packages="git curl gnupg openssh-client nginx-light fcgiwrap apache2 logrotate wrk strace libjgit-java libslf4j-java default-jdk-headless nodejs npm"
 missing=""
 for package in $packages; do
     case "$package" in
