@@ -26,8 +26,8 @@ User = dict[str, str]
 
 @pytest.fixture
 def user(server: Server) -> User:
-    """The header that names the pusher; nginx, as it is configured, believes nobody's."""
-    return {} if server.name == "nginx" else {"X-Remote-User": "ada"}
+    """The header that names the pusher; nginx and Apache, as they are configured, believe nobody's."""
+    return {} if server.name in ("nginx", "apache") else {"X-Remote-User": "ada"}
 
 
 # What a hook may be told that has no meaning for it: where programs and folders lie, and what the web server is.
