@@ -130,6 +130,14 @@ class Settings:
         60, "how long a token that was good isn't asked about again; its revocation waits as long", unit="seconds"
     )
     metrics: bool = _knob(True, "answer /-/metrics")
+    log_format: str = _knob("text", "form of log lines: text, for people, or json, one object a line, for collectors")
+    log_file: str | None = _knob(
+        None, "file that log lines are appended to, opened again when it was renamed; unset: standard error"
+    )
+    audit_file: str | None = _knob(
+        None, "file that every push and fetch is noted in, JSON lines, opened again when it was renamed; unset: none"
+    )
+    audit_required: bool = _knob(False, "refuse pushes while the audit file can't be written")
     max_request_buffer: int | None = _knob(
         None,
         "largest fetch request; unset: http.maxRequestBuffer of the repository, else 10 MiB",
@@ -264,6 +272,10 @@ def _check_meaning(settings: Settings, sources: Mapping[str, str]) -> None:
             raise fail("trusted_proxies", str(error)) from error
     if settings.durability not in ("sync", "batch", "none"):
         raise fail("durability", f"wants sync, batch or none, not {settings.durability!r}")
+    if settings.log_format not in ("text", "json"):
+        raise fail("log_format", f"wants text or json, not {settings.log_format!r}")
+    if settings.audit_required and settings.audit_file is None:
+        raise fail("audit_required", "wants an audit_file")
     header = settings.remote_user_header
     if header is not None and not _HEADER_NAME.fullmatch(header):
         raise fail("remote_user_header", f"not the name of a header: {header!r}")

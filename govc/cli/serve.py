@@ -80,7 +80,12 @@ def _make_first_repository(settings: Settings) -> None:
 
 
 def _run_server(settings: Settings) -> None:
-    room("govc.web.log_lines").configure(RedactingFilter())
+    try:
+        room("govc.web.log_lines").configure(
+            RedactingFilter(), log_format=settings.log_format, log_file=settings.log_file
+        )
+    except OSError as error:
+        raise click.ClickException(f"log_file: {settings.log_file}: {error.strerror}") from error
     metrics_folder = None
     if settings.workers > 1 and settings.metrics and "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         # Before anything imports the library: it looks once.

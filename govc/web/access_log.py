@@ -13,7 +13,9 @@ import logging
 import time
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
+from govc.web.json_lines import CURRENT
 from govc.web.metrics import Metrics
 from govc.web.redaction import redact
 
@@ -47,6 +49,7 @@ class Exchange:
     error: str = ""
     broke_off: bool = False
     started_seconds: float = field(default_factory=time.monotonic)
+    seconds: float = 0.0
     finished: bool = False
 
     def finish(self, metrics: Metrics | None) -> None:
@@ -54,7 +57,7 @@ class Exchange:
         if self.finished:
             return
         self.finished = True
-        seconds = time.monotonic() - self.started_seconds
+        seconds = self.seconds = time.monotonic() - self.started_seconds
         if metrics is not None:
             metrics.count(
                 route=self.route,
@@ -64,8 +67,10 @@ class Exchange:
                 finished=not self.broke_off,
             )
         if _LOG.isEnabledFor(logging.INFO):
+            CURRENT.set(self)  # whoever ends an answer need not have begun it
             # Made by hand: nobody asks where in the source this line comes from, which is the dearer half of a record.
             _LOG.handle(logging.LogRecord(_LOG.name, logging.INFO, __file__, 0, self.line(seconds), None, None))
+        CURRENT.set(None)
 
     def line(self, seconds: float) -> str:
         """Return the line."""
@@ -78,3 +83,24 @@ class Exchange:
             f"bytes={self.bytes_sent} seconds={seconds:.6f}"
         )
         return redact(f"{text} error={quote(self.error)}" if self.error else text)
+
+    def log_fields(self) -> dict[str, Any]:
+        """Return what is known of the request so far, for lines in JSON."""
+        fields: dict[str, Any] = {
+            "request": self.request_id,
+            "user": self.remote_user,
+            "repository": self.repository,
+            "remote": self.remote_addr,
+        }
+        if self.finished:
+            fields |= {
+                "login": self.login,
+                "method": self.method,
+                "route": self.route,
+                "path": self.path,
+                "status": self.status,
+                "bytes": self.bytes_sent,
+                "seconds": round(self.seconds, 6),
+                "error": self.error,
+            }
+        return {name: value for name, value in fields.items() if value not in (None, "")}

@@ -4,6 +4,7 @@ The application is made in each worker, after the fork and after gevent has patc
 master process imports none of it. Why each option: see `make_options`.
 """
 
+import logging
 import shutil
 from collections.abc import Callable
 from typing import Any
@@ -69,15 +70,19 @@ class RedactingLogger(Logger):  # type: ignore[misc]
     """gunicorn's log in the form of ours, and without secrets: it quotes what it can't parse.
 
     Its own form shows the process, which our records don't know (`log_lines`); a line that can't be formatted comes
-    out as an error of logging, with all that the filter would have cut.
+    out as an error of logging, with all that the filter would have cut. Where our own log is configured, its lines go
+    where ours go.
     """
 
     def setup(self, cfg: Any) -> None:
         """Set up as always, then give the handlers our form and our filter."""
         super().setup(cfg)
+        if ours := logging.getLogger("govc").handlers:
+            self.error_log.handlers = list(ours)
         for handler in self.error_log.handlers:
-            handler.addFilter(RedactingFilter())
-            handler.setFormatter(LineFormatter())
+            if handler not in ours:
+                handler.addFilter(RedactingFilter())
+                handler.setFormatter(LineFormatter())
 
 
 class GovcServer(BaseApplication):  # type: ignore[misc]

@@ -3,11 +3,18 @@
     2026-11-26 14:02:17,002 INFO govc.access request=…
 
 The text of a second is made once in it, and records carry no names of threads and processes, which the line doesn't
-show and the standard library looks up each time. Imports nothing of ours: the master process uses it, too.
+show and the standard library looks up each time. The master process uses this, too: it imports little.
+
+With `log_format = json` the form is that of `json_lines`. A `log_file` is appended to, one write a line, by all
+processes. It is opened again when its name stands for another file (each line looks, which is one stat), so renaming
+it is enough; SIGUSR1 or SIGHUP to the master makes gunicorn open it again at once.
 """
 
 import logging
 import time
+from logging.handlers import WatchedFileHandler
+
+from govc.web.json_lines import JsonFormatter
 
 
 class LineFormatter(logging.Formatter):
@@ -29,13 +36,15 @@ class LineFormatter(logging.Formatter):
         return f"{self._text},{int(record.msecs):03d} {record.levelname} {record.name} {record.getMessage()}"
 
 
-def configure(*filters: logging.Filter, level: int = logging.INFO) -> None:
-    """Send what our loggers say to standard error, through the filters."""
+def configure(
+    *filters: logging.Filter, level: int = logging.INFO, log_format: str = "text", log_file: str | None = None
+) -> None:
+    """Send what our loggers say to a file, else to standard error, through the filters. Raises OSError."""
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    handler = logging.StreamHandler()
+    handler = logging.StreamHandler() if log_file is None else WatchedFileHandler(log_file, encoding="utf-8")
     for each in filters:
         handler.addFilter(each)
-    handler.setFormatter(LineFormatter())
+    handler.setFormatter(JsonFormatter() if log_format == "json" else LineFormatter())
     logger = logging.getLogger("govc")
     logger.setLevel(level)
     logger.addHandler(handler)

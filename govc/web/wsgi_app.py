@@ -32,6 +32,7 @@ from govc.web.access_log import Exchange
 from govc.web.dumb import serve_dumb
 from govc.web.identity import Identity, TrustedProxies, header_variable, identify
 from govc.web.interface import Backend, RepositoryHandle
+from govc.web.json_lines import CURRENT
 from govc.web.metrics import CONTENT_TYPE, Metrics
 from govc.web.request import (
     find_parameter,
@@ -211,6 +212,7 @@ class Application:
             path=wsgi_text(path),
             remote_addr=identity.remote_addr,
         )
+        CURRENT.set(exchange)
         response, first = self._answer_guarded(environ, identity, exchange)
         exchange.status = response.status
         if isinstance(first, FileSpan) and self._accel_location and first.whole_name:
