@@ -16,9 +16,12 @@ from govc.auth.watched import ignore_reads
 from govc.cache.bodies import count_nothing
 from govc.repo.repository import Repository
 from govc.repo.runtime import PLAIN, Runtime
+from govc.service.audit import NO_AUDIT, AuditLog
+from govc.service.audit import count_nothing as count_no_audit
 from govc.service.backend import Backend, count_no_log
 from govc.settings import Settings, load_settings, override
 from govc.web.metrics import Metrics
+from govc.web.redaction import redact
 from govc.web.wsgi_app import Application, WebOptions
 
 
@@ -59,7 +62,15 @@ def create_backend(
     count = metrics.count_body if metrics is not None else count_nothing
     how = runtime if runtime is not None else choose_runtime()
     count_log = metrics.count_log if metrics is not None else count_no_log
-    return Backend(settings, how, policy=policy, count_body=count, count_log=count_log)
+    audit = NO_AUDIT
+    if settings.audit_file is not None:
+        audit = AuditLog(
+            settings.audit_file,
+            required=settings.audit_required,
+            clean=redact,
+            count=metrics.count_audit if metrics is not None else count_no_audit,
+        )
+    return Backend(settings, how, policy=policy, count_body=count, count_log=count_log, audit=audit)
 
 
 def open_repository(path: str) -> Repository:

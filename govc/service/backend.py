@@ -39,6 +39,7 @@ from govc.service import dumb
 from govc.service.access import AccessGuard
 from govc.service.advertise import advertise
 from govc.service.archive import ArchiveTools, serve_upload_archive
+from govc.service.audit import NO_AUDIT, AuditLog
 from govc.service.context import RECEIVE_PACK, RequestContext
 from govc.service.fetch import FetchTools, serve_upload_pack
 from govc.service.policy import getanyfile_enabled, service_enabled
@@ -82,12 +83,14 @@ class Backend:
         *,
         count_body: Count = count_nothing,
         count_log: CountLog = count_no_log,
+        audit: AuditLog = NO_AUDIT,
     ) -> None:
         """`environ` is the server's own environment, in which git's variables count; os.environ by default. `policy`
         gives the permissions of this moment; None: git's own rules are all there is. `count_body` is told what the
-        cache of bodies does, `count_log` what the logs of repositories do.
+        cache of bodies does, `count_log` what the logs of repositories do, `audit` who fetches and pushes what.
         """
         self._count_log = count_log
+        self.audit = audit
         self.settings = settings
         self.runtime = runtime
         self.environ: Mapping[str, str] = os.environ if environ is None else environ
@@ -149,6 +152,7 @@ class Backend:
             journal=self.journal_options,
             after_push=self._after_push,
             hook_seconds_max=settings.hook_seconds_max,
+            audit=audit,
         )
 
     def open(self, path_info: str, *, context: RequestContext) -> "Handle":
@@ -164,7 +168,7 @@ class Backend:
                 self.pool.note_use(proved.repository)
                 if self._guard is not None and access is not None:
                     self._guard.check_place(access, proved.gitdir, context)
-                return Handle(self, proved.repository, proved.snapshot, context.namespace)
+                return Handle(self, proved.repository, proved.snapshot, context)
             del self._proved[path_info]
         root = self.settings.root
         stamps = stamp_path(resolve_repository_path("/" if root is None else root, path_info))
@@ -187,7 +191,7 @@ class Backend:
         if stamps is not None:
             self._keep_proof(path_info, stamps, found, repository, snapshot)
         rules = access.branch_rules() if access is not None and context.service == RECEIVE_PACK else NO_RULES
-        return Handle(self, repository, snapshot, context.namespace, rules)
+        return Handle(self, repository, snapshot, context, rules)
 
     def count_log(self, repository: Repository) -> None:
         """Tell the metrics what a repository's log has done since last time."""
@@ -250,6 +254,7 @@ class Backend:
         for repository in self.pool.opened():
             self._checkpoints.finish(repository, self.journal_options)
             repository.close()
+        self.audit.close()
 
     def _check_link_target(self, found: FoundRepository) -> None:
         """A push also asks who owns what a symbolic link leads to, as git-receive-pack does."""
@@ -308,11 +313,12 @@ class Handle:
         backend: Backend,
         repository: Repository,
         snapshot: Snapshot,
-        namespace: bytes = b"",
+        context: RequestContext,
         branch_rules: BranchRules = NO_RULES,
     ) -> None:
         self._backend = backend
-        self._namespace = namespace
+        self._context = context
+        self._namespace = context.namespace
         self._branch_rules = branch_rules
         self.repository = repository
         self.snapshot = snapshot
@@ -338,11 +344,20 @@ class Handle:
 
     def upload_pack(self, context: RequestContext, body: bytes) -> Iterator[Chunk]:
         """Answer a fetch request."""
-        return serve_upload_pack(self.snapshot, context, body, self._backend.fetch_tools)
+        tools, audit = self._backend.fetch_tools, self._backend.audit
+        if not audit.is_kept:
+            return serve_upload_pack(self.snapshot, context, body, tools)
+        return audit.watch_fetch(
+            context,
+            self.repository.gitdir,
+            lambda note_wants: serve_upload_pack(self.snapshot, context, body, tools, note_wants),
+        )
 
     def upload_archive(self, context: RequestContext, body: bytes) -> Iterator[bytes]:
         """Answer a request for an archive."""
-        return serve_upload_archive(self.snapshot, context, body, self._backend.archive_tools)
+        chunks = serve_upload_archive(self.snapshot, context, body, self._backend.archive_tools)
+        audit = self._backend.audit
+        return audit.watch_archive(context, self.repository.gitdir, chunks) if audit.is_kept else chunks
 
     def receive_pack(self, context: RequestContext, body: BodyReader) -> Iterator[bytes]:
         """Answer a push, reading its body as it comes."""
@@ -367,4 +382,7 @@ class Handle:
 
     def dumb_file(self, kind: str, relative: str) -> str | None:
         """Return the path on disk of a file of the repository, or None."""
-        return dumb.find_file(self.snapshot, kind, relative)
+        path = dumb.find_file(self.snapshot, kind, relative)
+        if path is not None:
+            self._backend.audit.note_file(self._context, self.repository.gitdir, relative)
+        return path

@@ -16,7 +16,7 @@ Source: gitprotocol-pack "Packfile Negotiation", gitprotocol-v2 "fetch", git's u
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import TypeVar
@@ -94,7 +94,14 @@ class _ShallowReply:
 class FetchSession:
     """One request."""
 
-    def __init__(self, snapshot: Snapshot, context: RequestContext, tools: FetchTools) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        context: RequestContext,
+        tools: FetchTools,
+        note_wants: Callable[[int], None] | None = None,
+    ) -> None:
+        self._note_wants = note_wants
         self.snapshot = snapshot
         self.context = context
         self.policy = UploadPolicy.from_config(snapshot.config)
@@ -372,6 +379,8 @@ class FetchSession:
         selection: ObjectSelection,
     ) -> PackPlan:
         """Return what decides the pack: only what this caller may have gets into it."""
+        if self._note_wants is not None:
+            self._note_wants(len(request.wants))
         return PackPlan(
             wants=tuple(dict.fromkeys((*request.wants, *shallow.update.more_wants))),
             haves=tuple(dict.fromkeys((*common, *shallow.update.more_haves))),
@@ -469,8 +478,17 @@ def _not_our_ref(oid: bytes) -> RemoteProtocolError:
     return RemoteProtocolError(f"upload-pack: not our ref {oid.hex()}")
 
 
-def serve_upload_pack(snapshot: Snapshot, context: RequestContext, body: bytes, tools: FetchTools) -> Iterator[Chunk]:
-    """Answer one POST git-upload-pack. Yields framed bytes; closing the generator cancels the work. May switch."""
+def serve_upload_pack(
+    snapshot: Snapshot,
+    context: RequestContext,
+    body: bytes,
+    tools: FetchTools,
+    note_wants: Callable[[int], None] | None = None,
+) -> Iterator[Chunk]:
+    """Answer one POST git-upload-pack. Yields framed bytes; closing the generator cancels the work. May switch.
+
+    `note_wants` is told how many objects are wanted, once a pack is to be sent.
+    """
     if context.protocol_version == 2:
         # Clients of one kind ask for refs in the same words: their answer is known without reading them.
         known = snapshot.derived.get(_words_key(context, body))
@@ -478,7 +496,7 @@ def serve_upload_pack(snapshot: Snapshot, context: RequestContext, body: bytes, 
             yield known
             return
     try:
-        session = FetchSession(snapshot, context, tools)
+        session = FetchSession(snapshot, context, tools, note_wants)
     except GovcError as error:
         yield encode_error(error.public_text)
         return

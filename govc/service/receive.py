@@ -40,6 +40,7 @@ from govc.repo.signed_push import SignedPush
 from govc.repo.snapshot import Snapshot
 from govc.repo.writing import Origin
 from govc.service import dumb
+from govc.service.audit import REFUSAL as AUDIT_REFUSAL
 from govc.service.context import RequestContext
 from govc.service.identity import committer_ident, committer_variables
 from govc.service.policy import ReceivePolicy
@@ -113,7 +114,11 @@ class ReceiveSession:
         try:
             if not request.options_agree:
                 state.fail_all("inconsistent push options")
-            yield from self._serve_recorded(state, hooks, parser.take_rest(), body)
+            if self._tools.audit.accepts_push(self._context, self._repository.gitdir, state):
+                yield from self._serve_recorded(state, hooks, parser.take_rest(), body)
+            else:
+                state.fail_all(AUDIT_REFUSAL)
+                _read_to_the_end(body)
         except NotUnpacked as error:
             state.unpack = error.reason
             log.warning("%s: %s: %s", self._context.request_id, self._snapshot.layout.gitdir, error)
@@ -121,6 +126,10 @@ class ReceiveSession:
                 state.say(error.detail)
             state.errors.clear()
             state.fail_all("unpacker error")
+        except BaseException:
+            self._tools.audit.note_push(self._context, self._repository.gitdir, state, broke_off=True)
+            raise
+        self._tools.audit.note_push(self._context, self._repository.gitdir, state)
         yield from state.drain()
         yield from state.iter_report()
         yield from self._follow_up(state, hooks)

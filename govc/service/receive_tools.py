@@ -9,6 +9,7 @@ from govc.repo.helper import HelperSlots
 from govc.repo.journal import JournalOptions
 from govc.repo.repository import Repository
 from govc.repo.runtime import Runtime
+from govc.service.audit import NO_AUDIT, AuditLog
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +19,7 @@ class ReceiveTools:
     `slots` None: everything inline. `inline_bytes_max`: packs up to this size are tried inline. `detects`: SHA-1
     collision attacks are looked for; `threads` share the indexing of a large pack. `after_push` is called with the
     repository and the new values of refs once they have moved. `hook_seconds_max`: how long a hook may take, 0 for
-    ever.
+    ever. `audit` is told of every push.
     """
 
     runtime: Runtime
@@ -31,4 +32,5 @@ class ReceiveTools:
     threads: int
     after_push: Callable[[Repository, Iterable[bytes]], None]
     hook_seconds_max: float = 0
+    audit: AuditLog = NO_AUDIT
     clock: Callable[[], float] = time.time

@@ -63,6 +63,14 @@ class Metrics:
             "govc_body_cache_bytes", "Bytes of the same bodies.", ["result"], registry=self._registry
         )
 
+        self._audit = {
+            outcome: Counter(f"govc_audit_{outcome}", text, registry=self._registry)
+            for outcome, text in (
+                ("written", "Lines written to the audit log."),
+                ("failed", "Lines that could not be written to the audit log; the log holds them."),
+            )
+        }
+
         self._log = {
             name: Counter(f"govc_log_{name}", text, registry=self._registry)
             for name, text in (
@@ -83,6 +91,10 @@ class Metrics:
     def count_log(self, what: str, number: float) -> None:
         """Count what write-ahead logs do; `what` is one of the names above."""
         self._log[what].inc(number)
+
+    def count_audit(self, outcome: str) -> None:
+        """Count a line of the audit log: "written" or "failed"."""
+        self._audit[outcome].inc()
 
     def count_login(self, method: str, outcome: str) -> None:
         """Count one check of a login; both labels are from closed sets."""
