@@ -12,7 +12,6 @@ from typing import Any
 
 from govc.auth.assembly import make_authenticator, make_policy
 from govc.auth.permissions import Policy
-from govc.auth.watched import ignore_reads
 from govc.cache.bodies import count_nothing
 from govc.repo.repository import Repository
 from govc.repo.runtime import PLAIN, Runtime
@@ -20,6 +19,7 @@ from govc.service.audit import NO_AUDIT, AuditLog
 from govc.service.audit import count_nothing as count_no_audit
 from govc.service.backend import Backend, count_no_log
 from govc.settings import Settings, load_settings, override
+from govc.web.health import Health
 from govc.web.metrics import Metrics
 from govc.web.redaction import redact
 from govc.web.wsgi_app import Application, WebOptions
@@ -70,7 +70,16 @@ def create_backend(
             clean=redact,
             count=metrics.count_audit if metrics is not None else count_no_audit,
         )
-    return Backend(settings, how, policy=policy, count_body=count, count_log=count_log, audit=audit)
+    return Backend(
+        settings,
+        how,
+        policy=policy,
+        count_body=count,
+        count_log=count_log,
+        audit=audit,
+        note_pool=metrics.note_pool if metrics is not None else None,
+        count_helpers=metrics.count_helpers if metrics is not None else None,
+    )
 
 
 def open_repository(path: str) -> Repository:
@@ -99,7 +108,13 @@ def create_app(settings: Settings | None = None, *, runtime: Runtime | None = No
     )
     runtime = runtime if runtime is not None else choose_runtime()
     metrics = Metrics() if chosen.metrics else None
-    on_read = metrics.note_file if metrics is not None else ignore_reads
+    health = Health(chosen.root, runtime.call_blocking)
+
+    def on_read(kind: str, accepted: bool) -> None:
+        health.note_file(kind, accepted)
+        if metrics is not None:
+            metrics.note_file(kind, accepted)
+
     room = _gevent_room()
     return Application(
         create_backend(chosen, runtime, make_policy(chosen, on_read), metrics=metrics),
@@ -107,5 +122,6 @@ def create_app(settings: Settings | None = None, *, runtime: Runtime | None = No
         metrics=metrics,
         authenticator=make_authenticator(chosen, choose_hashing(chosen, runtime), on_read=on_read),
         runtime=runtime,
+        health=health,
         wait_writable=room.wait_writable if room is not None else None,
     )

@@ -8,14 +8,20 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from govc.app import create_app
-
-_Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+from govc.web.wsgi_app import Application
 
 
 class _LazyApplication:
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._application: _Wsgi | None = None
+        self._application: Application | None = None
+        self._is_ending: Callable[[], bool] | None = None
+
+    def watch_ending(self, is_ending: Callable[[], bool]) -> None:
+        """Ask this from now on whether the server shuts down."""
+        self._is_ending = is_ending
+        if self._application is not None:
+            self._application.watch_ending(is_ending)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         application = self._application
@@ -23,7 +29,10 @@ class _LazyApplication:
             with self._lock:
                 application = self._application
                 if application is None:
-                    application = self._application = create_app()
+                    application = create_app()
+                    if self._is_ending is not None:
+                        application.watch_ending(self._is_ending)
+                    self._application = application
         return application(environ, start_response)
 
 

@@ -6,6 +6,7 @@ program that ends with its request (CGI) starts one that outlives it, by size on
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from govc.config.loader import load_config
@@ -57,13 +58,25 @@ def load_site(gitdir: str) -> Site:
     return Site.of(layout, config, database, options.sleep)
 
 
+def _count_nothing(_what: str, _number: float) -> None:
+    """Count nothing: where nobody asks for metrics."""
+
+
 class CheckpointSchedule:
     """Starts checkpoints for the repositories of this process."""
 
     def __init__(
-        self, runtime: Runtime, slots: HelperSlots | None, *, bytes_min: int, seconds: int, archive_dir: str
+        self,
+        runtime: Runtime,
+        slots: HelperSlots | None,
+        *,
+        bytes_min: int,
+        seconds: int,
+        archive_dir: str,
+        count: Callable[[str, float], None] = _count_nothing,
     ) -> None:
-        """`slots` None: this process ends with its request."""
+        """`slots` None: this process ends with its request. `count` is told "checkpoints" and "failed_checkpoints"."""
+        self._count = count
         self._runtime = runtime
         self._slots = slots
         self._bytes_min = bytes_min
@@ -107,8 +120,10 @@ class CheckpointSchedule:
                 report = checkpoint_path(task.gitdir, archive_dir=task.archive_dir, close_log=task.close_log)
             else:
                 report = drain(run_helper(Job("checkpoint", task), slots=self._slots))
+            self._count("checkpoints", 1)
             log.info("%s: checkpoint: %s", task.gitdir, report)
         except (GovcError, OSError) as error:
+            self._count("failed_checkpoints", 1)
             log.error("%s: checkpoint failed: %s", task.gitdir, error)
         finally:
             self._running.discard(task.gitdir)
@@ -119,5 +134,7 @@ class CheckpointSchedule:
             return
         try:
             checkpoint(repository.journal(options), repository.site(options.sleep), close_log=True)
+            self._count("checkpoints", 1)
         except (GovcError, OSError) as error:
+            self._count("failed_checkpoints", 1)
             log.error("%s: checkpoint failed: %s", repository.gitdir, error)

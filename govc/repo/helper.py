@@ -83,20 +83,37 @@ class HelperFailed(GovcError):
         return self._public
 
 
+def _watch_nothing(_busy: int, _waiting: int) -> None:
+    """Tell nobody."""
+
+
 class HelperSlots:
     """How many helpers one worker runs at once. Waiting is cooperative under gevent."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, watch: Callable[[int, int], None] | None = None) -> None:
+        """`watch` is told by how much the busy and the waiting have become more."""
         self.count = count
+        self._watch = watch or _watch_nothing
         self._semaphore = threading.BoundedSemaphore(count)
 
     def acquire(self, timeout_seconds: float) -> bool:
         """Take a slot; False when none came free in time. May switch."""
-        return self._semaphore.acquire(timeout=timeout_seconds)
+        if self._semaphore.acquire(blocking=False):
+            self._watch(1, 0)
+            return True
+        self._watch(0, 1)
+        try:
+            taken = self._semaphore.acquire(timeout=timeout_seconds)
+        finally:
+            self._watch(0, -1)
+        if taken:
+            self._watch(1, 0)
+        return taken
 
     def release(self) -> None:
         """Give the slot back."""
         self._semaphore.release()
+        self._watch(-1, 0)
 
 
 def run_helper(

@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 from govc.auth.branches import NO_RULES, BranchRules
@@ -84,10 +85,15 @@ class Backend:
         count_body: Count = count_nothing,
         count_log: CountLog = count_no_log,
         audit: AuditLog = NO_AUDIT,
+        note_pool: Callable[[int, int], None] | None = None,
+        count_helpers: Callable[[str, int, int], None] | None = None,
     ) -> None:
         """`environ` is the server's own environment, in which git's variables count; os.environ by default. `policy`
-        gives the permissions of this moment; None: git's own rules are all there is. `count_body` is told what the
-        cache of bodies does, `count_log` what the logs of repositories do, `audit` who fetches and pushes what.
+        gives the permissions of this moment; None: git's own rules are all there is.
+
+        Told of what happens: `count_body` what the cache of bodies does, `count_log` what the logs of repositories do,
+        `audit` who fetches and pushes what, `note_pool` how many repositories and descriptors are open,
+        `count_helpers` a sort of work and by how much its busy and waiting helpers have become more.
         """
         self._count_log = count_log
         self.audit = audit
@@ -101,10 +107,16 @@ class Backend:
             object_bytes_max=min(settings.object_bytes_max, OBJECT_BYTES_MAX),
         )
         self.pool = RepositoryPool(around, PoolLimits(repositories_max=settings.repositories_max))
-        slots = HelperSlots(settings.helper_processes_max) if settings.helper_processes_max else None
+        self._note_pool = note_pool
+        self._noted_pool = (0, 0)
+
+        def make_slots(work: str, count: int) -> HelperSlots:
+            return HelperSlots(count, partial(count_helpers, work) if count_helpers is not None else None)
+
+        slots = make_slots("requests", settings.helper_processes_max) if settings.helper_processes_max else None
         self._slots = slots
         # Maintenance has a slot of its own: it must never make a push or a clone wait.
-        self._maintenance_slots = HelperSlots(1) if slots is not None else None
+        self._maintenance_slots = make_slots("maintenance", 1) if slots is not None else None
         self._maintaining: set[str] = set()
         self._proved: dict[str, _Proved] = {}
         self.journal_options = JournalOptions(
@@ -122,9 +134,10 @@ class Backend:
             bytes_min=settings.checkpoint_bytes,
             seconds=settings.checkpoint_seconds,
             archive_dir=settings.log_archive_dir or "",
+            count=count_log,
         )
         self._index_keeper = IndexKeeper(
-            runtime, HelperSlots(1) if slots is not None else None, enabled=settings.introductions
+            runtime, make_slots("index", 1) if slots is not None else None, enabled=settings.introductions
         )
         self.fetch_tools = FetchTools(
             runtime=runtime,
@@ -188,6 +201,7 @@ class Backend:
             self._run_late_hooks(repository.gitdir)
         snapshot = repository.snapshot()
         self.pool.trim()
+        self._tell_pool()
         if stamps is not None:
             self._keep_proof(path_info, stamps, found, repository, snapshot)
         rules = access.branch_rules() if access is not None and context.service == RECEIVE_PACK else NO_RULES
@@ -202,6 +216,15 @@ class Backend:
         for report in recoveries:
             self._count_log("recoveries", 1)
             self._count_log("torn_records", report.torn_records)
+
+    def _tell_pool(self) -> None:
+        if self._note_pool is None:
+            return
+        statistics = self.pool.statistics()
+        now = (statistics.repositories, statistics.descriptors)
+        if now != self._noted_pool:
+            self._noted_pool = now
+            self._note_pool(*now)
 
     def start(self) -> None:
         """Recover, in the background, what an earlier life of the server has left. Once per process."""

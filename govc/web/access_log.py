@@ -46,6 +46,7 @@ class Exchange:
     repository: str = ""
     status: int = 0
     bytes_sent: int = 0
+    bytes_received: int = 0
     error: str = ""
     broke_off: bool = False
     started_seconds: float = field(default_factory=time.monotonic)
@@ -63,6 +64,7 @@ class Exchange:
                 route=self.route,
                 status=self.status,
                 bytes_sent=self.bytes_sent,
+                bytes_received=self.bytes_received,
                 seconds=seconds,
                 finished=not self.broke_off,
             )
@@ -100,6 +102,7 @@ class Exchange:
                 "path": self.path,
                 "status": self.status,
                 "bytes": self.bytes_sent,
+                "bytes_in": self.bytes_received,
                 "seconds": round(self.seconds, 6),
                 "error": self.error,
             }

@@ -25,8 +25,11 @@ again, two for gevent to end the greenlets, one to spare."""
 
 
 def shorten_grace(worker: Any) -> None:
-    """Let a new worker be done before its master loses patience (gunicorn's hook `post_worker_init`)."""
+    """Let a new worker be done before its master loses patience, and say when it ends (hook `post_worker_init`)."""
     worker.cfg.set("graceful_timeout", max(0, worker.cfg.graceful_timeout - ENDING_SECONDS))
+    watch_ending = getattr(worker.wsgi, "watch_ending", None)
+    if watch_ending is not None:
+        watch_ending(lambda: not worker.alive)
 
 
 def make_options(

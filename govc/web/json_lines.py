@@ -2,7 +2,7 @@
 
     {"time": "2026-11-26T14:02:17.002Z", "level": "INFO", "logger": "govc.access", "message": "request=5f0c…",
      "request": "5f0c…", "user": "ann", "repository": "/a.git", "remote": "192.0.2.1", "method": "POST", "route": "rpc",
-     "status": 200, "bytes": 1234, "seconds": 0.012, "error": "client went away"}
+     "status": 200, "bytes": 1234, "bytes_in": 170, "seconds": 0.012, "error": "client went away"}
 
 `time` is UTC. `request`, `user` and `repository` are there wherever a line is written on behalf of a request, whichever
 room wrote it (not from threads and helpers, which don't know); what stands behind them is the access log's own.

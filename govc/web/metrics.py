@@ -1,4 +1,4 @@
-"""A few honest counters in Prometheus' format: requests by route and status, bytes sent, seconds spent.
+"""What is counted, in Prometheus' format: requests, bytes, seconds, logins, caches, logs, repositories, helpers.
 
 With several workers each counts into files in PROMETHEUS_MULTIPROC_DIR (which `govc serve` makes) and any of
 them adds up all. The library looks at that variable when it is first imported, so it must be set before.
@@ -6,10 +6,14 @@ them adds up all. The library looks at that variable when it is first imported, 
 
 import os
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+SECONDS_BUCKETS = (0.002, 0.01, 0.05, 0.2, 1.0, 5.0, 30.0, 120.0, 600.0)
+"""From a listing of refs to the clone of a large repository over a slow line. Few: each is a series per route."""
 
 
 class Metrics:
@@ -18,17 +22,21 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         # Looking a label up costs several times what counting does.
-        self._children: dict[tuple[str, int], tuple[Counter, Counter, Counter]] = {}
+        self._children: dict[tuple[str, int], tuple[Counter, Counter, Counter, Histogram]] = {}
         self._requests = Counter(
             "govc_http_requests", "Requests answered.", ["route", "status"], registry=self._registry
         )
         self._bytes = Counter(
             "govc_http_response_bytes", "Bytes of response bodies sent.", ["route"], registry=self._registry
         )
-        self._seconds = Counter(
+        self._received = Counter(
+            "govc_http_request_bytes", "Bytes of request bodies read.", ["route"], registry=self._registry
+        )
+        self._seconds = Histogram(
             "govc_http_request_seconds",
             "Seconds from the first byte of a request known to the last byte of its answer handed over.",
             ["route"],
+            buckets=SECONDS_BUCKETS,
             registry=self._registry,
         )
         self._unfinished = Counter(
@@ -63,6 +71,11 @@ class Metrics:
             "govc_body_cache_bytes", "Bytes of the same bodies.", ["result"], registry=self._registry
         )
 
+        self._repositories = self._gauge("govc_open_repositories", "Repositories that are open in the workers.")
+        self._descriptors = self._gauge("govc_open_descriptors", "Files of packs that are open in them.")
+        self._helpers_busy = self._gauge("govc_helpers_busy", "Helper processes that work.", "work")
+        self._helpers_waiting = self._gauge("govc_helpers_waiting", "Work that waits for a helper process.", "work")
+
         self._audit = {
             outcome: Counter(f"govc_audit_{outcome}", text, registry=self._registry)
             for outcome, text in (
@@ -83,10 +96,28 @@ class Metrics:
                     "Syncs that failed: the log went on in a new segment, the pushes in doubt were refused.",
                 ),
                 ("failed_appends", "Appends that failed (a full disk): the pushes were refused."),
+                ("checkpoints", "Checkpoints made: what the log held is in git's own files."),
+                ("failed_checkpoints", "Checkpoints that failed; the log keeps what they would have covered."),
                 ("recoveries", "Logs that were recovered after a killed process or a power cut."),
                 ("torn_records", "Records that were never acknowledged and were cut off by a recovery."),
             )
         }
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        """Return a gauge that adds up over the workers that live."""
+        return Gauge(name, text, labels, registry=self._registry, multiprocess_mode="livesum")
+
+    def note_pool(self, repositories: int, descriptors: int) -> None:
+        """Note how many repositories this worker has open, and how many files of packs in them."""
+        self._repositories.set(repositories)
+        self._descriptors.set(descriptors)
+
+    def count_helpers(self, work: str, busy: int, waiting: int) -> None:
+        """Count helpers that began or ended, and work that began or ended to wait for one, by sort of work."""
+        if busy:
+            self._helpers_busy.labels(work).inc(busy)
+        if waiting:
+            self._helpers_waiting.labels(work).inc(waiting)
 
     def count_log(self, what: str, number: float) -> None:
         """Count what write-ahead logs do; `what` is one of the names above."""
@@ -104,7 +135,9 @@ class Metrics:
         """Note whether the newest version of a file of logins or permissions was taken."""
         self._refused_files.labels(kind).set(0 if accepted else 1)
 
-    def count(self, *, route: str, status: int, bytes_sent: int, seconds: float, finished: bool) -> None:
+    def count(
+        self, *, route: str, status: int, bytes_sent: int, bytes_received: int, seconds: float, finished: bool
+    ) -> None:
         """Count one request. `route` is from a closed set, so that labels stay few."""
         key = (route, status)
         children = self._children.get(key)
@@ -112,13 +145,16 @@ class Metrics:
             children = (
                 self._requests.labels(route, str(status)),
                 self._bytes.labels(route),
+                self._received.labels(route),
                 self._seconds.labels(route),
             )
             self._children[key] = children
-        requests, sent, spent = children
+        requests, sent, received, spent = children
         requests.inc()
         sent.inc(bytes_sent)
-        spent.inc(seconds)
+        if bytes_received:
+            received.inc(bytes_received)
+        spent.observe(seconds)
         if not finished:
             self._unfinished.labels(route).inc()
 

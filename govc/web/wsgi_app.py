@@ -30,6 +30,7 @@ from govc.repo.runtime import PLAIN, Runtime
 from govc.service.context import RECEIVE_PACK, UPLOAD_PACK, RequestContext
 from govc.web.access_log import Exchange
 from govc.web.dumb import serve_dumb
+from govc.web.health import Health
 from govc.web.identity import Identity, TrustedProxies, header_variable, identify
 from govc.web.interface import Backend, RepositoryHandle
 from govc.web.json_lines import CURRENT
@@ -49,6 +50,8 @@ from govc.web.smart import advertise, find_service, serve_rpc
 _LOG = logging.getLogger("govc.web")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _OWN_PREFIX = "/-/"
+_METRICS, _READY, _HEALTHY = _OWN_PATHS = ("/-/metrics", "/-/readyz", "/-/healthz")
+_PLAIN_TEXT = "text/plain; charset=utf-8"
 _SOMEBODY = "somebody"
 _REMEMBERED_MAX = 4096
 _REMEMBERED_CHARACTERS_MAX = 256
@@ -146,6 +149,22 @@ class _Stream:
         self._exchange.finish(self._metrics)
 
 
+class _CountedInput:
+    """A request's body as the server gives it, counted."""
+
+    __slots__ = ("_exchange", "_read")
+
+    def __init__(self, stream: Any, exchange: Exchange) -> None:
+        self._read = stream.read
+        self._exchange = exchange
+
+    def read(self, size: int, /) -> bytes:
+        """Return what the server has, up to `size` bytes."""
+        data: bytes = self._read(size)
+        self._exchange.bytes_received += len(data)
+        return data
+
+
 def _next_chunk(chunks: Iterator[Chunk]) -> Chunk | None:
     """Return the next chunk that has bytes in it, None at the end."""
     return next((chunk for chunk in chunks if chunk), None)
@@ -173,6 +192,7 @@ class Application:
         authenticator: Authenticator | None = None,
         runtime: Runtime = PLAIN,
         wait_writable: WaitWritable | None = None,
+        health: Health | None = None,
     ) -> None:
         """`authenticator` None: who somebody is, only the server in front of us says. `wait_writable` waits until a
         connection takes bytes again; None where connections can't be had.
@@ -180,6 +200,7 @@ class Application:
         self._runtime = runtime
         self._wait_writable = wait_writable if options.sendfile else None
         self._accel_location = (options.accel_location or "").rstrip("/")
+        self._health = health if health is not None else Health()
         self._backend = backend
         self._authenticator = authenticator
         self._options = options
@@ -195,7 +216,12 @@ class Application:
 
     def close(self) -> None:
         """End cleanly: the process answers no more requests."""
+        self._health.end()
         self._backend.close()
+
+    def watch_ending(self, is_ending: Callable[[], bool]) -> None:
+        """Ask this from now on whether the server shuts down; /-/readyz says so."""
+        self._health.watch_ending(is_ending)
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
@@ -371,6 +397,7 @@ class Application:
         wanted: bytes | None = None
         service: str | None = None
         if route.kind is RouteKind.RPC:
+            environ["wsgi.input"] = _CountedInput(environ["wsgi.input"], exchange)
             wanted = route.tail
             service = find_service(wanted)
         elif route.kind is RouteKind.INFO_REFS:
@@ -427,16 +454,19 @@ class Application:
 
     def _answer_own(self, path: str, environ: dict[str, Any]) -> Response | None:
         """Answer /-/healthz, /-/readyz and /-/metrics; None for other paths, which may be repositories."""
-        if path == "/-/metrics" and self._metrics is not None:
-            content_type, encode = CONTENT_TYPE, self._metrics.encode
-        elif path in ("/-/healthz", "/-/readyz"):
-            content_type, encode = "text/plain; charset=utf-8", _encode_ok
-        else:
+        if path not in _OWN_PATHS or (path == _METRICS and self._metrics is None):
             return None
         method = environ.get("REQUEST_METHOD")
         if method not in ("GET", "HEAD"):
             return error_response(405, ("Allow", "GET, HEAD"))
-        response = whole_response(content_type, encode())
+        if path == _METRICS and self._metrics is not None:
+            response = whole_response(CONTENT_TYPE, self._metrics.encode())
+        elif path == _READY:
+            readiness = self._health.check()
+            response = whole_response(_PLAIN_TEXT, readiness.encode())
+            response = response._replace(status=503 if readiness.problems else 200)
+        else:
+            response = whole_response(_PLAIN_TEXT, b"ok\n")
         return response._replace(body=b"") if method == "HEAD" else response
 
 
@@ -446,10 +476,6 @@ def _auth_type(environ: dict[str, Any], identity: Identity) -> str | None:
         return None
     scheme: str = environ.get("HTTP_AUTHORIZATION", "").strip().partition(" ")[0]
     return scheme.capitalize()
-
-
-def _encode_ok() -> bytes:
-    return b"ok\n"
 
 
 def _wrong_method(route: Route, server_protocol: str) -> Response:

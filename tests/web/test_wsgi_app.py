@@ -383,3 +383,13 @@ def test_metrics_count_requests_by_route_and_status(client):
     assert 'govc_http_requests_total{route="none",status="404"} 1.0' in text
     assert 'govc_http_response_bytes_total{route="rpc"} 11.0' in text
     assert Client(metrics=False).get("/-/metrics").status == 404
+
+
+def test_metrics_have_times_by_route_and_bytes_that_were_read(client):
+    client.rpc("upload-pack", b"0" * 7)
+    client.rpc("receive-pack", b"0" * 5)
+    client.get("/a.git/HEAD")
+    text = client.get("/-/metrics").body.decode()
+    assert 'govc_http_request_bytes_total{route="rpc"} 12.0' in text
+    assert 'govc_http_request_seconds_count{route="rpc"} 2.0' in text
+    assert 'govc_http_request_seconds_bucket{le="+Inf",route="head"} 1.0' in text
