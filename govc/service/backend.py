@@ -111,7 +111,10 @@ class Backend:
         self._noted_pool = (0, 0)
 
         def make_slots(work: str, count: int) -> HelperSlots:
-            return HelperSlots(count, partial(count_helpers, work) if count_helpers is not None else None)
+            if count_helpers is None:
+                return HelperSlots(count)
+            count_helpers(work, 0, 0)
+            return HelperSlots(count, partial(count_helpers, work))
 
         slots = make_slots("requests", settings.helper_processes_max) if settings.helper_processes_max else None
         self._slots = slots

@@ -5,6 +5,7 @@ master process imports none of it. Why each option: see `make_options`.
 """
 
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from typing import Any
@@ -120,16 +121,19 @@ class GovcServer(BaseApplication):  # type: ignore[misc]
                 application.close()
 
         self.cfg.set("worker_exit", worker_exit)
-        folder = self._metrics_folder
-        if folder is not None:
+        own = self._metrics_folder
+        folder = own or os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        if folder:
             # gunicorn looks at the number of parameters of a hook.
             def child_exit(_server: Any, worker: Any) -> None:
                 mark_process_dead(worker.pid, folder)  # type: ignore[no-untyped-call]
 
-            def on_exit(_server: Any) -> None:
-                shutil.rmtree(folder, ignore_errors=True)
-
             self.cfg.set("child_exit", child_exit)
+        if own is not None:
+
+            def on_exit(_server: Any) -> None:
+                shutil.rmtree(own, ignore_errors=True)
+
             self.cfg.set("on_exit", on_exit)
 
     def load(self) -> Any:

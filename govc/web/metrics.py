@@ -45,6 +45,8 @@ class Metrics:
             ["route"],
             registry=self._registry,
         )
+        # From 0 on: the growth of a series that wasn't there is none to Prometheus.
+        self._unfinished.labels("rpc")
 
         self._logins = Counter(
             "govc_logins",
@@ -114,10 +116,8 @@ class Metrics:
 
     def count_helpers(self, work: str, busy: int, waiting: int) -> None:
         """Count helpers that began or ended, and work that began or ended to wait for one, by sort of work."""
-        if busy:
-            self._helpers_busy.labels(work).inc(busy)
-        if waiting:
-            self._helpers_waiting.labels(work).inc(waiting)
+        self._helpers_busy.labels(work).inc(busy)
+        self._helpers_waiting.labels(work).inc(waiting)
 
     def count_log(self, what: str, number: float) -> None:
         """Count what write-ahead logs do; `what` is one of the names above."""
