@@ -170,11 +170,21 @@ def test_push_and_clone_are_in_the_audit_log(world: World) -> None:
     assert requests[pushes[0]["request"]]["bytes_in"] > 0
 
 
-def test_the_log_is_opened_again_on_sigusr1(world: World) -> None:
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP])
+def test_the_log_is_opened_again_on_a_signal(world: World, number: signal.Signals) -> None:
     path = world.folder / "govc.log"
-    old = path.rename(world.folder / "govc.log.1")
-    os.kill(world.running.pids[0], signal.SIGUSR1)
+    before = {worker.pid for worker in world.workers()}
+    # Both serve: a signal that meets a worker while it starts is another story.
+    wait_until(
+        lambda: (
+            request(world.url, "GET", "/info/refs?service=git-upload-pack").status == 200 and before <= world.counting()
+        )
+    )
+    old = path.rename(world.folder / f"govc.log.{number}")
+    os.kill(world.running.pids[0], number)
     wait_until(path.exists)
+    if number == signal.SIGHUP:
+        wait_until(lambda: not before & {worker.pid for worker in world.workers()} and len(world.workers()) == 2)
     size = old.stat().st_size
     for _ in range(8):
         assert request(world.url, "GET", "/info/refs?service=git-upload-pack").status == 200
@@ -192,4 +202,5 @@ def test_ready_until_the_folder_goes_away(world: World) -> None:
         assert request(world.running.url, "GET", "/-/healthz").status == 200
     finally:
         away.rename(root)
+    assert world.running.log is not None and "Traceback" not in world.running.log.read_text()
     assert request(world.running.url, "GET", "/-/readyz").status == 200

@@ -15,14 +15,14 @@ servers that share the file would leave service at once. It is named in the answ
 
 import os
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-CallBlocking = Callable[..., None]
+CallBlocking = Callable[..., Any]
 """Runs a call that may wait for the kernel (a dead mount) where it makes nobody else wait."""
 
 
-def _call_here(function: Callable[..., None], /, *arguments: object) -> None:
-    function(*arguments)
+def _call_here(function: Callable[..., Any], /, *arguments: object) -> Any:
+    return function(*arguments)
 
 
 class Readiness(NamedTuple):
@@ -40,9 +40,14 @@ def _never() -> bool:
     return False
 
 
-def _list_folder(path: str) -> None:
-    with os.scandir(path) as entries:
-        next(entries, None)
+def _list_folder(path: str) -> str:
+    """Return why the folder can't be listed, "" when it can: gevent's pool prints what is raised in its threads."""
+    try:
+        with os.scandir(path) as entries:
+            next(entries, None)
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return ""
 
 
 class Health:
@@ -77,11 +82,8 @@ class Health:
         problems = []
         if self._is_ending():
             problems.append("shutting down")
-        if self._root is not None:
-            try:
-                self._call_blocking(_list_folder, self._root)
-            except OSError as error:
-                problems.append(f"the folder of repositories can't be read: {error.strerror}")
+        if self._root is not None and (reason := self._call_blocking(_list_folder, self._root)):
+            problems.append(f"the folder of repositories can't be read: {reason}")
         never = sorted(self._refused - self._accepted)
         problems += [f"{kind}: no version of it was accepted" for kind in never]
         notes = [f"{kind}: the newest version was refused, an older one counts" for kind in sorted(self._refused)]
