@@ -35,7 +35,8 @@ JobFunction = Callable[[Any, Emit], Any]
 
 JOBS: dict[str, JobFunction] = {
     "archive": archive_job,
-    "checkpoint": checkpoint_job, "late hooks": late_hooks_job,
+    "checkpoint": checkpoint_job,
+    "late hooks": late_hooks_job,
     "maintain": maintain_job,
     "introduce": introduce_job,
     "pack": pack_job,
