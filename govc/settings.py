@@ -176,7 +176,9 @@ class Settings:
     )
     durability_batch_ms: int = _knob(100, "with durability=batch: the log is synced this often", unit="milliseconds")
     log_gather_ms: int = _knob(
-        5, "a sync of the log waits so long for pushes that are on their way, if there are any", unit="milliseconds"
+        30,
+        "a sync of the log waits at most so long for small pushes that are on their way, if there are any",
+        unit="milliseconds",
     )
     log_bytes_max: int = _knob(
         GIB, "records that no checkpoint covers, per repository; then pushes are refused", unit="bytes", least=1 << 20

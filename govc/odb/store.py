@@ -23,6 +23,7 @@ import os
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 from govc.errors import Corrupt, ObjectMissing
@@ -31,6 +32,7 @@ from govc.kernels.packread import AVAILABLE as kernel_available
 from govc.kernels.packread import PackReader, PackTable
 from govc.odb.alternates import ObjectDirectories, find_object_directories
 from govc.odb.cache import BaseCache, CacheStatistics
+from govc.odb.listing import list_packs
 from govc.odb.loose import (
     has_loose_object,
     iter_loose_content,
@@ -158,7 +160,8 @@ class ObjectStore:
         """Open a store over packs given by open descriptors, which it owns from now on.
 
         With the descriptors of another store, in the order of `descriptors()`, packed objects have the same
-        numbers. Loose objects are looked for in `objects_dirs`; the folders are never listed again.
+        numbers. Loose objects are looked for in `objects_dirs`; the folders are listed again only when an object is
+        nowhere else.
         """
         store = cls(
             ObjectDirectories(tuple(objects_dirs), (), ()),
@@ -242,10 +245,21 @@ class ObjectStore:
     def refresh(self) -> bool:
         """Look at the folders again where their stamps changed; True when a pack came or went."""
         if self._is_fixed:
-            return False
+            return self._add_new_packs()
         if self._is_current():
             return False
         return self._rescan({})
+
+    def _add_new_packs(self) -> bool:
+        """Open the packs that appeared since this store got its descriptors: what was loose may lie there by now."""
+        known = {pack.path for pack in self._packs}
+        count = len(known)
+        for directory in self._directories.directories:
+            for path in list_packs(directory):
+                if path not in known:
+                    with suppress(OSError, Corrupt):  # gone again, or not whole: an object in it is missing, as told
+                        self._packs.append(PackFile.open(path, self.algo))
+        return len(self._packs) > count
 
     def watched_files(self) -> list[WatchedFile] | None:
         """Return the files that prove that no pack came or went; None when these are not all (alternates, bad

@@ -57,7 +57,7 @@ class JournalOptions:
     batch_seconds: float = 0.1
     inline_bytes_max: int = 256 << 10
     bytes_max: int = 1 << 30
-    gather_seconds: float = 0.005
+    gather_seconds: float = 0.03
     checkpoint_bytes: int = 8 << 20
     checkpoint_seconds: int = 300
     archive_dir: str = ""
@@ -224,19 +224,20 @@ class Journal:
     # Recording
 
     @contextmanager
-    def arriving(self) -> Iterator[None]:
-        """Say that a push is on its way: a sync may wait some milliseconds for it."""
+    def arriving(self) -> Iterator[object]:
+        """Say that a push is about to append: a sync may wait some milliseconds for it. Yields a mark for `record`."""
         mark = object()
         self._arriving.add(mark)
         try:
-            yield
+            yield mark
         finally:
             self._arriving.discard(mark)
 
-    def record(self, draft: Draft) -> Appended:
+    def record(self, draft: Draft, arrival: object = None) -> Appended:
         """Append a change, with what else was observed of its refs, and make it as durable as the setting promises.
 
-        Raises LogError; then it never happened.
+        `arrival`: the mark of `arriving`; once the record is appended nobody waits for it any more. Raises LogError;
+        then it never happened.
         """
         with self.log.append_lock():
             self.follow()
@@ -247,6 +248,7 @@ class Journal:
             appended = self.log.append(drafts)
             for one in appended:
                 self._note(one)
+        self._arriving.discard(arrival)
         try:
             if self.options.durability == SYNC or (self.options.durability == BATCH and self.options.later is None):
                 self.log.make_durable(appended[-1], self._is_crowded)
@@ -260,7 +262,7 @@ class Journal:
         return appended[-1]
 
     def _is_crowded(self) -> bool:
-        return len(self._arriving) > 1
+        return bool(self._arriving)
 
     def _observed(self, draft: Draft) -> Draft | None:
         assert self._refs is not None

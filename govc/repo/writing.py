@@ -93,8 +93,12 @@ class RefWriter:
         clock: Clock = time.time,
         objects: StagedObjects = NO_OBJECTS,
         shallow: Sequence[bytes] = (),
+        arrival: object = None,
     ) -> None:
-        """`objects` and `shallow` came with the change: they go into its first record. `clock`: seconds since 1970."""
+        """`objects` and `shallow` came with the change: they go into its first record. `clock`: seconds since 1970.
+        `arrival`: the mark of `Journal.arriving`, when others may wait for this one.
+        """
+        self._arrival = arrival
         self._repository = repository
         self._snapshot = snapshot
         self._origin = origin
@@ -170,7 +174,7 @@ class RefWriter:
         changes = transaction.prepared()
         if not changes:
             return transaction.commit()
-        appended = journal.record(self._draft(changes))
+        appended = journal.record(self._draft(changes), self._arrival)
         self.sequences.append(appended.record.sequence)
         try:
             if self._origin.has_late_hooks:

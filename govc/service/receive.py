@@ -19,7 +19,7 @@ Source: gitprotocol-pack "Pushing Data To a Server", git's builtin/receive-pack.
 import logging
 import os
 from collections.abc import Generator, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 from govc.auth.branches import NO_RULES, BranchRules
 from govc.errors import GovcError
@@ -75,6 +75,7 @@ class ReceiveSession:
         self._zero = snapshot.algo.zero
         self._changes: RefChanges | None = None
         self._has_late_hooks = False
+        self._arrival: object = None
 
     # The steps
 
@@ -144,12 +145,17 @@ class ReceiveSession:
             state.fail_all(error.public_text if isinstance(error, LogError) else "the server's log can not be opened")
             _read_to_the_end(body)
             return
-        # Nobody waits for a push that waits for a hook.
-        with nullcontext() if any(map(hooks.has, EARLY_HOOKS)) else journal.arriving():
+        with self._arriving(journal, hooks) as self._arrival:
             if state.request.wants_pack:
                 yield from self._receive_and_update(state, hooks, journal, first, body)
             else:
                 yield from self._decide(state, hooks, journal, None, None)
+
+    def _arriving(self, journal: Journal, hooks: PushHooks) -> AbstractContextManager[object]:
+        """Let a sync wait for this push, if it is soon done: it is small, and waits for no hook."""
+        length = self._context.environ.get("CONTENT_LENGTH", "")
+        is_small = length.isdigit() and int(length) <= self._tools.inline_bytes_max
+        return journal.arriving() if is_small and not any(map(hooks.has, EARLY_HOOKS)) else nullcontext()
 
     def _read_request(self, parser: PushRequestParser, body: BodyReader) -> PushRequest:
         while True:
@@ -229,6 +235,7 @@ class ReceiveSession:
                 tools=self._tools,
                 objects=objects,
                 new_shallow=new_shallow,
+                arrival=self._arrival,
             )
             self._changes = RefChanges(state, around)
             snapshot = self._repository.snapshot() if migration is not None else self._snapshot

@@ -50,6 +50,7 @@ class PushSurroundings:
     tools: ReceiveTools
     objects: StagedObjects
     new_shallow: tuple[bytes, ...]
+    arrival: object = None
 
 
 class RefChanges:
@@ -196,6 +197,7 @@ class RefChanges:
             clock=around.tools.clock,
             objects=around.objects,
             shallow=around.new_shallow,
+            arrival=around.arrival,
         )
         wanted = tuple(updates.values())
         call = around.tools.runtime.call_blocking
