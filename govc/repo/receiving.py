@@ -75,6 +75,7 @@ class ReceiveTask:
     threads: int = 1
     progress: bool = True
     fsync: bool = True
+    write_reverse: bool = True
 
     @classmethod
     def of(
@@ -108,6 +109,7 @@ class ReceiveTask:
             detects=detects,
             threads=threads,
             progress=progress,
+            write_reverse=snapshot.config.get_bool("pack.writereverseindex", True),
         )
 
 
@@ -162,7 +164,8 @@ def receive_pack_file(
     if indexed.count:  # a push of nothing but names brings an empty pack, which isn't worth keeping
         stem = f"{os.path.dirname(task.pack_path)}/pack-{indexed.pack_checksum.hex()}"
         os.rename(task.pack_path, f"{stem}.pack")
-        indexed.write_reverse_index(f"{stem}.rev")
+        if task.write_reverse:
+            indexed.write_reverse_index(f"{stem}.rev")
         indexed.write_index(f"{stem}.idx")
     count = indexed.object_count_received
     del indexed
