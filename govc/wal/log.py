@@ -485,7 +485,7 @@ class Log:
     def _gather(self, is_crowded: Callable[[], bool]) -> None:
         until = time.monotonic() + self._options.gather_seconds
         while is_crowded() and time.monotonic() < until:
-            self._options.sleep(0.0002)
+            self._options.sleep(0.001)
 
     def _is_durable(self, appended: Appended) -> bool:
         """Say whether a record is durable, and wasn't lost."""
