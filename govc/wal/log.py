@@ -370,26 +370,7 @@ class Log:
         return descriptor
 
     def _create(self, header: SegmentHeader) -> None:
-        create_segment(
-            self.folder.segments, header, mode=self._options.file_mode, recycled=self._take_recycled(header.size)
-        )
-
-    def _take_recycled(self, size: int) -> str | None:
-        path = f"{self.folder.segments}/retired"
-        try:
-            return path if os.stat(path).st_size == size else None
-        except FileNotFoundError:
-            return None
-
-    def rotate(self) -> None:
-        """Begin a new segment now, unless the current one is empty. Under the append lock. Raises LogError."""
-        tail = self._tail_or_raise()
-        try:
-            tail = self._go_on_after_failure(tail)
-            if tail.offset > HEADER_BYTES:  # not without a segment, nor in an empty one
-                self._rotate(tail, 0)
-        except OSError as error:
-            raise LogFailed(f"{self.folder.root}: new segment", error) from error
+        create_segment(self.folder.segments, header, mode=self._options.file_mode)
 
     def _rotate(self, tail: Tail, wanted: int) -> Tail:
         """End the current segment and begin a new one with room for `wanted` bytes; return its tail."""

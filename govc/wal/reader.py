@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from govc.wal.errors import LogDamaged
-from govc.wal.record import GENESIS, HEADER, MAGIC, BadRecord, Kind, Record, decode_record, peek_frame
+from govc.wal.record import HEADER, MAGIC, BadRecord, Record, decode_record, peek_frame
 from govc.wal.segment import HEADER_BYTES, SegmentHeader, list_segments, read_header, segment_path
 
 _SEARCH_BYTES = 1 << 20
@@ -184,25 +184,3 @@ def _look_behind(descriptor: int, position: Position, header: SegmentHeader) -> 
         if frame is None or frame.salt == header.salt:
             last = min(size, start + (frame.length if frame is not None else HEADER.size))
     return last - start, attested
-
-
-def is_end(record: Record) -> bool:
-    """Say whether a record sends the reader to the next segment."""
-    return record.kind is Kind.END
-
-
-def first_position(header: SegmentHeader) -> Position:
-    """Return the place before the first record of a segment."""
-    return Position(header.ordinal, HEADER_BYTES, header.first_sequence - 1, header.previous)
-
-
-__all__ = [
-    "GENESIS",
-    "Located",
-    "LogEnd",
-    "LogReader",
-    "Position",
-    "first_position",
-    "is_end",
-    "read_record_at",
-]

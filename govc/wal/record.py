@@ -3,7 +3,7 @@
      0   4  magic "GREC"
      4   4  length of the whole record in bytes
      8   8  sequence number, gapless within a repository, from 1
-    16   8  salt of the segment: a recycled file's old bytes never pass for records
+    16   8  salt of the segment: bytes of another one never pass for its records
     24   8  highest sequence number that was durable when this was appended
     32   1  kind
     33   1  version of the record format (1)

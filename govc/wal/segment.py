@@ -134,24 +134,17 @@ def read_header(folder: str, ordinal: int) -> SegmentHeader | None:
     return header if header is not None and header.ordinal == ordinal else None
 
 
-def create_segment(folder: str, header: SegmentHeader, *, mode: int, recycled: str | None = None) -> None:
-    """Make a segment: zeros, header, sync, name, sync of the folder. Raises OSError; then there is none.
-
-    `recycled`: the path of a retired segment of the same size, whose blocks are used again.
-    """
+def create_segment(folder: str, header: SegmentHeader, *, mode: int) -> None:
+    """Make a segment: zeros, header, sync, name, sync of the folder. Raises OSError; then there is none."""
     path = segment_path(folder, header.ordinal)
     temporary = f"{path}.new"
-    if recycled is not None:
-        disk.rename(recycled, temporary)
-    flags = os.O_WRONLY if recycled is not None else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-    descriptor = disk.open_with_mode(temporary, flags, mode)
+    descriptor = disk.open_with_mode(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:
         disk.pwrite_all(descriptor, header.encode(), 0)
-        if recycled is None:
-            offset = HEADER_BYTES
-            while offset < header.size:
-                disk.pwrite_all(descriptor, _ZEROS[: header.size - offset], offset)
-                offset += len(_ZEROS)
+        offset = HEADER_BYTES
+        while offset < header.size:
+            disk.pwrite_all(descriptor, _ZEROS[: header.size - offset], offset)
+            offset += len(_ZEROS)
         disk.sync(descriptor)
     except OSError:
         disk.unlink(temporary)
