@@ -55,9 +55,9 @@ MUTATIONS = (
     Mutation(
         "publishing comes before the record",
         "govc/repo/writing.py",
-        "        appended = journal.record(self._draft(changes))\n",
+        "        appended = journal.record(self._draft(changes), self._arrival)\n",
         "        transaction.commit(keep_failed=True, time_seconds=0)\n"
-        "        appended = journal.record(self._draft(changes))\n",
+        "        appended = journal.record(self._draft(changes), self._arrival)\n",
         f"{CRASH}::test_stopped_at_every_call[several refs, atomic]",
     ),
     Mutation(
