@@ -27,6 +27,8 @@ from tests.simulation.trace import Call
 
 CUTS = int(os.environ.get("GOVC_CRASH_POINTS", "3"))
 SEED = os.environ.get("GOVC_CRASH_SEED", "1")
+CUTS_AFTER_NEWS = max(CUTS, 8)
+"""How many when a push was acknowledged just now: all the extremes, as this is where a promise can be broken."""
 RECOVERIES = max(2, CUTS // 2)
 
 
@@ -127,13 +129,16 @@ class Explorer:
         self, model: Model, expectation: Expectation, calls: Sequence[Call], seed: str
     ) -> Iterator[tuple[int, Expectation, Outcome]]:
         """Every stop: after how many calls, what is expected, what lies there."""
+        has_news = False
         for position in range(len(calls) + 1):
             call = calls[position] if position < len(calls) else None
+            has_news = has_news or (position > 0 and calls[position - 1].is_acknowledgement)
             if call is None or call.is_seam_call:
                 self.points += 1
                 yield position, expectation, killed(model)
-                for outcome in power_cuts(model, f"{seed} {position}", CUTS):
+                for outcome in power_cuts(model, f"{seed} {position}", CUTS_AFTER_NEWS if has_news else CUTS):
                     yield position, expectation, outcome
+                has_news = False
                 if call is not None and call.kind == "write" and len(call.data) > 1:
                     yield from ((position, expectation, outcome) for outcome in torn_kills(model, call))
             if call is not None:

@@ -48,6 +48,11 @@ class Call:
         """Whether a process made this call through the seam: the points at which it can be stopped."""
         return self.process >= 0 and self.kind != "note"
 
+    @property
+    def is_acknowledgement(self) -> bool:
+        """Whether a client was told here that its push is kept."""
+        return self.kind == "note" and self.what[0] == "acknowledged"
+
     def __str__(self) -> str:
         """One short line for a failing test."""
         words = [self.kind, self.path, self.target]
