@@ -27,6 +27,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from govc.errors import Corrupt
+from govc.kernels.guard import map_file
 from govc.pack.chunks import (
     CorruptChunks,
     big_endian,
@@ -211,9 +212,10 @@ def _read_chain(objects_dir: str, algo: HashAlgorithm) -> list[_Layer]:
 
 def _read_layer(path: str, algo: HashAlgorithm) -> _Layer:
     with open(path, "rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:
+        size = os.fstat(file.fileno()).st_size
+        if size == 0:
             raise CorruptChunks("commit-graph file is empty")
-        return _Layer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), algo)
+        return _Layer(map_file(path, file.fileno(), size), algo)
 
 
 class CommitRow(NamedTuple):

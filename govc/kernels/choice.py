@@ -13,7 +13,7 @@ VARIABLE = "GOVC_KERNELS"
 PYTHON = "python"
 COMPILED = "compiled"
 
-QUESTIONS = ("delta", "deltify", "indexing", "introduce", "order", "packcopy", "packread", "sha1", "sweep")
+QUESTIONS = ("delta", "deltify", "guard", "indexing", "introduce", "order", "packcopy", "packread", "sha1", "sweep")
 """Every kernel there is."""
 
 

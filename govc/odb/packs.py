@@ -25,6 +25,7 @@ from operator import lt
 from typing import NamedTuple
 
 from govc.errors import CorruptPack
+from govc.kernels.guard import map_file
 from govc.kernels.packread import PackSource
 from govc.pack.format import (
     HASH_IDS,
@@ -132,7 +133,7 @@ class _OpenPack:
         if size < _MAP_BYTES_MIN:
             return os.pread(self.idx_fd, size, 0)
         self.mapped_bytes = size
-        return mmap.mmap(self.idx_fd, size, access=mmap.ACCESS_READ)
+        return map_file(self.path.removesuffix(".pack") + ".idx", self.idx_fd, size)
 
     def _check(self) -> None:
         """Raise CorruptPack unless pack and index belong together."""
@@ -160,8 +161,9 @@ class _OpenPack:
         return self._reverse_index
 
     def _map_reverse_index(self) -> bytes | mmap.mmap | None:
+        path = self.path.removesuffix(".pack") + ".rev"
         try:
-            fd = os.open(self.path.removesuffix(".pack") + ".rev", os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return None
         try:
@@ -172,7 +174,7 @@ class _OpenPack:
                 return None
             if size < _MAP_BYTES_MIN:
                 return os.pread(fd, size, 0)
-            return mmap.mmap(fd, size, access=mmap.ACCESS_READ)
+            return map_file(path, fd, size)
         finally:
             os.close(fd)
 

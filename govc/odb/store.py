@@ -27,6 +27,7 @@ from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 from govc.errors import Corrupt, ObjectMissing
+from govc.kernels.guard import fault_count
 from govc.kernels.order import match_oids
 from govc.kernels.packread import AVAILABLE as kernel_available
 from govc.kernels.packread import PackReader, PackTable
@@ -44,6 +45,7 @@ from govc.odb.loose import (
 from govc.odb.pack_set import PackSet
 from govc.odb.packs import PackDescriptor, PackFile
 from govc.odb.resolve import PackEntry, Resolver
+from govc.odb.torn import torn_files
 from govc.protocol.oid import HashAlgorithm
 from govc.watch import ClockNs, StatFunction, WatchedFile, watch_path
 
@@ -109,6 +111,7 @@ class ObjectStore:
         self._loose_numbers: dict[bytes, int] = {}
         self._watches: dict[str, WatchedFile] = {}
         self._is_fixed = False
+        self._faults_before = fault_count()
         self._pack_table: PackTable | None = None
         self._pack_table_count = -1
         self._small: PackReader | None = None
@@ -220,7 +223,7 @@ class ObjectStore:
     @property
     def has_unusable_packs(self) -> bool:
         """Some pack in the folders is damaged, or has a damaged index: objects may be missing that should be there."""
-        return self._packs.has_unusable
+        return self._packs.has_unusable or bool(torn_files(self.directories, self._faults_before))
 
     @property
     def directories(self) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ from govc.graph.introduce import is_empty, make_segment
 from govc.graph.segment import BadSegment, Introduced, Segment, iter_encoded, parse_segment
 from govc.graph.sweep_closure import Swept
 from govc.graph.view import View, arrange
+from govc.kernels.guard import map_file
 from govc.kernels.packcopy import ForwardDelta
 from govc.odb.files import create_temporary
 from govc.odb.forward import BadForward, ForwardDeltas, ForwardFile, parse_forward
@@ -310,6 +311,6 @@ def _map_file(path: str) -> bytes | mmap.mmap:
         size = os.fstat(descriptor).st_size
         if size < _MAP_BYTES_MIN:
             return os.read(descriptor, size + 1)
-        return mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
+        return map_file(path, descriptor, size)
     finally:
         os.close(descriptor)

@@ -21,6 +21,7 @@ from govc.graph.commits import CommitTable, History
 from govc.odb.cache import BaseCache
 from govc.odb.packs import PackDescriptor
 from govc.odb.store import ObjectStore
+from govc.odb.torn import TornWatch
 from govc.pack.writer import write_pack
 from govc.protocol.oid import find_algorithm
 from govc.repo.helper import Emit, HelperSlots, Job, Progress, Quiet, run_helper
@@ -95,9 +96,9 @@ def enumerate_objects(history: History, plan: PackPlan) -> Generator[Progress | 
 
 
 def write_objects(
-    store: ObjectStore, closure: Closure, plan: PackPlan, chunk_bytes: int
+    store: ObjectStore, closure: Closure, plan: PackPlan, chunk_bytes: int, torn: TornWatch
 ) -> Iterator[bytes | Progress | None]:
-    """Yield the pack's bytes, then git's closing line."""
+    """Yield the pack's bytes, then git's closing line. `torn` began to watch before the objects were enumerated."""
     chunks = write_pack(
         store,
         closure.numbers,
@@ -107,6 +108,7 @@ def write_objects(
         ticks=True,
     )
     for chunk in chunks:
+        torn.check()
         yield chunk or None
     yield from tell_total(plan, len(closure.numbers))
 
@@ -115,6 +117,7 @@ def pack_job(argument: tuple[StoreHandle, PackPlan], emit: Emit) -> int:
     """The helper's "pack" job; the result is the number of objects."""
     handle, plan = argument
     store = handle.open_store()
+    torn = TornWatch(store.directories)
     said = monotonic()
     work = enumerate_objects(handle.make_history(store), plan)
     while True:
@@ -128,7 +131,7 @@ def pack_job(argument: tuple[StoreHandle, PackPlan], emit: Emit) -> int:
         elif plan.progress and monotonic() - said > PROGRESS_SECONDS:
             said = monotonic()
             emit(Progress("Enumerating objects...\r"))
-    for product in write_objects(store, closure, plan, HELPER_CHUNK_BYTES):
+    for product in write_objects(store, closure, plan, HELPER_CHUNK_BYTES, torn):
         if product is not None:
             emit(product)
     return len(closure.numbers)
@@ -174,11 +177,12 @@ class PackProducer:
             yield from swept
             return
         spoken: list[Progress] = []
+        torn = TornWatch((snapshot.layout.commondir, *snapshot.store.directories))
         closure = self._try_inline(snapshot, plan, spoken)
         if closure is not None:
             yield from spoken
             breathe = Breather(self._runtime)
-            for item in write_objects(snapshot.store, closure, plan, INLINE_CHUNK_BYTES):
+            for item in write_objects(snapshot.store, closure, plan, INLINE_CHUNK_BYTES, torn):
                 breathe()
                 if item is not None:
                     yield item

@@ -20,6 +20,7 @@ import stat as stat_modes
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from govc.kernels.guard import fault_count
 from govc.repo.discover import EXPORT_MARKER, FoundRepository
 from govc.watch import StatSignature, WatchedFile, signature_of, watch_path
 
@@ -39,14 +40,17 @@ class PathStamps(NamedTuple):
 class Proof:
     """See the story of this module. Made by `prove`."""
 
-    __slots__ = ("_absent", "_present")
+    __slots__ = ("_absent", "_fault_count", "_present")
 
     def __init__(self, present: tuple[_Present, ...], absent: tuple[str, ...]) -> None:
         self._present = present
         self._absent = absent
+        self._fault_count = fault_count()
 
     def holds(self) -> bool:
         """Say whether everything is as it was."""
+        if fault_count() != self._fault_count:  # a mapped file could not be read: perhaps one of ours
+            return False
         stat, access = os.stat, os.access
         try:
             for path, (device, inode, size, mtime_ns, ctime_ns) in self._present:

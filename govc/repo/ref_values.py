@@ -9,10 +9,10 @@ of a million refs costs nothing until it is looked at. It is ours alone, and rep
 
 import hashlib
 import heapq
-import mmap
 import os
 from collections.abc import Iterable, Iterator
 
+from govc.kernels.guard import FileMap, map_file
 from govc.protocol.oid import HashAlgorithm
 from govc.wal.checkpoint import Checkpoint
 from govc.wal.errors import LogDamaged
@@ -31,7 +31,7 @@ class RefTableFile:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             size = os.fstat(descriptor).st_size
-            self._data: mmap.mmap | bytes = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ) if size else b""
+            self._data: FileMap | bytes = map_file(path, descriptor, size) if size else b""
         finally:
             os.close(descriptor)
 

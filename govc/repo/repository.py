@@ -22,9 +22,11 @@ from govc.config.loader import load_config
 from govc.errors import GovcError, RepositoryNotFound
 from govc.graph.commit_graph_file import open_commit_graphs
 from govc.graph.commits import CommitTable
+from govc.kernels.guard import fault_count
 from govc.odb.alternates import parse_alternates_variable
 from govc.odb.cache import BaseCache
 from govc.odb.store import ObjectStore
+from govc.odb.torn import torn_files
 from govc.protocol.oid import HashAlgorithm
 from govc.refs.backend import REFTABLE, RefBackend, open_ref_backend
 from govc.refs.backend_state import RefState
@@ -99,6 +101,7 @@ class Repository:
         self._graphs_of: tuple[int, int] | None = None
         self._alternate_refs: dict[str, _AlternateRefs] = {}
         self._introductions: Introductions | None = None
+        self._faults_seen = fault_count()
         self._snapshot: Snapshot | None = None
         self._journal: Journal | None = None
         self.is_recovered = False
@@ -302,7 +305,20 @@ class Repository:
         )
         return data or b"", watch
 
+    def _let_go_of_torn(self, layout: RepositoryLayout) -> None:
+        """Open everything again when a page of a file of ours could not be read: it may be cut, or whole again."""
+        count = fault_count()
+        if count == self._faults_seen:
+            return
+        places = (layout.commondir, *(self._store.directories if self._store is not None else ()))
+        torn = torn_files(places, self._faults_seen)
+        self._faults_seen = count
+        if torn:
+            log.error("%s: can't be read any more: %s", self.gitdir, ", ".join(torn))
+            self._store = self._commits = self._introductions = self._graphs_of = self._snapshot = None
+
     def _validate_store(self, layout: RepositoryLayout) -> ObjectStore:
+        self._let_go_of_torn(layout)
         store = self._store
         if store is not None:
             store.refresh()

@@ -22,6 +22,7 @@ from govc.kernels.packcopy import AVAILABLE, sort_numbers
 from govc.kernels.packread import PackReader, PackTable
 from govc.objects.types import COMMIT
 from govc.odb.store import KERNEL_CACHE_BYTES, ObjectStore
+from govc.odb.torn import TornWatch
 from govc.pack.copying import CopiedPack
 from govc.repo.helper import Progress
 from govc.repo.introducing import forward_is_due
@@ -51,6 +52,7 @@ class _Found:
     view: View
     table: PackTable
     swept: Swept
+    torn: TornWatch
 
 
 class SweptPacking:
@@ -70,6 +72,7 @@ class SweptPacking:
         table = snapshot.store.pack_table() if AVAILABLE and index is not None else None
         if index is None or table is None or not plan.ofs_delta:
             return None
+        torn = TornWatch((snapshot.layout.commondir, *snapshot.store.directories))
         if not index.is_current():
             self._runtime.call_blocking(index.refresh)
         if not self._cover(snapshot, index, plan):
@@ -84,7 +87,7 @@ class SweptPacking:
         swept = self._sweep(snapshot, view, plan, table, run)
         if swept is None:
             return None
-        return self._produce(snapshot.store, plan, _Found(index, view, table, swept))
+        return self._produce(snapshot.store, plan, _Found(index, view, table, swept, torn))
 
     def _cover(self, snapshot: Snapshot, index: Introductions, plan: PackPlan) -> bool:
         """Have the index know what is wanted and what is had; False when that is too much for now."""
@@ -139,6 +142,7 @@ class SweptPacking:
             run = call
         breathe = Breather(self._runtime)
         while chunk := run(pack.next_chunk):
+            found.torn.check()
             yield chunk
             breathe()
         yield from tell_total(plan, count)

@@ -14,6 +14,7 @@ from dataclasses import replace
 from govc.graph.closure import Closure, ClosureRequest, find_closure
 from govc.graph.commits import History
 from govc.graph.interface import Work
+from govc.odb.torn import TornWatch
 from govc.protocol.fetch import encode_packfile_header, encode_packfile_uris
 from govc.protocol.sideband import Band, frame
 from govc.repo.helper import Progress
@@ -40,6 +41,7 @@ def send_with_uris(
 
     `run` drives graph work to its end. May switch. Raises GovcError.
     """
+    torn = TornWatch(snapshot.store.directories)
     closure = run(
         find_closure(
             history,
@@ -61,7 +63,7 @@ def send_with_uris(
         yield encode_packfile_uris([(blob.pack_hash, blob.uri) for blob in due], sideband_all=True)
     yield encode_packfile_header(sideband_all=True)
     breathe = Breather(runtime)
-    for item in write_objects(snapshot.store, closure, plan, INLINE_CHUNK_BYTES):
+    for item in write_objects(snapshot.store, closure, plan, INLINE_CHUNK_BYTES, torn):
         breathe()
         if isinstance(item, bytes):
             yield frame(Band.DATA, item)

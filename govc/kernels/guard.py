@@ -1,0 +1,63 @@
+"""Maps of files that survive what happens to the file: a page that can't be read is a page of zeros, and is told.
+
+A file that somebody cuts short, or a disk that gives up, under a mapping is a SIGBUS at the next touch: it ends the
+worker with all its connections, whichever repository the file belonged to. With the compiled kernel the touch goes on
+over zeros instead, and the fault is counted. Zeros are no answer, so who uses maps looks at the count:
+
+    before = fault_count()
+    ... read maps, make something of it ...
+    if torn_since(before): throw it away
+
+`fault_count` costs nothing to speak of; only when it moved is there something to look for. Whoever then opens the file
+again finds out by its checks whether it is still good. In pure Python there is no guard, and a cut
+file ends the process.
+
+Only maps made here are guarded: a SIGBUS anywhere else is what it always was.
+"""
+
+import mmap
+from typing import TYPE_CHECKING
+
+from govc.kernels.choice import choose
+
+__all__ = ["FileMap", "fault_count", "map_file", "torn_since"]
+
+if TYPE_CHECKING:
+    from govc.kernels.guard_py import fault_count, fault_of, forget, watch
+else:
+    _chosen = choose("guard")
+    fault_count, fault_of = _chosen.fault_count, _chosen.fault_of
+    forget, watch = _chosen.forget, _chosen.watch
+
+_paths: dict[int, str] = {}
+
+
+class FileMap(mmap.mmap):
+    """A file's content, read only. `path` is for messages and for `torn_since`."""
+
+    path = ""
+    _slot = -1
+
+    def __del__(self) -> None:
+        """Leave the guard before the mapping goes."""
+        if self._slot >= 0:
+            del _paths[self._slot]
+            forget(self._slot)
+
+
+def map_file(path: str, descriptor: int, size: int) -> FileMap:
+    """Map the first `size` bytes (at least one) of an open file. OSError, ValueError when it has fewer."""
+    mapping = FileMap(descriptor, size, access=mmap.ACCESS_READ)
+    mapping.path = path
+    slot = watch(mapping)
+    if slot >= 0:
+        _paths[slot] = path
+        mapping._slot = slot
+    return mapping
+
+
+def torn_since(count: int) -> list[str]:
+    """Return the paths of living maps in which a page could not be read since `fault_count` was `count`."""
+    if fault_count() == count:
+        return []
+    return sorted({path for slot, path in list(_paths.items()) if fault_of(slot) > count})
