@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -48,7 +48,7 @@ def workers(server: Server) -> set[int]:
     return {child.pid for pid in server.running.pids for child in psutil.Process(pid).children()}
 
 
-@contextmanager
+@contextlib.contextmanager
 def cut_short(path: Path, size: int) -> Iterator[None]:
     """The file loses what is beyond `size`, in place, and gets it back."""
     content, mode = path.read_bytes(), path.stat().st_mode
@@ -97,3 +97,41 @@ def test_a_file_is_cut_under_its_map(server: Server, large: Repo, git: Git, what
     for number in range(4):
         git("clone", "-q", "--bare", large.url, f"whole-{number}.git")
         git("fsck", "--full", cwd=git.cwd / f"whole-{number}.git")
+
+
+def test_without_a_guard_a_repository_is_out_of_service_after_two_crashes(
+    private_server: Callable[..., Server], git: Git
+) -> None:
+    """In pure Python a cut file ends the worker; but not again and again."""
+    server = private_server(env={"GOVC_CACHE_BYTES_MAX": "0", "GOVC_KERNELS": "python"})
+    path = server.root / "large.git"
+    build(git, path)
+    (path / "git-daemon-export-ok").touch()
+    large, other = server.adopt(path), server.create_repo()
+    tip, others_tip = large.rev("main"), other.rev("main")
+    (index,) = path.glob("objects/pack/*.idx")
+
+    def crashes() -> int:
+        assert server.running.log is not None
+        return server.running.log.read_text().count(f"a worker crashed; in use were: {path}")
+
+    def ask_quietly() -> None:
+        with contextlib.suppress(OSError, ValueError):  # the connection breaks off with its worker
+            ask(large, tip)
+
+    for number in (1, 2):
+        while crashes() < number:
+            for _ in range(4):  # so that each worker has it open
+                ask_quietly()
+            with cut_short(index, 0):
+                for _ in range(4):
+                    ask_quietly()
+            wait_until(lambda: len(workers(server)) == 2)
+    refused = [upload(large.url, b"0000") for _ in range(8)]
+    assert {503} == {reply.status for reply in refused}
+    assert (True, b"") == ask(other, others_tip)
+    assert "503" in git("ls-remote", large.url, check=False).stderr
+    before, crashed = workers(server), crashes()
+    with cut_short(index, 0):
+        assert {503} == {upload(large.url, b"0000").status for _ in range(8)}
+    assert (before, crashed) == (workers(server), crashes())

@@ -7,9 +7,11 @@ loses nothing but time. A folder that was deleted, renamed or replaced at the sa
 
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from govc.errors import GovcError
 from govc.repo.repository import Repository, Surroundings, identity_of
 
 
@@ -33,7 +35,15 @@ class PoolLimits:
 class RepositoryPool:
     """The open repositories by path of their git folder."""
 
-    def __init__(self, surroundings: Surroundings, limits: PoolLimits) -> None:
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        limits: PoolLimits,
+        *,
+        admit: Callable[[str], None] = lambda _gitdir: None,
+    ) -> None:
+        """`admit` raises for a folder that must not be opened."""
+        self._admit = admit
         self._around = surroundings
         self._limits = limits
         self._open: OrderedDict[str, Repository] = OrderedDict()
@@ -41,17 +51,30 @@ class RepositoryPool:
         self._dropped = 0
 
     def get(self, gitdir: str) -> Repository:
-        """Return the repository at `gitdir` (absolute). Raises RepositoryNotFound when the folder is gone."""
+        """Return the repository at `gitdir` (absolute).
+
+        Raises RepositoryNotFound when the folder is gone, and what `admit` raises.
+        """
         gitdir = os.path.realpath(gitdir)
         known = self._open.get(gitdir)
         if known is not None and identity_of(gitdir) == known.identity:
             self._open.move_to_end(gitdir)
             return known
+        self._admit(gitdir)
         repository = Repository(gitdir, self._around)
         self._open[gitdir] = repository
         self._open.move_to_end(gitdir)
         self._opened += 1
         return repository
+
+    def admit_again(self) -> None:
+        """Drop what must not be open any more."""
+        for gitdir in list(self._open):
+            try:
+                self._admit(gitdir)
+            except GovcError:
+                del self._open[gitdir]
+                self._dropped += 1
 
     def opened(self) -> list[Repository]:
         """Return the repositories that are open now."""

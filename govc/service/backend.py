@@ -22,6 +22,7 @@ from govc.odb.cache import BaseCache
 from govc.odb.store import OBJECT_BYTES_MAX
 from govc.pack.limits import IndexLimits
 from govc.repo.checkpoint_schedule import CheckpointSchedule
+from govc.repo.crash_notes import CrashNotes
 from govc.repo.discover import FoundRepository, check_ownership, find_repository, resolve_repository_path
 from govc.repo.eager_recovery import iter_unretired, recover_all
 from govc.repo.helper import HelperSlots, Job, drain, run_helper, start_detached
@@ -106,7 +107,10 @@ class Backend:
             base_cache=BaseCache(settings.object_cache_bytes),
             object_bytes_max=min(settings.object_bytes_max, OBJECT_BYTES_MAX),
         )
-        self.pool = RepositoryPool(around, PoolLimits(repositories_max=settings.repositories_max))
+        self.crashes = CrashNotes(settings.cache_dir or default_cache_dir(self.environ))
+        self.pool = RepositoryPool(
+            around, PoolLimits(repositories_max=settings.repositories_max), admit=self.crashes.check
+        )
         self._note_pool = note_pool
         self._noted_pool = (0, 0)
 
@@ -178,6 +182,9 @@ class Backend:
         PathRefused, BadConfig (500), AccessDenied (403, 404).
         """
         access = self._guard.check_name(path_info, context) if self._guard is not None else None
+        if self.crashes.take_news():
+            self._proved.clear()
+            self.pool.admit_again()
         proved = self._proved.get(path_info)
         if proved is not None and context.service != RECEIVE_PACK:
             if proved.proof.holds():
@@ -230,7 +237,9 @@ class Backend:
             self._note_pool(*now)
 
     def start(self) -> None:
-        """Recover, in the background, what an earlier life of the server has left. Once per process."""
+        """Gather the crashes of dead workers, and recover, in the background, what an earlier life of the server has
+        left. Once per process."""
+        self.crashes.begin()
         if self.settings.root is not None and self.runtime.later is not None:
             root = self.settings.root
             self.runtime.later(0, lambda: self._recover_all(root))
@@ -281,6 +290,7 @@ class Backend:
             self._checkpoints.finish(repository, self.journal_options)
             repository.close()
         self.audit.close()
+        self.crashes.close()
 
     def _check_link_target(self, found: FoundRepository) -> None:
         """A push also asks who owns what a symbolic link leads to, as git-receive-pack does."""
@@ -348,6 +358,7 @@ class Handle:
         self._branch_rules = branch_rules
         self.repository = repository
         self.snapshot = snapshot
+        self.in_use = backend.crashes.enter(repository.gitdir)
 
     def service_enabled(self, service: str, remote_user: str | None) -> bool:
         """Say whether http.uploadpack, http.receivepack or http.uploadarchive allow the service to this user."""

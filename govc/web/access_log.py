@@ -52,12 +52,15 @@ class Exchange:
     started_seconds: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
     finished: bool = False
+    held: object = None
+    """What has to live as long as the answer."""
 
     def finish(self, metrics: Metrics | None) -> None:
         """Write the line and count the request; a second call does nothing."""
         if self.finished:
             return
         self.finished = True
+        self.held = None
         seconds = self.seconds = time.monotonic() - self.started_seconds
         if metrics is not None:
             metrics.count(

@@ -403,7 +403,7 @@ class Application:
         elif route.kind is RouteKind.INFO_REFS:
             wanted, service = self._find_service(environ.get("QUERY_STRING", ""))
         context = self._context(environ, route, service, identity, exchange)
-        handle = self._backend.open(exchange.repository, context=context)
+        handle = exchange.held = self._backend.open(exchange.repository, context=context)
         if self._must_log_in(handle, service, context):
             return self._challenge("the service wants a login", exchange)
         if route.kind is RouteKind.RPC:
