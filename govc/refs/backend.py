@@ -15,7 +15,7 @@ from typing import Protocol
 
 from govc.errors import RefUpdateRefused
 from govc.protocol.oid import HashAlgorithm
-from govc.refs.backend_state import RefState
+from govc.refs.backend_state import PackedMark, RefState
 from govc.refs.database import RefDatabase
 from govc.refs.lock import PACKED_LOCK_TIMEOUT_MS, REF_LOCK_TIMEOUT_MS, FileModes, LockOwner, PlainModes, Sleep
 from govc.refs.loose import LooseRef
@@ -149,6 +149,15 @@ class RefBackend(Protocol):
         """Make `name` (HEAD, or a ref) a symref to `target`, which needn't exist. Raises RefUpdateRefused.
 
         `before_commit` is called when all is staged; what it raises leaves the symref as it was.
+        """
+
+    def mark_of(self, state: RefState) -> PackedMark | None:
+        """Return what `loose_beside` takes later; None when all refs have to be looked at then."""
+
+    def loose_beside(self, mark: PackedMark) -> dict[bytes, LooseRef] | None:
+        """Return the loose refs of now when no others can have changed since the mark, but those loose then; else None.
+
+        Costs what loose refs cost, however many are packed.
         """
 
     def durable_files(self, names: Iterable[bytes]) -> list[str]:

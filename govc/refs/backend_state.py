@@ -21,6 +21,17 @@ class RefState:
     table: RefTable
 
 
+@dataclass(frozen=True, slots=True)
+class PackedMark:
+    """By what packed-refs is known again, and which refs had a loose file beside it.
+
+    While it is the same, no other refs can have other values than those that are loose now or were then.
+    """
+
+    packed: bytes
+    loose: tuple[bytes, ...]
+
+
 def is_per_worktree(name: bytes) -> bool:
     """Say whether a ref (or HEAD) belongs to one worktree; the others are shared by all."""
     return name == b"HEAD" or name.startswith(PER_WORKTREE)

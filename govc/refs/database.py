@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from govc.protocol.oid import HashAlgorithm
 from govc.protocol.refname import check_refname_format
-from govc.refs.backend_state import PEELED_KEPT_MAX, PER_WORKTREE, RefState, is_per_worktree
+from govc.refs.backend_state import PEELED_KEPT_MAX, PER_WORKTREE, PackedMark, RefState, is_per_worktree
 from govc.refs.loose import (
     LOOSE_BYTES_MAX,
     LooseRef,
@@ -29,10 +29,22 @@ from govc.refs.loose import (
 )
 from govc.refs.packed import PACKED_REFS_BYTES_MAX, PackedRefs
 from govc.refs.table import SYMREF_DEPTH_MAX, RefTable
-from govc.watch import GRAIN_NS, ClockNs, HeldInode, StatFunction, WatchedFile, read_watched
+from govc.watch import (
+    GRAIN_NS,
+    ClockNs,
+    HeldInode,
+    StatFunction,
+    StatSignature,
+    WatchedFile,
+    read_watched,
+    signature_of,
+)
 
 LOOSE_REFS_MAX = 1000
 """From so many loose refs on, packing them is worth while."""
+
+MARKED_LOOSE_MAX = 10_000
+"""With more loose refs than this there is no mark: their names would be most of it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,6 +166,30 @@ class RefDatabase:
         loose = state.loose.watched()
         return None if loose is None else [state.head_watch, *loose, state.packed.watch]
 
+    def mark_of(self, state: RefState) -> PackedMark | None:
+        """Return what shows later that packed-refs is still what it is in `state`; None when nothing does."""
+        if not isinstance(state, FilesState) or not state.packed.watch.is_settled:
+            return None
+        if len(state.loose.refs) > MARKED_LOOSE_MAX:
+            return None
+        return PackedMark(_encode_signature(state.packed.watch.signature), tuple(sorted(state.loose.refs)))
+
+    def loose_beside(self, mark: PackedMark) -> dict[bytes, LooseRef] | None:
+        """Return the loose refs of now, if packed-refs is still the one of `mark`; else None. It isn't read.
+
+        Loose ones first: a ref that is being packed in between is met as a packed-refs that has changed.
+        """
+        loose = scan_loose(
+            self._roots,
+            self.algo,
+            excluded=self._excluded,
+            stat=self.stat,
+            clock_ns=self.clock_ns,
+            grain_ns=self.grain_ns,
+        )
+        now = _encode_signature(signature_of(self.packed_path, self.stat))
+        return loose.refs if now == mark.packed and len(loose.refs) <= MARKED_LOOSE_MAX else None
+
     def _table(
         self, previous: FilesState | None, head: LooseRef | None, loose: LooseScan, packed: _PackedState
     ) -> RefTable:
@@ -228,3 +264,8 @@ class RefDatabase:
                 return name, found
             name = found.target
         return None
+
+
+def _encode_signature(signature: StatSignature | None) -> bytes:
+    """Return it as bytes, for a file that outlives this process."""
+    return b"absent" if signature is None else " ".join(map(str, signature)).encode("ascii")

@@ -3,8 +3,8 @@
     observe what plain git changed → sync what the records touched → write the checkpoint → retire segments and packs
 
 Readers never notice; writers wait only while the log's lock is held for an append, not while files are synced. What it
-costs goes with what changed since the last one, with one exception: when packed-refs was rewritten, all of it is
-compared once.
+costs goes with what changed since the last one and with the loose refs, with one exception: when packed-refs was
+rewritten, all of it is compared once. (Reftables: whenever something changed.)
 
 Source: storage rules 19, 24.
 """
@@ -13,11 +13,13 @@ import errno
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from govc import disk
+from govc.refs.backend_state import PackedMark
+from govc.refs.loose import LooseRef
 from govc.refs.table import RefTable
 from govc.repo.journal import Journal, kept_pack_path
 from govc.repo.recovery import Site
@@ -65,13 +67,22 @@ class _Touched:
     changes: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Observed:
+    """What HEAD says, how many refs something else than us has changed, and by what packed-refs is known again."""
+
+    head: bytes
+    changes: int
+    mark: PackedMark | None
+
+
 def write_first_checkpoint(journal: Journal, site: Site, position: Position, log_id: bytes) -> None:
     """Write the checkpoint that a log begins with: nothing is known of the refs but what they are now."""
     state = site.database.load()
     refs = LoggedRefs(journal.folder.root, None, site.layout.algo)
-    head = _head_of(site)
     packs = sorted(_list_packs(site.layout.objects_dir))
-    _write(journal, site, position, log_id, refs, iter_direct(state.table), packs, head)
+    observed = _Observed(_head_of(site), 0, site.database.mark_of(state))
+    _write(journal, site, position, log_id, refs, iter_direct(state.table), packs, observed)
 
 
 def write_checkpoint_now(journal: Journal, site: Site) -> CheckpointReport:
@@ -95,7 +106,7 @@ def _checkpoint(journal: Journal, site: Site, is_complete: bool, close_log: bool
     last = read_checkpoint(journal.folder.checkpoint)
     if last is None:
         raise LogDamaged(journal.folder.checkpoint, 0, "there is no checkpoint")
-    head, observed = _observe(journal, site)
+    observed = _observe(journal, site, None if is_complete else last)
     tail = journal.log.tail()
     if tail is None:
         raise LogError(f"{journal.folder.root}: the log has not been recovered")
@@ -106,8 +117,8 @@ def _checkpoint(journal: Journal, site: Site, is_complete: bool, close_log: bool
         report = CheckpointReport(sequence=touched.position.sequence)
         return _close(journal, report) if close_log else report
     new_packs = packs.difference(last.packs)
-    synced = _sync(site, touched.names, new_packs, head, is_complete)
-    _write(journal, site, touched.position, tail.log_id, refs, None, sorted(packs), head)
+    synced = _sync(site, touched.names, new_packs, is_complete)
+    _write(journal, site, touched.position, tail.log_id, refs, None, sorted(packs), observed)
     with journal.log.append_lock():
         journal.log.append([Draft(kind=Kind.CHECKPOINT, number=touched.position.sequence)])
         journal.log.checkpoint_done(touched.size)
@@ -115,7 +126,7 @@ def _checkpoint(journal: Journal, site: Site, is_complete: bool, close_log: bool
     report = CheckpointReport(
         sequence=touched.position.sequence,
         records=touched.records,
-        observed=observed,
+        observed=observed.changes,
         synced=synced,
         segments_retired=retired,
         packs_retired=packs_retired,
@@ -126,28 +137,56 @@ def _checkpoint(journal: Journal, site: Site, is_complete: bool, close_log: bool
 # Observing
 
 
-def _observe(journal: Journal, site: Site) -> tuple[bytes, int]:
-    """Record what something else than us has changed; return what HEAD says, and how many changes."""
+def _observe(journal: Journal, site: Site, last: Checkpoint | None) -> _Observed:
+    """Record what something else than us has changed. `last`: what is known since then needn't be compared."""
     with journal.log.append_lock():
-        journal.follow()
+        known = journal.follow().copy()
         tail = journal.log.tail()
         assert tail is not None
         before = tail
         in_flight = set(_names_in_flight(journal, before.unpublished()))
-    state = site.database.load()
-    current = dict(iter_direct(state.table))
+    # Everything that takes its time is done without the lock; what records change meanwhile is left out below.
+    some, mark = _look_at_some(site, last)
+    if some is None or last is None:
+        state = site.database.load()
+        mark = site.database.mark_of(state)
+        differences = list(_differences(known, dict(iter_direct(state.table)), site.layout.algo.zero))
+    else:
+        names = some.keys() | set(_names_since(journal, last.position.sequence + 1))
+        differences = list(_differences_among(site, known, names, some))
     with journal.log.append_lock():
-        refs = journal.follow()
+        journal.follow()
         in_flight |= set(_names_since(journal, before.next_sequence))
-        changes = [
-            RefChange(name, logged, found)
-            for name, logged, found in _differences(refs, current, site.layout.algo.zero)
-            if name not in in_flight
-        ]
+        changes = [RefChange(*difference) for difference in differences if difference[0] not in in_flight]
         if changes:
             journal.observe(sorted(changes))
-    head = _head_of(site)
-    return head, len(changes)
+    return _Observed(_head_of(site), len(changes), mark)
+
+
+def _look_at_some(site: Site, last: Checkpoint | None) -> tuple[dict[bytes, LooseRef | None] | None, PackedMark | None]:
+    """Return what the loose refs of now say, None for those that were loose at the last checkpoint; and the new mark.
+
+    (None, None) when all refs have to be compared.
+    """
+    if last is None or not last.packed_mark:
+        return None, None
+    loose = site.database.loose_beside(PackedMark(last.packed_mark, last.loose))
+    if loose is None:
+        return None, None
+    return dict.fromkeys(last.loose) | loose, PackedMark(last.packed_mark, tuple(sorted(loose)))
+
+
+def _differences_among(
+    site: Site, refs: LoggedRefs, names: Iterable[bytes], loose: Mapping[bytes, LooseRef | None]
+) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """Yield (name, value in the log, value found) where they differ, of some refs."""
+    zero = site.layout.algo.zero
+    for name in names:
+        found = loose.get(name) or site.database.read_raw(name)
+        value = found.oid if found is not None and found.target is None and name.startswith(b"refs/") else None
+        logged = refs.value(name)
+        if (value or zero) != logged:
+            yield name, logged, value or zero
 
 
 def _head_of(site: Site) -> bytes:
@@ -238,7 +277,7 @@ def _list_packs(objects_dir: str) -> set[bytes]:
     return {os.fsencode(name[:-5]) for name in names if name.endswith(".pack") and name.startswith("pack-")}
 
 
-def _sync(site: Site, names: Iterable[bytes], packs: Iterable[bytes], head: bytes, is_complete: bool) -> int:
+def _sync(site: Site, names: Iterable[bytes], packs: Iterable[bytes], is_complete: bool) -> int:
     """Make git's files durable: refs, reflogs, packs, and the folders that name them. Returns how many calls."""
     layout = site.layout
     pack_folder = f"{layout.objects_dir}/pack"
@@ -288,13 +327,15 @@ def _write(
     refs: LoggedRefs,
     all_refs: Iterable[tuple[bytes, bytes]] | None,
     packs: Sequence[bytes],
-    head: bytes,
+    observed: _Observed,
 ) -> None:
     """Write the checkpoint, and a new table when there is none or its changes have become many."""
     root = journal.folder.root
     last = None if all_refs is not None else read_checkpoint(journal.folder.checkpoint)
     changes = dict(refs.changes)
-    if last is not None and len(changes) <= max(TABLE_CHANGES_MIN, refs.table_count // 4):
+    # The table is only counted when it may be due.
+    is_small = len(changes) <= TABLE_CHANGES_MIN or len(changes) <= refs.table_count // 4
+    if last is not None and is_small:
         sequence, checksum = last.table_sequence, last.table_checksum
     else:
         sequence, changes = position.sequence, {}
@@ -313,7 +354,9 @@ def _write(
             table_checksum=checksum,
             changes=changes,
             packs=tuple(packs),
-            head=head,
+            head=observed.head,
+            packed_mark=observed.mark.packed if observed.mark is not None else b"",
+            loose=observed.mark.loose if observed.mark is not None else (),
         ),
         mode=journal.file_mode,
     )

@@ -7,6 +7,7 @@ The table is a file of `<oid hex> <refname>` lines in byte order, as in packed-r
 of a million refs costs nothing until it is looked at. It is ours alone, and replaced by a rename only.
 """
 
+import copy
 import hashlib
 import heapq
 import os
@@ -106,6 +107,12 @@ class LoggedRefs:
             except FileNotFoundError as error:
                 raise LogDamaged(path, 0, "the checkpoint's table of refs is missing") from error
         self._voided: dict[int, dict[bytes, bytes]] = {}
+
+    def copy(self) -> "LoggedRefs":
+        """Return what is known now; it takes in no more records."""
+        other = copy.copy(self)
+        other._changes = dict(self._changes)
+        return other
 
     @property
     def table(self) -> RefTableFile | None:

@@ -29,6 +29,7 @@ class Checkpoint:
     """One checkpoint. `changes`: refs that differ from the table, b"" as value for one that isn't there any more.
 
     `packs` are the names (without suffix) of the packs that were durable in objects/pack; `head` is what HEAD said.
+    `packed_mark` is what packed-refs is known by (b"": nothing), `loose` are the refs that had a file of their own.
     """
 
     position: Position
@@ -40,6 +41,8 @@ class Checkpoint:
     changes: dict[bytes, bytes] = field(default_factory=dict)
     packs: tuple[bytes, ...] = ()
     head: bytes = b""
+    packed_mark: bytes = b""
+    loose: tuple[bytes, ...] = ()
 
     def encode(self) -> bytes:
         """Return the bytes of the file."""
@@ -65,6 +68,9 @@ class Checkpoint:
             pieces.append(struct.pack(">BH", len(value), len(name)) + value + name)
         for pack in self.packs:
             pieces.append(struct.pack(">H", len(pack)) + pack)
+        if self.packed_mark:
+            pieces.append(struct.pack(">HI", len(self.packed_mark), len(self.loose)) + self.packed_mark)
+            pieces += [struct.pack(">H", len(name)) + name for name in self.loose]
         body = b"".join(pieces)
         return body + hashlib.sha256(body).digest()
 
@@ -87,11 +93,13 @@ def decode_checkpoint(data: bytes, path: str) -> Checkpoint:
         at += 3
         changes[body[at + value_size : at + value_size + name_size]] = body[at : at + value_size]
         at += value_size + name_size
-    packs: list[bytes] = []
-    for _ in range(counts[1]):
-        (size,) = struct.unpack_from(">H", body, at)
-        packs.append(body[at + 2 : at + 2 + size])
-        at += 2 + size
+    packs, at = _decode_names(body, at, counts[1])
+    packed_mark = b""
+    loose: tuple[bytes, ...] = ()
+    if at < len(body):
+        mark_size, count = struct.unpack_from(">HI", body, at)
+        packed_mark = body[at + 6 : at + 6 + mark_size]
+        loose, at = _decode_names(body, at + 6 + mark_size, count)
     return Checkpoint(
         position=Position(ordinal, offset, sequence, checksum),
         log_id=log_id,
@@ -100,9 +108,21 @@ def decode_checkpoint(data: bytes, path: str) -> Checkpoint:
         table_sequence=table,
         table_checksum=table_sum,
         changes=changes,
-        packs=tuple(packs),
+        packs=packs,
         head=head,
+        packed_mark=packed_mark,
+        loose=loose,
     )
+
+
+def _decode_names(body: bytes, at: int, count: int) -> tuple[tuple[bytes, ...], int]:
+    """Return `count` names, each after its size, and where they end."""
+    names = []
+    for _ in range(count):
+        (size,) = struct.unpack_from(">H", body, at)
+        names.append(body[at + 2 : at + 2 + size])
+        at += 2 + size
+    return tuple(names), at
 
 
 def read_checkpoint(path: str) -> Checkpoint | None:

@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass
 
 from govc.protocol.oid import HashAlgorithm
-from govc.refs.backend_state import PEELED_KEPT_MAX, RefState, is_per_worktree
+from govc.refs.backend_state import PEELED_KEPT_MAX, PackedMark, RefState, is_per_worktree
 from govc.refs.loose import LooseRef
 from govc.refs.reftable.compaction import choose_segment
 from govc.refs.reftable.merged import MergedRefs
@@ -111,6 +111,14 @@ class ReftableDatabase:
 
     def watched(self, state: RefState) -> list[WatchedFile] | None:
         """Return None: the stacks look at their lists themselves."""
+        return None
+
+    def mark_of(self, state: RefState) -> PackedMark | None:
+        """Return None: every change is in the list of tables."""
+        return None
+
+    def loose_beside(self, mark: PackedMark) -> dict[bytes, LooseRef] | None:
+        """Return None, as there are no loose refs."""
         return None
 
     def is_packing_due(self, state: RefState) -> bool:
