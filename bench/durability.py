@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from bench import servers
+from bench import checkpoints, servers
 from compat.gitclient import Git
 from govc.repo.recovery import log_folder
 from govc.wal.reader import LogReader
@@ -289,6 +289,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "",
             f"Log: {size:.0f} bytes per push, {pack:.0f} of them the pack. Recovery after a power cut: {plan.records} "
             f"records over 100 refs in {seconds:.2f} s until the first answer, {rate:.0f} records/s.",
+            "",
+            "## Checkpoints",
+            "",
+            "`python -m bench.checkpoints`: CPU of one checkpoint in its own process, without starting it (median, extremes), and the longest that "
+            "somebody who takes the append lock every half millisecond waited meanwhile.",
+            "",
+            *checkpoints.rows(checkpoints.SIZES[:1] if options.quick else checkpoints.SIZES),
             "",
         ]
     )
