@@ -12,9 +12,24 @@ for package in $packages; do
     esac
     dpkg -s "$package" >/dev/null 2>&1 || missing="$missing $package"
 done
-[ -z "$missing" ] && exit 0
-root=""
-[ "$(id -u)" = 0 ] || root="sudo"
-$root apt-get update
-# shellcheck disable=SC2086 # a list of words on purpose
-DEBIAN_FRONTEND=noninteractive $root apt-get install --no-install-recommends -y $missing
+if [ -n "$missing" ]; then
+    root=""
+    [ "$(id -u)" = 0 ] || root="sudo"
+    $root apt-get update
+    # shellcheck disable=SC2086 # a list of words on purpose
+    DEBIAN_FRONTEND=noninteractive $root apt-get install --no-install-recommends -y $missing
+fi
+
+# Of Debian's prometheus (19 MB) promtool only, beside our own programs: the package would start a server.
+programs="${VENV:-.venv}/bin"
+if [ -d "$programs" ] && ! [ -x "$programs/promtool" ] && ! command -v promtool >/dev/null; then
+    folder="$(mktemp -d)"
+    if (cd "$folder" && apt-get download -qq prometheus >/dev/null 2>&1); then
+        dpkg-deb --fsys-tarfile "$folder"/prometheus_*.deb | tar -xO ./usr/bin/promtool >"$folder/promtool"
+        chmod 755 "$folder/promtool"
+        mv "$folder/promtool" "$programs/promtool"
+    else
+        echo "promtool can't be had: the tests of the alert rules are skipped" >&2
+    fi
+    rm -rf "$folder"
+fi

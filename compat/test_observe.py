@@ -158,9 +158,38 @@ def test_counts_add_up_over_both_workers_and_outlive_one(world: World) -> None:
     assert world.metrics()[name] == after[name]
 
 
+def test_phases_add_up_over_both_workers_and_helper_processes(world: World) -> None:
+    def count(phase: str) -> float:
+        return world.metrics().get(f'govc_phase_seconds_count{{phase="{phase}"}}', 0)
+
+    validated, indexed = count("validate"), count("index")
+    for _ in range(20):
+        assert request(world.url, "GET", "/HEAD").status == 200
+    assert count("validate") - validated == 20
+    # A large push whose objects are checked is indexed in a helper process.
+    git, work = world.git, world.folder / "large"
+    git("config", "receive.fsckObjects", "true", cwd=world.folder / "served/a.git")
+    git("init", "-q", work)
+    (work / "noise").write_bytes(os.urandom(600_000))
+    git("add", ".", cwd=work)
+    git("commit", "-qm", "noise", cwd=work)
+    git("-c", f"http.extraHeader={USER}", "push", "-q", world.url, "HEAD:refs/heads/large", cwd=work)
+    wait_until(lambda: count("index") - indexed == 1)
+    after = world.metrics()
+    for phase in ("receive", "validate", "negotiate", "enumerate", "write", "index", "connectivity", "log_sync"):
+        assert after[f'govc_phase_seconds_count{{phase="{phase}"}}'] > 0, phase
+        assert after[f'govc_phase_seconds_sum{{phase="{phase}"}}'] > 0, phase
+    assert count("hooks") == 0
+    wait_until(
+        lambda: world.metrics()["govc_log_sync_duration_seconds_count"] == world.metrics()["govc_log_syncs_total"]
+    )
+    assert after["govc_log_size_bytes"] > 0
+
+
 def test_push_and_clone_are_in_the_audit_log(world: World) -> None:
     tip = world.git.rev(world.folder / "work", "HEAD")
     pushes = [line for line in world.lines("audit.jsonl") if line["event"] == "push"]
+    pushes = [push for push in pushes if push["refs"][0]["ref"] == "refs/heads/main"]
     fetches = [line for line in world.lines("audit.jsonl") if line["event"] == "fetch"]
     assert [(push["user"], push["address"]) for push in pushes] == [("ann", "127.0.0.1")]
     assert pushes[0]["refs"] == [{"ref": "refs/heads/main", "old": "0" * 40, "new": tip, "result": "ok"}]

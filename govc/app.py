@@ -18,10 +18,11 @@ from govc.repo.runtime import PLAIN, Runtime
 from govc.service.audit import NO_AUDIT, AuditLog
 from govc.service.audit import count_nothing as count_no_audit
 from govc.service.backend import Backend, count_no_log
-from govc.settings import Settings, load_settings, override
+from govc.settings import BadSetting, Settings, load_settings, override
 from govc.web.health import Health
 from govc.web.metrics import Metrics
 from govc.web.redaction import redact
+from govc.web.trace_context import Tracing
 from govc.web.wsgi_app import Application, WebOptions
 
 
@@ -49,6 +50,18 @@ def choose_hashing(settings: Settings, runtime: Runtime) -> Callable[..., Any]:
         return runtime.call_blocking
     make: Callable[[int], Callable[..., Any]] = importlib.import_module("govc.web.gevent_hashing").make_hashing_pool
     return make(settings.password_checks_max)
+
+
+def make_tracing(settings: Settings) -> Tracing | None:
+    """Return what sends traces; None when nobody wants them. OpenTelemetry is imported only then. Raises BadSetting."""
+    if settings.otlp_endpoint is None:
+        return None
+    try:
+        room: Any = importlib.import_module("govc.web.tracing")
+    except ImportError as error:
+        raise BadSetting("otlp_endpoint", "settings", f"wants the extra govc[otel]: {error}") from error
+    tracing: Tracing = room.OtlpTracing(settings.otlp_endpoint, settings.trace_percent)
+    return tracing
 
 
 def create_backend(
@@ -79,6 +92,8 @@ def create_backend(
         audit=audit,
         note_pool=metrics.note_pool if metrics is not None else None,
         count_helpers=metrics.count_helpers if metrics is not None else None,
+        watch_sync=metrics.note_sync if metrics is not None else None,
+        note_log_size=metrics.note_log_size if metrics is not None else None,
     )
 
 
@@ -124,4 +139,5 @@ def create_app(settings: Settings | None = None, *, runtime: Runtime | None = No
         runtime=runtime,
         health=health,
         wait_writable=room.wait_writable if room is not None else None,
+        tracing=make_tracing(chosen),
     )

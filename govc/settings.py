@@ -138,6 +138,14 @@ class Settings:
         None, "file that every push and fetch is noted in, JSON lines, opened again when it was renamed; unset: none"
     )
     audit_required: bool = _knob(False, "refuse pushes while the audit file can't be written")
+    otlp_endpoint: str | None = _knob(
+        None,
+        "URL that traces of requests are sent to (OTLP over HTTP, such as http://127.0.0.1:4318/v1/traces); takes the "
+        "extra govc[otel], whose OTEL_EXPORTER_OTLP_HEADERS and OTEL_SERVICE_NAME count; unset: no traces",
+    )
+    trace_percent: int = _knob(
+        100, "share of requests that are traced where the proxy's traceparent hasn't decided", unit="percent"
+    )
     max_request_buffer: int | None = _knob(
         None,
         "largest fetch request; unset: http.maxRequestBuffer of the repository, else 10 MiB",
@@ -276,6 +284,10 @@ def _check_meaning(settings: Settings, sources: Mapping[str, str]) -> None:
         raise fail("durability", f"wants sync, batch or none, not {settings.durability!r}")
     if settings.log_format not in ("text", "json"):
         raise fail("log_format", f"wants text or json, not {settings.log_format!r}")
+    if settings.otlp_endpoint is not None and not settings.otlp_endpoint.startswith(("http://", "https://")):
+        raise fail("otlp_endpoint", f"wants an http or https URL, not {settings.otlp_endpoint!r}")
+    if settings.trace_percent > 100:
+        raise fail("trace_percent", f"wants 0 to 100, not {settings.trace_percent}")
     if settings.audit_required and settings.audit_file is None:
         raise fail("audit_required", "wants an audit_file")
     header = settings.remote_user_header

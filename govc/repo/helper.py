@@ -11,6 +11,7 @@ frames on stdout, each `kind (1 byte), length (4 bytes, big-endian), payload`:
 
     D  bytes of the product        P  a progress text, UTF-8
     R  the pickled result, last    E  a pickled (public text, log text, http status), last
+    T  the pickled phases that it noted (`govc.phases`), before R or E
 
 Pickle is safe here: both ends are this program, and the pipe is private to them.
 
@@ -30,6 +31,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from govc import phases
 from govc.errors import GovcError
 
 FRAME_HEADER = struct.Struct(">cI")
@@ -39,6 +41,7 @@ KIND_DATA = b"D"
 KIND_PROGRESS = b"P"
 KIND_RESULT = b"R"
 KIND_ERROR = b"E"
+KIND_PHASES = b"T"
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,10 +224,20 @@ def _receive(
                 yield payload
             elif kind == KIND_PROGRESS:
                 yield Progress(payload.decode("utf-8"))
+            elif kind == KIND_PHASES:
+                _note_phases(pickle.loads(payload))
             elif kind == KIND_RESULT:
                 return pickle.loads(payload)
             else:
                 raise HelperFailed(*pickle.loads(payload))
+
+
+def _note_phases(noted: list[phases.Phase]) -> None:
+    """What a helper did for a request counts as done in it."""
+    recorder = phases.CURRENT.get()
+    if recorder is not None:
+        for phase in noted:
+            recorder.note(phase)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

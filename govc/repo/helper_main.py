@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from govc import phases
 from govc.errors import GovcError
 from govc.repo.archiving import archive_job
 from govc.repo.checkpoint_schedule import checkpoint_job
@@ -19,6 +20,7 @@ from govc.repo.helper import (
     FRAME_HEADER,
     KIND_DATA,
     KIND_ERROR,
+    KIND_PHASES,
     KIND_PROGRESS,
     KIND_RESULT,
     Emit,
@@ -69,13 +71,25 @@ def make_emitter(descriptor: int) -> Emit:
 
 def serve_one(job_bytes: bytes, descriptor: int) -> None:
     """Do the pickled job and write its frames to `descriptor`."""
-    job = pickle.loads(job_bytes)
+    try:
+        job = pickle.loads(job_bytes)
+    except (EOFError, pickle.UnpicklingError):
+        return  # whoever started us has died before it had told us what for
     assert isinstance(job, Job)
+    noted = phases.PhaseList()
+    phases.CURRENT.set(noted)
+
+    def say_phases() -> None:
+        if noted.phases:
+            write_frame(descriptor, KIND_PHASES, pickle.dumps(noted.phases, protocol=pickle.HIGHEST_PROTOCOL))
+
     try:
         result = JOBS[job.name](job.argument, make_emitter(descriptor))
+        say_phases()
         write_frame(descriptor, KIND_RESULT, pickle.dumps(result, protocol=pickle.HIGHEST_PROTOCOL))
     except GovcError as error:
         answer = (error.public_text, f"{type(error).__name__}: {error}", error.http_status)
+        say_phases()
         write_frame(descriptor, KIND_ERROR, pickle.dumps(answer))
     except MemoryError:
         write_frame(descriptor, KIND_ERROR, pickle.dumps(("out of memory", "MemoryError in a helper", 500)))

@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from govc import disk
 from govc.errors import GovcError
 from govc.odb.quarantine import Migration
+from govc.phases import LOG_SYNC, Timed
 from govc.repo.layout import RepositoryLayout
 from govc.repo.ref_values import LoggedRefs
 from govc.wal.checkpoint import read_checkpoint
@@ -50,7 +51,7 @@ class JournalOptions:
 
     `durability`: "sync" (acknowledged means on disk), "batch" (up to `batch_seconds` of acknowledged pushes are at risk
     in a power cut), "none" (as much as the kernel has not written yet). Packs up to `inline_bytes_max` lie in the
-    record.
+    record. `watch_sync` is told the seconds of each sync, in whatever thread it was made.
     """
 
     durability: str = SYNC
@@ -62,6 +63,7 @@ class JournalOptions:
     checkpoint_seconds: int = 300
     archive_dir: str = ""
     later: Callable[[float, Callable[[], None]], None] | None = None
+    watch_sync: Callable[[float], None] | None = None
     clock_ns: Callable[[], int] = time.time_ns
     sleep: Callable[[float], None] = time.sleep
 
@@ -100,6 +102,7 @@ class Journal:
                     folder_mode=self.folder_mode,
                     gather_seconds=options.gather_seconds,
                     sleep=options.sleep,
+                    watch_sync=options.watch_sync,
                 ),
                 clock_ns=options.clock_ns,
             )
@@ -251,7 +254,8 @@ class Journal:
         self._arriving.discard(arrival)
         try:
             if self.options.durability == SYNC or (self.options.durability == BATCH and self.options.later is None):
-                self.log.make_durable(appended[-1], self._is_crowded)
+                with Timed(LOG_SYNC):
+                    self.log.make_durable(appended[-1], self._is_crowded)
             elif self.options.durability == BATCH:
                 self._flush_later(appended[-1])
         except OSError as error:

@@ -23,6 +23,7 @@ from govc.odb.packs import PackDescriptor
 from govc.odb.store import ObjectStore
 from govc.odb.torn import TornWatch
 from govc.pack.writer import write_pack
+from govc.phases import ENUMERATE, WRITE, Timed, timed_steps
 from govc.protocol.oid import find_algorithm
 from govc.repo.helper import Emit, HelperSlots, Job, Progress, Quiet, run_helper
 from govc.repo.pack_plan import PackPlan, tell_counts, tell_total
@@ -97,7 +98,7 @@ def enumerate_objects(history: History, plan: PackPlan) -> Generator[Progress | 
 
 def write_objects(
     store: ObjectStore, closure: Closure, plan: PackPlan, chunk_bytes: int, torn: TornWatch
-) -> Iterator[bytes | Progress | None]:
+) -> Generator[bytes | Progress | None, None, None]:
     """Yield the pack's bytes, then git's closing line. `torn` began to watch before the objects were enumerated."""
     chunks = write_pack(
         store,
@@ -119,7 +120,7 @@ def pack_job(argument: tuple[StoreHandle, PackPlan], emit: Emit) -> int:
     store = handle.open_store()
     torn = TornWatch(store.directories)
     said = monotonic()
-    work = enumerate_objects(handle.make_history(store), plan)
+    work = timed_steps(ENUMERATE, enumerate_objects(handle.make_history(store), plan))
     while True:
         try:
             item = next(work)
@@ -131,7 +132,7 @@ def pack_job(argument: tuple[StoreHandle, PackPlan], emit: Emit) -> int:
         elif plan.progress and monotonic() - said > PROGRESS_SECONDS:
             said = monotonic()
             emit(Progress("Enumerating objects...\r"))
-    for product in write_objects(store, closure, plan, HELPER_CHUNK_BYTES, torn):
+    for product in timed_steps(WRITE, write_objects(store, closure, plan, HELPER_CHUNK_BYTES, torn)):
         if product is not None:
             emit(product)
     return len(closure.numbers)
@@ -172,17 +173,19 @@ class PackProducer:
 
         Raises GovcError; HelperFailed when a helper died.
         """
-        swept = self._sweeper.prepare(snapshot, plan)
+        with Timed(ENUMERATE):
+            swept = self._sweeper.prepare(snapshot, plan)
         if swept is not None:
-            yield from swept
+            yield from timed_steps(WRITE, swept)
             return
         spoken: list[Progress] = []
         torn = TornWatch((snapshot.layout.commondir, *snapshot.store.directories))
-        closure = self._try_inline(snapshot, plan, spoken)
+        with Timed(ENUMERATE):
+            closure = self._try_inline(snapshot, plan, spoken)
         if closure is not None:
             yield from spoken
             breathe = Breather(self._runtime)
-            for item in write_objects(snapshot.store, closure, plan, INLINE_CHUNK_BYTES, torn):
+            for item in timed_steps(WRITE, write_objects(snapshot.store, closure, plan, INLINE_CHUNK_BYTES, torn)):
                 breathe()
                 if item is not None:
                     yield item

@@ -30,6 +30,7 @@ from govc.config.config import Config
 from govc.errors import GovcError
 from govc.objects.types import BLOB
 from govc.odb.loose import write_loose_object
+from govc.phases import HOOKS, Timed
 from govc.protocol.oid import to_hex
 from govc.protocol.proc_receive import ProcReceive
 from govc.protocol.push_certificate import parse_certificate
@@ -169,7 +170,7 @@ class PushHooks:
         except ProgramNotStarted as error:
             yield from self._complain_of(hook, f"cannot run hook '{hook.event}'", error.reason)
             return False
-        with program:
+        with Timed(HOOKS), program:
             program.write((talk.first_bytes(),))
             while program.is_open:
                 heard = program.wait(self._quiet_seconds)
@@ -231,7 +232,8 @@ class PushHooks:
         """Run all that there is for an event, one after the other, even after a failure, as git does."""
         is_good = True
         for hook in self._find(event):
-            status = yield from self._run_one(hook, arguments, stdin, variables or {}, is_shown)
+            with Timed(HOOKS):
+                status = yield from self._run_one(hook, arguments, stdin, variables or {}, is_shown)
             is_good = is_good and status == 0
         return is_good
 

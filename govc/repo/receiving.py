@@ -22,6 +22,7 @@ from govc.odb.store import ObjectStore
 from govc.pack.compiled import Call, call_here
 from govc.pack.indexer import PHASE_RESOLVING, IndexedPack, index_pack
 from govc.pack.limits import IndexLimits
+from govc.phases import CONNECTIVITY, INDEX, Timed
 from govc.protocol.oid import find_algorithm
 from govc.repo.fsck_push import push_fsck_policy
 from govc.repo.helper import Emit, Progress
@@ -154,10 +155,29 @@ def receive_pack_file(
     assert algo is not None
     base = reuse or ObjectStore.open(task.objects_dir, algo)
     fsck = PushFsck(task.fsck, algo) if task.fsck is not None else None
+    with Timed(INDEX):
+        count = _index_file(task, base, reuse is None, emit, pause, fsck, call)
+        store = base.overlaid(task.quarantine_dir)
+        if fsck is not None:
+            _finish_fsck(fsck, store, task, emit)
+    with Timed(CONNECTIVITY):
+        return _check(store, task, count, pause)
+
+
+def _index_file(
+    task: ReceiveTask,
+    base: ObjectStore,
+    is_helper: bool,
+    emit: Emit,
+    pause: Callable[[], None],
+    fsck: PushFsck | None,
+    call: Call,
+) -> int:
+    """Index the pack and give it and its index their names; return how many objects came."""
     descriptor = os.open(task.pack_path, os.O_RDWR | os.O_CLOEXEC)
     try:
         indexed = _index(descriptor, base, task, emit, pause, fsck, call)
-        if task.fsync and reuse is None:
+        if task.fsync and is_helper:
             os.fsync(descriptor)  # here, where nobody waits for it, rather than when the files move
     finally:
         os.close(descriptor)
@@ -167,12 +187,7 @@ def receive_pack_file(
         if task.write_reverse:
             indexed.write_reverse_index(f"{stem}.rev")
         indexed.write_index(f"{stem}.idx")
-    count = indexed.object_count_received
-    del indexed
-    store = base.overlaid(task.quarantine_dir)
-    if fsck is not None:
-        _finish_fsck(fsck, store, task, emit)
-    return _check(store, task, count, pause)
+    return indexed.object_count_received
 
 
 def _finish_fsck(fsck: PushFsck, store: ObjectStore, task: ReceiveTask, emit: Emit) -> None:

@@ -152,6 +152,11 @@ class Repository:
         recoveries, self._recoveries = self._recoveries, []
         return now.since(before), [report for report in recoveries if report.kind not in ("clean", "new log")]
 
+    def log_size(self) -> int:
+        """Return the bytes of records that no checkpoint covers, of all processes; 0 until this one opens the log."""
+        tail = self._journal.log.tail() if self._journal is not None else None
+        return tail.log_size if tail is not None else 0
+
     @property
     def has_journal(self) -> bool:
         """Say whether this process has opened the log for writing."""

@@ -9,7 +9,7 @@ the index doesn't know and that are too many to add at once (whoever fills it is
 """
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +63,7 @@ class SweptPacking:
         self._runtime = runtime
         self._want_index = want_index
 
-    def prepare(self, snapshot: Snapshot, plan: PackPlan) -> Iterator[bytes | Progress] | None:
+    def prepare(self, snapshot: Snapshot, plan: PackPlan) -> Generator[bytes | Progress, None, None] | None:
         """Return what yields the pack, None when it can't be done this way. May switch.
 
         Raises ObjectMissing, Corrupt.
@@ -114,7 +114,7 @@ class SweptPacking:
                 return found
             breathe()
 
-    def _produce(self, store: ObjectStore, plan: PackPlan, found: _Found) -> Iterator[bytes | Progress]:
+    def _produce(self, store: ObjectStore, plan: PackPlan, found: _Found) -> Generator[bytes | Progress, None, None]:
         closure, table = found.swept.closure, found.table
         count = len(closure.numbers)
         yield from tell_counts(plan, count)

@@ -88,14 +88,18 @@ class Backend:
         audit: AuditLog = NO_AUDIT,
         note_pool: Callable[[int, int], None] | None = None,
         count_helpers: Callable[[str, int, int], None] | None = None,
+        watch_sync: Callable[[float], None] | None = None,
+        note_log_size: Callable[[int], None] | None = None,
     ) -> None:
         """`environ` is the server's own environment, in which git's variables count; os.environ by default. `policy`
         gives the permissions of this moment; None: git's own rules are all there is.
 
         Told of what happens: `count_body` what the cache of bodies does, `count_log` what the logs of repositories do,
         `audit` who fetches and pushes what, `note_pool` how many repositories and descriptors are open,
-        `count_helpers` a sort of work and by how much its busy and waiting helpers have become more.
+        `count_helpers` a sort of work and by how much its busy and waiting helpers have become more, `watch_sync` the
+        seconds of each sync of a log, `note_log_size` what the largest log holds that no checkpoint covers.
         """
+        self._note_log_size = note_log_size
         self._count_log = count_log
         self.audit = audit
         self.settings = settings
@@ -134,6 +138,7 @@ class Backend:
             archive_dir=settings.log_archive_dir or "",
             later=runtime.later,
             sleep=runtime.lock_sleep,
+            watch_sync=watch_sync,
         )
         self._checkpoints = CheckpointSchedule(
             runtime,
@@ -141,7 +146,7 @@ class Backend:
             bytes_min=settings.checkpoint_bytes,
             seconds=settings.checkpoint_seconds,
             archive_dir=settings.log_archive_dir or "",
-            count=count_log,
+            count=self._count_checkpoint,
         )
         self._index_keeper = IndexKeeper(
             runtime, make_slots("index", 1) if slots is not None else None, enabled=settings.introductions
@@ -217,6 +222,14 @@ class Backend:
         rules = access.branch_rules() if access is not None and context.service == RECEIVE_PACK else NO_RULES
         return Handle(self, repository, snapshot, context, rules)
 
+    def _count_checkpoint(self, what: str, number: float) -> None:
+        self._count_log(what, number)
+        self._tell_log_size()
+
+    def _tell_log_size(self) -> None:
+        if self._note_log_size is not None:
+            self._note_log_size(max((each.log_size() for each in self.pool.opened()), default=0))
+
     def count_log(self, repository: Repository) -> None:
         """Tell the metrics what a repository's log has done since last time."""
         done, recoveries = repository.take_log_counts()
@@ -226,6 +239,7 @@ class Backend:
         for report in recoveries:
             self._count_log("recoveries", 1)
             self._count_log("torn_records", report.torn_records)
+        self._tell_log_size()
 
     def _tell_pool(self) -> None:
         if self._note_pool is None:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import TypeVar
 
+from govc import phases
 from govc.cache.bodies import PRODUCER_QUIET_SECONDS, BodyCache, BodyRequest, Chunk
 from govc.cache.flight import Notice, Piece
 from govc.errors import GovcError
@@ -102,6 +103,7 @@ class FetchSession:
         note_wants: Callable[[int], None] | None = None,
     ) -> None:
         self._note_wants = note_wants
+        self._recorder = phases.CURRENT.get()
         self.snapshot = snapshot
         self.context = context
         self.policy = UploadPolicy.from_config(snapshot.config)
@@ -128,6 +130,7 @@ class FetchSession:
 
     def serve_v0(self, body: bytes) -> Iterator[Chunk]:
         """Answer one v0 or v1 request."""
+        started = monotonic()
         try:
             request = parse_upload_pack_request(body, self.snapshot.algo, allow_filter=self.policy.allow_filter)
             if request is None:
@@ -143,6 +146,7 @@ class FetchSession:
             answer, goes_on = self._answer_haves(request, negotiation)
             head += answer
             plan = self._plan(request, negotiation.common, shallow, selection) if goes_on else None
+            phases.note(phases.NEGOTIATE, started)
         except (GovcError, ProtocolError) as error:
             yield self._fatal(error)
             return
@@ -269,6 +273,7 @@ class FetchSession:
         return self.snapshot.store.size_of(number) if number >= 0 else None
 
     def _fetch_v2(self, args: list[bytes]) -> Iterator[Chunk]:
+        started = monotonic()
         sideband_all = self.policy.allow_sideband_all and b"sideband-all" in args
         try:
             blobs: Sequence[BlobElsewhere] = blobs_elsewhere(self.snapshot.config, self.snapshot.algo)
@@ -296,6 +301,7 @@ class FetchSession:
                 ready = not request.wait_for_done and self._run(negotiation.is_ready())
                 head.append(encode_acknowledgments(acks, ready=ready, sideband_all=sideband_all))
                 if not ready:
+                    phases.note(phases.NEGOTIATE, started)
                     yield head[0]
                     return
             else:
@@ -308,6 +314,7 @@ class FetchSession:
                 update = shallow.update
                 head.append(encode_shallow_info(update.shallow, update.unshallow, sideband_all=sideband_all))
             plan = self._plan(request, negotiation.common, shallow, selection)
+            phases.note(phases.NEGOTIATE, started)
         except (GovcError, ProtocolError) as error:
             yield self._fatal(error, sideband_all=sideband_all)
             return
@@ -431,6 +438,7 @@ class FetchSession:
 
     def _produce_body(self, plan: PackPlan, side_band: int, head: bytes, tail: bytes) -> Iterator[Piece]:
         """Make the body, whoever it is for. Yields None for silences."""
+        phases.CURRENT.set(self._recorder)  # a production shared by many runs in a thread of its own
         if head:
             yield Notice(head)
         for item in self._tools.producer.produce(self.snapshot, plan, PRODUCER_QUIET_SECONDS):

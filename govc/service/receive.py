@@ -24,6 +24,7 @@ from contextlib import AbstractContextManager, nullcontext
 from govc.auth.branches import NO_RULES, BranchRules
 from govc.errors import GovcError
 from govc.odb.quarantine import KEEP_PREFIX, Migration, MigrationFailed, Quarantine
+from govc.phases import RECEIVE, Timed
 from govc.protocol.errors import ProtocolError, RemoteProtocolError
 from govc.protocol.pktline import NEED_DATA, encode_error
 from govc.protocol.proc_receive import matches_any
@@ -178,7 +179,8 @@ class ReceiveSession:
             raise NotUnpacked("unable to create temporary object directory", error.strerror or "") from error
         with quarantine:
             unpacker = Unpacker(state, self._policy, self._tools)
-            pack_path, size, count = unpacker.store_pack(quarantine, first, body)
+            with Timed(RECEIVE):
+                pack_path, size, count = unpacker.store_pack(quarantine, first, body)
             self._look_again()
             result = yield from unpacker.check_pack(self._snapshot, quarantine, pack_path, size, count)
             self._note_broken(state, result)

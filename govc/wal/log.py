@@ -54,7 +54,7 @@ class LogOptions:
     """Knobs. `bytes_max`: records since the last checkpoint. `file_mode`, `folder_mode`: of what is made here.
 
     `gather_seconds`: how long a sync waits for the pushes that `is_crowded` knows to be about to append; `sleep`
-    waits in the thread that calls.
+    waits in the thread that calls. `watch_sync` is told the seconds that each sync took.
     """
 
     bytes_max: int = 1 << 30
@@ -64,6 +64,7 @@ class LogOptions:
     folder_mode: int = 0o700
     gather_seconds: float = 0.0
     sleep: Callable[[float], None] = time.sleep
+    watch_sync: Callable[[float], None] | None = None
 
 
 class LogHome(NamedTuple):
@@ -510,7 +511,10 @@ class Log:
             self._note(replace(durability, syncing=0, poisoned=tail.ordinal))
             return
         self._counts[2] += 1
-        self._sync_seconds += time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        self._sync_seconds += seconds
+        if self._options.watch_sync is not None:
+            self._options.watch_sync(seconds)
         self._note(replace(durability, durable=target, syncing=0))
 
     def _note(self, durability: Durability) -> Durability:

@@ -11,10 +11,13 @@ like a secret in it is cut out (see `redaction`).
 import json
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from govc import phases
+from govc.phases import VALIDATE, Phase
 from govc.web.json_lines import CURRENT
 from govc.web.metrics import Metrics
 from govc.web.redaction import redact
@@ -22,6 +25,8 @@ from govc.web.redaction import redact
 _LOG = logging.getLogger("govc.access")
 NO_ROUTE = "none"
 _SHORT_CHARACTERS_MAX = 200
+SPANS_MAX = 200
+"""Phases of one request that a trace shows: a push of many refs has an `update` hook each."""
 
 
 _quote_short = lru_cache(maxsize=4096)(json.dumps)
@@ -34,7 +39,11 @@ def _quote(text: str) -> str:
 
 @dataclass(slots=True, kw_only=True)
 class Exchange:
-    """One request and its answer while it happens; `finish` writes the line and counts, once."""
+    """One request and its answer while it happens; `finish` writes the line and counts, once.
+
+    It is the recorder of the request's phases (`govc.phases`): each is counted, and kept when the request is `traced`.
+    `trace_parent` is the trace context that the proxy sent (W3C: traceparent, tracestate).
+    """
 
     request_id: str
     method: str
@@ -52,18 +61,44 @@ class Exchange:
     started_seconds: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
     finished: bool = False
+    metrics: Metrics | None = None
+    traced: "Callable[[Exchange], None] | None" = None
+    listens: bool = False
+    trace_parent: tuple[str, str] = ("", "")
+    spans: list[Phase] | None = None
     held: object = None
     """What has to live as long as the answer."""
 
-    def finish(self, metrics: Metrics | None) -> None:
+    def note(self, phase: Phase) -> None:
+        """Take down a phase, from whatever thread."""
+        if self.metrics is not None:
+            self.metrics.note_phase(phase.name, phase.seconds)
+        if self.spans is not None and len(self.spans) < SPANS_MAX:
+            self.spans.append(phase)
+
+    def note_validated(self, started: float) -> None:
+        """Take down that the repository was found and validated: as `note`, and cheap, since every request does it."""
+        ended = time.monotonic()
+        if self.metrics is not None:
+            self.metrics.note_phase(VALIDATE, ended - started)
+        if self.spans is not None:
+            self.spans.append(Phase(VALIDATE, started, ended, ended - started))
+
+    def listen(self) -> None:
+        """Hear of the phases of what this greenlet does from now on."""
+        if self.metrics is not None or self.spans is not None:
+            self.listens = True
+            phases.CURRENT.set(self)
+
+    def finish(self) -> None:
         """Write the line and count the request; a second call does nothing."""
         if self.finished:
             return
         self.finished = True
         self.held = None
         seconds = self.seconds = time.monotonic() - self.started_seconds
-        if metrics is not None:
-            metrics.count(
+        if self.metrics is not None:
+            self.metrics.count(
                 route=self.route,
                 status=self.status,
                 bytes_sent=self.bytes_sent,
@@ -76,6 +111,10 @@ class Exchange:
             # Made by hand: nobody asks where in the source this line comes from, which is the dearer half of a record.
             _LOG.handle(logging.LogRecord(_LOG.name, logging.INFO, __file__, 0, self.line(seconds), None, None))
         CURRENT.set(None)
+        if self.listens:
+            phases.CURRENT.set(None)
+        if self.traced is not None:
+            self.traced(self)
 
     def line(self, seconds: float) -> str:
         """Return the line."""

@@ -13,6 +13,8 @@ from typing import Any
 
 from gevent.threadpool import ThreadPool
 
+from govc.web.gevent_runtime import call_in_pool
+
 NICE = 10
 """By how much: a thread gets about a tenth of what the hub's gets when both want all."""
 
@@ -25,7 +27,7 @@ def make_hashing_pool(threads: int) -> Callable[..., Any]:
     pool = ThreadPool(threads)
 
     def call(function: Callable[..., Any], /, *arguments: Any) -> Any:
-        return pool.apply(_run_nicely, (function, arguments))
+        return call_in_pool(pool, _run_nicely, (function, arguments))
 
     return call
 

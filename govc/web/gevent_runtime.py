@@ -1,7 +1,13 @@
-"""How a process with gevent waits: off the hub. Only imported where gevent already runs the sockets."""
+"""How a process with gevent waits: off the hub. Only imported where gevent already runs the sockets.
+
+What is called in a thread of a pool has the context of its caller (which request it works for, for logs and phases),
+and what it raises is raised in the caller alone: gevent would print the traceback of everything that leaves a thread,
+the expected refusals too, past our log and its redaction.
+"""
 
 import os
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any
 
 import gevent
@@ -16,19 +22,37 @@ PAUSE_SECONDS = 0.0001
 computation others then waited half a second instead of milliseconds."""
 
 
-def _call_in_thread(function: object, /, *arguments: object) -> object:
-    return gevent.get_hub().threadpool.apply(function, arguments)
+def call_in_pool(pool: ThreadPool, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """Call it in a thread of the pool; return its result or raise what it raised. May switch."""
+    result, error = pool.apply(copy_context().run, (_catch, function, arguments))
+    if error is None:
+        return result
+    try:
+        raise error
+    finally:
+        del error  # its traceback holds this frame
+
+
+def _catch(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, BaseException | None]:
+    try:
+        return function(*arguments), None
+    except BaseException as error:
+        return None, error
+
+
+def _call_in_thread(function: Callable[..., Any], /, *arguments: Any) -> Any:
+    return call_in_pool(gevent.get_hub().threadpool, function, arguments)
 
 
 _cpu_pools: dict[int, ThreadPool] = {}
 """One for each process that asked: threads don't survive a fork."""
 
 
-def _call_on_cpu(function: object, /, *arguments: object) -> object:
+def _call_on_cpu(function: Callable[..., Any], /, *arguments: Any) -> Any:
     pool = _cpu_pools.get(os.getpid())
     if pool is None:
         pool = _cpu_pools[os.getpid()] = ThreadPool(os.cpu_count() or 1)
-    return pool.apply(function, arguments)
+    return call_in_pool(pool, function, arguments)
 
 
 def _pause() -> None:

@@ -41,7 +41,7 @@ def _never() -> bool:
 
 
 def _list_folder(path: str) -> str:
-    """Return why the folder can't be listed, "" when it can: gevent's pool prints what is raised in its threads."""
+    """Return why the folder can't be listed, "" when it can."""
     try:
         with os.scandir(path) as entries:
             next(entries, None)

@@ -5,7 +5,7 @@
      "status": 200, "bytes": 1234, "bytes_in": 170, "seconds": 0.012, "error": "client went away"}
 
 `time` is UTC. `request`, `user` and `repository` are there wherever a line is written on behalf of a request, whichever
-room wrote it (not from threads and helpers, which don't know); what stands behind them is the access log's own.
+room wrote it (helper processes don't know it); what stands behind them is the access log's own.
 `exception` holds a traceback. Fields without a value are left out.
 
 What looks like a secret is cut out of every text (see `redaction`), each by itself and before it is encoded: the

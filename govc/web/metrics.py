@@ -1,19 +1,26 @@
-"""What is counted, in Prometheus' format: requests, bytes, seconds, logins, caches, logs, repositories, helpers.
+"""What is counted, in Prometheus' format: requests, bytes, seconds, phases, logins, caches, logs, helpers.
 
 With several workers each counts into files in PROMETHEUS_MULTIPROC_DIR (which `govc serve` makes) and any of
 them adds up all. The library looks at that variable when it is first imported, so it must be set before.
 """
 
 import os
+from collections import deque
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
+
+from govc.phases import PHASES
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
 SECONDS_BUCKETS = (0.002, 0.01, 0.05, 0.2, 1.0, 5.0, 30.0, 120.0, 600.0)
 """From a listing of refs to the clone of a large repository over a slow line. Few: each is a series per route."""
+
+PHASE_BUCKETS = (0.0005, 0.002, 0.01, 0.05, 0.2, 1.0, 5.0, 30.0, 120.0)
+SYNC_BUCKETS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0)
+"""From a disk that lies or has a battery to one that is about to fail."""
 
 
 class Metrics:
@@ -48,6 +55,23 @@ class Metrics:
         # From 0 on: the growth of a series that wasn't there is none to Prometheus.
         self._unfinished.labels("rpc")
 
+        self._phase_seconds = Histogram(
+            "govc_phase_seconds",
+            "Seconds that requests worked in each phase, helper processes included.",
+            ["phase"],
+            buckets=PHASE_BUCKETS,
+            registry=self._registry,
+        )
+        self._phases = {name: self._phase_seconds.labels(name) for name in PHASES}
+        self._sync_seconds = Histogram(
+            "govc_log_sync_duration_seconds",
+            "Seconds of each sync (fdatasync) of a write-ahead log.",
+            buckets=SYNC_BUCKETS,
+            registry=self._registry,
+        )
+        self._phases_pending: deque[tuple[str, float]] = deque()
+        self._syncs_pending: deque[float] = deque()
+
         self._logins = Counter(
             "govc_logins",
             "Requests whose login was checked here, by way of logging in and outcome.",
@@ -75,6 +99,12 @@ class Metrics:
 
         self._repositories = self._gauge("govc_open_repositories", "Repositories that are open in the workers.")
         self._descriptors = self._gauge("govc_open_descriptors", "Files of packs that are open in them.")
+        self._log_size = Gauge(
+            "govc_log_size_bytes",
+            "Records that no checkpoint covers, in the largest log that is open; log_bytes_max is the limit.",
+            registry=self._registry,
+            multiprocess_mode="livemax",
+        )
         self._helpers_busy = self._gauge("govc_helpers_busy", "Helper processes that work.", "work")
         self._helpers_waiting = self._gauge("govc_helpers_waiting", "Work that waits for a helper process.", "work")
 
@@ -113,6 +143,26 @@ class Metrics:
         """Note how many repositories this worker has open, and how many files of packs in them."""
         self._repositories.set(repositories)
         self._descriptors.set(descriptors)
+
+    def note_phase(self, name: str, seconds: float) -> None:
+        """Count a phase, from any thread: it shows when a request ends or somebody asks."""
+        self._phases_pending.append((name, seconds))
+
+    def note_sync(self, seconds: float) -> None:
+        """Count a sync of a log, as `note_phase`."""
+        self._syncs_pending.append(seconds)
+
+    def _take_pending(self) -> None:
+        phases, syncs = self._phases_pending, self._syncs_pending
+        while phases:
+            name, seconds = phases.popleft()
+            self._phases[name].observe(seconds)
+        while syncs:
+            self._sync_seconds.observe(syncs.popleft())
+
+    def note_log_size(self, size: int) -> None:
+        """Note how much the largest log holds that no checkpoint covers."""
+        self._log_size.set(size)
 
     def count_helpers(self, work: str, busy: int, waiting: int) -> None:
         """Count helpers that began or ended, and work that began or ended to wait for one, by sort of work."""
@@ -155,6 +205,7 @@ class Metrics:
         if bytes_received:
             received.inc(bytes_received)
         spent.observe(seconds)
+        self._take_pending()
         if not finished:
             self._unfinished.labels(route).inc()
 
@@ -167,6 +218,7 @@ class Metrics:
 
     def encode(self) -> bytes:
         """Return everything counted so far, of all workers, as text."""
+        self._take_pending()
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             return generate_latest(self._registry)
         summed = CollectorRegistry()

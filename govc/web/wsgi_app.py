@@ -18,6 +18,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 from govc.auth.authenticator import Authenticator
@@ -46,6 +47,7 @@ from govc.web.responses import Header, Response, error_response, status_line, wh
 from govc.web.routes import Route, RouteKind, find_route
 from govc.web.sending import NO_ACCEL_VARIABLE, Outlet, WaitWritable, find_outlet
 from govc.web.smart import advertise, find_service, serve_rpc
+from govc.web.trace_context import Tracing
 
 _LOG = logging.getLogger("govc.web")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -88,13 +90,11 @@ class _Stream:
         first: Chunk,
         chunks: Iterator[Chunk],
         exchange: Exchange,
-        metrics: Metrics | None,
         outlet: Outlet | None,
     ) -> None:
         self._first: Chunk | None = first
         self._chunks = chunks
         self._exchange = exchange
-        self._metrics = metrics
         self._outlet = outlet
         self._pieces: Iterator[bytes] = iter(())
         self._ended = False
@@ -146,7 +146,7 @@ class _Stream:
         if not self._ended and not self._exchange.error:
             self._exchange.error = _CLIENT_WENT_AWAY
             self._exchange.broke_off = True
-        self._exchange.finish(self._metrics)
+        self._exchange.finish()
 
 
 class _CountedInput:
@@ -193,10 +193,12 @@ class Application:
         runtime: Runtime = PLAIN,
         wait_writable: WaitWritable | None = None,
         health: Health | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         """`authenticator` None: who somebody is, only the server in front of us says. `wait_writable` waits until a
-        connection takes bytes again; None where connections can't be had.
+        connection takes bytes again; None where connections can't be had. `tracing` None: nothing is traced.
         """
+        self._tracing = tracing
         self._runtime = runtime
         self._wait_writable = wait_writable if options.sendfile else None
         self._accel_location = (options.accel_location or "").rstrip("/")
@@ -218,6 +220,8 @@ class Application:
         """End cleanly: the process answers no more requests."""
         self._health.end()
         self._backend.close()
+        if self._tracing is not None:
+            self._tracing.close()
 
     def watch_ending(self, is_ending: Callable[[], bool]) -> None:
         """Ask this from now on whether the server shuts down; /-/readyz says so."""
@@ -237,7 +241,10 @@ class Application:
             method=environ.get("REQUEST_METHOD", ""),
             path=wsgi_text(path),
             remote_addr=identity.remote_addr,
+            metrics=self._metrics,
         )
+        if self._tracing is not None:
+            self._tracing.begin(exchange, environ, is_trusted=self._proxies.contains(environ.get("REMOTE_ADDR")))
         CURRENT.set(exchange)
         response, first = self._answer_guarded(environ, identity, exchange)
         exchange.status = response.status
@@ -275,14 +282,14 @@ class Application:
         if exchange.method == "HEAD" or first is None:
             if not isinstance(body, bytes):
                 _close(body, exchange)
-            exchange.finish(self._metrics)
+            exchange.finish()
             return []
         if isinstance(body, bytes):
             exchange.bytes_sent = len(body)
-            exchange.finish(self._metrics)
+            exchange.finish()
             return [body]
         outlet = find_outlet(environ, start_response, self._wait_writable, self._runtime)
-        return _Stream(first, iter(body), exchange, self._metrics, outlet)
+        return _Stream(first, iter(body), exchange, outlet)
 
     def _answer_guarded(
         self, environ: dict[str, Any], identity: Identity, exchange: Exchange
@@ -403,10 +410,15 @@ class Application:
         elif route.kind is RouteKind.INFO_REFS:
             wanted, service = self._find_service(environ.get("QUERY_STRING", ""))
         context = self._context(environ, route, service, identity, exchange)
-        handle = exchange.held = self._backend.open(exchange.repository, context=context)
+        started = monotonic()
+        try:
+            handle = exchange.held = self._backend.open(exchange.repository, context=context)
+        finally:
+            exchange.note_validated(started)
         if self._must_log_in(handle, service, context):
             return self._challenge("the service wants a login", exchange)
         if route.kind is RouteKind.RPC:
+            exchange.listen()
             return serve_rpc(handle, service, context, environ)
         if wanted is not None:
             return advertise(handle, service, context)
