@@ -336,8 +336,10 @@ def read_settings_file(path: str) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
             values = tomllib.load(file)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:  # not UTF-8, not TOML, or a number of thousands of digits
         raise BadSetting("config", path, str(error)) from error
+    except RecursionError as error:
+        raise BadSetting("config", path, "nested too deeply") from error
     known = {knob.name for knob in FIELDS}
     for name in values:
         if name not in known:

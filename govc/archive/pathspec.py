@@ -45,7 +45,10 @@ class _Spec:
         if "icase" in self.magic:
             folder, fixed = folder.lower(), fixed.lower()
         if len(self.fixed) == len(self.pattern):
-            fixed = fixed.removesuffix("/") + "/"
+            fixed = fixed.removesuffix("/")
+            if not fixed:
+                return True  # "./" and the like: everything
+            fixed += "/"
         return folder.startswith(fixed) or fixed.startswith(folder)
 
 

@@ -14,6 +14,9 @@ import time as clock
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from govc.objects.commit import parse_commit_links
+from govc.protocol.oid import SHA1, SHA256, to_hex
+
 _FORMAT = re.compile(rb"\$Format:([^$]*)\$")
 _PERSON = re.compile(rb"([^<\n]*)<([^>\n]*)>[^\n]*?(?: (\d{1,18}) ([+-]\d{1,6}))?\s*")
 _COLOUR = re.compile(rb"C(?:\([^)]*\)|red|green|blue|reset)")
@@ -22,6 +25,16 @@ _HEX = re.compile(rb"x([0-9a-fA-F]{2})")
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _UNSAFE = re.compile(rb"[^A-Za-z0-9._]+")
+_ENCODING = re.compile(r"[A-Za-z0-9._:+-]{1,40}")
+_NO_CHARACTER_SETS = (
+    "idna",
+    "punycode",
+    "unicode-escape",
+    "raw-unicode-escape",
+    "unicode_escape",
+    "raw_unicode_escape",
+)
+"""What Python counts among its encodings and no iconv does; some take quadratic time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,14 +56,14 @@ class Substitution:
     """Expands the formats of one archive."""
 
     def __init__(self, facts: CommitFacts) -> None:
+        """Raises MalformedObject."""
         self._facts = facts
         head, _, message = facts.data.partition(b"\n\n")
+        # Lines that look like links may stand elsewhere in the header, too, and say anything.
+        self._links = parse_commit_links(facts.data, SHA1 if len(facts.oid) == SHA1.oid_size else SHA256)
         self._headers: dict[bytes, bytes] = {}
-        self._parents: list[bytes] = []
         for line in head.split(b"\n"):
             name, _, value = line.partition(b" ")
-            if name == b"parent":
-                self._parents.append(value)
             self._headers.setdefault(name, value)
         self._body = self._reencoded(message)
         self._may_describe = True
@@ -110,12 +123,9 @@ class Substitution:
         if letter == b"h":
             return shorten(facts.oid)
         if letter in (b"T", b"t"):
-            tree = self._headers.get(b"tree", b"")
-            return tree if letter == b"T" else shorten(bytes.fromhex(tree.decode("ascii")))
-        if letter == b"P":
-            return b" ".join(self._parents)
-        if letter == b"p":
-            return b" ".join(shorten(bytes.fromhex(parent.decode("ascii"))) for parent in self._parents)
+            return to_hex(self._links.tree) if letter == b"T" else shorten(self._links.tree)
+        if letter in (b"P", b"p"):
+            return b" ".join(map(to_hex if letter == b"P" else shorten, self._links.parents))
         if letter in (b"d", b"D"):
             names = b", ".join(facts.decorations)
             return b" (" + names + b")" if names and letter == b"d" else names
@@ -166,10 +176,13 @@ class Substitution:
 
     def _reencoded(self, text: bytes) -> bytes:
         name = self._headers.get(b"encoding", b"UTF-8").decode("ascii", "replace")
+        if not _ENCODING.fullmatch(name):
+            return text
         try:
-            if codecs.lookup(name).name == "utf-8":
+            encoding = codecs.lookup(name).name
+            if encoding == "utf-8" or encoding in _NO_CHARACTER_SETS:
                 return text
-            return text.decode(name).encode("utf-8")
+            return text.decode(encoding).encode("utf-8")
         except (LookupError, UnicodeError):
             return text
 

@@ -129,7 +129,7 @@ class IntrospectionChecker:
             value = answer.get(name)
             if value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int | float):
+            if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # NaN is never past
                 raise LoginFailed(METHOD, f"claim {name!r} is no time")
             if (value <= now) if is_past else (value > now):
                 raise LoginFailed(METHOD, "expired" if is_past else "not valid yet")

@@ -70,7 +70,8 @@ def parse_keys(content: bytes, path: str) -> KeySet:
 def _parse_key(item: Any, path: str) -> PublicKey | None:
     if not isinstance(item, dict) or item.get("kty") not in ("RSA", "EC", "OKP"):
         return None
-    if item.get("use", "sig") != "sig" or "verify" not in item.get("key_ops", ["verify"]):
+    uses = item.get("key_ops", ["verify"])
+    if item.get("use", "sig") != "sig" or not isinstance(uses, list) or "verify" not in uses:
         return None
     try:
         key = import_key(item)

@@ -49,7 +49,7 @@ def parse_permissions(content: bytes, path: str) -> Permissions:
     text = decode_text(content, path)
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # a number of thousands of digits is no TOMLDecodeError
         sentence = str(error)
         found = _TOML_LINE.search(sentence)
         line = int(found[1]) if found else text.count("\n") + 1

@@ -79,6 +79,7 @@ def parse_alternates(data: bytes, separator: bytes) -> list[bytes]:
     """Return the paths in an alternates file (separator LF) or variable (separator ":"), as they are
     written.
     """
+    data = data.partition(b"\0")[0]  # for git it ends there, and no path has one
     paths = []
     pos = 0
     while pos < len(data):
@@ -91,6 +92,7 @@ def parse_alternates(data: bytes, separator: bytes) -> list[bytes]:
             quoted = parse_quoted(data, pos)
             if quoted is not None:
                 path, end = quoted
+                path = path.partition(b"\0")[0]
         if path:
             paths.append(path)
         pos = end + 1

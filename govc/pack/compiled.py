@@ -185,6 +185,7 @@ class CompiledPasses:
     def examine(
         self,
         *,
+        received: int,
         known: Callable[[bytes], bool] | None,
         known_among: KnownAmong | None,
         existing_reader: Reader | None,
@@ -193,11 +194,12 @@ class CompiledPasses:
     ) -> "array[int]":
         """Compare the objects that exist already, show those that somebody wants to see.
 
-        Return the entries of the former.
+        Only the `received` entries that the peer sent: bases that were appended are the repository's own. Return the
+        entries of the former.
         """
         table = self._table
         size = table.algo.oid_size
-        entries = self._find_known(known, known_among)
+        entries = self._find_known(received, known, known_among)
         flags = bytearray(table.count)
         for done, entry in enumerate(entries if existing_reader is not None else ()):
             if table.types[entry] == BLOB and table.bases[entry] == NONE:
@@ -210,7 +212,8 @@ class CompiledPasses:
                 flags[entry] = 1
         compared = bytes(flags)
         if visit is not None:
-            flags = bytearray(flag or kind in VISITED_TYPES for flag, kind in zip(flags, table.types, strict=True))
+            for entry in range(received):
+                flags[entry] |= table.types[entry] in VISITED_TYPES
         for entry, content in self._iter_contents(flags, tick):
             oid = bytes(table.oids[entry * size : entry * size + size])
             if compared[entry] and existing_reader is not None:
@@ -221,15 +224,16 @@ class CompiledPasses:
                 visit(oid, table.types[entry], content)
         return entries
 
-    def _find_known(self, known: Callable[[bytes], bool] | None, known_among: KnownAmong | None) -> "array[int]":
-        table = self._table
-        size = table.algo.oid_size
+    def _find_known(
+        self, received: int, known: Callable[[bytes], bool] | None, known_among: KnownAmong | None
+    ) -> "array[int]":
+        size = self._table.algo.oid_size
+        oids = bytes(self._table.oids[: received * size])
         if known_among is not None:
-            order = sort_by_oid(table.oids, size)
-            return array("I", sorted(order[rank] for rank in known_among(reorder_records(table.oids, order, size))))
+            order = sort_by_oid(oids, size)
+            return array("I", sorted(order[rank] for rank in known_among(reorder_records(oids, order, size))))
         if known is not None:
-            oids = bytes(table.oids)
-            return array("I", (e for e in range(table.count) if known(oids[e * size : e * size + size])))
+            return array("I", (e for e in range(received) if known(oids[e * size : e * size + size])))
         return array("I")
 
     def _iter_contents(self, flags: bytearray, tick: Callable[[int], None]) -> Iterator[tuple[int, bytes]]:

@@ -199,6 +199,7 @@ def index_pack(
         tell(PHASE_RESOLVING, delta_count, delta_count)
     if isinstance(passes, CompiledPasses):
         known_entries = passes.examine(
+            received=received,
             known=known,
             known_among=known_among,
             existing_reader=existing_reader,

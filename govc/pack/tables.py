@@ -81,14 +81,13 @@ class RefChildren:
         self._oid_size = size
         self._entries = array("I", map(table.ref_entries.__getitem__, order))
         self._oids = reorder_records(table.ref_base_oids, order, size)
-        self._fanout = array("I", bytes(4 * 65537))
-        keys = memoryview(self._oids)
-        for at in range(0, len(keys), size):
-            self._fanout[(keys[at] << 8 | keys[at + 1]) + 1] += 1
-        total = 0
-        for key, number in enumerate(self._fanout):
-            total += number
-            self._fanout[key] = total
+        # Every thin push comes here, with a few names mostly: runs of equal counts, not a loop over all the keys.
+        self._fanout = array("I")
+        for number, at in enumerate(range(0, len(self._oids), size)):
+            missing = (self._oids[at] << 8 | self._oids[at + 1]) + 1 - len(self._fanout)
+            if missing > 0:
+                self._fanout.extend(array("I", [number]) * missing)
+        self._fanout.extend(array("I", [len(order)]) * (65537 - len(self._fanout)))
 
     @property
     def columns(self) -> "tuple[array[int], bytes, array[int]]":

@@ -84,22 +84,10 @@ def decode_checkpoint(data: bytes, path: str) -> Checkpoint:
     _, version, sequence, ordinal, offset, checksum, log_id, boot, time_ns, table, table_sum, *counts = values
     if version != VERSION:
         raise LogForeign(path, f"checkpoint format {version} is of a newer govc")
-    at = _HEAD.size
-    head = body[at : at + counts[2]]
-    at += counts[2]
-    changes: dict[bytes, bytes] = {}
-    for _ in range(counts[0]):
-        value_size, name_size = struct.unpack_from(">BH", body, at)
-        at += 3
-        changes[body[at + value_size : at + value_size + name_size]] = body[at : at + value_size]
-        at += value_size + name_size
-    packs, at = _decode_names(body, at, counts[1])
-    packed_mark = b""
-    loose: tuple[bytes, ...] = ()
-    if at < len(body):
-        mark_size, count = struct.unpack_from(">HI", body, at)
-        packed_mark = body[at + 6 : at + 6 + mark_size]
-        loose, at = _decode_names(body, at + 6 + mark_size, count)
+    try:
+        head, changes, packs, packed_mark, loose = _decode_lists(body, *counts)
+    except struct.error as error:
+        raise LogDamaged(path, 0, "the checkpoint's counts and its content differ") from error
     return Checkpoint(
         position=Position(ordinal, offset, sequence, checksum),
         log_id=log_id,
@@ -115,14 +103,36 @@ def decode_checkpoint(data: bytes, path: str) -> Checkpoint:
     )
 
 
-def _decode_names(body: bytes, at: int, count: int) -> tuple[tuple[bytes, ...], int]:
-    """Return `count` names, each after its size, and where they end."""
-    names = []
-    for _ in range(count):
-        (size,) = struct.unpack_from(">H", body, at)
-        names.append(body[at + 2 : at + 2 + size])
-        at += 2 + size
-    return tuple(names), at
+def _decode_lists(
+    body: bytes, change_count: int, pack_count: int, head_size: int
+) -> tuple[bytes, dict[bytes, bytes], tuple[bytes, ...], bytes, tuple[bytes, ...]]:
+    """Return HEAD, the changes, the packs, the mark and the loose refs. Raises struct.error when they aren't exactly what follows the head."""
+    at = _HEAD.size
+
+    def take(size: int) -> bytes:
+        nonlocal at
+        piece = body[at : at + size]
+        if len(piece) != size:
+            raise struct.error("cut short")
+        at += size
+        return piece
+
+    head = take(head_size)
+    changes: dict[bytes, bytes] = {}
+    for _ in range(change_count):
+        value_size, name_size = struct.unpack(">BH", take(3))
+        value = take(value_size)
+        changes[take(name_size)] = value
+    packs = tuple(take(int.from_bytes(take(2), "big")) for _ in range(pack_count))
+    packed_mark = b""
+    loose: tuple[bytes, ...] = ()
+    if at < len(body):
+        mark_size, loose_count = struct.unpack(">HI", take(6))
+        packed_mark = take(mark_size)
+        loose = tuple(take(int.from_bytes(take(2), "big")) for _ in range(loose_count))
+    if at != len(body):
+        raise struct.error("something follows")
+    return head, changes, packs, packed_mark, loose
 
 
 def read_checkpoint(path: str) -> Checkpoint | None:

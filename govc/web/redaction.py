@@ -18,8 +18,8 @@ import re
 CUT = "[secret]"
 
 _OURS = re.compile(r"(govc_[0-9A-Za-z]{10})[0-9A-Za-z]{8,}")
-_JWT = re.compile(r"(?<![0-9A-Za-z_-])eyJ[0-9A-Za-z_-]{8,}\.[0-9A-Za-z_-]+\.[0-9A-Za-z_-]*")
-_HEADER = re.compile(r"\b(Basic|Bearer)((?:\s|%20|\+)+)[^\s\"',;)\\]{6,}", re.IGNORECASE)
+_JWT = re.compile(r"eyJ[0-9A-Za-z_-]{8,}\.[0-9A-Za-z_-]+\.[0-9A-Za-z_-]*")
+_HEADER = re.compile(r"(Basic|Bearer)((?:\s|%20|\+)+)[^\s\"',;)\\]{6,}", re.IGNORECASE)
 _URL = re.compile(r"(://[^/\s:@\"']{0,256}:)[^/\s@\"']+@")
 _UNPARSED = re.compile(r"(Invalid request from ip=[^'\"]*)['\"].*", re.DOTALL)
 _HINTS = ("govc_", "eyJ", "asic", "earer", "ASIC", "EARER", "://", "Invalid request")
@@ -29,11 +29,12 @@ def redact(text: str) -> str:
     """Return the text without what looks like a secret."""
     if not any(hint in text for hint in _HINTS):
         return text
+    # What gunicorn quotes goes first: nothing after it is kept.
+    text = _UNPARSED.sub(r"\1[peer's words]", text)
     text = _OURS.sub(rf"\1{CUT}", text)
     text = _JWT.sub(CUT, text)
     text = _HEADER.sub(rf"\1\2{CUT}", text)
-    text = _URL.sub(rf"\1{CUT}@", text)
-    return _UNPARSED.sub(r"\1[peer's words]", text)
+    return _URL.sub(rf"\1{CUT}@", text)
 
 
 class RedactingFilter(logging.Filter):

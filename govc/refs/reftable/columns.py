@@ -179,9 +179,9 @@ class TableRefs(NamedTuple):
         return self.columns.count + len(self.odd)
 
     @classmethod
-    def of(cls, records: Iterable[RefRecord]) -> "TableRefs":
+    def of(cls, records: Iterable[RefRecord], oid_size: int) -> "TableRefs":
         """Sort records, which come in order of their names, into columns and the rest."""
-        builder = _Builder()
+        builder = _Builder(oid_size)
         odd: dict[bytes, LooseRef] = {}
         for name, _, oid, peeled, target in records:
             if oid is None or not any(oid) or not name.startswith(b"refs/"):
@@ -198,12 +198,12 @@ class TableRefs(NamedTuple):
 class _Builder:
     """Columns as they grow, some refs at a time: never are there objects for all of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, oid_size: int) -> None:
         self._names: list[bytes] = []
         self._oids: list[bytes] = []
         self._peeled: list[bytes | None] = []
         self._columns: tuple[list[bytes], list[bytes], list[bytes]] = ([], [], [])
-        self._oid_size = 20
+        self._oid_size = oid_size
         self.warnings: list[str] = []
 
     def add(self, name: bytes, oid: bytes, peeled: bytes | None) -> None:
@@ -218,7 +218,7 @@ class _Builder:
         names, oids, peeled = self._names, self._oids, self._peeled
         if not names:
             return
-        self._oid_size = size = len(oids[0])
+        size = self._oid_size
         joined = b"\n".join(names) + b"\n"
         if not are_ordinary(joined) or len(names) != joined.count(b"\n"):
             kept = [position for position, name in enumerate(names) if check_refname_format(name)]

@@ -79,7 +79,7 @@ class Table:
     def refs(self) -> TableRefs:
         """All refs of the table. Raises CorruptRefs, OSError."""
         if self._refs is None:
-            self._refs = TableRefs.of(self.iter_refs())
+            self._refs = TableRefs.of(self.iter_refs(), self.header.algo.oid_size)
         return self._refs
 
     def _corrupt(self, error: CorruptRefs) -> CorruptRefs:

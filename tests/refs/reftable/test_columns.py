@@ -16,7 +16,7 @@ models = st.dictionaries(names, st.tuples(oids, st.none() | oids), max_size=40)
 
 
 def columns_of(model):
-    return TableRefs.of(RefRecord(name, 1, *model[name]) for name in sorted(model)).columns
+    return TableRefs.of((RefRecord(name, 1, *model[name]) for name in sorted(model)), 20).columns
 
 
 def check(model, columns):
