@@ -6,7 +6,7 @@ DIR    ?= repositories
 BIND   ?= 127.0.0.1:8000
 
 .DEFAULT_GOAL := help
-.PHONY: bench-fetching help setup serve test check format lint types layers tests compat bench torture mutations bench-durability real-repos conformance fuzz clean
+.PHONY: bench-fetching help setup serve test check format lint types layers tests compat bench torture mutations bench-durability real-repos conformance fuzz fuzz-sanitized fuzz-coverage fuzz-http properties clean
 
 help: ## print this menu
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -82,7 +82,16 @@ real-repos: setup ## REPOS="a.git b.git": clone, fetch and push real repositorie
 conformance: setup ## fill in the tests' column of docs/conformance.md from their markers
 	$(BIN)/python -m tests.conformance.table
 
-fuzz: setup ## the properties with a long random profile
+fuzz: setup ## MINUTES=5 SEED=n: hostile inputs for every parser (docs/fuzzing.md)
+	$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))
+
+fuzz-sanitized: setup ## MINUTES=5 SEED=n: the same for the compiled kernels, built with address and undefined-behaviour checks
+	$(BIN)/python -m tests.fuzz --sanitized --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))
+
+fuzz-coverage: setup ## INPUTS=3000: which branches of each parser the fuzzers reach
+	$(BIN)/python -m tests.fuzz --coverage $(or $(INPUTS),3000) --seed $(or $(SEED),1)
+
+properties: setup ## the properties with a long random profile
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -q -p no:randomly tests -k "property or arbitrary or any_split or random"
 
 clean: ## remove the environment and what the tools left

@@ -1,4 +1,4 @@
-"""Hypothesis: the same examples on every run by default; `make fuzz` asks for many random ones."""
+"""Hypothesis: the same examples on every run by default; `make properties` asks for many random ones."""
 
 import os
 

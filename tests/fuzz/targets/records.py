@@ -1,0 +1,459 @@
+"""Our own files: the log with its segments, state and checkpoint, the cache's records, the introductions."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import struct
+import zlib
+from array import array
+from contextlib import suppress
+from typing import Any
+
+from govc.cache.record import FlightState, FlightStatus, decode_status, encode_status, read_part_id
+from govc.graph import introduce as introducing
+from govc.graph.segment import BadSegment, Segment, iter_encoded, parse_segment
+from govc.graph.view import arrange
+from govc.kernels import sweep_py
+from govc.kernels.sweep import NO_LIMIT
+from govc.odb import forward
+from govc.protocol.oid import SHA1, HashAlgorithm
+from govc.wal.checkpoint import Checkpoint, decode_checkpoint
+from govc.wal.errors import LogDamaged, LogError
+from govc.wal.reader import LogReader, Position
+from govc.wal.record import (
+    GENESIS,
+    BadRecord,
+    Draft,
+    Kind,
+    PackReference,
+    RefChange,
+    SymrefChange,
+    decode_record,
+    encode_record,
+    peek_frame,
+)
+from govc.wal.segment import HEADER_BYTES, SegmentHeader, decode_header
+from govc.wal.state import FILE_BYTES, Durability, SharedState, Tail, peek_tail
+from tests.fuzz.draw import Draw
+from tests.fuzz.engine import Target
+from tests.fuzz.targets.packs import both
+from tests.fuzz.targets.texts import folder_for, remove_scratch, write
+from tests.fuzz.targets.wire import algo_of, refname
+from tests.graph.test_closure import random_repository
+
+# Our log
+
+
+def draft(draw: Draw) -> Draft:
+    size = draw.choice((20, 32))
+    texts = [draw.word(b"ann", b"10.0.0.1", b"\xff").decode("utf-8", "surrogateescape") for _ in range(3)]
+    return Draft(
+        kind=draw.choice(list(Kind)),
+        actor=texts[0],
+        address=texts[1],
+        request_id=texts[2],
+        committer=draw.word(b"A <a@b>"),
+        message=draw.word(b"push"),
+        refs=tuple(RefChange(refname(draw) + b"x", bytes(size), b"\1" * size) for _ in range(draw.randrange(3))),
+        symrefs=(SymrefChange(b"HEAD", b"", b"refs/heads/x"),) * draw.randrange(2),
+        packs=(b"PACK" + draw.randbytes(9),) * draw.randrange(2),
+        pack_references=(PackReference(b"\2" * size, 100, 3),) * draw.randrange(2),
+        loose_objects=((b"\3" * size, b"content"),) * draw.randrange(2),
+        shallow=(b"\4" * size,) * draw.randrange(2),
+        push_options=(b"ci.skip",) * draw.randrange(2),
+        certificate=draw.word(b""),
+        number=draw.randrange(3),
+    )
+
+
+def record_bytes(draw: Draw, sequence: int, salt: bytes, previous: bytes) -> bytes:
+    data = encode_record(
+        draft(draw), sequence=sequence, salt=salt, durable=sequence - 1, writer=b"w" * 8, time_ns=5, previous=previous
+    )
+    if draw.chance(0.5):
+        return data
+    head, fields = data[:84], data[84:-32]
+    if draw.broken() and fields:
+        fields = draw.spoil(fields)
+    body = bytearray(head + fields)
+    body[4:8] = draw.number(len(body) + 32, 32).to_bytes(4, "big")
+    for at, bits in ((8, 64), (24, 64), (32, 8), (33, 8), (44, 64)):
+        size = bits // 8
+        body[at : at + size] = draw.number(int.from_bytes(body[at : at + size], "big"), bits).to_bytes(size, "big")
+    return bytes(body) + draw.raw(hashlib.sha256(body).digest())
+
+
+def make_record(draw: Draw) -> bytes:
+    return record_bytes(draw, 5, b"saltsalt", bytes(32))
+
+
+def run_record(data: bytes) -> None:
+    """What is read can be written again, and says the same."""
+    peek_frame(data)
+    record = decode_record(data)
+    draft = record.draft
+    assert record.size == len(data) and record.kind is draft.kind and record.time_seconds >= -(1 << 40)
+    again = decode_record(
+        encode_record(
+            draft,
+            sequence=record.sequence,
+            salt=record.salt,
+            durable=record.durable,
+            writer=record.writer,
+            time_ns=record.time_ns,
+            previous=record.previous,
+        )
+    )
+    assert draft == again.draft
+
+
+def segment_header(draw: Draw, ordinal: int, first: int, previous: bytes, size: int) -> bytes:
+    head = SegmentHeader(
+        algo=SHA1, log_id=b"i" * 16, inode=1, salt=b"salt%04d" % ordinal, ordinal=ordinal, first_sequence=first,
+        size=size, time_ns=0, previous=previous,
+    ).encode()  # fmt: skip
+    packed = bytearray(head[:112])
+    for at, bits in ((8, 16), (10, 8), (11, 8), (48, 64), (56, 64)):
+        length = bits // 8
+        packed[at : at + length] = draw.number(int.from_bytes(packed[at : at + length], "big"), bits).to_bytes(
+            length, "big"
+        )
+    return bytes(packed) + draw.raw(hashlib.sha256(packed).digest()) + head[144:]
+
+
+def make_log(draw: Draw) -> tuple[list[bytes], int]:
+    segments, sequence, previous = [], 1, GENESIS
+    for ordinal in range(1, draw.choice((1, 1, 2)) + 1):
+        first, before = sequence, previous
+        body = b""
+        for _ in range(draw.randrange(4)):
+            record = record_bytes(draw, sequence, b"salt%04d" % ordinal, previous)
+            body += record
+            previous = record[-32:]
+            sequence += 1
+        body += draw.pick(b"", b"GREC", body[-100:])
+        body = draw.spoil(body) if draw.chance(0.1) else body
+        segments.append(segment_header(draw, ordinal, first, before, 4096) + body + bytes(200))
+    return segments, draw.choice((0, 0, 1, 5))
+
+
+def run_log(data: tuple[list[bytes], int]) -> None:
+    """Strict or not, a reader yields records in order and without a gap, and then says how it ended."""
+    segments, durable = data
+    folder = folder_for("log")
+    for name in os.listdir(folder):
+        os.unlink(f"{folder}/{name}")
+    for number, content in enumerate(segments, 1):
+        write(f"{folder}/{number:012d}.seg", content)
+        with suppress(LogError):
+            decode_header(content, "x")
+            decode_header(content[:100], "x")
+    loose = LogReader(folder, durable=durable, strict=False)
+    with suppress(LogError):
+        seen = [located.record.sequence for located in loose]
+        assert seen == list(range(seen[0], seen[0] + len(seen))) if seen else True
+        assert loose.end is not None or loose.damage is not None
+        if seen:
+            after = Position(1, HEADER_BYTES, seen[0] - 1, GENESIS)
+            list(LogReader(folder, durable=durable, strict=False, after=after))
+    list(LogReader(folder, durable=durable))
+
+
+def make_checkpoint(draw: Draw) -> bytes:
+    names = {refname(draw): draw.pick(b"\1" * 20, b"") for _ in range(draw.randrange(3))}
+    data = Checkpoint(
+        position=Position(1, 512, 3, bytes(32)), log_id=b"i" * 16, boot=b"b" * 16, time_ns=1, table_sequence=2,
+        table_checksum=bytes(32), changes=names, packs=(b"pack-x",) * draw.randrange(2), head=b"ref: refs/heads/x",
+    ).encode()  # fmt: skip
+    body = bytearray(data[:-32])
+    start = struct.calcsize(">8sH6xQQQ32s16s16sqQ32s")
+    for at in range(start, start + 12, 4):
+        body[at : at + 4] = draw.number(int.from_bytes(body[at : at + 4], "big"), 32).to_bytes(4, "big")
+    body[8:10] = draw.number(1, 16).to_bytes(2, "big")
+    spoilt = draw.spoil(bytes(body)) if draw.chance(0.2) else bytes(body)
+    return spoilt + draw.raw(hashlib.sha256(spoilt).digest())
+
+
+def run_checkpoint(data: bytes) -> None:
+    checkpoint = decode_checkpoint(data, "checkpoint")
+    assert decode_checkpoint(checkpoint.encode(), "again") == checkpoint
+
+
+def make_state(draw: Draw) -> tuple[bytes, list[tuple[int, int]]]:
+    """Bytes over a state file, and published numbers."""
+    return draw.randbytes(draw.choice((4, 600))), [
+        (draw.randrange(FILE_BYTES), draw.randrange(1, 400)) for _ in range(2)
+    ]
+
+
+def run_state(data: tuple[bytes, list[tuple[int, int]]]) -> None:
+    """Whatever is written over the file, a copy is read whole or not at all."""
+    noise, places = data
+    path = f"{folder_for('state')}/state"
+    write(path, b"")
+    state = SharedState(path, b"b" * 16)
+    try:
+        tail = Tail(
+            boot=b"b" * 16,
+            log_id=b"i" * 16,
+            inode=1,
+            ordinal=1,
+            offset=512,
+            next_sequence=9,
+            checksum=bytes(32),
+            published=2,
+        )
+        assert tail.with_published(1) is tail and tail.with_published(3).published == 3
+        durability = Durability(boot=b"b" * 16, durable=4, cuts=((1, 2), (2, 3)))
+        for generation in range(2):
+            tail = tail.with_published(5 + generation)
+            state.write_tail(Tail(**{**_fields(tail), "generation": generation}))
+            state.write_durability(durability)
+        with open(path, "r+b") as file:
+            for at, size in places:
+                file.seek(at)
+                file.write(noise[:size])
+        found, durable = state.read_tail(), state.read_durability()
+        assert found is None or (found.next_sequence == 9 and 2 <= found.published < 9)
+        assert durable is None or durable.durable == 4
+        assert found is None or (not found.is_all_published and set(found.unpublished()) <= set(range(3, 9)))
+        assert durable is None or (durable.is_cut(1, 3) and not durable.is_poisoned(1))
+        assert peek_tail(path, b"b" * 16) == found and peek_tail(path, b"c" * 16) is None
+        assert state.is_at(path) and not state.is_at(path + "x")
+        again = SharedState(path, b"b" * 16)
+        again.close()
+        again.close()
+    finally:
+        state.close()
+
+
+def _fields(tail: Tail) -> dict[str, Any]:
+    return {name: getattr(tail, name) for name in Tail.__slots__}
+
+
+# The cache's records, our indexes
+
+
+def make_flight(draw: Draw) -> bytes:
+    data = encode_status(FlightStatus(draw.choice(list(FlightState)), 5, 0, 0))
+    body = bytearray(data[:-4])
+    body[4:8] = draw.number(int.from_bytes(body[4:8], "big"), 32).to_bytes(4, "big")
+    spoilt = draw.raw(bytes(body))
+    return spoilt + draw.raw(zlib.crc32(spoilt).to_bytes(4, "big")) + draw.raw(bytes(28) + b"0123456789abcdef")
+
+
+def run_flight(data: bytes) -> None:
+    status = decode_status(data)
+    if status is not None:
+        assert decode_status(encode_status(status)) == status
+    fd = os.memfd_create("flight")
+    try:
+        os.write(fd, data)
+        part = read_part_id(fd)
+        assert part == "" or (len(part) == 16 and "/" not in part)
+    finally:
+        os.close(fd)
+
+
+def columns_of(seed: int, algo: HashAlgorithm) -> tuple[bytes, bytes]:
+    """Two segments of a small random history, the second on top of the first; few different ones, so kept."""
+    key = (seed, algo.name)
+    if key not in _SEGMENTS:
+        repo, commits = random_repository(seed, size=8) if algo is SHA1 else random_repository(seed, size=8, algo=algo)
+        first = introducing.introduce(repo, commits[:4], lambda oid: False)
+        size = algo.oid_size
+        known = {first.commit_oids[at : at + size] for at in range(0, len(first.commit_oids), size)}
+        second = introducing.introduce(repo, commits, known.__contains__)
+        _SEGMENTS[key] = tuple(b"".join(iter_encoded(part, algo)) for part in (first, second))  # type: ignore[assignment]
+    return _SEGMENTS[key]
+
+
+_SEGMENTS: dict[tuple[int, str], tuple[bytes, bytes]] = {}
+
+
+def make_segment(draw: Draw) -> tuple[list[bytes], HashAlgorithm, int]:
+    algo = SHA1
+    files = list(columns_of(draw.randrange(6), algo))
+    out = []
+    for data in files:
+        body = bytearray(data[: -algo.oid_size])
+        if draw.chance(0.6):
+            for _ in range(draw.choice((1, 1, 2, 6))):
+                at = draw.choice((draw.randrange(12, 40), draw.randrange(64, len(body)))) & ~3
+                value = int.from_bytes(body[at : at + 4], "little")
+                kind = draw.randrange(4)
+                if kind == 0:
+                    value = draw.number(value, 32)
+                elif kind == 1:
+                    value = value + draw.choice((-1, 1))
+                elif kind == 2:
+                    value ^= 1 << draw.randrange(32)
+                else:
+                    value = draw.choice((0, 1, 0xFFFFFFFF, 0x80000000, 0x7FFFFFFF, 5))
+                if 64 <= at or draw.chance(0.2):
+                    body[at : at + 4] = (value & 0xFFFFFFFF).to_bytes(4, "little")
+        spoilt = draw.spoil(bytes(body)) if draw.chance(0.02) else bytes(body)
+        if draw.chance(0.05):
+            spoilt = draw.choice((draw.spoil(spoilt[:12]) + spoilt[12:], spoilt[:50]))
+        out.append(spoilt + draw.raw(algo.new(spoilt).digest()))
+    return out, algo, draw.getrandbits(30)
+
+
+def sweep_of(module: Any, segments: list[Segment], size: int) -> Any:
+    sweep = module.Sweep(size)
+    for segment in segments:
+        sweep = module.Sweep(size, sweep, segment.sweep_columns)
+    return sweep
+
+
+def sweep_answers(module: Any, segments: list[Segment], algo: HashAlgorithm, seed: int) -> Any:
+    """Everything that a sweep can be asked, over columns that may lie."""
+    try:
+        sweep = sweep_of(module, segments, algo.oid_size)
+    except ValueError:
+        return "refused"
+    rng = random.Random(seed)
+    count, objects = sweep.commit_count, sweep.object_count
+    said: list[Any] = [count, objects]
+    if not count:
+        return said
+    wants, haves, cuts = (array("I", [rng.randrange(count) for _ in range(rng.randrange(3))]) for _ in range(3))
+    for tops, bottoms, below in ((wants, haves, cuts), (wants, array("I"), array("I"))):
+        painting = sweep.paint(tops, bottoms, below)
+        said += [painting.range.tolist(), painting.cut.tolist()]
+        said += [list(map(list, painting.collect(rng.random() < 0.8, True, rng.choice((0, 10, NO_LIMIT)))))]
+        said += [painting.has(vid) for vid in range(objects + 1)]
+        said += [(painting.reaches(cid), painting.had_commit(cid)) for cid in range(count + 1)]
+        said += [painting.has_name(b"\1" * algo.oid_size), painting.place_names(b"\1" * algo.oid_size)]
+    said.append(sweep.reach(wants, haves, 0))
+    said += [sweep.commit_row(cid)[1:3] for cid in range(count)]
+    said += [sweep.object_oid(vid) for vid in range(objects)] + [sweep.commit_oid(cid) for cid in range(count)]
+    said += [sweep.cid_of(b"\1" * algo.oid_size), sweep.vid_of(b"\1" * algo.oid_size)]
+    for ask in (sweep.commit_row, sweep.commit_oid):
+        with suppress(IndexError):
+            ask(count)
+            raise AssertionError("an answer about a commit that isn't there")
+    return said
+
+
+def is_in_order(segment: Segment) -> bool:
+    size = segment.algo.oid_size
+    objects = [segment.object_oid(rank) for rank in range(segment.object_count)]
+    places = array("I", bytes(segment.sorted_places))
+    names = [bytes(segment.commit_oids[place * size : place * size + size]) for place in places]
+    multi = array("I", bytes(segment.multi_objects)).tolist()
+    return all(column == sorted(set(column)) for column in (objects, names, multi))
+
+
+def run_segment(data: tuple[list[bytes], HashAlgorithm, int]) -> None:
+    files, algo, seed = data
+    segments = [parse_segment(content, algo) for content in files]
+    answers = [sweep_answers(module, segments, algo, seed) for module in both("sweep", sweep_py)]
+    # Names out of order are found by chance, in each engine by another one.
+    assert all(answer == answers[0] for answer in answers) or not all(map(is_in_order, segments))
+    for content in files:
+        parse_segment(content, algo, trusted=True)
+    view, _troubles = arrange(algo, segments)
+    for segment in segments:
+        names = bytes(segment.commit_oids)
+        for at in range(0, len(names), algo.oid_size):
+            oid = names[at : at + algo.oid_size]
+            with suppress(BadSegment):
+                assert view.commit(oid) is None or view.knows(oid)
+        for rank in range(segment.object_count):
+            view.before(segment.object_oid(rank))
+    assert view.commit(b"\xfe" * algo.oid_size) is None and view.before(b"\xfe" * algo.oid_size) is None
+    assert not len(view.cids([b"\xfe" * algo.oid_size])) and view.is_empty in (True, False)
+    for segment in segments:
+        for place in range(segment.commit_count):
+            with suppress(BadSegment):
+                segment.tree_oid(place)
+        segment.before(bytes(algo.oid_size))
+        segment.before(b"\xff" * algo.oid_size)
+        assert segment.introduced().times == bytes(segment.times)
+
+
+def make_forward(draw: Draw) -> tuple[bytes, HashAlgorithm]:
+    algo = algo_of(draw)
+    size = algo.oid_size
+    entries = [
+        forward.Entry(
+            bytes([draw.randrange(3)]) * size, bytes([draw.randrange(3, 6)]) * size, 5, draw.choice((b"abc", b""))
+        )
+        for _ in range(draw.randrange(4))
+    ]
+    data = bytearray(b"".join(forward.iter_encoded(entries, [b"\1" * size], algo))[:-size])
+    for at in range(4, 20, 4):
+        data[at : at + 4] = draw.number(int.from_bytes(data[at : at + 4], "little"), 32).to_bytes(4, "little")
+    body = draw.raw(bytes(data))
+    return body + draw.raw(algo.new(body).digest()), algo
+
+
+def run_forward(data: tuple[bytes, HashAlgorithm]) -> None:
+    content, algo = data
+    file = forward.parse_forward(content, algo)
+    deltas = forward.ForwardDeltas((file, file))
+    assert len(list(file.entries())) == file.count
+    for target in deltas.targets():
+        deltas.find(target, lambda oid: oid[0] & 1 == 0)
+        assert target in deltas
+    assert deltas.find(b"\x09" * algo.oid_size, lambda oid: True) is None and len(deltas) <= file.count
+    list(deltas.entries())
+
+
+TARGETS = (
+    Target(
+        name="log-record",
+        covers=("govc.wal.record",),
+        make=make_record,
+        run=run_record,
+        allowed=(BadRecord,),
+        weight=2,
+    ),
+    Target(
+        name="log",
+        covers=("govc.wal.reader", "govc.wal.segment:decode_header,list_segments,read_header"),
+        make=make_log,
+        run=run_log,
+        allowed=(LogError,),
+        weight=0.2,
+        tidy=remove_scratch,
+    ),
+    Target(
+        name="checkpoint",
+        covers=("govc.wal.checkpoint:decode_checkpoint,Checkpoint",),
+        make=make_checkpoint,
+        run=run_checkpoint,
+        allowed=(LogDamaged, LogError),
+        weight=2,
+    ),
+    Target(
+        name="log-state", covers=("govc.wal.state",), make=make_state, run=run_state, weight=0.2, tidy=remove_scratch
+    ),
+    Target(
+        name="cache-record",
+        covers=("govc.cache.record:encode_status,decode_status,read_part_id",),
+        make=make_flight,
+        run=run_flight,
+        weight=1,
+    ),
+    Target(
+        name="introductions",
+        covers=("govc.graph.segment:Segment,parse_segment", "govc.kernels.sweep_py", "govc.graph.view"),
+        make=make_segment,
+        run=run_segment,
+        allowed=(BadSegment,),
+        weight=0.15,
+        kernels=True,
+    ),
+    Target(
+        name="forward-deltas",
+        covers=("govc.odb.forward:ForwardFile,parse_forward,ForwardDeltas",),
+        make=make_forward,
+        run=run_forward,
+        allowed=(forward.BadForward,),
+        weight=1,
+    ),
+)
