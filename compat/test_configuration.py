@@ -1,30 +1,30 @@
-"""Area G: settings of git that change what a server does, set to several values in two equal repositories.
+"""Area G: settings of git that change what a client sees, in two equal repositories, one behind git, one behind us.
 
-The same requests go to both; what can be seen of the setting must agree. Settings that only make git faster or smaller
-must change nothing that a client sees.
+The same requests go to both; what can be seen of the setting must agree. Where git is older than a setting, values are
+stated. What settings change on the disk: test_configuration_disk.py.
 """
 
 from __future__ import annotations
 
-import re
-import stat
-import time
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from compat import frontends
 from compat.conftest import Repo, Server
 from compat.gitclient import Git
-from compat.pushing import EMPTY_PACK, new_objects, push_body, report_of
+from compat.pushing import EMPTY_PACK, push_body, report_of
 from compat.rawhttp import (
     DELIM,
     FLUSH,
     V2,
     ZERO,
-    demux,
     discover,
     lines,
+    make_pack,
     parse_advertisement,
     receive,
     request,
@@ -33,9 +33,9 @@ from compat.rawhttp import (
 
 Pair = Callable[..., tuple[Repo, Repo]]
 Probe = Callable[[Repo], object]
+Settings = dict[str, str]
 
 FIXED_TIMES = {"GIT_AUTHOR_DATE": "1700000000 +0000", "GIT_COMMITTER_DATE": "1700000000 +0000"}
-WITH_FSCK = {"receive.fsckObjects": "true"}
 
 
 def routes(repo: Repo) -> object:
@@ -66,11 +66,14 @@ def wants(repo: Repo) -> object:
 
 
 def filters(repo: Repo) -> object:
-    """Which filters are taken in protocol v2."""
+    """Which filters are taken, in protocol v2 and in v0."""
     out = []
-    for spec in "blob:none", "blob:limit=10", "tree:1", "tree:3", "object:type=commit", "combine:blob:none+tree:2":
+    specs = ("blob:none", "blob:limit=10", "tree:0", "tree:1", "tree:3", "object:type=commit", "object:type=tree")
+    for spec in *specs, "combine:blob:none+tree:1", "combine:blob:none+tree:2":
         body = lines("command=fetch", DELIM, f"want {repo.rev('main')}", f"filter {spec}", "done", FLUSH)
         out.append(b"packfile" in upload(repo.url, body, V2).body)
+        want = f"want {repo.rev('main')} filter side-band-64k no-progress"
+        out.append(b"ERR " in upload(repo.url, lines(want, f"filter {spec}", FLUSH, "done")).body[:200])
     return out
 
 
@@ -143,6 +146,64 @@ def test_a_setting_works_as_with_git(pair: Pair, probe: Probe, key: str, values:
         assert probe(theirs) == probe(ours), f"{key}={value}"
 
 
+def case(row: str, **settings: str) -> Any:
+    """One row and its settings; `__` stands for a dot."""
+    config = {key.replace("__", "."): value for key, value in settings.items()}
+    name = " ".join(f"{key}={value}" for key, value in config.items())
+    return pytest.param(config, id=f"{row} {name}")
+
+
+def words(url: str, service: str, headers: dict[str, str] | None = None) -> tuple[int, set[bytes]]:
+    """Status, and the lines and capabilities of an advertisement, but for those that name the server."""
+    reply = discover(url, service, headers)
+    if reply.status != 200:
+        return reply.status, set()
+    found = {
+        word
+        for packet in reply.packets
+        if isinstance(packet, bytes)
+        for word in packet.replace(b"\0", b"\n").split(b"\n")
+    }
+    caps = {cap for word in found for cap in word.split(b" ")} | found
+    if reply.packets.count(FLUSH) < (1 if headers else 2):
+        return 500, set()  # git may die after its headers
+    return 200, {cap for cap in caps if not cap.startswith((b"agent=", b"object-info")) and b" agent=" not in cap}
+
+
+@pytest.mark.rows("CF-02", "CF-06", "CF-09", "CF-16", "CF-46", "CF-88")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        case("CF-02", http__uploadpack="yes"),
+        case("CF-06", transfer__hideRefs="refs/tags"),
+        case("CF-06", uploadpack__hideRefs="refs/heads/topic"),
+        case("CF-06", receive__hideRefs="refs/heads"),
+        case("CF-09", uploadpack__allowAnySHA1InWant="false", uploadpack__allowTipSHA1InWant="true"),
+        case("CF-16", uploadpack__allowSidebandAll="true"),
+        case("CF-46", core__repositoryFormatVersion="2"),
+        case("CF-88", http__getanyfile="abc"),
+        case("CF-88", http__receivepack="abc"),
+        case("CF-88", uploadpack__allowFilter="abc"),
+        case("CF-88", core__bare="abc"),
+        case("CF-88", receive__denyDeletes="abc"),
+        case("CF-88", transfer__fsckObjects="abc"),
+    ],
+)
+def test_what_the_doors_show(pair: Pair, settings: Settings) -> None:
+    ours, theirs = pair(config=settings, pushable="http.receivepack" not in settings)
+    for repo in (ours, theirs):
+        repo.broken = True  # git fsck dies of some of these values
+    answers = []
+    for repo in (ours, theirs):
+        shown: list[object] = [request(repo.url, "GET", "/HEAD").status]
+        for service, headers in (("upload-pack", None), ("upload-pack", V2), ("receive-pack", None)):
+            status, found = words(repo.url, service, headers)
+            # A server that gives up after its headers (git) and one before them (we) both show nothing.
+            shown.append(found or status >= 400 or "nothing")
+        answers.append(["nothing" if item in (True, "nothing") else item for item in shown])
+    assert answers[0] == answers[1]
+
+
 @pytest.mark.rows("CF-11", "CF-12", "CF-13", "CF-14")
 @pytest.mark.parametrize(
     "config",
@@ -151,219 +212,83 @@ def test_a_setting_works_as_with_git(pair: Pair, probe: Probe, key: str, values:
         {"uploadpackfilter.allow": "false"},
         {"uploadpackfilter.allow": "false", "uploadpackfilter.blob:none.allow": "true"},
         {"uploadpackfilter.tree.allow": "false"},
+        {"uploadpackfilter.tree.maxDepth": "1"},
         {"uploadpackfilter.tree.maxDepth": "2"},
+        {"uploadpackfilter.allow": "false", "uploadpackfilter.tree.allow": "true"},
+        {"uploadpackfilter.blob:none.allow": "false"},
+        {"uploadpackfilter.object:type.allow": "false"},
         {"uploadpackfilter.combine.allow": "false"},
         {"uploadpackfilter.allow": "false", "uploadpackfilter.combine.allow": "true"},
     ],
+    ids=str,
 )
 def test_filters_are_let_in_as_with_git(pair: Pair, config: dict[str, str]) -> None:
     ours, theirs = pair(config={"uploadpack.allowFilter": "true"} | config)
     assert filters(theirs) == filters(ours)
 
 
-@pytest.mark.rows("CF-10")
-def test_the_keepalive_of_a_fetch_is_read(pair: Pair) -> None:
-    for value in "0", "-1", "5":
-        ours, theirs = pair(config={"uploadpack.keepAlive": value})
-        body = lines(f"want {ours.rev('main')} side-band-64k no-progress", FLUSH, "done")
-        assert demux(upload(theirs.url, body).packets).ended is demux(upload(ours.url, body).packets).ended is True
+@pytest.mark.rows("CF-05", "SEC-05")
+def test_the_request_buffer_is_bounded(server: Server) -> None:
+    repo = server.create_repo(config={"http.maxRequestBuffer": "10k"})
+    want = f"want {repo.rev('main')}"
+    small = lines(want, FLUSH, *(f"have {n:040x}" for n in range(50)), "done")
+    large = lines(want, FLUSH, *(f"have {n:040x}" for n in range(1000)), "done")
+    assert b"PACK" in upload(repo.url, small).body
+    assert upload(repo.url, large).status == 413
+    repo.config("http.maxRequestBuffer", "1m")
+    assert b"PACK" in upload(repo.url, large).body
 
 
-def odd_commit(git: Git, repo: Repo, name: str = "maker.git") -> tuple[str, bytes]:
-    """A commit without an email, and a pack with it."""
-    git("clone", "-q", "--bare", repo.path, name)
-    tree = repo.rev("main^{tree}")
-    text = f"tree {tree}\nauthor A 1700000000 +0000\ncommitter C <c@example.com> 1700000000 +0000\n\nx\n"
-    oid = git(
-        "hash-object", "-t", "commit", "--literally", "-w", "--stdin", cwd=name, input=text.encode()
-    ).stdout.strip()
-    return oid, git.output_bytes("pack-objects", "-q", "--stdout", cwd=name, input=f"{oid}\n".encode())
-
-
-@pytest.mark.rows("CF-24", "CF-31", "CF-32", "FK-01", "FK-02", "FK-06")
+@pytest.mark.rows("CF-35", "CF-36", "CF-37", "CF-39", "CF-38")
 @pytest.mark.parametrize(
-    "config",
+    "settings",
     [
-        {},
-        {"transfer.fsckObjects": "true"},
-        {"transfer.fsckObjects": "true", "receive.fsckObjects": "false"},
-        {"transfer.fsckObjects": "false", "receive.fsckObjects": "true"},
-        WITH_FSCK | {"receive.fsck.missingEmail": "warn"},
-        WITH_FSCK | {"receive.fsck.missingEmail": "ignore"},
-        WITH_FSCK | {"fsck.missingEmail": "ignore"},
-        WITH_FSCK | {"receive.fsck.skipList": "skip"},
-        WITH_FSCK | {"receive.fsck.nonesuch": "warn"},
-    ],
-)
-def test_pushed_objects_are_checked_as_with_git(pair: Pair, git: Git, config: dict[str, str]) -> None:
-    ours, theirs = pair(config=config)
-    oid, pack = odd_commit(git, ours)
-    seen = []
-    for repo in ours, theirs:
-        repo.broken = True  # git fsck complains of the commit, rightly
-        (repo.path / "skip").write_text(f"# let off\n\n{oid}\n")
-        reply = receive(repo.url, push_body([f"{ZERO} {oid} refs/heads/odd"], pack))
-        found = re.findall(rb"(?:error|warning): object [^\n]*", demux(reply.packets).progress)
-        seen.append((report_of(reply), found))
-    assert seen[1] == seen[0]
-
-
-@pytest.mark.rows("CF-60", "FK-56")
-def test_the_checks_of_names_are_not_weakened(pair: Pair, git: Git) -> None:
-    ours, theirs = pair(config=WITH_FSCK | {"core.protectHFS": "false", "core.protectNTFS": "false"})
-    blob = ours.rev("main:README")
-    git("clone", "-q", "--bare", ours.path, "maker.git")
-    for name in ".GIT", "git~1", ".g\u200cit":
-        tree = git("mktree", cwd="maker.git", input=f"100644 blob {blob}\t{name}\n".encode()).stdout.strip()
-        oid = git("commit-tree", "-m", "x", tree, cwd="maker.git").stdout.strip()
-        pack = git.output_bytes("pack-objects", "-q", "--stdout", cwd="maker.git", input=f"{oid}\n{tree}\n".encode())
-        body = push_body([f"{ZERO} {oid} refs/heads/odd"], pack)
-        replies = [receive(repo.url, body) for repo in (ours, theirs)]
-        assert report_of(replies[1]) == report_of(replies[0])
-        assert report_of(replies[0])[1] == b"ng refs/heads/odd unpacker error"
-        assert all(b"hasDotgit" in demux(reply.packets).progress for reply in replies)
-
-
-@pytest.mark.rows("FK-07", "FK-09")
-@pytest.mark.parametrize("config", [{}, WITH_FSCK])
-@pytest.mark.parametrize("kind", ["garbage tree", "lacking blob"])
-def test_objects_must_parse_and_lead_to_what_is_there(pair: Pair, git: Git, config: dict[str, str], kind: str) -> None:
-    ours, theirs = pair(config=config)
-    git("clone", "-q", "--bare", ours.path, "maker.git")
-    data = b"garbage" if kind == "garbage tree" else b"100644 a\0" + b"\x11" * 20
-    literal = ("hash-object", "-t", "tree", "--literally", "-w", "--stdin")
-    tree = git(*literal, cwd="maker.git", input=data).stdout.strip()
-    text = f"tree {tree}\nauthor A <a@b> 1700000000 +0000\ncommitter C <c@d> 1700000000 +0000\n\nx\n"
-    oid = git("hash-object", "-t", "commit", "-w", "--stdin", cwd="maker.git", input=text.encode()).stdout.strip()
-    pack = git.output_bytes("pack-objects", "-q", "--stdout", cwd="maker.git", input=f"{oid}\n{tree}\n".encode())
-    before = ours.state()
-    body = push_body([f"{ZERO} {oid} refs/heads/odd"], pack)
-    replies = [report_of(receive(repo.url, body)) for repo in (ours, theirs)]
-    assert replies[1][1:] == replies[0][1:]
-    assert replies[0][1].startswith(b"ng refs/heads/odd ")
-    assert before == ours.state()
-
-
-@pytest.mark.rows("CF-25", "CF-34", "CF-35", "RP-28", "RP-32")
-@pytest.mark.parametrize(
-    "config",
-    [
-        {"transfer.unpackLimit": "1"},
-        {"receive.unpackLimit": "1", "transfer.unpackLimit": "10000"},
         {"receive.maxInputSize": "100"},
-        {"receive.maxInputSize": "1g"},
-        {"receive.maxInputSize": "0"},
+        {"receive.maxInputSize": "1m"},
+        {"receive.denyDeletes": "true"},
+        {"receive.denyDeletes": "false"},
+        {"receive.denyDeleteCurrent": "ignore"},
+        {"receive.denyDeleteCurrent": "warn"},
+        {"receive.denyDeleteCurrent": "refuse"},
+        {"receive.denyDeleteCurrent": "false"},
+        {"receive.denyNonFastForwards": "true"},
+        {"core.bare": "false", "receive.denyCurrentBranch": "refuse"},
+        {"core.bare": "false", "receive.denyCurrentBranch": "warn"},
+        {"core.bare": "false", "receive.denyCurrentBranch": "false"},
     ],
+    ids=str,
 )
-def test_sizes_of_pushes(pair: Pair, git: Git, config: dict[str, str]) -> None:
-    # How received objects are kept is our own affair (RP-28); that they are there is not.
-    ours, theirs = pair(config=config)
-    old, new, pack = new_objects(git, ours)
-    body = push_body([f"{old} {new} refs/heads/main"], pack)
-    replies = [report_of(receive(repo.url, body)) for repo in (ours, theirs)]
-    assert replies[1][1:] == replies[0][1:]
-    assert (replies[1][0] == b"unpack ok") == (replies[0][0] == b"unpack ok")
-    assert theirs.state() == ours.state()
+def test_which_updates_are_taken(pair: Pair, git: Git, settings: Settings) -> None:
+    ours, theirs = pair(config=settings)
+    git("clone", "-q", "--bare", ours.path, "maker.git")
+    old, older, topic = ours.rev("main"), ours.rev("main~2"), ours.rev("topic")
+    new = git("commit-tree", "-m", "n" * 500, "-p", old, f"{old}^{{tree}}", cwd="maker.git").stdout.strip()
+    pack = make_pack(git, git.cwd / "maker.git", [new, f"^{old}"])
+    for commands in (
+        [f"{old} {new} refs/heads/main", f"{topic} {older} refs/heads/topic"],
+        [f"{ours.rev('refs/tags/light')} {'0' * 40} refs/tags/light"],
+        [f"{new} {'0' * 40} refs/heads/main", f"{older} {'0' * 40} refs/heads/topic"],
+    ):
+        body = push_body(commands, b"" if all("0" * 40 in line.split()[1] for line in commands) else pack)
+        reports = [report_of(receive(repo.url, body)) for repo in (ours, theirs)]
+        assert [line.split(b"(")[0] for line in reports[0]] == [line.split(b"(")[0] for line in reports[1]]
+        assert ours.refs() == theirs.refs()
 
 
-def logs(repo: Repo) -> dict[str, list[str]]:
-    """All reflogs, without times."""
-    folder = repo.path / "logs"
-    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.exists() else []
-    return {
-        str(path.relative_to(folder)): [
-            re.sub(r" \d+ [+-]\d{4}\t", "\t", line) for line in path.read_text().splitlines()
-        ]
-        for path in files
-    }
+@pytest.mark.rows("CF-04")
+def test_the_door_of_archives(server: Server) -> None:
+    for value, expected in (("true", 200), ("false", 403), (None, 403)):
+        repo = server.create_repo(config={} if value is None else {"http.uploadarchive": value})
+        types = {"Content-Type": "application/x-git-upload-archive-request"}
+        body = lines("argument --list", FLUSH)
+        assert request(repo.url, "POST", "/git-upload-archive", body=body, headers=types).status == expected
 
 
-@pytest.mark.rows("CF-49", "RP-90", "RP-91")
-@pytest.mark.parametrize("value", [None, "true", "always", "false"])
-@pytest.mark.parametrize("bare", ["true", "false"])
-def test_reflogs_are_kept_as_with_git(pair: Pair, value: str | None, bare: str) -> None:
-    config = {"core.bare": bare, "receive.denyCurrentBranch": "ignore"}
-    ours, theirs = pair(config=config | ({"core.logAllRefUpdates": value} if value is not None else {}))
-    main, older = ours.rev("main"), ours.rev("main~1")
-    commands = [f"{main} {older} refs/heads/main", f"{ZERO} {main} refs/tags/new", f"{ZERO} {main} refs/other/new"]
-    body = push_body(commands, EMPTY_PACK)
-    assert report_of(receive(theirs.url, body)) == report_of(receive(ours.url, body))
-    assert logs(theirs) == logs(ours)
-
-
-def modes(folder: Path) -> dict[str, str]:
-    """Permissions of refs and of the folders of objects and refs."""
-    names = ("refs/heads/deep", "refs/heads/deep/new", "refs/heads/deep/er", "refs/heads/deep/er/new", "objects/pack")
-    return {name: stat.filemode((folder / name).stat().st_mode) for name in names}
-
-
-@pytest.mark.rows("CF-50", "RP-96")
-@pytest.mark.parametrize("value", ["false", "group", "all", "0640", "0660", "1", "2"])
-def test_shared_repositories_stay_shared(pair: Pair, value: str) -> None:
+@pytest.mark.rows("RP-14")
+def test_version_1_is_said_first_to_pushers_too(pair: Pair) -> None:
     ours, theirs = pair()
-    for repo in ours, theirs:
-        repo.config("core.sharedRepository", value)
-    main = ours.rev("main")
-    body = push_body([f"{ZERO} {main} refs/heads/deep/new", f"{ZERO} {main} refs/heads/deep/er/new"], EMPTY_PACK)
-    assert report_of(receive(theirs.url, body)) == report_of(receive(ours.url, body))
-    assert modes(theirs.path) == modes(ours.path)
-
-
-@pytest.mark.rows("CF-58", "RP-92")
-@pytest.mark.parametrize("key", ["core.filesRefLockTimeout", "core.packedRefsTimeout"])
-def test_locks_are_waited_for_as_long_as_set(pair: Pair, key: str) -> None:
-    ours, theirs = pair()
-    topic = ours.rev("topic")
-    seen = []
-    for repo in ours, theirs:
-        repo.run("pack-refs", "--all")
-        lock = repo.path / ("refs/heads/topic.lock" if "files" in key else "packed-refs.lock")
-        lock.touch()
-        for value, least, most in ("0", 0.0, 1.2), ("1500", 1.4, 4.0):
-            repo.config(key, value)
-            started = time.monotonic()
-            reply = receive(repo.url, push_body([f"{topic} {ZERO} refs/heads/topic"], b""))
-            assert least <= time.monotonic() - started <= most
-            seen.append(report_of(reply))
-        lock.unlink()
-    assert [line[:2] for report in seen[2:] for line in report] == [line[:2] for report in seen[:2] for line in report]
-    assert topic == ours.rev("topic")
-
-
-@pytest.mark.rows("CF-54", "CF-55", "CF-59", "CF-64", "CF-65", "CF-66", "CF-68", "CF-69", "CF-90", "CF-91")
-def test_settings_of_speed_and_of_clients_change_nothing_that_is_seen(server: Server, git: Git) -> None:
-    odd = {
-        "core.commitGraph": "false",
-        "core.multiPackIndex": "false",
-        "core.fsync": "none",
-        "core.fsyncMethod": "writeout-only",
-        "commitGraph.generationVersion": "1",
-        "pack.window": "0",
-        "pack.depth": "1",
-        "pack.threads": "1",
-        "pack.windowMemory": "1k",
-        "pack.deltaCacheSize": "1",
-        "pack.useBitmaps": "false",
-        "pack.allowPackReuse": "false",
-        "pack.useSparse": "false",
-        "pack.indexVersion": "1",
-        "pack.writeReverseIndex": "false",
-        "pack.packSizeLimit": "1m",
-        "http.postBuffer": "1",
-        "push.default": "nothing",
-        "fetch.fsckObjects": "true",
-        "transfer.credentialsInUrl": "die",
-        "core.autocrlf": "true",
-        "core.editor": "false",
-        "protocol.allow": "never",
-    }
-    repo = server.create_repo("linear", config=odd)
-    git("clone", "-q", repo.url, "clone")
-    assert repo.rev("main") == git.rev("clone", "HEAD")
-    git.fsck("clone")
-    git.commit_file("clone", "a.txt", "1\n")
-    git("push", "-q", "origin", "main", cwd="clone")
-    assert git.rev("clone", "HEAD") == repo.rev("main")
+    shown = [discover(repo.url, "receive-pack", {"Git-Protocol": "version=1"}).packets for repo in (ours, theirs)]
+    assert shown[0][:3] == shown[1][:3] == [b"# service=git-receive-pack\n", FLUSH, b"version 1\n"]
 
 
 @pytest.mark.rows("CF-84")
@@ -408,3 +333,52 @@ def test_a_bad_value_is_fatal(pair: Pair, key: str, value: str) -> None:
         assert b"ok refs" not in reply.body
         assert reply.status == 500 or reply.body == b""
         assert "refs/heads/new" not in repo.refs()
+
+
+@pytest.mark.rows("CF-74", "HB-59", "SEC-22")
+@pytest.mark.parametrize(
+    ("value", "served"), [("*", True), ("PATH", True), ("/elsewhere", False), ("", False), (None, False)]
+)
+def test_safe_directories(
+    private_server: Callable[..., Any],
+    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path: Path,
+    value: str | None,
+    served: bool,
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a repository away")
+    file = tmp_path / "shared.config"
+    file.touch()
+    env = {"GIT_CONFIG_GLOBAL": str(file)}
+    server = private_server(env)
+    repo = server.create_repo()
+    repo.run("config", "safe.directory", "*")  # the repository's own word counts for nothing
+    if value is not None:
+        file.write_text(f'[safe]\n\tdirectory = "{value.replace("PATH", str(repo.path))}"\n')
+    os.chown(repo.path, 12345, 12345)
+    with frontends.start("oracle", server.root, tmp_path_factory.mktemp("oracle-safe"), env) as oracle:
+        other = repo.url.replace(server.url, oracle.url, 1)
+        assert [discover(url).status for url in (repo.url, other)] == [200 if served else 500] * 2
+    os.chown(repo.path, 0, 0)
+
+
+@pytest.mark.rows("CF-89", "HB-50")
+@pytest.mark.parametrize("text", ["[core\n", "[x]\n= y\n", '[core]\n\tx = "open\n', "[a]\n\tb = \\q\n"])
+@pytest.mark.parametrize("scope", ["local", "global"])
+def test_syntax_errors_are_fatal_in_every_scope(
+    private_server: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, text: str, scope: str
+) -> None:
+    file = tmp_path / "shared.config"
+    file.write_text(text if scope == "global" else "")
+    env = {"GIT_CONFIG_GLOBAL": str(file)}
+    server = private_server(env)
+    repo = server.create_repo()
+    if scope == "local":
+        with (repo.path / "config").open("a") as config:
+            config.write(text)
+    with frontends.start("oracle", server.root, tmp_path_factory.mktemp("oracle-syntax"), env) as oracle:
+        other = repo.url.replace(server.url, oracle.url, 1)
+        for path in ("/info/refs?service=git-upload-pack", "/info/refs?service=git-receive-pack", "/HEAD"):
+            answers = [request(url, "GET", path) for url in (repo.url, other)]
+            assert [(answer.status, answer.body) for answer in answers] == [(500, b"")] * 2

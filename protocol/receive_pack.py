@@ -224,7 +224,9 @@ class PushRequestParser:
         else:
             line = strip_lf(packet)
             check_not_error(line)
-            self._push_options.append(line)
+            self._push_options.append(
+                line.partition(b"\0")[0]
+            )  # for git a text ends at a NUL, and so it does for hooks
 
     def _uses_push_options(self) -> bool:
         return self._allow_push_options and b"push-options" in self._capabilities

@@ -56,6 +56,7 @@ class EntrySettings:
     substitute: Callable[[bytes], bytes] | None = None
     stream_bytes_min: int = 512 << 20
     binary_drivers: dict[str, bool] = field(default_factory=dict)
+    tree_depth_max: int = TREE_DEPTH_MAX
 
 
 class TreeWalk:
@@ -74,7 +75,7 @@ class TreeWalk:
         if prefix.endswith(b"/"):
             stripped = prefix.rstrip(b"/")
             yield self._folder(stripped + b"/", self._root)
-        for path, entry in self._walk(self._root, "", 0):
+        for path, entry in self._walk(self._root, ""):
             full = prefix + path.encode("utf-8", "surrogateescape")
             if is_tree(entry.mode):
                 self._enqueue(full + b"/", entry.oid)
@@ -89,7 +90,7 @@ class TreeWalk:
 
     def paths(self) -> Iterator[str]:
         """Yield every path that the pathspecs may name, folders included."""
-        for path, _entry in self._walk(self._root, "", 0, filtered=False):
+        for path, _entry in self._walk(self._root, "", filtered=False):
             yield path
 
     def _enqueue(self, full: bytes, oid: bytes) -> None:
@@ -99,11 +100,7 @@ class TreeWalk:
     def _folder(self, path: bytes, oid: bytes) -> ArchiveEntry:
         return ArchiveEntry(path=path, mode=_MODES[DIRECTORY], kind=DIRECTORY, oid=oid)
 
-    def _walk(
-        self, tree_oid: bytes, base: str, depth: int, *, filtered: bool = True
-    ) -> Iterator[tuple[str, TreeEntry]]:
-        if depth > TREE_DEPTH_MAX:
-            raise LimitExceeded("core.maxTreeDepth", TREE_DEPTH_MAX)
+    def _walk(self, tree_oid: bytes, base: str, *, filtered: bool = True) -> Iterator[tuple[str, TreeEntry]]:
         pathspec = self._settings.pathspec
         stack = [(base, iter(self._open_folder(tree_oid, base)))]
         while stack:
@@ -122,8 +119,8 @@ class TreeWalk:
                 continue
             if filtered and self._attributes(f"{path}/", _EXPORT)["export-ignore"] is True:
                 continue
-            if len(stack) > TREE_DEPTH_MAX:
-                raise LimitExceeded("core.maxTreeDepth", TREE_DEPTH_MAX)
+            if len(stack) > self._settings.tree_depth_max:
+                raise LimitExceeded("core.maxTreeDepth", self._settings.tree_depth_max)
             yield path, entry
             stack.append((f"{path}/", iter(self._open_folder(entry.oid, f"{path}/"))))
 

@@ -16,8 +16,11 @@ from typing import NamedTuple
 from govc.errors import CorruptObject, ObjectMissing
 from govc.graph.commits import History, follow_tags
 from govc.graph.interface import Ticker, Work
-from govc.graph.trees import TREE_DEPTH_MAX, Introductions, parents_first, walk_commits
+from govc.graph.marks import NumberMarks
+from govc.graph.trees import TREE_DEPTH_MAX, Introductions, entry_kind, parents_first, walk_commits
 from govc.graph.walk import find_range
+from govc.objects.errors import MalformedObject
+from govc.objects.tag import parse_tag_links
 from govc.objects.types import BLOB, COMMIT, TREE, TYPE_NAMES
 
 PROBLEMS_MAX = 100
@@ -89,26 +92,76 @@ def check_connectivity(
     ref_tips: Set[bytes],
     is_new: Callable[[int], bool],
     tree_depth_max: int = TREE_DEPTH_MAX,
+    marks: NumberMarks | None = None,
 ) -> Work[list[Problem]]:
     """Return what is broken below `new_tips`, an empty list when nothing is.
 
     `ref_tips` are the oids that existing refs have (hidden ones and alternates' included): complete by
     definition. `is_new(number)` tells whether an object came with this push. The shallow commits of the
-    repository and of the push are in `history`, so is the promisor predicate. Raises LimitExceeded for too
-    deep trees.
+    repository and of the push are in `history`, so is the promisor predicate. `marks` is filled with what was
+    met: commits, trees and blobs. Raises LimitExceeded for too deep trees.
     """
     checker = _Checker(history, tree_depth_max)
+    if marks is not None:
+        checker.marks = marks
     try:
         starts = yield from _check_tips(history, new_tips, ref_tips, checker)
         commits = yield from _find_new_commits(history, starts, ref_tips, is_new, checker)
         order = yield from parents_first(history, commits)
         yield from walk_commits(history, order, checker)
+        for number in commits if marks is not None else ():
+            checker.marks.set(number, COMMIT)
     except _EnoughError:
         return checker.problems
     except CorruptObject as error:
         # A commit that is read for its parents' or its own sake and can't be.
         checker.problems.append(Problem(error.oid, "commit", b"", error.reason))
     return checker.problems
+
+
+def check_links(history: History, numbers: Iterable[int], met: NumberMarks) -> Work[list[Problem]]:
+    """Return which links of objects lead nowhere or to another type, though no new tip reaches the objects.
+
+    What is in `met` was looked at before. git's unpackers want as much when they check what they receive.
+    """
+    checker = _Checker(history, TREE_DEPTH_MAX)
+    reader = history.reader
+    ticker = Ticker()
+    try:
+        for number in numbers:
+            type_number = reader.type_of(number)
+            if type_number == BLOB or met.get(number) == type_number:
+                continue
+            oid = reader.oid_of(number)
+            if type_number == COMMIT:
+                _checked_parents(history, number, checker)
+                _check_link(checker, history.tree_oid(number), TREE, oid)
+            elif type_number == TREE:
+                for entry in sorted(checker.read_entries(oid, number)):
+                    kind = entry_kind(entry)
+                    if kind:
+                        _check_link(checker, entry[-len(oid) :], kind, oid)
+            else:
+                links = parse_tag_links(reader.read(number)[1], reader.algo)
+                _check_link(checker, links.oid, links.type_number, oid)
+            if ticker.due():
+                yield
+                ticker.restart()
+    except _EnoughError:
+        return checker.problems
+    except CorruptObject as error:
+        checker.problems.append(Problem(error.oid, "object", b"", error.reason))
+    except MalformedObject as error:
+        checker.problems.append(Problem(oid, "tag", b"", str(error)))
+    return checker.problems
+
+
+def _check_link(checker: _Checker, oid: bytes, kind: int, holder: bytes) -> None:
+    number = checker.reader.find(oid)
+    if number < 0:
+        checker.on_missing(oid, kind, holder)
+    elif (actual := checker.reader.type_of(number)) != kind:
+        checker.on_wrong_type(oid, kind, actual, holder)
 
 
 def _check_tips(

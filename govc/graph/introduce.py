@@ -183,7 +183,7 @@ class _Builder:
             if below is None:
                 stack.pop()
                 continue
-            if len(stack) >= TREE_DEPTH_MAX:
+            if len(stack) > TREE_DEPTH_MAX:
                 raise LimitExceeded("core.maxTreeDepth", TREE_DEPTH_MAX)
             stack.append(self._compare(*below))
 

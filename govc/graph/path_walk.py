@@ -81,7 +81,7 @@ class PathWalk:
         depth = self._selection.tree_depth
         if visit.number in self._had or (depth is not None and visit.level >= depth):
             return False
-        if visit.level >= self._tree_depth_max:
+        if visit.level > self._tree_depth_max:
             raise LimitExceeded("core.maxTreeDepth", self._tree_depth_max)
         if TREE in self._selection.types:
             self.trees[visit.number] = None

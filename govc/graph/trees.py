@@ -316,7 +316,7 @@ class Introductions:
             self._admit(entry[-self._oid_size :], BLOB, holder)
 
     def _check_depth(self, depth: int) -> None:
-        if depth >= self._tree_depth_max:
+        if depth > self._tree_depth_max:  # the root is at depth 1 here and at 0 in git
             raise LimitExceeded("core.maxTreeDepth", self._tree_depth_max)
 
 

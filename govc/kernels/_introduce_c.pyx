@@ -297,7 +297,7 @@ cdef class Builder:
         cdef Cursor *cursors = NULL
         cdef const uint8_t **children = NULL
         cdef int i, count = 0
-        if depth > DEPTH_MAX:
+        if depth > DEPTH_MAX + 1:  # the root is at depth 1 here and at 0 in git
             raise LimitExceeded("core.maxTreeDepth", DEPTH_MAX)
         node = self.load(oid, TREE)
         if node == NULL:

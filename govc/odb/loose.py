@@ -11,7 +11,7 @@ Source: gitrepository-layout "objects", gitformat-loose.
 import os
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from govc.errors import CorruptObject, LimitExceeded
@@ -167,17 +167,26 @@ def write_loose_object(
     The file is 0444, written as `tmp_obj_*` beside its place and linked into it.
     """
     oid = hash_object(algo, type_number, data)
+    chunks = (encode_object_header(type_number, len(data)), data)
+    write_loose_stream(objects_dir, oid, chunks, modes, level=level, fsync=fsync)
+    return oid
+
+
+def write_loose_stream(
+    objects_dir: str, oid: bytes, chunks: Iterable[bytes], modes: FileModes, *, level: int = 1, fsync: bool = False
+) -> None:
+    """Write an object, unless it is there, from its header and content in pieces, whose hash the caller vouches for."""
     path = loose_path(objects_dir, oid)
     if os.path.exists(path):
-        return oid
+        return
     shard = os.path.dirname(path)
     modes.make_directory(shard)
     fd, temporary = create_temporary(shard, "tmp_obj_", 0o444)
     try:
         with open(fd, "wb") as file:
             stream = zlib.compressobj(level)
-            file.write(stream.compress(encode_object_header(type_number, len(data))))
-            file.write(stream.compress(data))
+            for chunk in chunks:
+                file.write(stream.compress(chunk))
             file.write(stream.flush())
             if fsync:
                 file.flush()
@@ -188,4 +197,3 @@ def write_loose_object(
         with suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
-    return oid

@@ -189,6 +189,11 @@ class Quarantine:
             keep_paths=tuple(keep_paths),
         )
 
+    def loose_bytes(self) -> int:
+        """Return the size of all loose objects together, as they are stored."""
+        shards = (name for name in os.listdir(self.path) if _SHARD.fullmatch(name))
+        return sum(entry.stat().st_size for shard in shards for entry in os.scandir(f"{self.path}/{shard}"))
+
     def discard(self) -> None:
         """Remove the folder and all in it; nothing to do after it is gone."""
         fd, self._fd = self._fd, -1

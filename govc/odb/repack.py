@@ -16,6 +16,7 @@ import os
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 
 from govc.errors import CorruptPack
 from govc.odb.files import create_temporary, place_file, sync_path
@@ -115,6 +116,7 @@ def merge_packs(
     *,
     fsync: bool = True,
     tick: Callable[[], None] = lambda: None,
+    index_version: int = 2,
 ) -> str:
     """Write one pack of all objects in `packs` (of `store`), make it visible, and return the path of its
     .pack.
@@ -145,7 +147,8 @@ def merge_packs(
         if indexed.count != len(union.numbers):
             raise CorruptPack(f"merged pack has {indexed.count} objects instead of {len(union.numbers)}")
         sources = {".pack": pack_path}
-        for suffix, write in ((".rev", indexed.write_reverse_index), (".idx", indexed.write_index)):
+        write_index = partial(indexed.write_index, version=index_version)
+        for suffix, write in ((".rev", indexed.write_reverse_index), (".idx", write_index)):
             fd, path = create_temporary(folder, f"tmp_{suffix[1:]}_", 0o444)
             temporaries.append(path)
             with open(fd, "wb") as file:

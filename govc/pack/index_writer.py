@@ -1,6 +1,7 @@
-"""Writing a pack's index (version 2) and its reverse index (version 1), in pieces.
+"""Writing a pack's index (version 2, or 1 where pack.indexVersion asks for it) and its reverse index, in pieces.
 
     idx   \\377tOc  2  fan-out (256)  oids  CRC-32s  offsets  8-byte offsets  pack checksum  own checksum
+    idx   fan-out (256)  (offset, oid) for each  pack checksum  own checksum                   (version 1)
     rev   RIDX  1  hash id  idx positions in the order of the pack  pack checksum  own checksum
 
 All numbers are big-endian, four bytes but for the 8-byte offsets. The bytes are those that `git index-pack`
@@ -38,7 +39,7 @@ def _big_endian(numbers: "array[int]") -> bytes:
 def _split_offsets(offsets: "array[int]") -> "tuple[array[int], array[int]]":
     """Return the 4-byte column and the 8-byte table that it points into."""
     large: array[int] = array("Q")
-    if not offsets or max(offsets) < _OFFSET_SMALL_LIMIT:
+    if fits_v1(offsets):
         return array("I", offsets), large
     small: array[int] = array("I")
     for offset in offsets:
@@ -86,14 +87,42 @@ def _index_pieces(
     pack_checksum: bytes,
 ) -> Iterator[bytes]:
     yield INDEX_SIGNATURE + struct.pack(">I", INDEX_VERSION)
-    firsts = oids_sorted[:: algo.oid_size]
-    yield struct.pack(">256I", *[bisect_right(firsts, byte) for byte in range(256)])
+    yield _fan_out(oids_sorted, algo.oid_size)
     yield oids_sorted if isinstance(oids_sorted, bytes) else bytes(oids_sorted)
     yield _big_endian(crcs)
     small, large = _split_offsets(offsets)
     yield _big_endian(small)
     yield _big_endian(large)
     yield pack_checksum
+
+
+def fits_v1(offsets: "array[int]") -> bool:
+    """Say whether an index of the first version can hold these offsets."""
+    return not offsets or max(offsets) < _OFFSET_SMALL_LIMIT
+
+
+def encode_index_v1(
+    algo: HashAlgorithm, oids_sorted: bytes | bytearray, offsets: "array[int]", pack_checksum: bytes
+) -> Iterator[bytes]:
+    """Yield an index of the first version in chunks; its offsets (array of Q) must be below 2 GiB: `fits_v1`."""
+    size = algo.oid_size
+    count = len(offsets)
+    if len(oids_sorted) != count * size:
+        raise ValueError("columns of different lengths")
+    return _with_checksum(algo, (_fan_out(oids_sorted, size), *_iter_rows(oids_sorted, offsets, size), pack_checksum))
+
+
+def _fan_out(oids_sorted: bytes | bytearray, size: int) -> bytes:
+    firsts = oids_sorted[::size]
+    return struct.pack(">256I", *[bisect_right(firsts, byte) for byte in range(256)])
+
+
+def _iter_rows(oids_sorted: bytes | bytearray, offsets: "array[int]", size: int) -> Iterator[bytes]:
+    """Yield the rows of version 1, some thousands at a time."""
+    step = _CHUNK_BYTES // (size + 4)
+    for first in range(0, len(offsets), step):
+        rows = range(first, min(first + step, len(offsets)))
+        yield b"".join(struct.pack(">I", offsets[row]) + oids_sorted[row * size : (row + 1) * size] for row in rows)
 
 
 def encode_reverse_index(algo: HashAlgorithm, positions: "array[int]", pack_checksum: bytes) -> Iterator[bytes]:

@@ -23,7 +23,7 @@ from govc.errors import CorruptPack
 from govc.kernels.indexing import find_compiled
 from govc.kernels.order import gather_bytes, gather_numbers, invert, reorder_records, sort_by_oid
 from govc.pack.compiled import Beside, Call, CompiledPasses, KnownAmong, call_here, start_beside
-from govc.pack.index_writer import encode_index_v2, encode_reverse_index
+from govc.pack.index_writer import encode_index_v1, encode_index_v2, encode_reverse_index, fits_v1
 from govc.pack.limits import IndexLimits
 from govc.pack.passes import VISITED_TYPES, Recorder, TwinPasses, Visit
 from govc.pack.scanner import PackScanner
@@ -88,10 +88,16 @@ class IndexedPack:
         size = self.algo.oid_size
         return self.oids_sorted[position * size : position * size + size]
 
-    def write_index(self, target: int | str) -> None:
-        """Write the index (version 2) to a descriptor, or to a new file of mode 0444. Nothing is synced."""
-        chunks = encode_index_v2(self.algo, self.oids_sorted, self.crcs, self.offsets, self.pack_checksum)
-        _write_to(target, chunks)
+    def write_index(self, target: int | str, version: int = 2) -> None:
+        """Write the index to a descriptor, or to a new file of mode 0444. Nothing is synced.
+
+        As git, of version 2 where a pack is too large for the first.
+        """
+        if version == 1 and fits_v1(self.offsets):
+            _write_to(target, encode_index_v1(self.algo, self.oids_sorted, self.offsets, self.pack_checksum))
+        else:
+            chunks = encode_index_v2(self.algo, self.oids_sorted, self.crcs, self.offsets, self.pack_checksum)
+            _write_to(target, chunks)
 
     def write_reverse_index(self, target: int | str) -> None:
         """Write the reverse index, likewise."""

@@ -22,7 +22,7 @@ from govc.archive.abbreviate import Shortener
 from govc.archive.attributes import Attributes, parse_attributes
 from govc.archive.convert import LineEnds
 from govc.archive.describe import TagName, describe, parse_describe_options
-from govc.archive.entries import ArchiveEntry, EntrySettings, TreeWalk
+from govc.archive.entries import TREE_DEPTH_MAX, ArchiveEntry, EntrySettings, TreeWalk
 from govc.archive.options import ArchiveRefused
 from govc.archive.pathspec import parse_pathspec
 from govc.archive.substitute import CommitFacts, Substitution
@@ -67,6 +67,7 @@ class ArchivePlan:
     reads_attributes: bool = True
     decorations: tuple[bytes, ...] = ()
     tags: tuple[TagName, ...] = ()
+    tree_depth_max: int = TREE_DEPTH_MAX
 
 
 def iter_archive(store: ObjectStore, history: History, plan: ArchivePlan) -> Iterator[bytes | Progress | None]:
@@ -175,6 +176,7 @@ def _entry_settings(store: ObjectStore, history: History, plan: ArchivePlan) -> 
         substitute=_substitution(store, history, plan) if plan.commit is not None else None,
         stream_bytes_min=plan.big_file_bytes,
         binary_drivers=dict(plan.binary_drivers),
+        tree_depth_max=plan.tree_depth_max,
     )
 
 

@@ -15,9 +15,10 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from govc import disk
+from govc.odb.loose import loose_path
 from govc.refs.backend_state import PackedMark
 from govc.refs.loose import LooseRef
 from govc.refs.table import RefTable
@@ -62,6 +63,7 @@ class _Touched:
     position: Position
     names: set[bytes]
     packs: set[str]
+    loose: set[bytes] = field(default_factory=set)
     records: int = 0
     size: int = 0
     changes: int = 0
@@ -117,7 +119,8 @@ def _checkpoint(journal: Journal, site: Site, is_complete: bool, close_log: bool
         report = CheckpointReport(sequence=touched.position.sequence)
         return _close(journal, report) if close_log else report
     new_packs = packs.difference(last.packs)
-    synced = _sync(site, touched.names, new_packs, is_complete)
+    loose = [loose_path(site.layout.objects_dir, oid) for oid in touched.loose]
+    synced = _sync(site, touched.names, new_packs, loose, is_complete)
     _write(journal, site, touched.position, tail.log_id, refs, None, sorted(packs), observed)
     with journal.log.append_lock():
         journal.log.append([Draft(kind=Kind.CHECKPOINT, number=touched.position.sequence)])
@@ -259,6 +262,7 @@ def _read_touched(journal: Journal, last: Checkpoint, refs: LoggedRefs, publishe
             os.path.basename(kept_pack_path(journal.folder, reference.checksum))
             for reference in record.draft.pack_references
         )
+        touched.loose.update(oid for oid, _content in record.draft.loose_objects)
         touched.records += record.kind is Kind.CHANGE
         touched.changes += record.kind in (Kind.CHANGE, Kind.OBSERVED, Kind.VOID)
         touched.size += record.size
@@ -277,11 +281,14 @@ def _list_packs(objects_dir: str) -> set[bytes]:
     return {os.fsencode(name[:-5]) for name in names if name.endswith(".pack") and name.startswith("pack-")}
 
 
-def _sync(site: Site, names: Iterable[bytes], packs: Iterable[bytes], is_complete: bool) -> int:
-    """Make git's files durable: refs, reflogs, packs, and the folders that name them. Returns how many calls."""
+def _sync(site: Site, names: Iterable[bytes], packs: Iterable[bytes], loose: Iterable[str], is_complete: bool) -> int:
+    """Make git's files durable: refs, reflogs, packs, loose objects, and the folders that name them.
+
+    Returns how many calls.
+    """
     layout = site.layout
     pack_folder = f"{layout.objects_dir}/pack"
-    files = [*site.database.durable_files(names), f"{layout.commondir}/shallow"]
+    files = [*site.database.durable_files(names), f"{layout.commondir}/shallow", *loose]
     for pack in packs:
         files += [f"{pack_folder}/{os.fsdecode(pack)}{suffix}" for suffix in (".pack", ".idx", ".rev")]
     folders = _folders_of(files, (layout.commondir, layout.gitdir), pack_folder, layout.objects_dir)

@@ -184,7 +184,8 @@ def _merge(task: MaintenanceTask) -> int:
     packs = choose_packs_to_merge(store.packs, task.objects_dir)
     if not packs:
         return 0
-    merged = merge_packs(store, packs, task.objects_dir, object_modes(task.shared))
+    version = task.native_files.index_version
+    merged = merge_packs(store, packs, task.objects_dir, object_modes(task.shared), index_version=version)
     return len(remove_merged_packs(packs, merged, algo))
 
 

@@ -31,6 +31,7 @@ from govc.odb.packs import PackFile
 from govc.odb.store import ObjectStore
 from govc.pack.index_writer import encode_reverse_index
 from govc.pack.tables import sort_by_offset
+from govc.repo.object_options import read_index_version
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class NativeFileSettings:
     commit_graph: bool = True
     multi_pack_index: bool = True
     reverse_index: bool = True
+    index_version: int = 2
 
     @classmethod
     def from_config(cls, config: Config) -> "NativeFileSettings":
@@ -53,6 +55,7 @@ class NativeFileSettings:
             commit_graph=config.get_bool("core.commitgraph", True) and config.get_bool("gc.writecommitgraph", True),
             multi_pack_index=config.get_bool("core.multipackindex", True),
             reverse_index=config.get_bool("pack.writereverseindex", True),
+            index_version=read_index_version(config),
         )
 
 

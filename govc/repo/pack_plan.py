@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from govc.graph.closure import ClosureRequest
 from govc.graph.filter import ALL, ObjectSelection
+from govc.graph.trees import TREE_DEPTH_MAX
 from govc.repo.helper import Progress
 
 
@@ -28,6 +29,7 @@ class PackPlan:
     thin: bool = False
     ofs_delta: bool = False
     progress: bool = True
+    tree_depth_max: int = TREE_DEPTH_MAX
 
     def closure_request(self) -> ClosureRequest:
         """Return the question to the graph."""
@@ -38,6 +40,7 @@ class PackPlan:
             boundary=self.boundary,
             selection=self.selection,
             include_tags=self.include_tags,
+            tree_depth_max=self.tree_depth_max,
         )
 
 

@@ -8,16 +8,19 @@ Source: git's builtin/receive-pack.c (unpack, set_connectivity_errors), connecte
 """
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from time import monotonic
 
-from govc.errors import Corrupt
+from govc.errors import Corrupt, LimitExceeded
 from govc.graph.commits import CommitTable
-from govc.graph.connectivity import Problem, check_connectivity
+from govc.graph.connectivity import Problem, check_connectivity, check_links
 from govc.graph.interface import Work
+from govc.graph.marks import NumberMarks
+from govc.graph.trees import TREE_DEPTH_MAX
 from govc.objects.fsck import PushFsck
 from govc.objects.fsck_messages import FsckPolicy
+from govc.odb.explode import explode_pack
 from govc.odb.store import ObjectStore
 from govc.pack.compiled import Call, call_here
 from govc.pack.indexer import PHASE_RESOLVING, IndexedPack, index_pack
@@ -26,6 +29,7 @@ from govc.phases import CONNECTIVITY, INDEX, Timed
 from govc.protocol.oid import find_algorithm
 from govc.repo.fsck_push import push_fsck_policy
 from govc.repo.helper import Emit, Progress
+from govc.repo.object_options import read_index_version, read_loose_level, read_tree_depth_max
 from govc.repo.snapshot import Snapshot, make_history
 
 PROGRESS_SECONDS = 0.2
@@ -57,7 +61,8 @@ class ReceiveTask:
     """A pack that lies complete in quarantine, and what it has to be whole for. Picklable.
 
     `new_tips`: the new values of the push's commands. `ref_tips`: values of existing refs, alternates' included.
-    `shallow`: the repository's boundary. `client_shallow`: the pusher's own, as far as it isn't ours.
+    `shallow`: the repository's boundary. `client_shallow`: the pusher's own, as far as it isn't ours. `unpacks`: the
+    objects shall be kept one by one (receive.unpackLimit), compressed at `loose_level`.
     """
 
     quarantine_dir: str
@@ -77,6 +82,10 @@ class ReceiveTask:
     progress: bool = True
     fsync: bool = True
     write_reverse: bool = True
+    index_version: int = 2
+    unpacks: bool = False
+    loose_level: int = 1
+    tree_depth_max: int = TREE_DEPTH_MAX
 
     @classmethod
     def of(
@@ -92,6 +101,7 @@ class ReceiveTask:
         detects: bool,
         threads: int,
         progress: bool,
+        unpacks: bool,
     ) -> "ReceiveTask":
         """Take what the snapshot knows."""
         return cls(
@@ -111,6 +121,10 @@ class ReceiveTask:
             threads=threads,
             progress=progress,
             write_reverse=snapshot.config.get_bool("pack.writereverseindex", True),
+            index_version=read_index_version(snapshot.config),
+            unpacks=unpacks,
+            loose_level=read_loose_level(snapshot.config),
+            tree_depth_max=read_tree_depth_max(snapshot.config),
         )
 
 
@@ -120,9 +134,11 @@ class ReceiveResult:
 
     `shallow_tips` are whole only if history may end where the pusher's does; `new_shallow` are the commits where it
     then would (to be recorded when receive.shallowUpdate allows it). `missing_tips` are not there at all.
+    `is_unpacked`: the objects lie in the quarantine one by one.
     """
 
     object_count: int
+    is_unpacked: bool = False
     broken_tips: Mapping[bytes, Problem]
     shallow_tips: frozenset[bytes]
     new_shallow: frozenset[bytes]
@@ -156,12 +172,16 @@ def receive_pack_file(
     base = reuse or ObjectStore.open(task.objects_dir, algo)
     fsck = PushFsck(task.fsck, algo) if task.fsck is not None else None
     with Timed(INDEX):
-        count = _index_file(task, base, reuse is None, emit, pause, fsck, call)
+        count, stem = _index_file(task, base, reuse is None, emit, pause, fsck, call)
         store = base.overlaid(task.quarantine_dir)
         if fsck is not None:
             _finish_fsck(fsck, store, task, emit)
     with Timed(CONNECTIVITY):
-        return _check(store, task, count, pause)
+        result = _check(store, task, count, pause)
+    if stem is None or not task.unpacks:
+        return result
+    explode_pack(stem, task.quarantine_dir, store, base, level=task.loose_level)
+    return replace(result, is_unpacked=True)
 
 
 def _index_file(
@@ -172,8 +192,11 @@ def _index_file(
     pause: Callable[[], None],
     fsck: PushFsck | None,
     call: Call,
-) -> int:
-    """Index the pack and give it and its index their names; return how many objects came."""
+) -> tuple[int, str | None]:
+    """Index the pack and give it and its index their names.
+
+    Returns how many objects came, and the path of the pack without its suffix, None for an empty one.
+    """
     descriptor = os.open(task.pack_path, os.O_RDWR | os.O_CLOEXEC)
     try:
         indexed = _index(descriptor, base, task, emit, pause, fsck, call)
@@ -181,13 +204,15 @@ def _index_file(
             os.fsync(descriptor)  # here, where nobody waits for it, rather than when the files move
     finally:
         os.close(descriptor)
-    if indexed.count:  # a push of nothing but names brings an empty pack, which isn't worth keeping
-        stem = f"{os.path.dirname(task.pack_path)}/pack-{indexed.pack_checksum.hex()}"
+    has_pack = indexed.count > 0
+    stem = f"{os.path.dirname(task.pack_path)}/pack-{indexed.pack_checksum.hex()}"
+    if has_pack:  # a push of nothing but names brings an empty pack, which isn't worth keeping
         os.rename(task.pack_path, f"{stem}.pack")
         if task.write_reverse:
             indexed.write_reverse_index(f"{stem}.rev")
-        indexed.write_index(f"{stem}.idx")
-    return indexed.object_count_received
+        indexed.write_index(f"{stem}.idx", task.index_version)
+        return indexed.object_count_received, stem
+    return indexed.object_count_received, None
 
 
 def _finish_fsck(fsck: PushFsck, store: ObjectStore, task: ReceiveTask, emit: Emit) -> None:
@@ -251,10 +276,9 @@ def _index(
 
 def _check(store: ObjectStore, task: ReceiveTask, count: int, pause: Callable[[], None]) -> ReceiveResult:
     commits = CommitTable(store)
+    met = NumberMarks() if task.fsck is not None else None
 
-    def find_problems(tips: tuple[bytes, ...], shallow: frozenset[bytes]) -> list[Problem]:
-        history = make_history(commits, shallow, task.grafts, is_partial=task.is_partial)
-        work: Work[list[Problem]] = check_connectivity(history, tips, ref_tips=task.ref_tips, is_new=store.is_overlaid)
+    def drive(work: Work[list[Problem]]) -> list[Problem]:
         while True:
             try:
                 next(work)
@@ -263,9 +287,29 @@ def _check(store: ObjectStore, task: ReceiveTask, count: int, pause: Callable[[]
                 return problems
             pause()
 
+    def find_problems(
+        tips: tuple[bytes, ...], shallow: frozenset[bytes], marks: NumberMarks | None = None
+    ) -> list[Problem]:
+        history = make_history(commits, shallow, task.grafts, is_partial=task.is_partial)
+        try:
+            return drive(
+                check_connectivity(
+                    history,
+                    tips,
+                    ref_tips=task.ref_tips,
+                    is_new=store.is_overlaid,
+                    tree_depth_max=task.tree_depth_max,
+                    marks=marks,
+                )
+            )
+        except LimitExceeded as error:
+            if error.limit_name != "core.maxTreeDepth":
+                raise
+            return [Problem(tips[0], "object", b"", "exceeds the maximum allowed tree depth")]
+
     broken: dict[bytes, Problem] = {}
     shallow_tips: set[bytes] = set()
-    if find_problems(task.new_tips, task.shallow):
+    if find_problems(task.new_tips, task.shallow, met):
         # Some tip isn't whole: tell which, one by one, as git does.
         for tip in task.new_tips:
             problems = find_problems((tip,), task.shallow)
@@ -273,6 +317,10 @@ def _check(store: ObjectStore, task: ReceiveTask, count: int, pause: Callable[[]
                 shallow_tips.add(tip)
             elif problems:
                 broken[tip] = problems[0]
+    elif met is not None:
+        history = make_history(commits, task.shallow | task.client_shallow, task.grafts, is_partial=task.is_partial)
+        for problem in drive(check_links(history, _received_numbers(store, task.quarantine_dir), met)):
+            raise FsckRefused(f"did not receive expected object {problem.oid.hex()}")
     new_shallow = frozenset(oid for oid in task.client_shallow if shallow_tips and store.find(oid) >= 0)
     missing = frozenset(tip for tip in task.new_tips if store.find(tip) < 0)
     return ReceiveResult(
@@ -282,3 +330,10 @@ def _check(store: ObjectStore, task: ReceiveTask, count: int, pause: Callable[[]
         new_shallow=new_shallow,
         missing_tips=missing,
     )
+
+
+def _received_numbers(store: ObjectStore, quarantine_dir: str) -> Iterator[int]:
+    """Yield the objects of the packs in quarantine."""
+    for pack in store.packs:
+        if pack.path.startswith(f"{quarantine_dir}/"):
+            yield from range(pack.first_number, pack.first_number + pack.count)

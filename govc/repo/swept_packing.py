@@ -17,6 +17,7 @@ from govc.errors import Corrupt, ObjectMissing
 from govc.graph.commits import follow_tags
 from govc.graph.filter import ALL
 from govc.graph.sweep_closure import Swept, call, sweep_closure
+from govc.graph.trees import TREE_DEPTH_MAX
 from govc.graph.view import View
 from govc.kernels.packcopy import AVAILABLE, sort_numbers
 from govc.kernels.packread import PackReader, PackTable
@@ -70,8 +71,8 @@ class SweptPacking:
         """
         index = snapshot.introductions
         table = snapshot.store.pack_table() if AVAILABLE and index is not None else None
-        if index is None or table is None or not plan.ofs_delta:
-            return None
+        if index is None or table is None or not plan.ofs_delta or plan.tree_depth_max < TREE_DEPTH_MAX:
+            return None  # the index knows only that no tree is nested deeper than TREE_DEPTH_MAX
         torn = TornWatch((snapshot.layout.commondir, *snapshot.store.directories))
         if not index.is_current():
             self._runtime.call_blocking(index.refresh)

@@ -30,6 +30,7 @@ from govc.protocol.sideband import KEEPALIVE, Band, frame
 from govc.protocol.upload_archive import ARCHIVER_DIED, encode_acknowledgment, parse_archive_request
 from govc.repo.archiving import ArchivePlan, current_umask, produce_archive
 from govc.repo.helper import HelperFailed, HelperSlots, Progress
+from govc.repo.object_options import read_tree_depth_max
 from govc.repo.runtime import Runtime
 from govc.repo.snapshot import Snapshot
 from govc.service.context import RequestContext
@@ -154,6 +155,7 @@ def _make_plan(
         reads_attributes=not options.worktree_attributes,
         decorations=_decorations(snapshot, commit),
         tags=_tags(snapshot) if commit is not None else (),
+        tree_depth_max=read_tree_depth_max(config),
     )
 
 

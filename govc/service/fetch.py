@@ -49,6 +49,7 @@ from govc.protocol.pktline import FLUSH, encode_error
 from govc.protocol.sideband import KEEPALIVE, Band, frame
 from govc.protocol.upload_pack import Negotiator, encode_shallow_lines, parse_upload_pack_request
 from govc.repo.helper import Progress
+from govc.repo.object_options import read_tree_depth_max
 from govc.repo.packing import PackPlan, PackProducer
 from govc.repo.runtime import Runtime
 from govc.repo.snapshot import Snapshot
@@ -398,6 +399,7 @@ class FetchSession:
             thin=request.thin_pack,
             ofs_delta=request.ofs_delta,
             progress=bool(request.side_band) and not request.no_progress,
+            tree_depth_max=read_tree_depth_max(self.snapshot.config),
         )
 
     def _send_body(self, plan: PackPlan, side_band: int, head: bytes, tail: bytes) -> Iterator[Chunk]:

@@ -70,9 +70,18 @@ def _deny_action(config: Config, key: str, default: DenyAction) -> DenyAction:
     return DenyAction.REFUSE if bool_of(entry) else DenyAction.IGNORE
 
 
+def _unpack_limit(config: Config) -> int | None:
+    """Return receive.unpackLimit, else transfer.unpackLimit; below zero counts as unset, as in git."""
+    limits = [config.get_int(f"{section}.unpacklimit", -1, bits=32) for section in ("receive", "transfer")]
+    return next((limit for limit in limits if limit >= 0), None)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceivePolicy:
-    """The `receive.*` settings that judge ref updates, read once per push."""
+    """The `receive.*` settings that judge ref updates, read once per push.
+
+    `unpack_limit`: packs of fewer objects become loose objects; None when nobody asked for that.
+    """
 
     deny_deletes: bool
     deny_delete_current: DenyAction
@@ -80,6 +89,7 @@ class ReceivePolicy:
     deny_non_fast_forwards: bool
     shallow_update: bool
     pack_bytes_max: int
+    unpack_limit: int | None
     keepalive_seconds: int
     advertise_atomic: bool
     advertise_push_options: bool
@@ -88,8 +98,6 @@ class ReceivePolicy:
     @classmethod
     def from_config(cls, config: Config) -> "ReceivePolicy":
         """Read the settings; raises BadConfig on a value that git would die on, also where we have no use for it."""
-        for key in ("receive.unpacklimit", "transfer.unpacklimit"):
-            config.get_int(key, 0, bits=32)
         for key in ("receive.autogc", "receive.updateserverinfo", "receive.fsckobjects", "transfer.fsckobjects"):
             config.find_bool(key)
         config.get_unsigned("receive.certnonceslop", 0)
@@ -100,6 +108,7 @@ class ReceivePolicy:
             deny_non_fast_forwards=config.get_bool("receive.denynonfastforwards", False),
             shallow_update=config.get_bool("receive.shallowupdate", False),
             pack_bytes_max=config.get_int("receive.maxinputsize", 0),
+            unpack_limit=_unpack_limit(config),
             keepalive_seconds=config.get_int("receive.keepalive", 5),
             advertise_atomic=config.get_bool("receive.advertiseatomic", True),
             advertise_push_options=config.get_bool("receive.advertisepushoptions", False),

@@ -20,6 +20,7 @@ import logging
 import os
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 from govc.auth.branches import NO_RULES, BranchRules
 from govc.errors import GovcError
@@ -31,6 +32,7 @@ from govc.protocol.proc_receive import matches_any
 from govc.protocol.receive_pack import PushRequest, PushRequestParser
 from govc.repo.hook_environ import hook_environ
 from govc.repo.journal import NO_OBJECTS, Journal, StagedObjects
+from govc.repo.journal import NONE as NO_DURABILITY
 from govc.repo.modes import RefModes, object_modes
 from govc.repo.push_hooks import EARLY_HOOKS, LATE_HOOKS, HookSurroundings, PushHooks, run_late_hooks
 from govc.repo.receiving import ReceiveResult
@@ -362,7 +364,7 @@ class ReceiveSession:
         call = self._tools.runtime.call_blocking
         try:
             migration, objects = call(_migrate_staged, journal, quarantine)
-            if result.object_count and not migration.pack_paths:
+            if result.object_count and not (migration.pack_paths or result.is_unpacked):
                 raise MigrationFailed("the pack is gone: something prunes the quarantine")
             return migration, objects
         except (MigrationFailed, OSError) as error:
@@ -408,12 +410,16 @@ def _read_to_the_end(body: BodyReader) -> None:
 
 
 def _migrate_staged(journal: Journal, quarantine: Quarantine) -> tuple[Migration, StagedObjects]:
-    """Publish the objects under a `.keep` that names us; nothing is synced here, the record makes it durable."""
+    """Publish the objects under a `.keep` that names us; the record makes them durable, with what is in it.
+
+    Loose objects that are too much for a record are synced here instead.
+    """
+    syncs = quarantine.loose_bytes() > journal.options.inline_bytes_max and journal.options.durability != NO_DURABILITY
     migration = quarantine.migrate(
-        f"{KEEP_PREFIX}{journal.log.owner.token.hex()}", next_own_path=journal.next_lock_path
+        f"{KEEP_PREFIX}{journal.log.owner.token.hex()}", fsync=syncs, next_own_path=journal.next_lock_path
     )
     try:
-        return migration, journal.stage_objects(migration)
+        return migration, journal.stage_objects(replace(migration, loose_paths=()) if syncs else migration)
     except BaseException:
         migration.release_keep()
         raise

@@ -39,6 +39,8 @@ from govc.service.receive_tools import ReceiveTools
 READ_BYTES = 128 << 10
 PACK_HEADER_BYTES = 12
 UNPACK_LIMIT = 100
+"""git's default; here it only chooses the word for what failed: packs stay packs unless the configuration says so."""
+
 DIRECT_BYTES_MAX = 64 << 10
 """Indexing so small a pack takes less time than going to another thread and back, a few times."""
 
@@ -90,15 +92,15 @@ class Unpacker:
                 size += len(data)
                 if size_max and size > size_max:
                     raise NotUnpacked(
-                        _unpacker(count), f"fatal: pack exceeds maximum allowed size ({_shown_size(size_max)})"
+                        self._unpacker(count), f"fatal: pack exceeds maximum allowed size ({_shown_size(size_max)})"
                     )
                 _write_all(descriptor, data)
                 data = body.read(READ_BYTES)
             return path, size, count
         except RemoteProtocolError as error:
-            raise NotUnpacked(_unpacker(0), f"fatal: early EOF: {error.text}") from error
+            raise NotUnpacked(self._unpacker(0), f"fatal: early EOF: {error.text}") from error
         except OSError as error:
-            raise NotUnpacked(_unpacker(0), f"fatal: write error: {error.strerror}") from error
+            raise NotUnpacked(self._unpacker(0), f"fatal: write error: {error.strerror}") from error
         finally:
             os.close(descriptor)
 
@@ -112,8 +114,13 @@ class Unpacker:
         result = yield from self._index_and_connect(snapshot, quarantine, pack_path, size, count)
         if result.broken_tips and checks_pushed_objects(snapshot.config):
             problem = next(iter(result.broken_tips.values()))
-            raise NotUnpacked(_unpacker(count), f"fatal: did not receive expected object {problem.oid.hex()}")
+            raise NotUnpacked(self._unpacker(count), f"fatal: did not receive expected object {problem.oid.hex()}")
         return result
+
+    def _unpacker(self, count: int) -> str:
+        """Return what git says when the program that it would have started gave up (RP-27)."""
+        limit = UNPACK_LIMIT if self._policy.unpack_limit is None else self._policy.unpack_limit
+        return "unpack-objects abnormal exit" if count < limit else "index-pack abnormal exit"
 
     def _index_and_connect(
         self, snapshot: Snapshot, quarantine: Quarantine, pack_path: str, size: int, count: int
@@ -130,6 +137,7 @@ class Unpacker:
             detects=self._tools.detects,
             threads=self._tools.threads,
             progress=request.side_band and not request.quiet,
+            unpacks=count < (self._policy.unpack_limit or 0),
         )
         try:
             limits = self._inline_limits(task, size, count)
@@ -158,9 +166,9 @@ class Unpacker:
                 elif not isinstance(item, bytes) and request.side_band and keepalive > 0:
                     yield KEEPALIVE
         except GovcError as error:
-            raise NotUnpacked(_unpacker(count), f"fatal: {error.public_text}") from error
+            raise NotUnpacked(self._unpacker(count), f"fatal: {error.public_text}") from error
         except OSError as error:
-            raise NotUnpacked(_unpacker(count), f"fatal: {error.strerror}") from error
+            raise NotUnpacked(self._unpacker(count), f"fatal: {error.strerror}") from error
 
     def _inline_limits(self, task: ReceiveTask, size: int, count: int) -> IndexLimits | None:
         """Return what the pack may ask for when it is checked here, None when a helper checks it from the start."""
@@ -214,11 +222,6 @@ def _check_pack_header(header: bytes) -> int:
     if int.from_bytes(header[4:8], "big") not in (2, 3):
         raise NotUnpacked("protocol error (pack version unsupported)")
     return int.from_bytes(header[8:12], "big")
-
-
-def _unpacker(count: int) -> str:
-    """Return what git says when the program that it would have started gave up (RP-27)."""
-    return "unpack-objects abnormal exit" if count < UNPACK_LIMIT else "index-pack abnormal exit"
 
 
 def _shown_size(size: int) -> str:

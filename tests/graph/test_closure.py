@@ -211,10 +211,10 @@ def test_gitlinks_are_not_followed() -> None:
 def test_trees_nested_too_deep_are_refused() -> None:
     repo = RepositoryBuilder()
     tree = repo.raw_tree([(b"100644", b"f", repo.blob(b"x"))])
-    for _ in range(2047):
+    for _ in range(2048):
         tree = repo.raw_tree([(b"40000", b"d", tree)])
     commit = repo.commit(tree)
-    assert 2048 == closure_of(repo, wants=(commit,)).tree_count
+    assert 2049 == closure_of(repo, wants=(commit,)).tree_count
     deeper = repo.commit(repo.raw_tree([(b"40000", b"d", tree)]))
     with pytest.raises(LimitExceeded):
         closure_of(repo, wants=(deeper,))

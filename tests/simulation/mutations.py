@@ -113,15 +113,15 @@ MUTATIONS = (
     Mutation(
         "segments go before the checkpoint is written",
         "govc/repo/checkpointing.py",
-        "    synced = _sync(site, touched.names, new_packs, head, is_complete)\n",
-        "    _retire(journal, touched)\n    synced = _sync(site, touched.names, new_packs, head, is_complete)\n"
+        "    synced = _sync(site, touched.names, new_packs, loose, is_complete)\n",
+        "    _retire(journal, touched)\n    synced = _sync(site, touched.names, new_packs, loose, is_complete)\n"
         "    [disk.unlink(segment_path(journal.folder.segments, n)) for n in list_segments(journal.folder.segments)]\n",
         f"{CRASH}::test_stopped_at_every_call[a clean end]",
     ),
     Mutation(
         "a checkpoint syncs nothing",
         "govc/repo/checkpointing.py",
-        "    synced = _sync(site, touched.names, new_packs, head, is_complete)\n",
+        "    synced = _sync(site, touched.names, new_packs, loose, is_complete)\n",
         "    synced = 0\n",
         f"{CRASH}::test_stopped_at_every_call[a clean end]",
     ),

@@ -172,12 +172,38 @@ def show_count(explorer: Explorer, record_property: Callable[[str, object], None
     record_property("fsck runs", explorer.checker.fsck_count)
 
 
+@pytest.mark.rows("SEC-38")
 @pytest.mark.parametrize("name", NAMES)
 def test_stopped_at_every_call(name: str, place: Path, record_property: Callable[[str, object], None]) -> None:
     scene = Scene(place)
     explorer = Explorer(scene, scenarios(scene.first)[name], name)
     explorer.explore(seed=1)
     show_count(explorer, record_property)
+    explorer.checker.conclude()
+    assert explorer.points > 20
+
+
+@pytest.mark.rows("RP-95", "CF-59", "CF-34")
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("one ref", "[core]\n\tfsync = none\n\tfsyncMethod = writeout-only\n\tfsyncObjectFiles = false\n"),
+        ("a clean end", "[core]\n\tfsync = all\n\tfsyncMethod = batch\n[receive]\n\tunpackLimit = 100\n"),
+    ],
+)
+def test_what_git_would_sync_when_is_no_matter(name: str, setting: str, place: Path) -> None:
+    """The log makes each kind of file durable before the answer, objects that are kept loose too."""
+    trial, explorer = (
+        Explorer(scene, scenarios(scene.first)[name], name)
+        for scene in (Scene(place / "trial"), Scene(place / "explored"))
+    )
+    for scene in (trial.scene, explorer.scene):
+        with open(scene.path / "config", "a") as file:
+            file.write(setting)
+    named = [call.target or call.path for call in trial.record(seed=1)[2]]
+    kept = [path for path in named if path.startswith("objects/pack/") and path.endswith(".pack")]
+    assert bool(kept) == ("unpackLimit" not in setting)
+    explorer.explore(seed=1)
     explorer.checker.conclude()
     assert explorer.points > 20
 
