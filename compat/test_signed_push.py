@@ -180,7 +180,7 @@ def signed_body(text: list[str], caps: str = CAPS, *, tail: bytes = b"", extra: 
     return lines(f"push-cert\0{caps}".encode(), *text, "push-cert-end", *extra, FLUSH) + tail + EMPTY_PACK
 
 
-@pytest.mark.rows("RP-72", "RP-73", "CF-30")
+@pytest.mark.rows("RP-72", "RP-73", "CF-30", "SEC-42")
 @pytest.mark.parametrize("kind", ["fresh", "old", "slop", "missing", "forged", "unsolicited", "junk", "future"])
 def test_nonces_are_judged_as_git_judges_them(pair: Pair, kind: str) -> None:
     config = {} if kind == "unsolicited" else SEED | ({"receive.certNonceSlop": "3600"} if kind == "slop" else {})

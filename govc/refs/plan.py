@@ -27,6 +27,10 @@ REASON_BROKEN_SYMREF = "broken symref"
 REASON_HOOK = "reference-transaction hook declined"
 
 
+ABBREVIATION = 7
+"""Digits of an abbreviated oid in texts for people."""
+
+
 class RefUpdate(NamedTuple):
     """One wanted change.
 
@@ -46,6 +50,18 @@ def shown(name: bytes) -> str:
 def refuse(name: bytes, reason: str, detail: str) -> RefUpdateRefused:
     """Return the refusal of one update; `detail` gets git's `cannot lock ref` in front."""
     return RefUpdateRefused(name, reason, f"cannot lock ref '{shown(name)}': {detail}")
+
+
+def explain_aliased(update: RefUpdate, other: RefUpdate, target: bytes) -> str:
+    """Return what git says of a symref and its target that one push sets to different values; "" for two symrefs."""
+    alias, direct = (other, update) if update.name == target else (update, other)
+    if direct.name != target or update.old is None or other.old is None:
+        return ""
+    values = [oid.hex()[:ABBREVIATION] for one in (alias, direct) for oid in (one.old or b"", one.new)]
+    return (
+        f"refusing inconsistent update between symref '{shown(alias.name)}' ({values[0]}..{values[1]}) and its target "
+        f"'{shown(target)}' ({values[2]}..{values[3]})"
+    )
 
 
 def iter_parents(name: bytes) -> Iterator[bytes]:

@@ -49,6 +49,7 @@ from govc.refs.plan import (
     REASON_FAILED,
     REASON_FUNNY,
     RefUpdate,
+    explain_aliased,
     find_conflicts,
     refuse,
     shown,
@@ -188,7 +189,7 @@ class RefTransaction:
         self._changes = [by_target[target] for target in sorted(by_target)]
         for change in self._changes:
             if change.update.name in self._refused:
-                self._refuse(change, RefUpdateRefused(change.update.name, REASON_ALIASED))
+                self._refuse(change, self._refused[change.update.name])
         self._drop_refused()
 
     def _join(self, known: Change, update: RefUpdate) -> None:
@@ -197,7 +198,8 @@ class RefTransaction:
             known.aliases.append(update.name)
             return
         self._refused[update.name] = RefUpdateRefused(update.name, REASON_ALIASED)
-        self._refuse(known, RefUpdateRefused(known.update.name, REASON_ALIASED))
+        detail = explain_aliased(update, known.update, known.target)
+        self._refuse(known, RefUpdateRefused(known.update.name, REASON_ALIASED, detail))
 
     def _target_of(self, update: RefUpdate) -> bytes | None:
         """Return the ref that an update really changes, None when it was refused."""

@@ -92,6 +92,13 @@ def test_tags_that_git_cannot_even_parse(content, message_id):
     assert [(message_id, Severity.ERROR)] == ids(check(TAG, content))
 
 
+@pytest.mark.rows("FK-12", "FK-35", "FK-38")
+@pytest.mark.parametrize("content", [b"object %s\ntype commit" % HEX, b"object %s\ntype commit\ntag v1" % HEX])
+def test_a_tag_that_is_cut_short_has_an_unterminated_header(content):
+    """missingType and missingTag have no way to be found: this one comes first."""
+    assert [("unterminatedHeader", Severity.ERROR)] == ids(check(TAG, content))
+
+
 @pytest.mark.rows("FK-59")
 def test_long_names_and_their_limit():
     content = entry(b"100644", b"a" * 4097)

@@ -215,6 +215,17 @@ TAGS = [
 ]  # fmt: skip
 
 
+TRUNCATED_TAGS = [tag(rest=rest) for rest in (b"gpgsig x", b"gpgsig-sha256 x", b"gpgsig x\n y", b"gpgsig x\n y\n z")]
+
+
+@pytest.mark.rows("FK-12", "FK-39", "FK-40")
+def test_a_signature_that_is_cut_short_is_an_unterminated_header(oracle):
+    """badGpgsig and badHeaderContinuation have no way to be found: this one comes first, in git, too."""
+    compare(oracle, [(TAG, content) for content in TRUNCATED_TAGS])
+    found = ours([(TAG, content) for content in TRUNCATED_TAGS])
+    assert [["error: unterminatedHeader: unterminated header"]] * 4 == list(found.values())
+
+
 @pytest.mark.rows("FK-11", "FK-12", "FK-64", "FK-65", "FK-70")
 def test_tags_are_judged_as_git_does(oracle):
     compare(oracle, [(TAG, content) for content in TAGS])

@@ -60,6 +60,16 @@ def test_forged_nonces_are_bad(received):
     assert (NonceStatus.BAD, make_nonce(SEED, SHA1, NOW), 0) == judge(received, slop=1000)
 
 
+@pytest.mark.rows("SEC-35")
+def test_nonces_are_compared_in_constant_time(monkeypatch):
+    """Whatever looks like a nonce is compared whole, by the one function that takes as long for any difference."""
+    compared = []
+    monkeypatch.setattr(hmac, "compare_digest", lambda a, b: compared.append((a, b)) or False)
+    own, forged = make_nonce(SEED, SHA1, NOW), b"%d-%b" % (NOW, b"0" * 40)
+    assert NonceStatus.BAD is judge(own)[0] is judge(forged)[0]
+    assert [(own, own), (own, forged)] == compared
+
+
 @pytest.mark.rows("RP-70")
 @pytest.mark.parametrize(
     ("start", "expected"),
