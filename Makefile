@@ -6,7 +6,7 @@ DIR    ?= repositories
 BIND   ?= 127.0.0.1:8000
 
 .DEFAULT_GOAL := help
-.PHONY: bench-fetching help setup serve test check format lint types layers tests compat bench torture mutations bench-durability real-repos conformance fuzz fuzz-sanitized fuzz-coverage fuzz-http properties clean
+.PHONY: bench-fetching help setup serve test check format lint types layers tests compat bench torture mutations row-mutations bench-durability real-repos conformance fuzz fuzz-sanitized fuzz-coverage fuzz-http properties clean
 
 help: ## print this menu
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -68,6 +68,9 @@ torture: setup ## SECONDS=120 SEED=n: real clients while servers are killed, pla
 
 mutations: setup ## break the log's rules one by one: does a test notice each?
 	$(BIN)/python -m tests.simulation.mutations
+
+row-mutations: setup ## break thirty rows of docs/conformance.md one by one: does a test notice each?
+	$(BIN)/python -m tests.conformance.mutations
 
 bench-durability: setup ## what a durable push costs, beside git-http-backend; writes bench/DURABILITY.md
 	sh compat/install.sh

@@ -9,7 +9,7 @@ import pytest
 
 from compat.conftest import Repo
 from compat.gitclient import Git
-from compat.pushing import push_body, report_of
+from compat.pushing import new_objects, push_body, report_of
 from compat.rawhttp import ZERO, demux, make_pack, receive
 
 Pair = Callable[..., tuple[Repo, Repo]]
@@ -180,3 +180,54 @@ def test_links_of_what_nothing_reaches_count_with_the_check_only(pair: Pair, git
         assert nowhere.encode() in demux(replies[0].packets).progress
     for repo in (ours, theirs):
         repo.broken = check == "false"  # git fsck doesn't like what dangles there
+
+
+ODD_REFS = {
+    "trailing words": "{oid} and more\n",
+    "no line feed": "{oid}",
+    "a symbolic ref without a line feed": "ref: refs/heads/main",
+    "a symbolic ref to a bad name": "ref: refs/heads/..x\n",
+}
+
+
+@pytest.mark.rows("FK-71")
+@pytest.mark.parametrize("odd", sorted(ODD_REFS))
+def test_odd_refs_are_no_matter_of_a_push(pair: Pair, git: Git, odd: str) -> None:
+    """What `git refs verify` would complain of lies there already: pushes elsewhere go on, checked or not."""
+    ours, theirs = pair(config=WITH_FSCK)
+    tip, new, pack = new_objects(git, ours)
+    for repo in ours, theirs:
+        (repo.path / "refs/heads/odd").write_text(ODD_REFS[odd].format(oid=tip))
+    replies = [receive(repo.url, push_body([f"{tip} {new} refs/heads/main"], pack)) for repo in (ours, theirs)]
+    assert report_of(replies[0]) == report_of(replies[1]) == [b"unpack ok", b"ok refs/heads/main"]
+    for repo in ours, theirs:
+        assert (repo.path / "refs/heads/odd").read_text() == ODD_REFS[odd].format(oid=tip)
+        (repo.path / "refs/heads/odd").unlink()
+
+
+@pytest.mark.rows("FK-71", "FS-35", "FS-32")
+def test_refs_are_written_as_git_writes_them(pair: Pair, git: Git) -> None:
+    """Byte by byte, so no verifier can find in ours what it doesn't find in git's; a newer git is asked as well."""
+    ours, theirs = pair(config=WITH_FSCK)
+    tip, new, pack = new_objects(git, ours)
+    older, tag = ours.rev("main~1"), ours.rev("refs/tags/light")
+    for repo in ours, theirs:
+        repo.run("pack-refs", "--all")
+    for commands in (
+        [f"{tip} {new} refs/heads/main", f"{ZERO} {new} refs/heads/deep/er", f"{ZERO} {older} refs/notes/x"],
+        [f"{tag} {ZERO} refs/tags/light", f"{ours.rev('topic')} {ZERO} refs/heads/topic"],
+        [f"{new} {ZERO} refs/heads/deep/er", f"{ZERO} {new} refs/heads/deep"],
+    ):
+        body = push_body(commands, b"" if all(ZERO == line.split()[1] for line in commands) else pack)
+        assert report_of(receive(ours.url, body)) == report_of(receive(theirs.url, body))
+        written = [
+            {
+                str(path.relative_to(repo.path)): path.read_bytes()
+                for path in (*repo.path.glob("refs/**/*"), repo.path / "packed-refs", repo.path / "HEAD")
+                if path.is_file()
+            }
+            for repo in (ours, theirs)
+        ]
+        assert written[0] == written[1]
+        verified = git("refs", "verify", "--strict", cwd=ours.path, check=False)
+        assert (verified.code, verified.stderr) == (0, "") or "is not a git command" in verified.stderr

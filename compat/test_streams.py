@@ -105,13 +105,14 @@ def test_a_large_push_and_a_large_clone_stay_in_bounded_memory(private_server: C
 
 
 @pytest.mark.slow
-@pytest.mark.rows("FS-72", "CF-52", "HB-86")
+@pytest.mark.rows("FS-72", "CF-52", "HB-86", "FK-10")
 def test_one_blob_larger_than_the_memory_bound_streams_every_way(
     private_server: Callable[..., Server], git: Git
 ) -> None:
-    """A push, a clone and an archive of a single blob."""
+    """A push, a clone and an archive of a single blob. The push is checked, for which blobs are not read."""
     server = private_server({})
-    repo = server.create_repo("empty", config={"core.bigFileThreshold": "1m", "http.uploadarchive": "true"})
+    config = {"core.bigFileThreshold": "1m", "http.uploadarchive": "true", "receive.fsckObjects": "true"}
+    repo = server.create_repo("empty", config=config)
     git("init", "-q", "-b", "main", "huge")
     for key, value in (("core.compression", "0"), ("pack.compression", "0"), ("core.bigFileThreshold", "1m")):
         git("config", key, value, cwd="huge")

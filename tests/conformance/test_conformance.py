@@ -8,6 +8,7 @@ import pytest
 
 from .markers import Row, find_carriers, read_rows
 from .table import (
+    MAY_DIFFER,
     STATUSES,
     TABLE_FILE,
     UNJUDGED,
@@ -41,10 +42,6 @@ def test_a_yes_of_importance_has_a_test() -> None:
         if line.row.importance in "MS" and line.status == "yes" and not shown.get(line.row.identifier)
     ]
     assert bare == [], "these say yes and no test carries their ID"
-
-
-MAY_DIFFER = {"RP-28", "CF-25", "CF-34", "HB-34"}
-"""Rows that may be answered otherwise than git does: add one only with its reason in the table."""
 
 
 def test_few_rows_differ_on_purpose() -> None:
