@@ -109,6 +109,20 @@ def test_a_damaged_multi_pack_index_is_no_harm(server: Server, git: Git, how: st
         path.unlink()
 
 
+@pytest.mark.rows("FS-19")
+def test_a_pack_without_its_own_index_is_used_by_nobody(server: Server, git: Git, twin: Twin) -> None:
+    """A multi-pack-index lists its objects, and yet git can't read them, and neither can we."""
+    repo = server.create_repo("small")
+    repo.broken = True
+    packs = several_packs(git, repo)
+    repo.run("multi-pack-index", "write")
+    packs[-1].with_suffix(".idx").unlink()
+    body = lines(f"want {repo.rev('grown0')} side-band-64k", FLUSH, "done")
+    answers = [demux(upload(url, body).packets) for url in (repo.url, twin(repo))]
+    assert [answer.ended for answer in answers] == [False, False]
+    assert all(b"repository corruption" in answer.fatal for answer in answers)
+
+
 @pytest.mark.rows("FS-20")
 def test_a_chain_of_multi_pack_indexes(server: Server, git: Git) -> None:
     repo = server.create_repo("small")

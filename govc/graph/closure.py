@@ -108,7 +108,7 @@ def find_closure(history: History, request: ClosureRequest) -> Work[Closure]:
     if COMMIT not in selection.types:
         wanted = set(wants.commits)
         sent_commits = [number for number in sent_commits if number in wanted]
-    ride = yield from _riding_tags(history, request.include_tags, [sent_commits, chosen, trees, blobs])
+    ride = yield from riding_tags(history, request.include_tags, [sent_commits, chosen, trees, blobs])
     taken = had_tags.union(chosen)
     tags = chosen + [number for number in ride if number not in taken]
     numbers = array("Q", sent_commits)
@@ -253,7 +253,7 @@ def _walk_paths(
     return list(walk.trees), list(walk.blobs), []
 
 
-def _riding_tags(history: History, include_tags: Mapping[bytes, bytes], sent: list[Sequence[int]]) -> Work[list[int]]:
+def riding_tags(history: History, include_tags: Mapping[bytes, bytes], sent: list[Sequence[int]]) -> Work[list[int]]:
     """Return the tags, whole chains, among the candidates whose target is sent."""
     if not include_tags:
         return []

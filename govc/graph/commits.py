@@ -195,6 +195,11 @@ class History:
         """The table below."""
         return self._table
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every commit has the parents that it says, all of them here."""
+        return not self._replaced and self.may_be_missing is never
+
     def cut(self, numbers: Iterable[int]) -> "History":
         """Return this history with more commits made shallow."""
         more = History(

@@ -85,6 +85,7 @@ class MultiPackIndex:
         if end - self._place_start != self.count * _PLACE.size:
             raise CorruptChunks("multi-pack-index list of offsets has a wrong size")
         self._large = chunks.get(b"LOFF", (0, 0))
+        self._reverse = chunks.get(b"RIDX", (0, 0))
         start, end = chunks[b"PNAM"]
         names = data[start:end].split(b"\0")[:pack_count]
         if len(names) != pack_count or any(b"/" in name or not name.endswith(b".idx") for name in names):
@@ -102,9 +103,25 @@ class MultiPackIndex:
 
     def find(self, oid: bytes) -> Place | None:
         """Return where an object lies, None when it isn't listed. Raises CorruptChunks."""
-        position = find_oid(self._data, self._oid_start, self._fanout, oid)
-        if position < 0:
-            return None
+        position = self.find_position(oid)
+        return self._place(position) if position >= 0 else None
+
+    def find_position(self, oid: bytes) -> int:
+        """Return the place of an object in the list, -1 for none."""
+        return find_oid(self._data, self._oid_start, self._fanout, oid)
+
+    def at(self, position: int) -> tuple[bytes, Place]:
+        """Return the object at a place of the list, and where it lies. Raises CorruptChunks."""
+        size = self._algo.oid_size
+        start = self._oid_start + position * size
+        return self._data[start : start + size], self._place(position)
+
+    def reverse_chunk(self) -> bytes:
+        """Return the chunk RIDX: the places in the order of the bitmaps' bits; b"" when there is none."""
+        start, end = self._reverse
+        return self._data[start:end]
+
+    def _place(self, position: int) -> Place:
         pack, offset = _PLACE.unpack_from(self._data, self._place_start + position * _PLACE.size)
         start, end = self._large
         if start and offset & _LARGE_BIT:

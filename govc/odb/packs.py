@@ -316,6 +316,10 @@ class PackFile:
             done += len(piece)
         return b"".join(pieces)
 
+    def positions_by_offset(self) -> "array[int]":
+        """Return the index positions in the order of the pack. Not to be changed."""
+        return self._opened.order().positions
+
     def end_of(self, offset: int) -> int:
         """Return where the entry at `offset` ends, which is where the next one or the trailer begins."""
         offsets = self._opened.order().offsets

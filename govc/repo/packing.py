@@ -5,19 +5,25 @@ there), `Progress` texts that read like git's, and the bytes of the pack. Small 
 between two ticks of the hub; the clone that takes seconds runs in a helper process (`pack_job`), which inherits the
 open packs. Which of the two is `PackProducer`'s decision, taken by trying: the inline attempt has a budget.
 
+Where the index isn't filled yet, the bitmaps that plain git left are asked (`graph/bitmap_closure`).
+
 Before either, `swept_packing` is asked: where the introductions index knows what is wanted, and the kernels were
 compiled, the pack is made in this process without the GIL, in a fraction of the time.
 
 Source: git's upload-pack.c (create_pack_file), builtin/pack-objects.c for the progress texts.
 """
 
+import logging
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from time import monotonic
 
+from govc.graph.bitmap_closure import ReachabilityBitmaps, find_by_bitmaps
 from govc.graph.closure import Closure, find_closure
 from govc.graph.commit_graph_file import open_commit_graphs
 from govc.graph.commits import CommitTable, History
+from govc.graph.ewah import CorruptBitmap
+from govc.graph.trees import TREE_DEPTH_MAX
 from govc.odb.cache import BaseCache
 from govc.odb.packs import PackDescriptor
 from govc.odb.store import ObjectStore
@@ -25,6 +31,7 @@ from govc.odb.torn import TornWatch
 from govc.pack.writer import write_pack
 from govc.phases import ENUMERATE, WRITE, Timed, timed_steps
 from govc.protocol.oid import find_algorithm
+from govc.repo.bitmaps import open_bitmaps
 from govc.repo.helper import Emit, HelperSlots, Job, Progress, Quiet, run_helper
 from govc.repo.pack_plan import PackPlan, tell_counts, tell_total
 from govc.repo.runtime import Breather, Runtime
@@ -32,6 +39,8 @@ from govc.repo.snapshot import Snapshot, make_history
 from govc.repo.swept_packing import SweptPacking
 
 __all__ = ["PackPlan", "PackProducer", "ProducerLimits", "StoreHandle", "pack_job"]
+
+log = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 0.2
 INLINE_CHUNK_BYTES = 64 << 10
@@ -53,6 +62,7 @@ class StoreHandle:
     grafts: Mapping[bytes, tuple[bytes, ...]]
     is_partial: bool
     uses_commit_graph: bool = False
+    uses_bitmaps: bool = False
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> "StoreHandle":
@@ -65,6 +75,7 @@ class StoreHandle:
             grafts=dict(snapshot.grafts),
             is_partial=snapshot.is_partial,
             uses_commit_graph=bool(snapshot.commits.graphs),
+            uses_bitmaps=snapshot.config.get_bool("pack.usebitmaps", True),
         )
 
     @property
@@ -88,10 +99,18 @@ class StoreHandle:
         return make_history(commits, self.shallow, self.grafts, is_partial=self.is_partial)
 
 
-def enumerate_objects(history: History, plan: PackPlan) -> Generator[Progress | None, None, Closure]:
+def enumerate_objects(
+    history: History, plan: PackPlan, bitmaps: ReachabilityBitmaps | None = None
+) -> Generator[Progress | None, None, Closure]:
     """List the objects that `plan` asks for. Raises ObjectMissing, Corrupt, LimitExceeded."""
-    work = find_closure(history, plan.closure_request())
-    closure: Closure = yield from work
+    closure: Closure | None = None
+    if bitmaps is not None and plan.tree_depth_max >= TREE_DEPTH_MAX:  # bitmaps know nothing of depths
+        try:
+            closure = yield from find_by_bitmaps(history, plan.closure_request(), bitmaps)
+        except CorruptBitmap as error:
+            log.warning("bitmaps are not used: %s", error)
+    if closure is None:
+        closure = yield from find_closure(history, plan.closure_request())
     yield from tell_counts(plan, len(closure.numbers))
     return closure
 
@@ -120,7 +139,8 @@ def pack_job(argument: tuple[StoreHandle, PackPlan], emit: Emit) -> int:
     store = handle.open_store()
     torn = TornWatch(store.directories)
     said = monotonic()
-    work = timed_steps(ENUMERATE, enumerate_objects(handle.make_history(store), plan))
+    bitmaps = open_bitmaps(store, plan.wants) if handle.uses_bitmaps else None
+    work = timed_steps(ENUMERATE, enumerate_objects(handle.make_history(store), plan, bitmaps))
     while True:
         try:
             item = next(work)
@@ -201,7 +221,10 @@ class PackProducer:
 
     def _try_inline(self, snapshot: Snapshot, plan: PackPlan, spoken: list[Progress]) -> Closure | None:
         """Enumerate within the budget; None when a helper should do it."""
-        work = enumerate_objects(snapshot.history(), plan)
+        bitmaps = None
+        if self._slots is None and snapshot.config.get_bool("pack.usebitmaps", True):  # no helper will do it better
+            bitmaps = open_bitmaps(snapshot.store, plan.wants)
+        work = enumerate_objects(snapshot.history(), plan, bitmaps)
         spent = 0.0
         while True:
             started = monotonic()

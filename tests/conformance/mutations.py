@@ -2,10 +2,10 @@
 
     python -m tests.conformance.mutations [ROW ...]      (make row-mutations)
 
-The draw is from the M and S rows that don't differ on purpose; whoever changes DRAW_SEED has to write the mutations that
-are then lacking. Each mutation replaces one text of the sources, in a copy of the project; a test named beside it has to
-fail. Before, all of them have to pass in an unchanged copy. What came of it is written to docs/broken-rows.md, when all
-were tried. tests/conformance/test_mutations.py holds the list to the sources and to the markers.
+The draw is from the M and S rows that don't differ on purpose; whoever changes DRAW_SEED has to write the mutations
+that are then lacking. Each mutation replaces one text of the sources, in a copy of the project; a test named beside it
+has to fail. Before, all of them have to pass in an unchanged copy. What came of it is written to docs/broken-rows.md,
+when all were tried. tests/conformance/test_mutations.py holds the list to the sources and to the markers.
 """
 
 from __future__ import annotations
@@ -77,10 +77,10 @@ MUTATIONS = (
     ),
     Mutation(
         "CF-74",
-        "the repository's own safe.directory counts",
+        "a path in safe.directory stands for every path",
         "govc/repo/discover.py",
-        "        if entry.scope not in PROTECTED_SCOPES:\n            continue\n",
-        "",
+        "    return real_path == allowed\n",
+        "    return True\n",
         "compat/test_configuration.py::test_safe_directories",
     ),
     Mutation(
@@ -135,8 +135,8 @@ MUTATIONS = (
         "CF-37",
         "`ignore` refuses",
         "govc/service/judge.py",
-        '        elif action is not DenyAction.IGNORE:\n            if self._snapshot.config.find_entry("receive.denydeletecurrent") is None:\n',
-        '        elif True:\n            if self._snapshot.config.find_entry("receive.denydeletecurrent") is None:\n',
+        "        elif action is not DenyAction.IGNORE:\n            if self._snapshot",
+        "        elif True:\n            if self._snapshot",
         "compat/test_configuration.py::test_which_updates_are_taken",
         "denyDeleteCurrent",
     ),
@@ -304,10 +304,10 @@ def draw_rows(rows: Iterable[Row]) -> list[str]:
     return [identifier for identifier in important if identifier not in MAY_DIFFER][:DRAW_COUNT]
 
 
-def copy_project(place: Path) -> None:
+def copy_project(project: Path, place: Path) -> None:
     """The sources, tests and kernels, without what tools left."""
     for part in PARTS:
-        source = PROJECT / part
+        source = project / part
         if source.is_dir():
             ignored = shutil.ignore_patterns("__pycache__", "*.c")
             shutil.copytree(source, place / part, symlinks=True, ignore=ignored)
@@ -347,7 +347,7 @@ def try_all(chosen: Sequence[Mutation]) -> dict[str, bool]:
     with tempfile.TemporaryDirectory(prefix="govc-rows-") as folder:
         whole = Path(folder) / "whole"
         whole.mkdir()
-        copy_project(whole)
+        copy_project(PROJECT, whole)
         for mutation in {(one.test, one.select): one for one in chosen}.values():
             passes, said = run_test(whole, mutation)
             if not passes:
@@ -355,7 +355,7 @@ def try_all(chosen: Sequence[Mutation]) -> dict[str, bool]:
         for number, mutation in enumerate(chosen):
             place = Path(folder) / f"m{number}"
             place.mkdir()
-            copy_project(place)
+            copy_project(whole, place)
             apply(mutation, place)
             start = time.monotonic()
             passes, _ = run_test(place, mutation)
@@ -371,9 +371,9 @@ def outcome(noticed: dict[str, bool]) -> str:
     lines = [
         "# Rows broken on purpose",
         "",
-        f"{DRAW_COUNT} rows of [conformance.md](conformance.md), drawn by the seed `{DRAW_SEED}` from the M and S rows, were",
-        "broken one by one in a copy of the sources. `make row-mutations` does it again and writes this page; how exactly each",
-        "is broken stands in tests/conformance/mutations.py.",
+        f"{DRAW_COUNT} rows of [conformance.md](conformance.md), drawn by the seed `{DRAW_SEED}` from the M and S",
+        "rows, were broken one by one in a copy of the sources. `make row-mutations` does so again and writes this",
+        "page; how exactly each is broken stands in tests/conformance/mutations.py.",
         "",
         f"Noticed: {sum(noticed.values())} of {len(noticed)}.",
         "",
