@@ -59,9 +59,9 @@ compat: setup ## the scenarios with real clients against real servers
 	sh compat/install.sh
 	$(BIN)/python -m pytest -q compat
 
-bench: setup ## measure side by side with git-http-backend and dulwich; writes bench/RESULTS.md
+bench: setup ## ROWS=1,4 BENCH_REPOS="NAME=PATH .." KEEP=FOLDER: every row of the table beside its peers; writes bench/RESULTS.md
 	sh compat/install.sh
-	$(BIN)/python -m bench $(REPOS)
+	$(BIN)/python -m bench $(if $(ROWS),--rows $(ROWS)) $(if $(KEEP),--keep $(KEEP)) $(BENCH_REPOS)
 
 torture: setup ## SECONDS=120 SEED=n: real clients while servers are killed, plain git beside
 	$(BIN)/python -m compat.torture $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))

@@ -1,7 +1,7 @@
-"""`python -m bench [NAME=PATH or PATH ...]`: all servers side by side, all rows, one Markdown file.
+"""`python -m bench [NAME=PATH or PATH ...]`: every row of the table, beside its peers, into one Markdown file.
 
-The generated repositories are always measured; those named on the command line get the rows of clone, fetch
-and push too.
+The generated repositories are always measured; those named on the command line (or in BENCH_REPOS, separated by blanks)
+are measured too. --rows 1,4 runs some. --keep FOLDER keeps the repositories that are made, for the next run.
 """
 
 from __future__ import annotations
@@ -13,15 +13,37 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import generate, indexing, report, rows, servers, storm
+from bench import report, row_clones, row_fetches, row_packs, row_pushes, row_reads, row_refs, row_restart, row_worker
+from bench.world import QUICK, Bench, Plan, describe
 from compat.gitclient import Git
+from govc.kernels.choice import COMPILED
+from govc.kernels.choice import describe as describe_kernels
 
-STARTERS = {**servers.STARTERS, storm.BEHIND_NGINX: storm.start_govc_behind_nginx}
 RESULTS = Path(__file__).with_name("RESULTS.md")
-HISTORY, REFS, BLOBS, PUSHED_BLOBS = "history.git", "refs.git", "blobs.git", "pushed-blobs.git"
+
+ROWS: dict[int, tuple[str, Callable[[Bench], None]]] = {
+    1: ("info/refs and ls-refs, small repository", row_refs.row_1),
+    2: ("info/refs and ls-refs, 47,000 refs", row_refs.row_2),
+    3: ("first reply after a push, many refs", row_refs.row_3),
+    4: ("full clone, again", row_clones.row_4),
+    5: ("full clone, first after a restart, first after a push", row_clones.row_5),
+    6: ("50 identical clones at once, cold", row_clones.row_6),
+    7: ("incremental fetch", row_fetches.row_7),
+    8: ("shallow and partial clones, lazy fetch", row_fetches.row_8),
+    9: ("small push, synced", row_pushes.row_9),
+    10: ("large packs: indexing", row_packs.row_10),
+    11: ("indexing with no compiler", row_packs.row_11),
+    12: ("reads through the library: cached, history", row_reads.row_12),
+    13: ("reads through the library: first reads", row_reads.row_13),
+    14: ("private memory", row_worker.row_14),
+    15: ("what others notice of large transfers", row_worker.row_15),
+    16: ("repack of 2,000 small pushes", row_pushes.row_16),
+    17: ("a million objects, after a restart", row_restart.row_17),
+}
 
 
 def parse_repository(text: str) -> tuple[str, Path]:
@@ -33,59 +55,57 @@ def parse_repository(text: str) -> tuple[str, Path]:
     return (name if equals else place.resolve().name.removesuffix(".git")), place
 
 
+def parse_rows(text: str) -> list[int]:
+    """1,4 or 1-9."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        found += range(int(first), int(last if dash else first) + 1)
+    if unknown := set(found) - set(ROWS):
+        raise argparse.ArgumentTypeError(f"no such row: {sorted(unknown)}")
+    return found
+
+
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("repositories", nargs="*", type=parse_repository, metavar="NAME=PATH")
-    parser.add_argument("--quick", action="store_true", help="below two minutes, rough numbers")
-    parser.add_argument("--output", type=Path, default=RESULTS)
-    parser.add_argument("--server", action="append", choices=sorted(STARTERS), help="only these")
+    parser.add_argument("--rows", type=parse_rows, default=list(ROWS))
+    parser.add_argument("--quick", action="store_true", help="a few minutes, rough numbers, small repositories")
+    parser.add_argument("--keep", type=Path, help="where the repositories that are made are kept")
+    parser.add_argument("--output", type=Path)
     return parser.parse_args(arguments)
 
 
 def say(text: str) -> None:
     """Progress, for whoever waits."""
-    print(text, file=sys.stderr, flush=True)
+    print(time.strftime("%H:%M:%S"), text, file=sys.stderr, flush=True)
 
 
-def build(git: Git, root: Path, plan: rows.Plan, real: Sequence[tuple[str, Path]]) -> str:
-    """Fill the served folder; what is in it, in words."""
-    history = generate.build_history(git, root / HISTORY, plan.commits)
-    generate.build_refs(git, root / REFS, history, plan.refs)
-    generate.build_blobs(git, root / BLOBS, plan.blob_megabytes)
-    generate.build_blobs(git, root / PUSHED_BLOBS, plan.push_megabytes)
-    words = [f"generated ({rows.count_objects(history)} objects)"]
-    for name, source in real:
-        copy = generate.build_real(git, root / f"real-{name}.git", source)
-        words.append(f"{name} ({rows.count_objects(copy)} objects, {len(git.refs(copy)):,} refs)")
+def run_rows(bench: Bench, rows: Sequence[int]) -> dict[int, str]:
+    """Run them; what failed, and why."""
+    failed: dict[int, str] = {}
+    for row in rows:
+        bench.row = row
+        began = time.monotonic()
+        try:
+            ROWS[row][1](bench)
+        except Exception as error:
+            failed[row] = f"failed: {describe(error)}"
+            say("".join(traceback.format_exception(error)))
+        say(f"row {row} done in {time.monotonic() - began:.0f} s")
+    return failed
+
+
+def describe_repositories(bench: Bench) -> str:
+    """What was measured, in words."""
+    words = []
+    for repository in bench.all():
+        path = bench.root / repository.name
+        counted = bench.git("count-objects", "-v", cwd=path).stdout.splitlines()
+        objects = sum(int(line.split()[1]) for line in counted if line.startswith(("count", "in-pack")))
+        words.append(f"{repository.title} ({objects:,} objects, {len(bench.git.refs(path)):,} refs)")
     return ", ".join(words)
-
-
-def measure(bench: rows.Bench, real: Sequence[tuple[str, Path]]) -> None:
-    """All rows; the ones that need most memory last."""
-    rows.rate_rows(bench, HISTORY, REFS)
-    bench.table("Generated history: clone, fetch, push")
-    rows.fetch_rows(bench, HISTORY)
-    rows.push_rows(bench, HISTORY)
-    rows.large_push_row(bench, HISTORY)
-    for name, _ in real:
-        bench.table(f"{name}: clone, fetch, push")
-        rows.fetch_rows(bench, f"real-{name}.git")
-        rows.large_push_row(bench, f"real-{name}.git")
-    storm.measure(bench, HISTORY, BLOBS, [f"real-{name}.git" for name, _ in real])
-    rows.latency_rows(bench, HISTORY, PUSHED_BLOBS)
-    rows.memory_rows(bench, BLOBS)
-
-
-def measure_indexing(root: Path, plan: rows.Plan, names: Sequence[str]) -> str:
-    """The largest pack of each repository, indexed by everybody; no server takes part."""
-    sections = []
-    threads = os.cpu_count() or 1
-    for name in names:
-        pack = indexing.find_pack(root / name)
-        measured = indexing.measure(pack, threads, plan.rounds, say)
-        sections.append(indexing.format_section(name.removesuffix(".git"), pack, measured, threads))
-    return "\n".join(sections)
 
 
 def _leave(number: int, _: object) -> None:
@@ -97,32 +117,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Build, serve, measure, write."""
     options = parse_arguments(arguments)
     signal.signal(signal.SIGTERM, _leave)
-    plan = rows.QUICK if options.quick else rows.Plan()
-    names = [name for name in STARTERS if not options.server or name in options.server]
+    plan = QUICK if options.quick else Plan()
+    sources = options.repositories or [parse_repository(x) for x in os.environ.get("BENCH_REPOS", "").split()]
     start, loads_before = time.monotonic(), os.getloadavg()
-    with tempfile.TemporaryDirectory(prefix="govc-bench-") as folder, contextlib.ExitStack() as stack:
+    with tempfile.TemporaryDirectory(prefix="govc-bench-", dir=options.keep) as folder:
         scratch = Path(folder)
-        root, clients = scratch / "served", scratch / "clients"
-        root.mkdir()
-        clients.mkdir()
-        git = Git(scratch / "client-home", clients)
-        repositories = build(git, root, plan, options.repositories)
-        say(f"{repositories}: {time.monotonic() - start:.0f} s")
-        running = [stack.enter_context(STARTERS[name](root, scratch)) for name in names]
-        bench = rows.Bench(running, root, clients, git, plan, say)
-        measure(bench, options.repositories)
-        indexed = measure_indexing(root, plan, [HISTORY, *(f"real-{name}.git" for name, _ in options.repositories)])
+        kept = options.keep.resolve() if options.keep else scratch / "kept"
+        for place in (scratch / "served", scratch / "clients", kept):
+            place.mkdir(exist_ok=True, parents=True)
+        git = Git(scratch / "client-home", scratch / "clients")
+        bench = Bench(plan, git, scratch / "served", scratch / "clients", kept, sources, say)
+        with contextlib.closing(bench):
+            repositories = describe_repositories(bench)
+            failed = run_rows(bench, options.rows)
+    seconds = time.monotonic() - start
+    words = " ".join(f"{name}=..." for name, _ in sources)
+    rows = "" if options.rows == list(ROWS) else f" --rows {','.join(map(str, options.rows))}"
     text = report.format_report(
-        bench.tables,
+        bench.lines,
         plan,
-        names=names,
-        command="python -m bench" + (" --quick" if options.quick else ""),
+        titles={row: title for row, (title, _) in ROWS.items() if row in options.rows},
+        failed=failed,
+        command="python -m bench" + (" --quick" if options.quick else "") + rows + (f" {words}" if words else ""),
         repositories=repositories,
         loads=report.format_loads(loads_before, os.getloadavg()),
-        seconds=time.monotonic() - start,
+        seconds=seconds,
+        kernels="compiled" if all(choice.kind == COMPILED for choice in describe_kernels()) else "IN PART PURE PYTHON",
     )
-    text += "\n" + indexed
-    options.output.write_text(text)
+    output = options.output or RESULTS
+    output.write_text(text)
     print(text)
 
 

@@ -3,6 +3,8 @@
     history   4,000 commits in one line, each changing one file two folders down: 20,000 objects, packed
     refs      the same objects under 47,000 refs in packed-refs, named as a code review system names them
     blobs     incompressible blobs of 4 MiB each, so many megabytes of them
+    million   250,000 commits of one small file each, two folders down: a million objects
+    pushed    the history, and 2,000 packs of one commit each, as small pushes leave them
 
 Everything is written by `git fast-import`, which reads the stream while it is being made.
 """
@@ -26,7 +28,13 @@ REF_PREFIX = "refs/changes/07/"
 BLOB_BYTES = 4 << 20
 MAIN = "refs/heads/main"
 WORDS = ("alpha", "beta", "gamma", "delta", "snapshot", "object", "pack", "index", "ref", "commit")
-SERVED_CONFIGURATION = {"http.receivepack": "true", "gc.auto": "0", "receive.autogc": "false"}
+SERVED_CONFIGURATION = {
+    "http.receivepack": "true",
+    "gc.auto": "0",
+    "receive.autogc": "false",
+    "uploadpack.allowFilter": "true",
+    "uploadpack.allowAnySHA1InWant": "true",
+}
 
 
 def prepare_empty(git: Git, path: Path) -> Path:
@@ -38,8 +46,20 @@ def prepare_empty(git: Git, path: Path) -> Path:
 
 
 def copy_linked(source: Path, target: Path) -> Path:
-    """A copy whose packs are hard links: git and the servers replace files, they never change them."""
-    shutil.copytree(source, target, copy_function=os.link)
+    """A copy whose objects and index are hard links (they are replaced, never changed); without govc's log."""
+
+    def copy(file: str, to: str) -> str:
+        inner = Path(file).relative_to(source).parts
+        if inner[0] == "objects" or inner[:2] == ("govc", "introductions"):
+            os.link(file, to)
+        else:
+            shutil.copy2(file, to)
+        return to
+
+    def leave_out(folder: str, names: list[str]) -> list[str]:
+        return [name for name in names if name != "introductions"] if folder == str(source / "govc") else []
+
+    shutil.copytree(source, target, copy_function=copy, ignore=leave_out)
     return target
 
 
@@ -128,13 +148,48 @@ def build_pusher(git: Git, path: Path, source: Path, branches: int, commits: int
     def stream() -> Iterator[bytes]:
         for branch in range(branches):
             for n in range(commits):
-                content = f"{branch} {n} {chance.random()}\n".encode()
+                path = f"src/room{chance.randrange(24):02}/file{chance.randrange(30):02}.txt"
+                content = "\n".join(" ".join(chance.choices(WORDS, k=9)) for _ in range(60)) + f"\n{branch} {n}\n"
                 parent = "" if n else tip
-                yield _commit(f"refs/heads/p{branch}", n, "src/room03/new.txt", content, parent=parent)
+                yield _commit(f"refs/heads/p{branch}", n, path, content.encode(), parent=parent)
 
     fast_import(git, path, stream())
     listing = [git("rev-list", "--reverse", f"{tip}..p{b}", cwd=path).stdout.split() for b in range(branches)]
     return listing
+
+
+def build_million(git: Git, path: Path, commits: int) -> Path:
+    """Four objects a commit: the blob, the trees of its folder and of the root, the commit."""
+
+    def stream() -> Iterator[bytes]:
+        for number in range(commits):
+            path = f"room{number % 50:02}/file{number // 50 % 40:02}.txt"
+            yield _commit(MAIN, number, path, b"%d\n" % number)
+
+    prepare_empty(git, path)
+    fast_import(git, path, stream())
+    return path
+
+
+def build_pushed(git: Git, path: Path, history: Path, pushes: int) -> Path:
+    """The history, and so many packs above it, each what a client sends for one commit, completed."""
+    copy_linked(history, path)
+    source = path.with_name(path.name + ".client")
+    (chain,) = build_pusher(git, source, history, 1, pushes)
+    tip = git.rev(source, MAIN)
+    for oid in chain:
+        pack = pack_commit(git, source, oid, tip)
+        git.output_bytes("index-pack", "--stdin", "--fix-thin", cwd=path, input=pack)
+        tip = oid
+    git("update-ref", MAIN, tip, cwd=path)
+    shutil.rmtree(source)
+    return path
+
+
+def pack_commit(git: Git, place: Path, oid: str, parent: str) -> bytes:
+    """What git push sends for one commit."""
+    revisions = f"{oid}\n^{parent}\n".encode()
+    return git.output_bytes("pack-objects", "--revs", "--thin", "--stdout", "-q", cwd=place, input=revisions)
 
 
 def build_real(git: Git, path: Path, source: Path) -> Path:

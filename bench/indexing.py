@@ -94,6 +94,18 @@ def index_with_govc(pack: str, index: str, threads: str, detection: str, bits: s
     os.close(fd)
 
 
+def index_thin_with_govc(pack: str, index: str, objects_dir: str, detection: str) -> None:
+    """One thin pack, which is completed in place from a repository."""
+    from govc.odb.store import ObjectStore
+    from govc.pack.indexer import index_pack
+    from govc.protocol.oid import SHA1
+
+    store = ObjectStore.open(objects_dir, SHA1)
+    fd = os.open(pack, os.O_RDWR)
+    index_pack(fd, SHA1, base_reader=store.read_oid, detects=detection == "on").write_index(index)
+    os.close(fd)
+
+
 def index_with_dulwich(pack: str, index: str) -> None:
     """One run of dulwich's, with its compiled parts."""
     from dulwich.object_format import DEFAULT_OBJECT_FORMAT
@@ -137,6 +149,7 @@ def index_with_libgit2(pack: str, index: str) -> None:
 
 CHILDREN: dict[str, Callable[..., None]] = {
     "govc": index_with_govc,
+    "govc-thin": index_thin_with_govc,
     "dulwich": index_with_dulwich,
     "libgit2": index_with_libgit2,
 }

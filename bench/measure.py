@@ -9,37 +9,31 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import os
 import re
 import shutil
-import signal
 import subprocess
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 import psutil
 
 from bench.servers import Server
-from compat.gitclient import client_environment
+from bench.wire import Refused, Request, ask, connect
 
 SETTLE_SECONDS = 0.1
+SETTLE_SECONDS_MAX = 10.0
+QUIET_SECONDS = 0.05
+QUIET_SHARE = 0.04
 SAMPLE_SECONDS = 0.05
 WRK_CONNECTIONS = 8
 OWN_CONNECTIONS = 4
 SLOW_SECONDS = 0.08
 CACHED_SECONDS = 1
 MIB = 1 << 20
-
-
-class Refused(Exception):
-    """A server can't do what a row asks; the text is the reason that the table gives."""
 
 
 class Used(NamedTuple):
@@ -56,82 +50,30 @@ def time_of(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def use(server: Server, work: Callable[[], object]) -> Used:
-    """Do it, and say what it cost; waits a moment, so that CGI programs have ended and been counted."""
+def use(server: Server, work: Callable[[], object], *, settle_seconds: float = SETTLE_SECONDS) -> Used:
+    """Do it, and say what it cost; waits, so that what goes on after the answer is counted too."""
     before = server.cpu_seconds()
     wall = time_of(work)
-    time.sleep(SETTLE_SECONDS)
+    time.sleep(settle_seconds)
+    settle(server)
     return Used(wall, server.cpu_seconds() - before)
 
 
-def _end_session(process: subprocess.Popen[bytes], ended_by_us: threading.Event) -> None:
-    ended_by_us.set()
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+def settle(server: Server) -> None:
+    """Return when the server has nothing to do any more, or goes on for long."""
+    deadline = time.monotonic() + SETTLE_SECONDS_MAX
+    before = server.cpu_seconds()
+    while time.monotonic() < deadline:
+        time.sleep(QUIET_SECONDS)
+        now = server.cpu_seconds()
+        if now - before < QUIET_SHARE * QUIET_SECONDS:
+            return
+        before = now
 
 
-@dataclass(frozen=True)
-class Client:
-    """Runs git as a client that is given up (with its helpers) after `seconds_max`."""
-
-    home: Path
-    seconds_max: float
-
-    def __call__(self, *arguments: str | Path, cwd: Path | None = None) -> None:
-        """Raises Refused with git's last line of complaint when it fails or takes too long."""
-        with tempfile.TemporaryFile() as complaints:
-            process = subprocess.Popen(
-                ["git", *map(str, arguments)],
-                cwd=cwd or self.home,
-                env=client_environment(self.home),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=complaints,
-                start_new_session=True,
-            )
-            # Not wait(timeout): that looks only every 50 ms, which is as long as many a fetch takes.
-            ended_by_us = threading.Event()
-            timer = threading.Timer(self.seconds_max, _end_session, (process, ended_by_us))
-            timer.start()
-            code = process.wait()
-            timer.cancel()
-            if ended_by_us.is_set():
-                raise Refused(f"not finished after {self.seconds_max:.0f} s")
-            complaints.seek(0)
-            lines = os.fsdecode(complaints.read()).strip().splitlines()
-        if code != 0:
-            reasons = [line for line in lines if line.startswith(("error:", "fatal:", "remote:"))]
-            raise Refused(re.sub(r"https?://\S+", "URL", (reasons or lines or [f"status {code}"])[0].strip()))
-
-
-@dataclass(frozen=True)
-class Request:
-    """One HTTP request of a row: path with query, body (a POST when there is one), headers."""
-
-    path: str
-    body: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def method(self) -> str:
-        """GET without a body."""
-        return "POST" if self.body else "GET"
-
-
-def connect(server: Server, timeout: float = 120) -> http.client.HTTPConnection:
-    """A keep-alive connection to a server."""
-    parts = urlsplit(server.url)
-    return http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=timeout)
-
-
-def ask(connection: http.client.HTTPConnection, request: Request) -> bytes:
-    """Send it and return the whole answer; Refused unless the status is 200."""
-    connection.request(request.method, request.path, request.body or None, dict(request.headers))
-    response = connection.getresponse()
-    content = response.read()
-    if response.status != 200:
-        raise Refused(f"status {response.status}")
-    return content
+def process_seconds(pid: int) -> float:
+    """CPU seconds of one process so far, to the nanosecond, without its children."""
+    return time.clock_gettime((~pid << 3) | 2)  # MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED) of the kernel
 
 
 class Rate(NamedTuple):

@@ -1,79 +1,107 @@
-"""The results as Markdown: one table per heading, a column per server, medians with the least and the most."""
+"""The results as Markdown: one line per row, then every figure; medians with the least and the most."""
 
 from __future__ import annotations
 
 import os
 import platform
 import re
-import statistics
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
-from bench import rows, servers
+from bench import servers
+from bench.lines import BEHIND, DIRECT, GIT, OURS, Line, Times, format_number, format_samples
+from bench.reasons import REASONS
+from bench.world import QUICK, Plan
 
 PROJECT = Path(__file__).resolve().parent.parent
-P99_GOAL_MS = 25
-MEMORY_GOAL_MIB = 150
 
 
-def format_number(value: float) -> str:
-    """Three digits that matter; thousands with commas."""
-    size = abs(value)
-    if size >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3f}"
+def format_ratio(line: Line) -> str:
+    """How many times better than the peer, of each contender of ours."""
+    parts = []
+    for name in OURS:
+        ratio = line.ratio(name)
+        if ratio is not None:
+            parts.append(f"{format_number(ratio)}x")
+    return " / ".join(parts)
 
 
-def format_cell(line: rows.Line, name: str, rounds: int) -> str:
-    """Median (least to most); the number of rounds when it is not the usual one; or "no" and why."""
-    values = line.values.get(name, [])
-    reason = line.refusals.get(name)
-    if reason or not values:
-        return f"no: {reason or 'not measured'}".replace("|", "/")[:120]
-    text = format_number(statistics.median(values))
-    if len(values) == 1:
-        return text
-    spread = f" ({format_number(min(values))} to {format_number(max(values))}"
-    return text + spread + (")" if len(values) == rounds else f"; n={len(values)})")
+def format_line(line: Line) -> str:
+    """One line of a row's table."""
+    cells = [line.what, line.on, line.unit, *(format_samples(line, name) for name in (DIRECT, BEHIND, GIT))]
+    cells += [format_ratio(line), str(line.goal or ""), line.verdict()]
+    return "| " + " | ".join(cells) + " |"
 
 
-def format_table(table: rows.Table, names: Sequence[str], rounds: int) -> str:
-    """One Markdown table."""
-    out = [f"## {table.title}\n", "| | unit | " + " | ".join(names) + " |", "|---" * (len(names) + 2) + "|"]
-    for line in table.lines:
-        cells = [line.title, line.unit, *(format_cell(line, name, rounds) for name in names)]
-        out.append("| " + " | ".join(cells) + " |")
-    return "\n".join(out) + "\n"
+def _nearness(line: Line, name: str) -> float:
+    """How far from its goal a figure is: below 1 is short."""
+    goal = line.goal
+    if isinstance(goal, Times):
+        ratio = line.ratio(name)
+        return ratio / goal.factor if ratio is not None else 0.0
+    value = line.median(name)
+    if value is None or goal is None:
+        return 0.0
+    if line.more_is_better:
+        return value / goal.limit
+    return goal.limit / value if value > 0 else float("inf")
 
 
-def median_of(tables: Sequence[rows.Table], title: str, unit: str, name: str) -> float | None:
-    """The median of a line for a server; None when there is none."""
-    for table in tables:
-        for line in table.lines:
-            if line.title == title and line.unit == unit and line.values.get(name):
-                return statistics.median(line.values[name])
-    return None
-
-
-def format_goals(tables: Sequence[rows.Table], plan: rows.Plan) -> str:
-    """govc's goals and whether this run met them."""
-    goals: list[tuple[str, str, str, float, str]] = [
-        ("p99 of ls-refs grows at most", "ls-refs", "p99 more, ms", P99_GOAL_MS, "ms"),
+def worst_figure(lines: Sequence[Line]) -> str:
+    """The figure that is nearest to its goal from above, or furthest below it."""
+    figures = [
+        (_nearness(line, name), line, name)
+        for line in lines
+        if line.goal is not None
+        for name in OURS
+        if name in line.samples or name in line.failures
     ]
-    for verb in ("clone", "push"):
-        title = f"{verb} of {plan.blob_megabytes} MB"
-        unit = "peak private MiB, all processes"
-        goals.append((f"peak private memory in a {title} below", title, unit, MEMORY_GOAL_MIB, "MiB"))
-    out = ["## Goals of govc\n", "| goal | measured | met |", "|---|---|---|"]
-    for text, title, unit, limit, short in goals:
-        value = median_of(tables, title, unit, "govc")
-        met = "not measured" if value is None else "yes" if value <= limit else "no"
-        shown = "" if value is None else f"{format_number(value)} {short}"
-        out.append(f"| {text} {limit} {short} | {shown} | {met} |")
+    if not figures:
+        return ""
+    _, line, name = min(figures, key=lambda figure: figure[0])
+    if name in line.failures:
+        return f"{line.what}, {line.on}, {name}: {line.failures[name]}"
+    ratio = line.ratio(name)
+    if isinstance(line.goal, Times):
+        shown = "no peer" if ratio is None else f"{format_number(ratio)}x"
+    else:
+        shown = f"{format_number(line.median(name) or 0.0)} {line.unit}"
+    return f"{line.what}, {line.on}, {name}: {shown} (goal {line.goal})"
+
+
+def format_summary(lines: Sequence[Line], titles: Mapping[int, str], failed: Mapping[int, str]) -> str:
+    """One line per row."""
+    out = ["| row | work | goals met | worst figure | reason |", "|---|---|---|---|---|"]
+    for row, title in titles.items():
+        own = [line for line in lines if line.row == row and line.goal is not None]
+        verdicts = [line.verdict() for line in own]
+        met = verdicts.count("met")
+        state = f"{met} of {len(own)}" if own else "not measured"
+        if row in failed:
+            state += "; the row ended early"
+        is_short = row in failed or met < len(own) or not own
+        reason = "; ".join(filter(None, (failed.get(row, ""), REASONS.get(row, "")))) if is_short else ""
+        cells = [str(row), title, state, worst_figure(own), reason]
+        out.append("| " + " | ".join(cell.replace("|", "/").replace("\n", " ") for cell in cells) + " |")
     return "\n".join(out) + "\n"
+
+
+def format_rows(lines: Sequence[Line], titles: Mapping[int, str]) -> str:
+    """Every figure."""
+    out = []
+    for row, title in titles.items():
+        own = [line for line in lines if line.row == row]
+        if not own:
+            continue
+        out += [f"## {row}. {title}\n", "| what | on | unit | govc | govc behind nginx | git | times better | goal | |"]
+        out += ["|---" * 9 + "|", *map(format_line, own), ""]
+    return "\n".join(out)
+
+
+# Where and with what
 
 
 def _first_line(*command: str) -> str:
@@ -92,7 +120,7 @@ def versions() -> str:
     described = _first_line("git", "describe", "--always", "--dirty")
     commit = f" ({described})" if re.fullmatch(r"\S+", described) else ""
     parts = [f"govc {metadata.version('govc')}{commit}", f"Python {platform.python_version()}"]
-    parts += [f"{name} {metadata.version(name)}" for name in ("gunicorn", "gevent", "dulwich", "psutil")]
+    parts += [f"{name} {metadata.version(name)}" for name in ("gunicorn", "gevent", "pygit2", "dulwich", "psutil")]
     parts += [_first_line("git", "--version"), f"nginx {nginx}"]
     parts.append(_fcgiwrap_version())
     parts.append(f"wrk {wrk[1]}" if wrk else "own keep-alive client instead of wrk")
@@ -122,33 +150,34 @@ def format_loads(before: tuple[float, float, float], after: tuple[float, float, 
 
 
 def format_report(
-    tables: Sequence[rows.Table],
-    plan: rows.Plan,
+    lines: Sequence[Line],
+    plan: Plan,
     *,
-    names: Sequence[str],
+    titles: Mapping[int, str],
+    failed: Mapping[int, str],
     command: str,
     repositories: str,
     loads: str,
     seconds: float,
+    kernels: str,
 ) -> str:
     """The whole file."""
-    quick = " A quick run: few and short rounds, smaller blobs." if plan == rows.QUICK else ""
-    cpu = "by control groups" if servers.find_cgroup() else "by /proc, which lacks fcgiwrap's CGI programs"
+    quick = " A quick run: few and short rounds, small repositories." if plan == QUICK else ""
+    cpu = "by control groups" if servers.find_cgroup() else "by /proc, WHICH LACKS GIT'S CGI PROGRAMS"
     head = f"""\
-# govc beside git-http-backend and dulwich
+# govc beside git
 
 Written by `{command}` on {time.strftime("%Y-%m-%d", time.gmtime())} in {seconds / 60:.1f} minutes.{quick}
 
 - Machine: {machine()}; {loads}. Clients, load generator and servers share it, over loopback.
-- Versions: {versions()}.
+- Versions: {versions()}. Kernels: {kernels}.
 - Repositories: {repositories}.
-- Servers, all running at the same time, asked in turn: `govc serve DIR --workers {servers.WORKERS} --export-all`;
-  nginx with {servers.WORKERS} workers, fcgiwrap with {servers.FCGI_CHILDREN} children and git-http-backend; dulwich's
-  WSGI application under gunicorn with {servers.WORKERS} gevent workers.
-- Median of {plan.rounds} rounds (least to most); n where a server was given fewer, because a row took it more than
-  {plan.row_seconds_max:.0f} s. "no": the server can't, or the client gave up after {plan.client_seconds_max:.0f} s.
-- CPU is user and system time of every process of the server, ended children included ({cpu}). Wall clock
-  includes the git client. "pushing" is {rows.LATENCY_PUSHES} pushes in a row, each into an empty repository.
+- Servers of rows 1 to 9, asked in turn: `govc serve DIR --workers {servers.WORKERS} --export-all`, directly and behind
+  conf/nginx.conf; and git-http-backend below fcgiwrap ({servers.FCGI_CHILDREN} children) and nginx. Each nginx has
+  {servers.WORKERS} workers. Both columns of govc are compared with the same peer.
+- Figures are medians of {plan.rounds} rounds (least to most); fewer where a contender took more than
+  {plan.row_seconds_max:.0f} s for a line. CPU is user and system time of every process of a server, helpers, nginx, and
+  CGI programs that ended included ({cpu}); what clients use is in no figure.
+- "times better" are ratios of medians: govc / govc behind nginx. "met" needs both.
 """
-    parts = [head, format_goals(tables, plan), *(format_table(t, names, plan.rounds) for t in tables)]
-    return "\n".join(parts)
+    return "\n".join([head, format_summary(lines, titles, failed), format_rows(lines, titles)])

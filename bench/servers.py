@@ -1,8 +1,11 @@
-"""The three servers, each over the same folder on its own loopback port, started by us and ended by pid.
+"""The servers, each over the same folder on its own loopback port, started by us and ended by pid.
 
-govc              `govc serve` (gunicorn, 2 workers)
-git-http-backend  nginx, fcgiwrap with 8 prefork children, git
-dulwich           its own WSGI application under gunicorn's gevent workers, 2 of them
+govc                `govc serve` (gunicorn, 2 workers), asked directly
+govc behind nginx   the same behind conf/nginx.conf, which sends cached bodies itself
+git                 nginx, fcgiwrap with 8 prefork children (four for each of nginx's two workers), git-http-backend
+
+What one costs is CPU seconds of a control group of its own (cgroup v2): master, workers, helpers, nginx, fcgiwrap and
+git's processes, however short they live.
 """
 
 from __future__ import annotations
@@ -12,14 +15,23 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from compat.frontends import PROJECT, find_free_port, run_logged, server_environment, wait_for_answer
+from bench.lines import BEHIND, DIRECT, GIT
+from compat.frontends import (
+    PROJECT,
+    find_free_port,
+    nginx_configuration,
+    run_logged,
+    server_environment,
+    wait_for_answer,
+)
 
 WORKERS = 2
 FCGI_CHILDREN = 8
@@ -146,18 +158,46 @@ def copy_program(place: Path) -> Path:
     return place
 
 
-@contextlib.contextmanager
-def start_govc(root: Path, scratch: Path) -> Iterator[Server]:
-    """`govc serve`, everything else at its default."""
-    port, log = find_free_port(), scratch / "govc.log"
-    program = copy_program(scratch / "program")
+def _govc_command(root: Path, place: Path, port: int, workers: int, options: Sequence[str]) -> list[str]:
+    program = copy_program(place / "program")
     command = ["/bin/sh", "-c", 'cd "$0" && exec "$@"', str(program)]
     command += [sys.executable, "-m", "govc.cli", "serve", str(root), "--bind", f"127.0.0.1:{port}"]
-    command += ["--workers", str(WORKERS), "--export-all"]
-    env = server_environment(scratch / "home", {"PYTHONPATH": str(program)})
-    with cpu_group("govc") as group, run_logged(in_group(group, command), env, log) as process:
+    return [*command, "--workers", str(workers), "--export-all", "--cache-dir", str(place / "cache"), *options]
+
+
+@contextlib.contextmanager
+def start_govc(
+    root: Path, scratch: Path, *, workers: int = WORKERS, options: Sequence[str] = (), name: str = DIRECT
+) -> Iterator[Server]:
+    """`govc serve` with a cache of its own, empty, and everything else at its default."""
+    place = Path(tempfile.mkdtemp(prefix="govc-", dir=scratch))
+    port, log = find_free_port(), place / "govc.log"
+    command = _govc_command(root, place, port, workers, options)
+    env = server_environment(scratch / "home", {"PYTHONPATH": str(place / "program")})
+    with cpu_group(place.name) as group, run_logged(in_group(group, command), env, log) as process:
         wait_for_answer(port, process, log)
-        yield Server("govc", f"http://127.0.0.1:{port}", (psutil.Process(process.pid),), group)
+        yield Server(name, f"http://127.0.0.1:{port}", (psutil.Process(process.pid),), group)
+
+
+@contextlib.contextmanager
+def start_govc_behind_nginx(root: Path, scratch: Path, *, workers: int = WORKERS) -> Iterator[Server]:
+    """`govc serve` behind conf/nginx.conf."""
+    port, place = find_free_port(), Path(tempfile.mkdtemp(prefix="nginx-", dir=scratch))
+    with start_govc(root, scratch, workers=workers, options=("--accel-location", "/-/cache"), name=BEHIND) as backend:
+        folder = Path(backend.roots[0].environ()["PYTHONPATH"]).parent
+        source = (PROJECT / "conf" / "nginx.conf").read_text()
+        backend_port = int(backend.url.rsplit(":", 1)[1])
+        text = nginx_configuration(source, port=port, backend_port=backend_port, cache_dir=str(folder / "cache"))
+        text = text.replace("worker_processes auto;", f"worker_processes {workers};")
+        (place / "nginx.conf").write_text(text)
+        nginx = [find_program("nginx"), "-p", str(place), "-c", "nginx.conf", "-e", "nginx-error.log"]
+        # Root's temporary folders are closed to nginx's default user.
+        nginx += ["-g", "daemon off; user root;" if os.getuid() == 0 else "daemon off;"]
+        log = place / "nginx.log"
+        env = server_environment(scratch / "home", {})
+        with run_logged(in_group(backend.group, nginx), env, log) as front:
+            wait_for_answer(port, front, log)
+            yield Server(BEHIND, f"http://127.0.0.1:{port}", (*backend.roots, psutil.Process(front.pid)), backend.group)
 
 
 def find_program(name: str) -> str:
@@ -171,8 +211,8 @@ def find_program(name: str) -> str:
 @contextlib.contextmanager
 def start_git(root: Path, scratch: Path) -> Iterator[Server]:
     """git-http-backend as its manual page advises for nginx, with a body that streams."""
-    port, log, place = find_free_port(), scratch / "nginx.log", scratch / "nginx"
-    place.mkdir()
+    place = Path(tempfile.mkdtemp(prefix="git-", dir=scratch))
+    port, log = find_free_port(), place / "nginx.log"
     socket = place / "fcgi.sock"
     backend = next(path for path in BACKENDS if os.access(path, os.X_OK))
     text = NGINX_CONFIGURATION.format(workers=WORKERS, port=port, socket=socket, backend=backend, root=root)
@@ -182,30 +222,21 @@ def start_git(root: Path, scratch: Path) -> Iterator[Server]:
     nginx += ["-g", "daemon off; user root;" if os.getuid() == 0 else "daemon off;"]
     fcgi = [find_program("fcgiwrap"), "-c", str(FCGI_CHILDREN), "-s", f"unix:{socket}"]
     env = server_environment(scratch / "home", {})
-    with cpu_group("git") as group, run_logged(in_group(group, fcgi), env, log) as wrapper:
+    with cpu_group(place.name) as group, run_logged(in_group(group, fcgi), env, log) as wrapper:
         try:
             while not socket.exists():
                 time.sleep(0.02)
             with run_logged(in_group(group, nginx), env, log) as process:
                 wait_for_answer(port, process, log)
                 roots = (psutil.Process(process.pid), psutil.Process(wrapper.pid))
-                yield Server("git-http-backend", f"http://127.0.0.1:{port}", roots, group)
+                yield Server(GIT, f"http://127.0.0.1:{port}", roots, group)
         finally:
             # Its children outlive a parent that is told to end; the whole session is ours.
             os.killpg(wrapper.pid, signal.SIGTERM)
 
 
-@contextlib.contextmanager
-def start_dulwich(root: Path, scratch: Path) -> Iterator[Server]:
-    """Dulwich's application under the same gunicorn, with the same class and number of workers."""
-    port, log = find_free_port(), scratch / "dulwich.log"
-    command = [sys.executable, "-m", "gunicorn", "bench.dulwich_app:application"]
-    command += ["--bind", f"127.0.0.1:{port}", "--worker-class", "gevent", "--workers", str(WORKERS)]
-    command += ["--timeout", "600", "--keep-alive", "75", "--log-level", "error"]
-    env = server_environment(scratch / "home", {"BENCH_ROOT": str(root)})
-    with cpu_group("dulwich") as group, run_logged(in_group(group, command), env, log) as process:
-        wait_for_answer(port, process, log)
-        yield Server("dulwich", f"http://127.0.0.1:{port}", (psutil.Process(process.pid),), group)
-
-
-STARTERS = {"govc": start_govc, "git-http-backend": start_git, "dulwich": start_dulwich}
+STARTERS: dict[str, Callable[[Path, Path], contextlib.AbstractContextManager[Server]]] = {
+    DIRECT: start_govc,
+    BEHIND: start_govc_behind_nginx,
+    GIT: start_git,
+}

@@ -1,0 +1,90 @@
+"""Rows 7 and 8: incremental fetches, shallow and partial clones, lazy fetches; each answer is asked for once.
+
+Rounds ask for neighbouring commits, so that no answer comes from the cache of bodies: what was sent before costs what
+row 4 says. The bytes are compared with the smaller of git's answers to the same request, with and without a bitmap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.lines import AtMost, Times
+from bench.measure import use
+from bench.servers import Server
+from bench.wire import Request, drain, fetch
+from bench.world import Bench, Repository
+
+DISTANCES = (1, 10, 100, 1000)
+BLOBS_WANTED = 500
+BATCH = 8
+WARM = 4
+"""Requests to each server before any is measured: both workers have opened the repository."""
+
+
+def _first_parents(bench: Bench, name: str, count: int) -> list[str]:
+    done = bench.git("rev-list", "--first-parent", "-n", str(count), "HEAD", cwd=bench.root / name)
+    return done.stdout.split()
+
+
+def _measure(bench: Bench, what: str, repository: Repository, requests: Sequence[Request], plain: str) -> None:
+    """A line of CPU time; with `plain`, the same repository without a bitmap, a line of bytes, too."""
+    cpu = bench.line(what, repository.title, "CPU ms", Times(10))
+    lines = [cpu]
+    if plain:
+        lines.append(bench.line(what, repository.title, "bytes"))
+    left: dict[str, list[Request]] = {}
+    warm, requests = requests[:WARM], requests[WARM:]
+    for server in bench.servers():
+        for request in warm:
+            drain(server, request)
+
+    def work(server: Server) -> Sequence[float]:
+        queue = left.setdefault(server.name, list(requests))
+        batch, left[server.name] = queue[:BATCH], queue[BATCH:]
+        sizes: list[int] = []
+        used = use(server, lambda: sizes.extend(drain(server, request).size for request in batch))
+        return [used.cpu / len(batch) * 1e3, sum(sizes) / len(batch)][: len(lines)]
+
+    bench.rounds(lines, work, rounds=len(requests) // BATCH)
+    if plain:
+        _compare_sizes(bench, what, repository, requests[0], plain)
+
+
+def _compare_sizes(bench: Bench, what: str, repository: Repository, request: Request, plain: str) -> None:
+    line = bench.line(what, repository.title, "bytes, times git's smaller answer", AtMost(1.25))
+    git = bench.server("git")
+    other = Request(f"/{plain}/git-upload-pack", request.body, request.headers)
+    smaller = min(drain(git, request).size, drain(git, other).size)
+    bench.rounds([line], lambda server: [drain(server, request).size / smaller], servers=bench.servers()[:2], rounds=1)
+
+
+def row_7(bench: Bench) -> None:
+    """So many commits behind."""
+    plain = {repository.title: repository.name for repository in bench.real(bitmap=False)}
+    history = bench.history()
+    plain[history.title] = history.name
+    for repository in bench.all():
+        commits = _first_parents(bench, repository.name, max(DISTANCES) + WARM + BATCH * bench.plan.rounds + 1)
+        for distance in DISTANCES:
+            starts = range(min(WARM + BATCH * bench.plan.rounds, len(commits) - distance))
+            requests = [fetch(repository.name, [commits[n]], [commits[n + distance]]) for n in starts]
+            if len(requests) >= WARM + BATCH:
+                title = f"fetch, {distance:,} commit{'s' if distance > 1 else ''} behind"
+                _measure(bench, title, repository, requests, plain[repository.title])
+
+
+def row_8(bench: Bench) -> None:
+    """Clones that leave something out, and what they fetch later."""
+    for repository in bench.all():
+        name = repository.name
+        commits = _first_parents(bench, name, WARM + BATCH * bench.plan.rounds)
+        _measure(bench, "clone --depth 1", repository, [fetch(name, [oid], (), "deepen 1") for oid in commits], "")
+        partial = [fetch(name, [oid], (), "filter blob:none") for oid in commits]
+        _measure(bench, "clone --filter=blob:none", repository, partial, "")
+        lazy = []
+        for oid in commits:
+            tree = bench.git("ls-tree", "-r", oid, cwd=bench.root / name).stdout.splitlines()
+            blobs = list(dict.fromkeys(line.split()[2] for line in tree if line.split()[1] == "blob"))
+            lazy.append(fetch(name, blobs[len(lazy) : BLOBS_WANTED + len(lazy)], (), "filter blob:none"))
+        count = min(BLOBS_WANTED, len(blobs) - len(lazy) + 1)
+        _measure(bench, f"lazy fetch of {count} blobs", repository, lazy, "")
