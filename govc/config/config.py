@@ -73,10 +73,15 @@ class Config:
     entries: tuple[ConfigEntry, ...] = ()
     home: str | None = None
     _by_key: dict[str, list[ConfigEntry]] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _by_section: dict[str, list[tuple[str | None, str, ConfigEntry]]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         for entry in self.entries:
             self._by_key.setdefault(entry.key, []).append(entry)
+            section, subsection, name = split_key(entry.key)
+            self._by_section.setdefault(section, []).append((subsection, name, entry))
 
     @classmethod
     def of(cls, pairs: Iterable[tuple[str, str | None]], scope: Scope = Scope.LOCAL) -> "Config":
@@ -102,11 +107,7 @@ class Config:
 
     def iter_section(self, section: str) -> Iterator[tuple[str | None, str, ConfigEntry]]:
         """Iterate over (subsection or None, name, entry) of one section in order."""
-        wanted = section.lower()
-        for entry in self.entries:
-            found, subsection, name = split_key(entry.key)
-            if found == wanted:
-                yield subsection, name, entry
+        return iter(self._by_section.get(section.lower(), ()))
 
     def get(self, key: str) -> str | None:
         """Return the last value, or None when the key is not there.

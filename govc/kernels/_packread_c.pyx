@@ -60,6 +60,10 @@ cdef class PackTable:
             idx = idx_buffer
             length = idx.shape[0]
             pack = &self.packs[i]
+            if before is not None and i < before.pack_count and length > 8 and before.packs[i].fanout == &idx[8]:
+                pack[0] = before.packs[i]
+                i += 1
+                continue
             if length < 8 + 1024 + 2 * oid_size or be32(&idx[0]) != 0xFF744F63 or be32(&idx[4]) != 2:
                 raise CorruptPack("not an index of version 2")
             pack.fd = fd
@@ -78,9 +82,7 @@ cdef class PackTable:
                     raise CorruptPack("index fan-out goes down")
             self.keep.append(idx)
             self.keep.append(owner)
-            if before is not None and i < before.pack_count and before.packs[i].oids == pack.oids:
-                pack.order = before.packs[i].order
-            if pack.order == NULL and rev_buffer is not None:
+            if rev_buffer is not None:
                 rev = rev_buffer
                 if self.is_good_order(pack, rev):
                     pack.order = &rev[12]

@@ -127,11 +127,11 @@ def find_object_directories(objects_dir: str, extra: Iterable[str] = ()) -> Obje
     directories = [objects_dir]
     watched = [f"{objects_dir}/info/alternates"]
     messages: list[str] = []
-    seen = {os.path.realpath(objects_dir)}
     # A stack of (path, depth of the file that names it), the next one to look at on top: depth first, as
     # git does.
     stack = [(path, 0) for path in _read_alternates(objects_dir, messages)]
     stack = [*((path, 0) for path in extra), *stack][::-1]
+    seen = {os.path.realpath(objects_dir)} if stack else set()
     while stack:
         path, depth = stack.pop()
         path = os.path.normpath(path)

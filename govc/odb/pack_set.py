@@ -14,7 +14,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 
 from govc.errors import CorruptPack
-from govc.odb.listing import list_packs
+from govc.odb.listing import NO_NAMES, Listed, Names, changed_stems, pair_up, read_names
 from govc.odb.packs import PackFile, identity_of
 from govc.protocol.oid import HashAlgorithm
 from govc.watch import OUR_TROUBLE, ClockNs, StatFunction, WatchedFile, are_current, watch_path
@@ -36,6 +36,7 @@ class PackSet:
         "_clock_ns",
         "_first_numbers",
         "_large_packs",
+        "_names",
         "_packs",
         "_refused",
         "_small_table",
@@ -55,6 +56,9 @@ class PackSet:
         self._by_path: dict[str, PackFile] = {}
         self._large_packs: list[PackFile] = []
         self._small_table: dict[bytes, int] = {}
+        # What the folders held when they were last listed: a folder that was just pushed to is listed again and again,
+        # since its stamp proves nothing yet.
+        self._names: dict[str, Names] = {}
         # Packs that could not be opened, with .pack and .idx as they were then: either may be completed in place.
         self._refused: dict[str, tuple[WatchedFile, ...]] = {}
         # For a set that continues another one: the other's table, of which numbers below the limit count.
@@ -140,28 +144,49 @@ class PackSet:
         gone or was replaced by another file; it stays readable by number. With `is_partial`, these aren't all
         the folders, and nothing is taken for gone.
         """
-        listing: dict[str, frozenset[str]] = {}
-        for directory in objects_dirs:
-            listing.update(_list_or_nothing(directory))
-        is_gone = not is_partial and self._note_vanished(listing)
+        names = {path: _read_or_nothing(path, self._names.get(path, NO_NAMES)) for path in objects_dirs}
+        listing: dict[str, Listed] = {}
+        if names.keys() != self._names.keys() or self._refused or any(found.has_links for found in names.values()):
+            for directory, found in names.items():
+                listing.update(pair_up(directory, found))
+            asked: Iterable[str] = list(self._by_path)
+        else:
+            asked = []
+            for directory, found in names.items():
+                if found is not self._names[directory]:
+                    stems = changed_stems(self._names[directory], found)
+                    listing.update(pair_up(directory, found, stems))
+                    asked += (f"{directory}/pack/{stem}.pack" for stem in stems)
+        is_gone = not is_partial and self._note_vanished(asked, listing)
         if not is_partial:
             self._refused = {path: files for path, files in self._refused.items() if path in listing}
         opened = []
-        for path, side_files in listing.items():
+        for path, listed in listing.items():
             known = self._by_path.get(path)
             if known is not None:
-                known.side_files = side_files
+                known.side_files = listed.side_files
             elif (pack := self._open(path, reusable.get(path))) is not None:
                 opened.append(pack)
         # Largest first: that is where most look-ups end. (By path among equals, to be deterministic.)
         opened.sort(key=lambda pack: (-pack.count, pack.path))
         added = [self.append(pack) for pack in opened]
         for pack in added:
-            pack.side_files = listing[pack.path]
+            pack.side_files = listing[pack.path].side_files
+        if not is_partial:
+            self._names = names
         return added if added or is_gone else None
 
-    def _note_vanished(self, listing: dict[str, frozenset[str]]) -> bool:
-        gone = [path for path, pack in self._by_path.items() if path not in listing or not pack.is_on_disk()]
+    def _note_vanished(self, asked: Iterable[str], listing: dict[str, Listed]) -> bool:
+        """Look which of the packs at those paths are no longer what lies there."""
+        gone = []
+        for path in asked:
+            pack, listed = self._by_path.get(path), listing.get(path)
+            # An inode is nobody else's while we hold the file open: only where the folder tells another is it asked.
+            is_there = pack is None or (
+                listed is not None and (listed.inode == pack.identity.inode or pack.is_on_disk())
+            )
+            if not is_there:
+                gone.append(path)
         for path in gone:
             del self._by_path[path]
             self.vanished = True
@@ -199,12 +224,12 @@ class PackSet:
         self._refused[path] = pair
 
 
-def _list_or_nothing(objects_dir: str) -> dict[str, frozenset[str]]:
+def _read_or_nothing(objects_dir: str, before: Names) -> Names:
     """List a folder; one that can't be read has no packs for us, which is worth a warning."""
     try:
-        return list_packs(objects_dir)
+        return read_names(objects_dir, before)
     except OSError as error:
         if error.errno in OUR_TROUBLE:
             raise
         log.warning("unable to list %s/pack: %s", objects_dir, error.strerror)
-        return {}
+        return NO_NAMES

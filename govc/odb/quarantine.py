@@ -104,6 +104,7 @@ class Quarantine:
         self.path = _make_private_directory(self.objects_dir)
         self.pack_dir = f"{self.path}/pack"
         self._fd = -1
+        self._is_gone = False
         try:
             os.mkdir(self.pack_dir, 0o700)
             self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -199,6 +200,13 @@ class Quarantine:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+        if self._is_gone:
+            return
+        self._is_gone = True
+        with suppress(OSError):  # what was migrated has left it empty
+            os.rmdir(self.pack_dir)
+            os.rmdir(self.path)
+            return
         try:
             shutil.rmtree(self.path)
         except FileNotFoundError:

@@ -24,13 +24,14 @@ import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from govc.errors import Corrupt, ObjectMissing
 from govc.kernels.guard import fault_count
 from govc.kernels.order import match_oids
 from govc.kernels.packread import AVAILABLE as kernel_available
-from govc.kernels.packread import PackReader, PackTable
+from govc.kernels.packread import PackReader, PackSource, PackTable
 from govc.odb.alternates import ObjectDirectories, find_object_directories
 from govc.odb.cache import BaseCache, CacheStatistics
 from govc.odb.listing import list_packs
@@ -56,6 +57,7 @@ LOOSE_NUMBER_FIRST = 1 << 40
 
 OBJECT_BYTES_MAX = 2 << 30
 _FEW_OIDS = 512
+_PACKS_BEHIND_MAX = 16
 """Up to so many loose objects are looked for by name; for more the folders are listed."""
 SMALL_OBJECT_BYTES = 64 << 10
 """Up to this size an object is read by the kernel while everybody waits: well below a millisecond."""
@@ -114,6 +116,7 @@ class ObjectStore:
         self._faults_before = fault_count()
         self._pack_table: PackTable | None = None
         self._pack_table_count = -1
+        self._pack_sources: list[PackSource | None] = []
         self._small: PackReader | None = None
         self._small_reader_table: PackTable | None = None
 
@@ -194,6 +197,8 @@ class ObjectStore:
             clock_ns=self._clock_ns,
         )
         store._packs = self._packs.continued()
+        store._pack_table, store._pack_table_count = self._pack_table, self._pack_table_count
+        store._pack_sources = list(self._pack_sources)
         store._loose_oids = list(self._loose_oids)
         store._loose_numbers = dict(self._loose_numbers)
         store._watches = dict(self._watches)
@@ -313,12 +318,13 @@ class ObjectStore:
         """
         count = len(self._packs)
         if self._pack_table_count != count and kernel_available:
-            sources = [pack.kernel_source() for pack in self._packs]
+            new = [pack.kernel_source() for pack in islice(self._packs, len(self._pack_sources), None)]
+            self._pack_sources.extend(new)
             self._pack_table_count = count
-            if None in sources:
+            if None in self._pack_sources:
                 self._pack_table = None
             else:
-                known = [source for source in sources if source is not None]
+                known = [source for source in self._pack_sources if source is not None]
                 self._pack_table = PackTable(known, self.algo.oid_size, self._pack_table)
         return self._pack_table
 
@@ -362,8 +368,7 @@ class ObjectStore:
         anywhere.
         """
         loose = self._loose_numbers.get(oid, -1) if self._loose_numbers else -1
-        table = self.pack_table() if self._packs.has_large else None
-        number = self._packs.find(oid) if table is None else table.find(oid)
+        number = self._find_packed(oid)
         if number >= 0:
             return number if loose < 0 else loose
         if not self._is_loose(oid):
@@ -374,23 +379,38 @@ class ObjectStore:
             self._loose_numbers[oid] = loose
         return loose
 
+    def _find_packed(self, oid: bytes) -> int:
+        """Look through the packs: large ones by the kernels' table, which need not know the newest ones.
+
+        A pack that has just come (a push) is not worth a new table; it is the last to be asked in any case.
+        """
+        if not self._packs.has_large:
+            return self._packs.find(oid)
+        behind = len(self._packs) - self._pack_table_count
+        is_fit = self._pack_table is not None and 0 <= behind <= _PACKS_BEHIND_MAX
+        table = self._pack_table if is_fit else self.pack_table()
+        if table is None:
+            return self._packs.find(oid)
+        number = table.find(oid)
+        return number if number >= 0 or self._pack_table_count == len(self._packs) else self._packs.find(oid)
+
     def find_among(self, oids_sorted: bytes) -> "array[int]":
         """Return the ranks in `oids_sorted` (oids in ascending order) of the objects that are here, ascending.
 
         Folders are not listed again for packs. Far cheaper than asking for one after the other, where they are many.
         """
         size = self.algo.oid_size
+        if len(oids_sorted) <= _FEW_OIDS * size:
+            oids = (oids_sorted[at : at + size] for at in range(0, len(oids_sorted), size))
+            return array(
+                "I", [rank for rank, oid in enumerate(oids) if self._find_packed(oid) >= 0 or self._is_loose(oid)]
+            )
         found: set[int] = set()
         for pack in self._packs:
             found.update(pack.index.find_among(oids_sorted))
-        if len(oids_sorted) <= _FEW_OIDS * size:
-            oids = (oids_sorted[at : at + size] for at in range(0, len(oids_sorted), size))
-            loose = (self._is_loose(oid) if rank not in found else False for rank, oid in enumerate(oids))
-            found.update(rank for rank, is_loose in enumerate(loose) if is_loose)
-        else:
-            for directory in self._directories.directories:
-                listed = b"".join(iter_loose_oids(directory, self.algo))
-                found.update(match_oids(oids_sorted, size, listed, 0, size, len(listed) // size))
+        for directory in self._directories.directories:
+            listed = b"".join(iter_loose_oids(directory, self.algo))
+            found.update(match_oids(oids_sorted, size, listed, 0, size, len(listed) // size))
         return array("I", sorted(found))
 
     def _is_loose(self, oid: bytes) -> bool:

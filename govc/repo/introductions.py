@@ -151,10 +151,12 @@ class Introductions:
                 kept[name] = known
         if kept == self._segments and self._stamp is not None:
             return
+        view = self._grown(kept)
         self._segments = kept
-        view, troubles = arrange(self.algo, kept.values())
-        for trouble in troubles:
-            log.info("%s: a segment is not used: %s", self.folder, trouble)
+        if view is None:
+            view, troubles = arrange(self.algo, kept.values())
+            for trouble in troubles:
+                log.info("%s: a segment is not used: %s", self.folder, trouble)
         self._file_view = view
         memory = []
         for segment in self._memory:
@@ -164,6 +166,22 @@ class Introductions:
                     memory.append(segment)
         self._memory = memory
         self._view = view
+
+    def _grown(self, kept: dict[str, Segment]) -> View | None:
+        """Return the view of the files extended by those that came, None when it has to be made anew."""
+        view = self._file_view
+        if len(view.segments) != len(self._segments) or not self._segments.keys() <= kept.keys():
+            return None
+        try:
+            for name, segment in kept.items():
+                known = self._segments.get(name)
+                if known is None:
+                    view = view.extended(segment)
+                elif known is not segment:
+                    return None
+        except BadSegment:
+            return None
+        return view
 
     def _read_forward(self, names: Sequence[str]) -> None:
         kept: dict[str, ForwardFile] = {}

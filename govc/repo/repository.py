@@ -173,6 +173,11 @@ class Repository:
         """How many files the packs hold open."""
         return self._store.statistics().descriptors if self._store is not None else 0
 
+    @property
+    def last_snapshot(self) -> Snapshot | None:
+        """The last snapshot that was taken, true then; None when none was."""
+        return self._snapshot
+
     def snapshot(self) -> Snapshot:
         """Return a snapshot that is true now. Raises GovcError, or OSError when a file can't be read."""
         old = self._snapshot

@@ -317,7 +317,8 @@ class Backend:
         self._checkpoints.note_push(repository, self.journal_options)
         self._index_keeper.note_push(repository, tips)
         try:
-            snapshot = repository.snapshot()
+            # The push has just looked, when its pack was there already.
+            snapshot = repository.last_snapshot or repository.snapshot()
             if not is_due(snapshot, repository.ref_database):
                 return
             task = MaintenanceTask.of(snapshot.layout, snapshot.config)

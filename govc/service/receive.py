@@ -21,6 +21,7 @@ import os
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from time import monotonic
 
 from govc.auth.branches import NO_RULES, BranchRules
 from govc.errors import GovcError
@@ -56,6 +57,9 @@ from govc.wal.errors import LogError
 
 log = logging.getLogger(__name__)
 
+AT_ONCE_SECONDS = 0.005
+"""A pack that was read within so long is as old as the snapshot that its request began with: no repack is so quick."""
+
 
 class ReceiveSession:
     """One push."""
@@ -79,6 +83,7 @@ class ReceiveSession:
         self._changes: RefChanges | None = None
         self._has_late_hooks = False
         self._arrival: object = None
+        self._began = monotonic()
 
     # The steps
 
@@ -191,7 +196,12 @@ class ReceiveSession:
             yield from self._decide(state, hooks, journal, quarantine, result)
 
     def _look_again(self) -> None:
-        """Take a new snapshot: the pack may have been hours on its way, and what it builds on may have been pruned."""
+        """Take a new snapshot: the pack may have been hours on its way, and what it builds on may have been pruned.
+
+        What came at once is judged by the snapshot that there is: nothing is pruned so young.
+        """
+        if monotonic() - self._began < AT_ONCE_SECONDS:
+            return
         try:
             self._snapshot = self._repository.snapshot()
             self._shown = ShownRefs(self._snapshot, "receive", self._context.namespace)

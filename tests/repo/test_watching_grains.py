@@ -232,7 +232,7 @@ SCARCE = {
     "loose ref": ("os.open", "refs/heads/main"),
     "packed-refs": ("os.open", "packed-refs"),
     "HEAD": ("os.open", "/HEAD"),
-    "folder of packs": ("os.listdir", "objects/pack"),
+    "folder of packs": ("os.scandir", "objects/pack"),
     "pack": ("os.open", ".pack"),
     "index": ("os.open", ".idx"),
     "alternates": ("builtins.open", "r.git/objects/info/alternates"),
