@@ -6,7 +6,7 @@ DIR    ?= repositories
 BIND   ?= 127.0.0.1:8000
 
 .DEFAULT_GOAL := help
-.PHONY: bench-fetching help setup serve test check format lint types layers tests compat bench torture mutations row-mutations bench-durability real-repos conformance fuzz fuzz-sanitized fuzz-coverage fuzz-http properties clean
+.PHONY: bench-fetching help setup serve test check format lint types layers tests compat bench torture mutations row-mutations bench-durability real-repos conformance fuzz fuzz-sanitized fuzz-coverage fuzz-http properties clean bench-check
 
 help: ## print this menu
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -62,6 +62,9 @@ compat: setup ## the scenarios with real clients against real servers
 bench: setup ## ROWS=1,4 BENCH_REPOS="NAME=PATH .." KEEP=FOLDER: every row of the table beside its peers; writes bench/RESULTS.md
 	sh compat/install.sh
 	$(BIN)/python -m bench $(if $(ROWS),--rows $(ROWS)) $(if $(KEEP),--keep $(KEEP)) $(BENCH_REPOS)
+
+bench-check: setup ## has anything become slower than what bench/check.json records? Names it, in about a minute
+	$(BIN)/python -m bench.check
 
 torture: setup ## SECONDS=120 SEED=n: real clients while servers are killed, plain git beside
 	$(BIN)/python -m compat.torture $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))

@@ -20,8 +20,7 @@ from pathlib import Path
 from bench import report, row_clones, row_fetches, row_packs, row_pushes, row_reads, row_refs, row_restart, row_worker
 from bench.world import QUICK, Bench, Plan, describe
 from compat.gitclient import Git
-from govc.kernels.choice import COMPILED
-from govc.kernels.choice import describe as describe_kernels
+from govc.kernels import choice
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
@@ -82,8 +81,8 @@ def say(text: str) -> None:
     print(time.strftime("%H:%M:%S"), text, file=sys.stderr, flush=True)
 
 
-def run_rows(bench: Bench, rows: Sequence[int]) -> dict[int, str]:
-    """Run them; what failed, and why."""
+def run_rows(bench: Bench, rows: Sequence[int], write: Callable[[dict[int, str]], object]) -> dict[int, str]:
+    """Run them; what failed, and why. What there is so far is written after each, lest an ended run be for nothing."""
     failed: dict[int, str] = {}
     for row in rows:
         bench.row = row
@@ -94,6 +93,7 @@ def run_rows(bench: Bench, rows: Sequence[int]) -> dict[int, str]:
             failed[row] = f"failed: {describe(error)}"
             say("".join(traceback.format_exception(error)))
         say(f"row {row} done in {time.monotonic() - began:.0f} s")
+        write(failed)
     return failed
 
 
@@ -106,6 +106,12 @@ def describe_repositories(bench: Bench) -> str:
         objects = sum(int(line.split()[1]) for line in counted if line.startswith(("count", "in-pack")))
         words.append(f"{repository.title} ({objects:,} objects, {len(bench.git.refs(path)):,} refs)")
     return ", ".join(words)
+
+
+def describe_kernels() -> str:
+    """Whether they are compiled."""
+    pure = [found.question for found in choice.describe() if found.kind != choice.COMPILED]
+    return f"{', '.join(pure)} IN PURE PYTHON" if pure else "all compiled"
 
 
 def _leave(number: int, _: object) -> None:
@@ -127,26 +133,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
             place.mkdir(exist_ok=True, parents=True)
         git = Git(scratch / "client-home", scratch / "clients")
         bench = Bench(plan, git, scratch / "served", scratch / "clients", kept, sources, say)
+        words = "".join(f" {name}=..." for name, _ in sources)
+        rows = "" if options.rows == list(ROWS) else f" --rows {','.join(map(str, options.rows))}"
+        # Some rows alone are no table: they are only printed, unless somebody names a file.
+        output = options.output or (None if rows else RESULTS)
         with contextlib.closing(bench):
             repositories = describe_repositories(bench)
-            failed = run_rows(bench, options.rows)
-    seconds = time.monotonic() - start
-    words = " ".join(f"{name}=..." for name, _ in sources)
-    rows = "" if options.rows == list(ROWS) else f" --rows {','.join(map(str, options.rows))}"
-    text = report.format_report(
-        bench.lines,
-        plan,
-        titles={row: title for row, (title, _) in ROWS.items() if row in options.rows},
-        failed=failed,
-        command="python -m bench" + (" --quick" if options.quick else "") + rows + (f" {words}" if words else ""),
-        repositories=repositories,
-        loads=report.format_loads(loads_before, os.getloadavg()),
-        seconds=seconds,
-        kernels="compiled" if all(choice.kind == COMPILED for choice in describe_kernels()) else "IN PART PURE PYTHON",
-    )
-    output = options.output or RESULTS
-    output.write_text(text)
-    print(text)
+
+            def write(failed: dict[int, str]) -> str:
+                text = report.format_report(
+                    bench.lines,
+                    plan,
+                    titles={row: title for row, (title, _) in ROWS.items() if row in options.rows},
+                    failed=failed,
+                    command="python -m bench" + (" --quick" if options.quick else "") + rows + words,
+                    repositories=repositories,
+                    loads=report.format_loads(loads_before, os.getloadavg()),
+                    seconds=time.monotonic() - start,
+                    kernels=describe_kernels(),
+                )
+                if output is not None:
+                    output.write_text(text)
+                return text
+
+            print(write(run_rows(bench, options.rows, write)))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,45 @@
+"""The regression guard: what it counts, and what it says; nothing is timed here."""
+
+from pathlib import Path
+
+from bench.check import CALLS_TOLERANCE, CPU_TOLERANCE, Figures, compare, count_calls, read_recorded, write_recorded
+
+
+def call() -> None:
+    return None
+
+
+def test_calls_are_counted_whatever_else_the_machine_does() -> None:
+    assert count_calls(lambda: [call() for _ in range(5)]) in (6, 7)  # a comprehension is a call of its own before 3.12
+    assert count_calls(lambda: None) == 1
+
+
+def test_more_calls_than_the_tolerance_are_named() -> None:
+    recorded = {"a push": Figures(1000, 1.0)}
+    limit = int(1000 * CALLS_TOLERANCE) + 2
+    assert compare({"a push": Figures(limit, 1.0)}, recorded) == []
+    assert compare({"a push": Figures(limit + 1, 1.0)}, recorded) == [
+        f"a push: {limit + 1} Python calls, recorded are 1000"
+    ]
+
+
+def test_more_cpu_than_the_tolerance_is_named() -> None:
+    recorded = {"a push": Figures(1000, 1.0)}
+    assert compare({"a push": Figures(1000, CPU_TOLERANCE)}, recorded) == []
+    (said,) = compare({"a push": Figures(1000, CPU_TOLERANCE * 1.01)}, recorded)
+    assert "times the fixed work's CPU" in said
+
+
+def test_what_is_recorded_has_to_be_measured() -> None:
+    assert compare({}, {"a push": Figures(1, 1.0)}) == ["a push: not measured any more"]
+
+
+def test_what_is_new_is_no_regression() -> None:
+    assert compare({"a push": Figures(1, 1.0)}, {}) == []
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "check.json"
+    write_recorded(path, {"a push": Figures(12, 0.25)})
+    assert read_recorded(path) == {"a push": Figures(12, 0.25)}
+    assert read_recorded(tmp_path / "absent") == {}
