@@ -93,7 +93,8 @@ def measure(refs: int, place: Path) -> str:
 def rows(sizes: Sequence[int] = SIZES) -> list[str]:
     """The table, a line at a time."""
     lines = [
-        "| refs | checkpoint after a push, CPU ms | longest wait of a writer, ms | after `git pack-refs`, CPU ms | wait, ms |",
+        "| refs | checkpoint after a push, CPU ms | longest wait of a writer, ms | after `git pack-refs`, CPU ms "
+        "| wait, ms |",
         "|---|---|---|---|---|",
     ]
     for refs in sizes:

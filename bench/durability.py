@@ -292,7 +292,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "",
             "## Checkpoints",
             "",
-            "`python -m bench.checkpoints`: CPU of one checkpoint in its own process, without starting it (median, extremes), and the longest that "
+            "`python -m bench.checkpoints`: CPU of one checkpoint in its own process, without starting it "
+            "(median, extremes), and the longest that "
             "somebody who takes the append lock every half millisecond waited meanwhile.",
             "",
             *checkpoints.rows(checkpoints.SIZES[:1] if options.quick else checkpoints.SIZES),

@@ -106,7 +106,7 @@ def decode_checkpoint(data: bytes, path: str) -> Checkpoint:
 def _decode_lists(
     body: bytes, change_count: int, pack_count: int, head_size: int
 ) -> tuple[bytes, dict[bytes, bytes], tuple[bytes, ...], bytes, tuple[bytes, ...]]:
-    """Return HEAD, the changes, the packs, the mark and the loose refs. Raises struct.error when they aren't exactly what follows the head."""
+    """Return HEAD, changes, packs, mark and loose refs. Raises struct.error when they aren't exactly what is there."""
     at = _HEAD.size
 
     def take(size: int) -> bytes:
