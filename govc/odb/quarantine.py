@@ -20,7 +20,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -84,14 +84,19 @@ class Migration:
 
     def release_keep(self) -> None:
         """Remove the `.keep` files that we made, and their other names; those that were there before stay."""
-        for path in self.keep_paths:
-            try:
-                disk.unlink(path)
-            except FileNotFoundError:
-                continue
-            except OSError as error:  # the push is made; by its other name whoever comes after our end removes it
-                log.warning("%s: %s", path, error)
-                return
+        _remove_keeps(self.keep_paths)
+
+
+def _remove_keeps(paths: Iterable[str]) -> None:
+    """Remove `.keep` files, each before its other name: by that one whoever comes after our end knows it as ours."""
+    for path in paths:
+        try:
+            disk.unlink(path)
+        except FileNotFoundError:
+            continue
+        except OSError as error:  # what the push is worth is decided without it
+            log.warning("%s: %s", path, error)
+            return
 
 
 class Quarantine:
@@ -177,9 +182,7 @@ class Quarantine:
             if fsync:
                 sync_path(self.objects_dir)
         except (OSError, MigrationFailed) as error:
-            for path in keep_paths:
-                with suppress(OSError):
-                    disk.unlink(path)
+            _remove_keeps(keep_paths)
             if isinstance(error, MigrationFailed):
                 raise
             raise MigrationFailed(str(error)) from error

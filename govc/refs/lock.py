@@ -13,9 +13,10 @@ Source: git's lockfile.c; git-config "core.filesRefLockTimeout", "core.packedRef
 
 import contextlib
 import errno
+import logging
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from govc import disk
@@ -27,6 +28,8 @@ PACKED_LOCK_TIMEOUT_MS = 1000
 _BACKOFF_MAX_MS = 1000
 _PARENT_TRIES = 10
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK)
+
+log = logging.getLogger(__name__)
 
 Sleep = Callable[[float], object]
 """Pauses for that many seconds."""
@@ -104,14 +107,31 @@ class LockFile:
         self._drop_own()
 
     def release(self) -> None:
-        """Give the lock back without a change; fine when it is gone."""
-        remove_file(self.lock_path)
+        """Give the lock back without a change; fine when it is gone, or somebody else's by now."""
+        if self._own_path is None or _is_same_file(self._own_path, self.lock_path):
+            remove_file(self.lock_path)
         self._drop_own()
 
     def _drop_own(self) -> None:
         own, self._own_path = self._own_path, None
         if own is not None:
             remove_file(own)
+
+
+def _is_same_file(first: str, second: str) -> bool:
+    try:
+        return os.path.samestat(os.lstat(first), os.lstat(second))
+    except FileNotFoundError:
+        return False
+
+
+@contextlib.contextmanager
+def tolerant() -> Iterator[None]:
+    """Go on when a lock can't be given back: what is decided stays so. The log has it; a restart finds the lock."""
+    try:
+        yield
+    except OSError as error:
+        log.error("a lock is left behind: %s", error)
 
 
 def acquire_lock(

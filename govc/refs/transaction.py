@@ -38,6 +38,7 @@ from govc.refs.lock import (
     remove_empty_tree,
     remove_file,
     sync_folder,
+    tolerant,
 )
 from govc.refs.loose import LooseRef
 from govc.refs.packed_file import PackedRefsFile
@@ -164,10 +165,10 @@ class RefTransaction:
         for log in change.logs:
             log.abandon()
         change.logs = []
-        if change.lock is not None:
-            change.lock.release()
-            prune_parents(change.lock.path, self._database.kept_folder_of(change.target))
-            change.lock = None
+        lock, change.lock = change.lock, None
+        if lock is not None:
+            lock.release()
+            prune_parents(lock.path, self._database.kept_folder_of(change.target))
 
     def _plan(self) -> None:
         """Find the targets of symrefs; refuse ill-formed and doubled names."""
@@ -489,9 +490,9 @@ class RefTransaction:
 
     def release_packed(self) -> None:
         """Let go of packed-refs' lock alone: somebody else finishes this transaction."""
-        if self._packed is not None:
-            self._packed.release()
-            self._packed = None
+        packed, self._packed = self._packed, None
+        if packed is not None:
+            packed.release()
 
     def abandon(self) -> None:
         """Forget the transaction; the locks of refs whose change wasn't published stay for who finishes it."""
@@ -502,13 +503,16 @@ class RefTransaction:
         self.rollback()
 
     def rollback(self) -> None:
-        """Let go of every lock; what wasn't committed never was. Harmless after `commit`."""
+        """Let go of every lock; what wasn't committed never was. Harmless after `commit`. Raises nothing."""
         for change in self._changes:
-            self._release(change)
-        if self._head_lock is not None:
-            self._head_lock.release()
-            self._head_lock = None
-        self.release_packed()
+            with tolerant():
+                self._release(change)
+        head_lock, self._head_lock = self._head_lock, None
+        if head_lock is not None:
+            with tolerant():
+                head_lock.release()
+        with tolerant():
+            self.release_packed()
 
 
 def _text_of(error: Exception) -> str:

@@ -30,7 +30,7 @@ from govc.phases import LOG_SYNC, Timed
 from govc.repo.layout import RepositoryLayout
 from govc.repo.ref_values import LoggedRefs
 from govc.wal.checkpoint import read_checkpoint
-from govc.wal.errors import LogDamaged, LogError, LogFailed
+from govc.wal.errors import LogDamaged, LogError, LogFailed, LogInDoubt
 from govc.wal.log import Appended, Log, LogFolder, LogHome, LogOptions
 from govc.wal.owner import find_lock, is_alive
 from govc.wal.reader import LogReader, Position
@@ -115,6 +115,7 @@ class Journal:
         self._flush_wanted: Appended | None = None
         self._stuck: dict[int, Callable[[], bool]] = {}
         self._unmarked: list[int] = []
+        self._doubtful: list[Appended] = []
         self._break_dead: Callable[[], object] | None = None
 
     def _make_folders(self) -> None:
@@ -243,12 +244,13 @@ class Journal:
         then it never happened.
         """
         with self.log.append_lock():
+            drafts = self._late_voids()
             self.follow()
-            drafts = [draft]
             observed = self._observed(draft)
             if observed is not None:
-                drafts.insert(0, observed)
-            appended = self.log.append(drafts)
+                drafts.append(observed)
+            appended = self.log.append([*drafts, draft])
+            self._doubtful.clear()
             for one in appended:
                 self._note(one)
         self._arriving.discard(arrival)
@@ -261,9 +263,26 @@ class Journal:
         except OSError as error:
             # Not the sync (the log would have gone on without the record) but what is around it: the record lies there,
             # and the next push's sync would make it true.
-            self.void(appended[-1])
+            self._void_or_doubt(appended[-1], error)
             raise LogFailed(f"{self.folder.root}: sync", error) from error
         return appended[-1]
+
+    def _void_or_doubt(self, appended: Appended, cause: OSError) -> None:
+        """Void a record; raise LogInDoubt when it stands and that can't be done now. The next record will do it."""
+        try:
+            self.void(appended)
+        except (LogError, OSError) as error:
+            if not self.log.is_cut(appended):
+                self._doubtful.append(appended)
+                raise LogInDoubt(f"{self.folder.root}: sync", cause) from error
+
+    def _late_voids(self) -> list[Draft]:
+        """Return what takes back the records that could not be voided in time. Under the append lock."""
+        if not self._doubtful:
+            return []
+        self.log.settle()
+        standing = [appended for appended in self._doubtful if not self.log.is_cut(appended)]
+        return [Draft(kind=Kind.VOID, number=appended.record.sequence) for appended in standing]
 
     def _is_crowded(self) -> bool:
         return bool(self._arriving)

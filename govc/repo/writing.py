@@ -33,7 +33,7 @@ from govc.repo.recovery import publish_held
 from govc.repo.ref_options import read_reflogging, read_write_options
 from govc.repo.repository import Repository
 from govc.repo.snapshot import Snapshot
-from govc.wal.errors import LogError
+from govc.wal.errors import IN_DOUBT, LogError, LogInDoubt
 from govc.wal.log import Appended
 from govc.wal.record import Draft, Kind, RefChange, SymrefChange
 
@@ -167,7 +167,8 @@ class RefWriter:
         except (GovcError, OSError) as error:
             log.error("%s: %s: %s", self._origin.request_id, self._snapshot.layout.gitdir, error)
             detail = error.public_text if isinstance(error, LogError) else ""
-            return {update.name: RefUpdateRefused(update.name, REASON_FAILED, detail) for update in group}
+            reason = f"{REASON_FAILED}; {IN_DOUBT}" if isinstance(error, LogInDoubt) else REASON_FAILED
+            return {update.name: RefUpdateRefused(update.name, reason, detail) for update in group}
 
     def _commit(self, transaction: Transaction, journal: Journal) -> dict[bytes, RefUpdateRefused]:
         """Record what was prepared, then publish it; return what can't be published, by name."""
@@ -253,10 +254,7 @@ class RefWriter:
         if any(self._value_now(change.name) != change.old for change in changes):
             return False
         journal.void(appended)
-        try:
-            transaction.rollback()
-        except (GovcError, OSError) as error:
-            log.error("%s: %s", journal.folder.root, error)
+        transaction.rollback()
         return True
 
     def _value_now(self, name: bytes) -> bytes:

@@ -2,6 +2,9 @@
 
 from govc.errors import GovcError
 
+IN_DOUBT = "whether this push counts is not known until it can be"
+"""What a pusher reads who was neither acknowledged nor refused for good."""
+
 
 class LogError(GovcError):
     """The log can't take or give what was asked. The push is refused; what was acknowledged before stays."""
@@ -23,6 +26,18 @@ class LogFailed(LogError):
     def public_text(self) -> str:
         """The kernel's words, without a path."""
         return f"the server's log can not be written: {self.cause.strerror or 'input/output error'}"
+
+
+class LogInDoubt(LogFailed):
+    """The disk failed, and failed again when what was appended had to be taken back.
+
+    It may count after a crash that comes before the log can be written again; never after that.
+    """
+
+    @property
+    def public_text(self) -> str:
+        """What a peer may read; `IN_DOUBT` is in it."""
+        return f"{super().public_text}; {IN_DOUBT}"
 
 
 class LogFull(LogError):

@@ -29,7 +29,7 @@ from typing import NamedTuple
 from govc import disk
 from govc.protocol.oid import HashAlgorithm
 from govc.wal.boot import boot_id
-from govc.wal.errors import LogError, LogFailed, LogForeign, LogFull
+from govc.wal.errors import LogError, LogFailed, LogForeign, LogFull, LogInDoubt
 from govc.wal.owner import Owner
 from govc.wal.reader import Position, read_record_at
 from govc.wal.record import GENESIS, Draft, Kind, Record, decode_record, encode_record
@@ -278,8 +278,11 @@ class Log:
         try:
             self._state.write_tail(tail)
         except OSError:
-            disk.pwrite_all(descriptor, bytes(len(data)), offset)
-            disk.sync_data(descriptor)
+            try:
+                disk.pwrite_all(descriptor, bytes(len(data)), offset)
+                disk.sync_data(descriptor)
+            except OSError as error:  # the next append overwrites them; a crash before that may find them
+                raise LogInDoubt(f"{self.folder.root}: append", error) from error
             raise
 
     def _with_segment(self, tail: Tail) -> Tail:
@@ -482,10 +485,19 @@ class Log:
     def _cut_now(self) -> None:
         """After a failed sync, make the log end durably before what was lost, so that it can be refused for good."""
         with self.append_lock():
-            try:
-                self._go_on_after_failure(self._tail_or_raise())
-            except OSError as error:
-                raise LogFailed(f"{self.folder.root}: going on after a failed sync", error) from error
+            self.settle()
+
+    def settle(self) -> None:
+        """Cut what a failed sync has lost, if nobody has yet. Under the append lock. Raises LogInDoubt."""
+        try:
+            self._go_on_after_failure(self._tail_or_raise())
+        except OSError as error:
+            raise LogInDoubt(f"{self.folder.root}: going on after a failed sync", error) from error
+
+    def is_cut(self, appended: Appended) -> bool:
+        """Say whether a failed sync has taken a record: it never happened."""
+        durability = self._state.read_durability()
+        return durability is not None and durability.is_cut(appended.ordinal, appended.record.sequence)
 
     def _sync_up_to(self, sequence: int) -> None:
         """Make everything up to `sequence` durable; a failure poisons the segment and isn't raised."""

@@ -32,6 +32,7 @@ from govc.odb.store import ObjectStore
 from govc.protocol.oid import SHA1
 from govc.repo.creation import create_first_commit, create_repository
 from govc.wal import boot
+from govc.wal.errors import IN_DOUBT
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.machine import Machine, Run
 from tests.simulation.outcomes import Outcome, materialise
@@ -109,7 +110,7 @@ class Scene:
             for push in pushes:
                 simulated.note(("began", push.name))
                 report = server.push(push)
-                simulated.note(("acknowledged" if is_ok(report) else "refused", push.name))
+                simulated.note((outcome_of(report), push.name))
                 reports.append(report)
             if closes:
                 server.close()
@@ -216,6 +217,13 @@ def is_ok(report: dict[str, str]) -> bool:
     return bool(report) and set(report.values()) == {"ok"}
 
 
+def outcome_of(report: dict[str, str]) -> str:
+    """What a pusher knows: its push is kept, or never happened, or it was told that nobody knows yet."""
+    if is_ok(report):
+        return "acknowledged"
+    return "doubtful" if any(IN_DOUBT in text for text in report.values()) else "refused"
+
+
 def find_missing(objects_dir: str, refs: Refs) -> list[str]:
     """Objects that refs reach and that can't be read."""
     store = ObjectStore.open(objects_dir, SHA1)
@@ -291,7 +299,7 @@ class Expectation:
         what, name = call.what
         if what == "began":
             self.on_the_way.append(name)
-        else:
+        elif what != "doubtful":
             self.on_the_way.remove(name)
             if what == "acknowledged":
                 self.acknowledged.append(name)

@@ -308,6 +308,15 @@ def stop_at(number: int, written: int | None = None) -> Faults:
     return decide
 
 
+def fail_between(first: int, end: int, errno: int) -> Faults:
+    """Let the calls from `first` up to but not `end` fail."""
+
+    def faults(at: int, kind: str, path: str, growth: int) -> Verdict:
+        return Fail(errno) if first <= at < end else Go()
+
+    return faults
+
+
 def fail_at(number: int, errno: int) -> Faults:
     """Let call `number` fail, once."""
     return lambda count, kind, path, growth: Fail(errno) if count == number else Go()

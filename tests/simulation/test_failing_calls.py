@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.harness import Checker, Expectation, Scene, is_ok
-from tests.simulation.machine import Die, Fail, Faults, Go, Machine, Verdict, fail_at, fill_up_at
+from tests.simulation.machine import Die, Fail, Faults, Go, Machine, Verdict, fail_at, fail_between, fill_up_at
 from tests.simulation.model import Model
 from tests.simulation.outcomes import Outcome, killed, materialise, power_cuts
-from tests.simulation.pushes import make_commit
+from tests.simulation.pushes import Push, make_commit
 from tests.simulation.test_crash_points import MAIN, SEED, Scenario, context_of, one, scenarios
 from tests.simulation.trace import Call
 
@@ -34,9 +34,12 @@ class Failing:
         self.scenario: Scenario = scenarios(self.scene.first)[name]
         self.name = name
         self.push = self.scenario.processes[0][0]
-        commit = make_commit(self.scene.first, "next", b"next\n")
-        self.next = one("next", ("refs/heads/next", None, commit.oid), objects=commit.objects)
-        pushes = [*self.scenario.setup, self.push, self.next]
+        self.next, *self.more = (
+            one(name, (f"refs/heads/{name}", None, commit.oid), objects=commit.objects)
+            for name in ("next", "more1", "more2", "more3")
+            if (commit := make_commit(self.scene.first, name, f"{name}\n".encode()))
+        )
+        pushes = [*self.scenario.setup, self.push, self.next, *self.more]
         self.expectation = Expectation({MAIN: self.scene.first}, {push.name: push for push in pushes})
         machine = Machine(str(self.scene.path))
         for call in machine.run(self.scene.pusher(*self.scenario.setup)).calls:
@@ -45,12 +48,12 @@ class Failing:
         self.boot = self.scene.boot
         self.checker = Checker(self.scene, fsck_every=200)
 
-    def run(self, faults: Faults) -> tuple[list[Call], list[dict[str, str]]]:
-        """Start from the state after the setup; the calls, and the reports of the two pushes ([] when it died)."""
+    def run(self, faults: Faults, *more: Push) -> tuple[list[Call], list[dict[str, str]]]:
+        """Start from the state after the setup; the calls, and the reports of the pushes ([] when it died)."""
         self.scene.boot = self.boot
         materialise(self.start, str(self.scene.path))
         self.before = Model.of_folder(str(self.scene.path))
-        run = Machine(str(self.scene.path)).run(self.scene.pusher(self.push, self.next), faults=faults)
+        run = Machine(str(self.scene.path)).run(self.scene.pusher(self.push, self.next, *more), faults=faults)
         return run.calls, run.results[0][0] if run.results[0] else []
 
     def count_calls(self) -> int:
@@ -106,6 +109,22 @@ def test_any_call_may_fail_once(
     assert [] == problems
     failing.checker.conclude()
     assert refused > 0
+
+
+@pytest.mark.parametrize("burst", [2, 3])
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_what_mends_a_failure_may_fail_too(name: str, burst: int, place: Path) -> None:
+    """Some calls in a row: the void record after a failed publication, the new segment after a failed sync."""
+    failing = Failing(place, name)
+    problems = []
+    for at in range((burst + SCENARIOS.index(name)) % (2 * STEP), failing.count_calls(), 2 * STEP):
+        calls, reports = failing.run(fail_between(at, at + burst, errno.EIO), *failing.more[:burst])
+        # The first pushes may each meet one of the failures; the last one meets what they have left.
+        if not is_ok(reports[-1]):
+            problems.append(f"{burst} calls from {at} on failed: the last push: {reports[-1]}")
+        failing.check_outcomes(calls, f"calls {at} to {at + burst - 1} fail, {reports[0]}")
+    assert [] == problems
+    failing.checker.conclude()
 
 
 @pytest.mark.parametrize("name", ["one ref", "a large pack"])

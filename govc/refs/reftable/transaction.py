@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from govc.errors import CorruptRefs, GovcError, ObjectMissing, RefUpdateRefused
 from govc.protocol.refname import check_refname_format
-from govc.refs.lock import FileModes, LockFailed, LockOwner, PlainModes, Sleep
+from govc.refs.lock import FileModes, LockFailed, LockOwner, PlainModes, Sleep, tolerant
 from govc.refs.plan import (
     REASON_ALIASED,
     REASON_BROKEN_SYMREF,
@@ -338,7 +338,8 @@ class ReftableTransaction:
         """Let go of the locks; what wasn't committed never was. Harmless after `commit`."""
         additions, self._additions = self._additions, []
         for addition in additions:
-            addition.abandon()
+            with tolerant():
+                addition.abandon()
 
 
 def _text_of(error: Exception) -> str:
