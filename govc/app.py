@@ -5,14 +5,20 @@ application = create_app(root="/srv/git", export_all=True)
 """
 
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
+from hashlib import blake2b
 from typing import Any
 
 from govc.auth.assembly import make_authenticator, make_policy
 from govc.auth.permissions import Policy
 from govc.cache.bodies import count_nothing
+from govc.cache.folder import CacheUnusable, default_cache_dir, make_boot_folder
+from govc.limits.assembly import Limits, make_limits
+from govc.limits.watch import NO_WATCH
 from govc.repo.repository import Repository
 from govc.repo.runtime import PLAIN, Runtime
 from govc.service.audit import NO_AUDIT, AuditLog
@@ -22,8 +28,14 @@ from govc.settings import BadSetting, Settings, load_settings, override
 from govc.web.health import Health
 from govc.web.metrics import Metrics
 from govc.web.redaction import redact
+from govc.web.slow_clients import SlowClients
 from govc.web.trace_context import Tracing
 from govc.web.wsgi_app import Application, WebOptions
+
+_LOG = logging.getLogger(__name__)
+
+LIMITS_PREFIX = "limits-1-"
+"""The folder beside the cache of bodies by which workers count together."""
 
 
 def choose_runtime() -> Runtime:
@@ -70,6 +82,7 @@ def create_backend(
     policy: Callable[[], Policy] | None = None,
     *,
     metrics: Metrics | None = None,
+    limits: Limits | None = None,
 ) -> Backend:
     """Return the services over the repositories that the settings name; without a policy for whoever calls."""
     count = metrics.count_body if metrics is not None else count_nothing
@@ -94,7 +107,24 @@ def create_backend(
         count_helpers=metrics.count_helpers if metrics is not None else None,
         watch_sync=metrics.note_sync if metrics is not None else None,
         note_log_size=metrics.note_log_size if metrics is not None else None,
+        admission=limits.admission if limits is not None else None,
+        limit_watch=limits.watch if limits is not None else NO_WATCH,
     )
+
+
+def find_shared_path(settings: Settings, name: str) -> str | None:
+    """Return the path of a file by which the workers of this server count together; None when there can be none.
+
+    Servers of the same user over different folders count apart.
+    """
+    cache_dir = settings.cache_dir if settings.cache_dir is not None else default_cache_dir(os.environ)
+    try:
+        folder = make_boot_folder(cache_dir, LIMITS_PREFIX, group_reads=bool(settings.accel_location))
+    except CacheUnusable as error:
+        _LOG.warning("limits are counted by each worker for itself: %s", error)
+        return None
+    served = os.fsencode(settings.root or "")
+    return f"{folder}/{blake2b(served, digest_size=8).hexdigest()}.{name}"
 
 
 def open_repository(path: str) -> Repository:
@@ -120,9 +150,11 @@ def create_app(settings: Settings | None = None, *, runtime: Runtime | None = No
         metrics=chosen.metrics,
         sendfile=chosen.sendfile,
         accel_location=chosen.accel_location,
+        body_bytes_max=chosen.body_bytes_max,
     )
     runtime = runtime if runtime is not None else choose_runtime()
     metrics = Metrics() if chosen.metrics else None
+    limits = make_limits(chosen, partial(find_shared_path, chosen), metrics.limits if metrics is not None else NO_WATCH)
     health = Health(chosen.root, runtime.call_blocking)
 
     def on_read(kind: str, accepted: bool) -> None:
@@ -132,12 +164,15 @@ def create_app(settings: Settings | None = None, *, runtime: Runtime | None = No
 
     room = _gevent_room()
     return Application(
-        create_backend(chosen, runtime, make_policy(chosen, on_read), metrics=metrics),
+        create_backend(chosen, runtime, make_policy(chosen, on_read), metrics=metrics, limits=limits),
         options,
         metrics=metrics,
         authenticator=make_authenticator(chosen, choose_hashing(chosen, runtime), on_read=on_read),
         runtime=runtime,
         health=health,
+        rates=limits.rates,
+        slow_clients=SlowClients(limits.pace, watch=limits.watch) if limits.pace is not None else None,
+        limit_watch=limits.watch,
         wait_writable=room.wait_writable if room is not None else None,
         tracing=make_tracing(chosen),
     )

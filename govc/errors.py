@@ -9,6 +9,8 @@ class GovcError(Exception):
     """The root. 500 unless a family says otherwise."""
 
     http_status = 500
+    limit_name = ""
+    """The limit that was exceeded, if that is what happened."""
 
     @property
     def public_text(self) -> str:
@@ -115,6 +117,31 @@ class LimitExceeded(GovcError):
     def public_text(self) -> str:
         """What a peer may read."""
         return f"limit exceeded: {self}"
+
+
+class Refused(GovcError):
+    """Not now: a rate (429) or the server's fill (503) forbids it. `limit` is the name of the setting."""
+
+    def __init__(self, limit: str, text: str, *, http_status: int, retry_after_seconds: float) -> None:
+        super().__init__(f"{limit}: {text}")
+        self.limit = limit
+        self.text = text
+        self.http_status = http_status
+        self.retry_after_seconds = retry_after_seconds
+
+    @property
+    def public_text(self) -> str:
+        """What a peer may read."""
+        return self.text
+
+
+class ClientGone(GovcError):
+    """The client hung up while it waited: nobody reads the answer (499, as nginx counts it)."""
+
+    http_status = 499
+
+    def __init__(self) -> None:
+        super().__init__("client went away")
 
 
 class RefUpdateRefused(GovcError):

@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 
 MIB = 1 << 20
 GIB = 1 << 30
+HEADER_BYTES_MOST = 8190
 
 _SIZE = re.compile(r"([0-9]+)([kmg]?)", re.IGNORECASE)
 _HEADER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
@@ -215,6 +216,97 @@ class Settings:
         "a hook that takes longer is ended, and counts as failed; generous, since hooks deploy; 0: never",
         unit="seconds",
     )
+    rate_per_address: int = _knob(
+        0,
+        "requests from one address (of IPv6: one /64), of all workers together; a git command makes about three, and "
+        "an office is one address; 0: no limit",
+        unit="requests per minute",
+    )
+    rate_per_user: int = _knob(
+        0, "requests of one user who has logged in, of all workers together; 0: no limit", unit="requests per minute"
+    )
+    rate_burst_seconds: int = _knob(
+        60, "who has been quiet may ask at once for what so many seconds allow", unit="seconds", least=1
+    )
+    operations_max: int = _knob(
+        0,
+        "packs and archives being made and pushes being taken in at once, on the whole server; listings of refs, "
+        "answers from the cache and shared ones don't count; 0: no limit",
+        unit="operations",
+    )
+    operations_per_repository_max: int = _knob(
+        0, "the same in one repository, so that one can't keep all others waiting; 0: no limit", unit="operations"
+    )
+    operations_per_client_max: int = _knob(
+        0,
+        "the same of one user, or one address without a login; 0: three quarters of operations_max",
+        unit="operations",
+    )
+    operations_queued_max: int = _knob(
+        256, "operations that wait for their turn, on the whole server; more are answered 503", unit="operations"
+    )
+    operations_queue_seconds: int = _knob(
+        30,
+        "who has waited so long for his turn is answered 503; below the minute after which proxies give up",
+        unit="seconds",
+        least=1,
+    )
+    body_bytes_max: int = _knob(
+        0, "largest body of any request, as it is sent; beyond it the answer is 413; 0: no limit", unit="bytes"
+    )
+    pack_bytes_max: int = _knob(
+        0, "largest pack of a push, beside receive.maxInputSize of the repository; 0: no limit", unit="bytes"
+    )
+    push_refs_max: int = _knob(
+        0, "refs that one push may change; a first `push --mirror` brings all; 0: no limit", unit="refs"
+    )
+    refs_max: int = _knob(0, "refs that a repository may have; each costs every listing; 0: no limit", unit="refs")
+    haves_max: int = _knob(
+        0,
+        "haves in one fetch request; max_request_buffer bounds them already, to 200,000 by default; 0: no other limit",
+        unit="haves",
+    )
+    repository_bytes_max: int = _knob(
+        0,
+        "quota: bytes on disk of a repository's objects; govc.quota in its own configuration wins; 0: none",
+        unit="bytes",
+    )
+    header_bytes_max: int = _knob(
+        8190,
+        "longest line of a request's head; longer ones are answered 414 or 431: paths of 4096 bytes and tokens fit",
+        unit="bytes",
+        least=512,
+    )
+    headers_max: int = _knob(100, "header fields of a request; more are answered 431", unit="fields", least=10)
+    client_idle_seconds: int = _knob(
+        600,
+        "a client that we wait for and that moves no byte for so long is ended: no clone or push that lives is so "
+        "silent; 0: never",
+        unit="seconds",
+    )
+    client_bytes_per_second_min: int = _knob(
+        100,
+        "a client that is slower on average over client_slow_seconds of our waiting is ended: a modem is fifty times "
+        "as fast; 0: never",
+        unit="bytes per second",
+    )
+    client_slow_seconds: int = _knob(
+        300, "over how much waiting that average is taken: a connection may be bad for a while", unit="seconds", least=1
+    )
+    shed_cpu_percent: int = _knob(
+        0,
+        "clones and archives are answered 503 while somebody waits for a CPU for so much of the time (pressure stall "
+        "information, else load), fetches and pushes half-way from there to 100; 0: never",
+        unit="percent",
+    )
+    shed_memory_percent: int = _knob(
+        97, "the same while so much of the memory of machine or control group is in use; 0: never", unit="percent"
+    )
+    shed_stall_percent: int = _knob(
+        50,
+        "the same while somebody waits for memory for so much of the time (pressure stall information); 0: never",
+        unit="percent",
+    )
 
 
 FIELDS: tuple["dataclasses.Field[Any]", ...] = dataclasses.fields(Settings)
@@ -290,6 +382,11 @@ def _check_meaning(settings: Settings, sources: Mapping[str, str]) -> None:
         raise fail("trace_percent", f"wants 0 to 100, not {settings.trace_percent}")
     if settings.audit_required and settings.audit_file is None:
         raise fail("audit_required", "wants an audit_file")
+    for name in ("shed_cpu_percent", "shed_memory_percent", "shed_stall_percent"):
+        if getattr(settings, name) > 100:
+            raise fail(name, "wants at most 100")
+    if settings.header_bytes_max > HEADER_BYTES_MOST:
+        raise fail("header_bytes_max", f"wants at most {HEADER_BYTES_MOST}: what gunicorn reads")
     header = settings.remote_user_header
     if header is not None and not _HEADER_NAME.fullmatch(header):
         raise fail("remote_user_header", f"not the name of a header: {header!r}")

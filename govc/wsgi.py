@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from govc.app import create_app
+from govc.limits.watch import LimitWatch
+from govc.web.slow_clients import SlowClients
 from govc.web.wsgi_app import Application
 
 
@@ -22,6 +24,16 @@ class _LazyApplication:
         self._is_ending = is_ending
         if self._application is not None:
             self._application.watch_ending(is_ending)
+
+    @property
+    def slow_clients(self) -> SlowClients | None:
+        """Where the server tells for which client it waits."""
+        return self._application.slow_clients if self._application is not None else None
+
+    @property
+    def limit_watch(self) -> LimitWatch | None:
+        """Who counts what the server itself refuses."""
+        return self._application.limit_watch if self._application is not None else None
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         application = self._application

@@ -33,3 +33,11 @@ def quote_line(line: bytes) -> str:
     head = line[:QUOTED_BYTES_MAX].decode("utf-8", "backslashreplace")
     shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in head)
     return shown + "..." if len(line) > QUOTED_BYTES_MAX else shown
+
+
+def humanise_bytes(size: int) -> str:
+    """Return a size as git shows it to people: "512 bytes", "1.50 MiB"."""
+    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if size > unit:
+            return f"{size / unit:.2f} {name}"
+    return f"{size} bytes"

@@ -17,7 +17,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,6 +36,7 @@ from govc.cache.flight import (
 from govc.cache.folder import CacheFolder
 from govc.cache.record import FlightState, FlightStatus
 from govc.cache.span import CallBlocking, FileSpan
+from govc.errors import ClientGone, Refused
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,9 @@ LITTLE_SECONDS = 0.05
 WAIT_SECONDS = 0.25
 TRIES = 3
 
+PER_CLIENT = "operations_per_client_max"
+"""The limit that refuses one client what another may have."""
+
 Chunk = bytes | FileSpan
 
 HIT: Final = "hit"
@@ -67,6 +71,10 @@ Count = Callable[[str, int, int], None]
 EVICTED."""
 
 
+def _nobody_knows() -> bool:
+    return False
+
+
 def count_nothing(_what: str, _number: int, _bytes: int) -> None:
     """Nobody wants to know."""
 
@@ -77,6 +85,10 @@ class BodyRequest:
 
     `key` is None for what must not be shared. `head` is the first piece of what `produce` yields (a Notice); a reader
     that has got no more than that and progress may start over. `expected_bytes`: about how large the body will be.
+    `is_gone` says whether the reader has hung up; it is asked while there is nothing that could be sent.
+
+    A production may raise Refused before its first piece, and may wait for that as long as it likes, yielding None:
+    nothing is sent meanwhile, so that the refusal is an answer of its own.
     """
 
     key: bytes | None
@@ -85,6 +97,7 @@ class BodyRequest:
     expected_bytes: int
     keepalive: bytes
     quiet_seconds: float
+    is_gone: Callable[[], bool] = _nobody_knows
 
 
 class BodyCache:
@@ -107,7 +120,7 @@ class BodyCache:
         self._lock = threading.Lock()
         self._flights: dict[str, Flight] = {}
 
-    def serve(self, request: BodyRequest) -> Iterator[Chunk]:
+    def serve(self, request: BodyRequest) -> Generator[Chunk, None, None]:
         """Yield the body. Closing the generator ends this reader's part in it. May switch."""
         sent = 0
         if self.folder is not None and request.key is not None:
@@ -130,16 +143,21 @@ class BodyCache:
 
     def _serve_direct(self, request: BodyRequest, skipped: int) -> Iterator[Chunk]:
         said_at = time.monotonic()
+        has_begun = skipped > 0
         pieces = request.produce()
         try:
             for piece in pieces:
+                if not has_begun:
+                    has_begun = bool(piece)
+                    if not has_begun and request.is_gone():
+                        raise ClientGone
                 if skipped and piece:  # the head, which this reader has
                     skipped = 0
                 elif piece:
                     said_at = time.monotonic()
                     self._count(DIRECT, 0, len(piece))
                     yield piece
-                elif request.keepalive and time.monotonic() - said_at >= request.quiet_seconds:
+                elif has_begun and request.keepalive and time.monotonic() - said_at >= request.quiet_seconds:
                     said_at = time.monotonic()
                     yield request.keepalive
         finally:
@@ -245,13 +263,20 @@ class BodyCache:
                 said_at = sent_at = time.monotonic()
             elif status.state is FlightState.DONE:
                 return
+            elif status.state is FlightState.REFUSED:
+                refusal = view.refusal()
+                if how == FOLLOW and (refusal is None or refusal.limit == PER_CLIENT):
+                    raise _Quicker  # who began it has had his share; perhaps this reader hasn't
+                raise refusal or _full()
             elif status.state is FlightState.FAILED:
                 raise FlightFailed("a shared production failed")
             elif status.state is FlightState.ABANDONED:
                 raise _Gone(position, status.data_start)
             elif status.state is FlightState.NO_SPACE:
                 raise _Gone(position, status.data_start, may_try_again=False)
-            elif request.keepalive and time.monotonic() - said_at >= request.quiet_seconds:
+            elif not position and request.is_gone():
+                raise ClientGone
+            elif position and request.keepalive and time.monotonic() - said_at >= request.quiet_seconds:
                 said_at = time.monotonic()
                 yield request.keepalive
             else:
@@ -292,6 +317,9 @@ class _Local:
     def move_to(self, position: int) -> None:
         self._follower.move_to(position)
 
+    def refusal(self) -> Refused | None:
+        return self._flight.refusal
+
     def is_dropped(self, _status: FlightStatus) -> bool:
         return self._follower.is_dropped
 
@@ -320,13 +348,22 @@ class _Remote:
     def is_dropped(status: FlightStatus) -> bool:
         return bool(status.window)
 
+    @staticmethod
+    def refusal() -> Refused | None:
+        return None
+
+
+def _full() -> Refused:
+    text = "The server has as much to do as it can take on at once. Please try again."
+    return Refused("operations_max", text, http_status=503, retry_after_seconds=30)
+
 
 class _NotHere(Exception):
     """This body can't be shared: no room, no folder."""
 
 
 class _Quicker(Exception):
-    """Another process has just begun the flight that we were about to begin."""
+    """Look again: another process has just begun the flight that we were about to begin, or nobody will."""
 
 
 class _Gone(Exception):

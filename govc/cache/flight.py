@@ -41,7 +41,7 @@ from govc.cache.record import (
     write_status,
 )
 from govc.cache.span import READ_BYTES, CallBlocking
-from govc.errors import GovcError
+from govc.errors import GovcError, Refused
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +120,8 @@ class Flight:
         self.part, self._record = descriptors
         self.status = FlightStatus(FlightState.RUNNING, 0, 0, 0)
         self.news = threading.Event()
+        self.refusal: Refused | None = None
+        """Why nothing was produced, when the server was too full for it."""
         self.is_open = True
         """Whether followers are taken in. Changed under `lock` only, as `followers` is."""
         self.followers: set[Follower] = set()
@@ -178,6 +180,9 @@ class Flight:
         except _NoSpace:
             log.warning("%s: no space for a body: its readers go on without the cache", self._folder.path)
             state = FlightState.NO_SPACE
+        except Refused as error:
+            state = FlightState.REFUSED
+            self.refusal = error
         except GovcError as error:
             log.error("a body could not be produced: %s", error)
         except Exception:

@@ -71,6 +71,41 @@ class Swept:
     evicted_bytes: int = 0
 
 
+def _make_private(path: str, mode: int) -> None:
+    """Make the folder and the one around it, and check whose they are. Raises OSError, CacheUnusable."""
+    for folder in (os.path.dirname(path), path):
+        try:
+            os.mkdir(folder, mode)
+            os.chmod(folder, mode)  # whatever the umask is
+        except FileExistsError:
+            pass
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(folder), exist_ok=True)
+            os.mkdir(folder, mode)
+        _check_private(folder)
+
+
+def _remove_other_boots(cache_dir: str, prefix: str, own_name: str) -> None:
+    for name in os.listdir(cache_dir):
+        if name.startswith(prefix) and name != own_name:
+            shutil.rmtree(f"{cache_dir}/{name}", ignore_errors=True)
+
+
+def make_boot_folder(cache_dir: str, prefix: str, *, group_reads: bool = False) -> str:
+    """Make a private folder of this boot beside the bodies, for what else workers share; return its path.
+
+    Those of other boots are removed. Raises CacheUnusable.
+    """
+    cache_dir = os.path.abspath(cache_dir)
+    name = f"{prefix}{read_boot_id()}"
+    try:
+        _make_private(f"{cache_dir}/{name}", 0o750 if group_reads else 0o700)
+        _remove_other_boots(cache_dir, prefix, name)
+    except OSError as error:
+        raise CacheUnusable(f"{cache_dir}: {error.strerror}") from error
+    return f"{cache_dir}/{name}"
+
+
 def default_cache_dir(environ: Mapping[str, str]) -> str:
     """Return where a cache may lie when nobody said: XDG_CACHE_HOME, TMPDIR, /var/tmp (which is on a disk), /tmp."""
     home = environ.get("XDG_CACHE_HOME", "")
@@ -117,22 +152,8 @@ class CacheFolder:
 
     def make(self) -> None:
         """Make what is missing of the folder, and check whose it is. Raises OSError, CacheUnusable."""
-        for path in (self.cache_dir, self.path):
-            try:
-                os.mkdir(path, self.folder_mode)
-                os.chmod(path, self.folder_mode)  # whatever the umask is
-            except FileExistsError:
-                pass
-            except FileNotFoundError:
-                os.makedirs(os.path.dirname(path), exist_ok=True)
-                os.mkdir(path, self.folder_mode)
-            _check_private(path)
-        self._remove_other_boots()
-
-    def _remove_other_boots(self) -> None:
-        for name in os.listdir(self.cache_dir):
-            if name.startswith(PREFIX) and name != self.name:
-                shutil.rmtree(f"{self.cache_dir}/{name}", ignore_errors=True)
+        _make_private(self.path, self.folder_mode)
+        _remove_other_boots(self.cache_dir, PREFIX, self.name)
 
     def body_path(self, key: str) -> str:
         """Return the path of a whole body."""

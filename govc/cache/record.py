@@ -33,13 +33,14 @@ _READ_TRIES = 100
 
 class FlightState(IntEnum):
     """ABANDONED: the producer died, or nobody followed it any more: somebody else may try. NO_SPACE: each goes on
-    alone."""
+    alone. REFUSED: it was not begun, since the server is full."""
 
     RUNNING = 1
     DONE = 2
     FAILED = 3
     ABANDONED = 4
     NO_SPACE = 5
+    REFUSED = 6
 
 
 class FlightStatus(NamedTuple):

@@ -99,6 +99,8 @@ def _run_server(settings: Settings) -> None:
         keepalive_seconds=settings.keepalive_seconds,
         stall_seconds=settings.stall_seconds,
         graceful_seconds=settings.graceful_seconds,
+        header_bytes_max=settings.header_bytes_max,
+        headers_max=settings.headers_max,
     )
     server = server_room.GovcServer(
         lambda: room("govc.app").create_app(settings), options, metrics_folder=metrics_folder

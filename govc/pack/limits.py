@@ -1,6 +1,6 @@
 """How much a received pack may ask of us. Every number has a name, and passing one raises LimitExceeded."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from govc.errors import LimitExceeded
 
@@ -28,6 +28,14 @@ class IndexLimits:
     stream_bytes_min: int = _MIB
     delta_cache_bytes: int = 8 * _MIB
     base_cache_bytes: int = 16 * _MIB
+
+    def within(self, others: "IndexLimits") -> "IndexLimits":
+        """Return these limits where they are tighter than those of `others`, about single objects."""
+        return replace(
+            self,
+            object_bytes_max=min(self.object_bytes_max, others.object_bytes_max),
+            delta_result_bytes_max=min(self.delta_result_bytes_max, others.delta_result_bytes_max),
+        )
 
 
 class Expansion:

@@ -10,7 +10,7 @@ The conversation: the parent writes one pickled `Job` to the helper's stdin and 
 frames on stdout, each `kind (1 byte), length (4 bytes, big-endian), payload`:
 
     D  bytes of the product        P  a progress text, UTF-8
-    R  the pickled result, last    E  a pickled (public text, log text, http status), last
+    R  the pickled result, last    E  a pickled (public text, log text, http status[, limit]), last
     T  the pickled phases that it noted (`govc.phases`), before R or E
 
 Pickle is safe here: both ends are this program, and the pipe is private to them.
@@ -75,10 +75,11 @@ QUIET = Quiet.QUIET
 class HelperFailed(GovcError):
     """The helper reported an error, or died."""
 
-    def __init__(self, public: str, detail: str, http_status: int = 500) -> None:
+    def __init__(self, public: str, detail: str, http_status: int = 500, limit_name: str = "") -> None:
         super().__init__(detail)
         self._public = public
         self.http_status = http_status
+        self.limit_name = limit_name
 
     @property
     def public_text(self) -> str:

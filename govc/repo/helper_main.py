@@ -88,7 +88,7 @@ def serve_one(job_bytes: bytes, descriptor: int) -> None:
         say_phases()
         write_frame(descriptor, KIND_RESULT, pickle.dumps(result, protocol=pickle.HIGHEST_PROTOCOL))
     except GovcError as error:
-        answer = (error.public_text, f"{type(error).__name__}: {error}", error.http_status)
+        answer = (error.public_text, f"{type(error).__name__}: {error}", error.http_status, error.limit_name)
         say_phases()
         write_frame(descriptor, KIND_ERROR, pickle.dumps(answer))
     except MemoryError:

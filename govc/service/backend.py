@@ -18,12 +18,15 @@ from govc.cache.bodies import BodyCache, Chunk, Count, count_nothing
 from govc.cache.folder import CacheFolder, CacheUnusable, default_cache_dir
 from govc.config.loader import load_protected_config
 from govc.errors import GovcError
+from govc.limits.admission import Admission
+from govc.limits.watch import NO_WATCH, LimitWatch
 from govc.odb.cache import BaseCache
 from govc.odb.store import OBJECT_BYTES_MAX
 from govc.pack.limits import IndexLimits
 from govc.repo.checkpoint_schedule import CheckpointSchedule
 from govc.repo.crash_notes import CrashNotes
 from govc.repo.discover import FoundRepository, check_ownership, find_repository, resolve_repository_path
+from govc.repo.disk_use import DiskUses
 from govc.repo.eager_recovery import iter_unretired, recover_all
 from govc.repo.helper import HelperSlots, Job, drain, run_helper, start_detached
 from govc.repo.index_keeper import IndexKeeper
@@ -39,12 +42,14 @@ from govc.repo.runtime import Runtime
 from govc.repo.snapshot import Snapshot
 from govc.service import dumb
 from govc.service.access import AccessGuard
+from govc.service.admitting import ARCHIVE, admitted, wish_of
 from govc.service.advertise import advertise
 from govc.service.archive import ArchiveTools, serve_upload_archive
 from govc.service.audit import NO_AUDIT, AuditLog
 from govc.service.context import RECEIVE_PACK, RequestContext
 from govc.service.fetch import FetchTools, serve_upload_pack
 from govc.service.policy import getanyfile_enabled, service_enabled
+from govc.service.push_limits import PushLimits
 from govc.service.receive import serve_receive_pack
 from govc.service.receive_tools import ReceiveTools
 from govc.service.unpacking import BodyReader
@@ -90,6 +95,8 @@ class Backend:
         count_helpers: Callable[[str, int, int], None] | None = None,
         watch_sync: Callable[[float], None] | None = None,
         note_log_size: Callable[[int], None] | None = None,
+        admission: Admission | None = None,
+        limit_watch: LimitWatch = NO_WATCH,
     ) -> None:
         """`environ` is the server's own environment, in which git's variables count; os.environ by default. `policy`
         gives the permissions of this moment; None: git's own rules are all there is.
@@ -97,7 +104,8 @@ class Backend:
         Told of what happens: `count_body` what the cache of bodies does, `count_log` what the logs of repositories do,
         `audit` who fetches and pushes what, `note_pool` how many repositories and descriptors are open,
         `count_helpers` a sort of work and by how much its busy and waiting helpers have become more, `watch_sync` the
-        seconds of each sync of a log, `note_log_size` what the largest log holds that no checkpoint covers.
+        seconds of each sync of a log, `note_log_size` what the largest log holds that no checkpoint covers,
+        `limit_watch` what limits refuse. `admission` says who may work now; None: everybody.
         """
         self._note_log_size = note_log_size
         self._count_log = count_log
@@ -161,7 +169,11 @@ class Backend:
                 call_blocking=runtime.call_blocking,
                 count=count_body,
             ),
+            admission=admission,
+            haves_max=settings.haves_max,
+            watch=limit_watch,
         )
+        self.admission = admission
         self.archive_tools = ArchiveTools(runtime=runtime, slots=slots, environ=self.environ)
         self.receive_tools = ReceiveTools(
             runtime=runtime,
@@ -178,6 +190,15 @@ class Backend:
             after_push=self._after_push,
             hook_seconds_max=settings.hook_seconds_max,
             audit=audit,
+            admission=admission,
+            push_limits=PushLimits(
+                refs_per_push_max=settings.push_refs_max,
+                refs_max=settings.refs_max,
+                pack_bytes_max=settings.pack_bytes_max,
+                repository_bytes_max=settings.repository_bytes_max,
+                watch=limit_watch,
+                disk_uses=DiskUses(settings.repositories_max),
+            ),
         )
 
     def open(self, path_info: str, *, context: RequestContext) -> "Handle":
@@ -407,9 +428,13 @@ class Handle:
 
     def upload_archive(self, context: RequestContext, body: bytes) -> Iterator[bytes]:
         """Answer a request for an archive."""
-        chunks = serve_upload_archive(self.snapshot, context, body, self._backend.archive_tools)
+        chunks = self._make_archive(context, body)
         audit = self._backend.audit
         return audit.watch_archive(context, self.repository.gitdir, chunks) if audit.is_kept else chunks
+
+    def _make_archive(self, context: RequestContext, body: bytes) -> Iterator[bytes]:
+        with admitted(self._backend.admission, wish_of(context, ARCHIVE, self.repository.gitdir)):
+            yield from serve_upload_archive(self.snapshot, context, body, self._backend.archive_tools)
 
     def receive_pack(self, context: RequestContext, body: BodyReader) -> Iterator[bytes]:
         """Answer a push, reading its body as it comes."""

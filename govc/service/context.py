@@ -1,13 +1,19 @@
 """Who asks, and how: what the web layer knows of a request and the services need."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from govc.auth.gate import client_key
 from govc.auth.principal import ANONYMOUS, Principal
 
 UPLOAD_PACK = "upload-pack"
 RECEIVE_PACK = "receive-pack"
 UPLOAD_ARCHIVE = "upload-archive"
+
+
+def is_never_gone() -> bool:
+    """Say that the client is there: where nobody can know."""
+    return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +24,8 @@ class RequestContext:
     `principal` is who may do what (see govc.auth), `remote_user` that person's name, for reflogs and hooks;
     `protocol_version` is 0, 1 or 2; `environ` holds the CGI variables (for hooks and the pusher's identity).
     `visibility` names whatever else than namespace and hidden refs decides which refs this caller sees: answers are
-    never shared between callers in whom it differs.
+    never shared between callers in whom it differs. `is_gone` says whether the client has hung up, where that can be
+    known.
     """
 
     service: str
@@ -30,3 +37,11 @@ class RequestContext:
     namespace: bytes = b""
     visibility: str = ""
     environ: Mapping[str, str] = field(default_factory=dict)
+    is_gone: Callable[[], bool] = is_never_gone
+
+    @property
+    def client(self) -> str:
+        """What counts as one client: a user, else an address (of IPv6 the /64, of which one person has all)."""
+        if self.remote_user is not None:
+            return f"user {self.remote_user}"
+        return f"address {client_key(self.remote_addr)}"

@@ -17,6 +17,7 @@ Source: gitprotocol-pack "Packfile Negotiation", gitprotocol-v2 "fetch", git's u
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import TypeVar
@@ -24,13 +25,15 @@ from typing import TypeVar
 from govc import phases
 from govc.cache.bodies import PRODUCER_QUIET_SECONDS, BodyCache, BodyRequest, Chunk
 from govc.cache.flight import Notice, Piece
-from govc.errors import GovcError
+from govc.errors import ClientGone, GovcError, LimitExceeded, Refused
 from govc.graph.commits import follow_tags
 from govc.graph.filter import ObjectSelection
 from govc.graph.interface import Work
 from govc.graph.negotiate import Negotiation
 from govc.graph.shallow import INFINITE_DEPTH, ShallowUpdate, deepen, deepen_by_range, deepen_relative
 from govc.graph.walk import find_unreachable
+from govc.limits.admission import Admission, Wish
+from govc.limits.watch import NO_WATCH, LimitWatch
 from govc.objects.types import COMMIT, TAG
 from govc.protocol.bundle_uri import check_bundle_uri_args, encode_bundle_uri
 from govc.protocol.errors import ProtocolError, RemoteProtocolError
@@ -53,6 +56,7 @@ from govc.repo.object_options import read_tree_depth_max
 from govc.repo.packing import PackPlan, PackProducer
 from govc.repo.runtime import Runtime
 from govc.repo.snapshot import Snapshot
+from govc.service.admitting import CLONE, FETCH, admitted, iter_waiting, wish_of
 from govc.service.advertise import v2_features
 from govc.service.bodies import body_key
 from govc.service.context import RequestContext
@@ -77,12 +81,18 @@ ABORTING = "aborting due to possible repository corruption on the remote side."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchTools:
-    """What a fetch needs beside the snapshot: how to wait, who makes packs, the server's environment."""
+    """What a fetch needs beside the snapshot: how to wait, who makes packs, the server's environment.
+
+    `admission` None: whoever asks for a pack is given one at once. `haves_max`: in one request; 0: any number.
+    """
 
     runtime: Runtime
     producer: PackProducer
     environ: Mapping[str, str]
     bodies: BodyCache = field(default_factory=lambda: BodyCache(None))
+    admission: Admission | None = None
+    haves_max: int = 0
+    watch: LimitWatch = NO_WATCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +146,7 @@ class FetchSession:
             request = parse_upload_pack_request(body, self.snapshot.algo, allow_filter=self.policy.allow_filter)
             if request is None:
                 return
+            self._check_haves(sum(isinstance(step, bytes) for step in request.steps))
             self._check_wants_v0(request)
             request = self._with_known_shallows(request)
             selection = self._select(request)
@@ -286,6 +297,7 @@ class FetchSession:
                 allow_sideband_all=self.policy.allow_sideband_all,
                 allow_packfile_uris=bool(blobs),
             )
+            self._check_haves(len(request.haves))
             wanted_refs = self._wanted_refs(request)
             request = replace(request, wants=tuple(dict.fromkeys((*request.wants, *(oid for oid, _ in wanted_refs)))))
             for oid in self._paced(request.wants):
@@ -321,9 +333,10 @@ class FetchSession:
             return
         if sideband_all and request.packfile_uris:
             blobs = choose_elsewhere(blobs, request.packfile_uris)
-            if head:
-                yield b"".join(head)
-            yield from self._send_pack_and_uris(plan, blobs)
+            with admitted(self._tools.admission, self._wish(plan)):
+                if head:
+                    yield b"".join(head)
+                yield from self._send_pack_and_uris(plan, blobs)
             return
         head.append(encode_packfile_header(sideband_all=sideband_all))
         yield from self._send_body(plan, request.side_band, b"".join(head), FLUSH)
@@ -339,6 +352,10 @@ class FetchSession:
         return found
 
     # Common to all versions
+
+    def _check_haves(self, count: int) -> None:
+        if self._tools.haves_max and count > self._tools.haves_max:
+            raise LimitExceeded("haves_max", self._tools.haves_max, count)
 
     def _select(self, request: FetchRequest) -> ObjectSelection:
         return select_objects(request.filter, self.snapshot, self.policy)
@@ -412,11 +429,18 @@ class FetchSession:
             expected_bytes=sum(pack.size for pack in self.snapshot.store.packs),
             keepalive=KEEPALIVE if side_band and keepalive_seconds > 0 else b"",
             quiet_seconds=float(keepalive_seconds) if keepalive_seconds > 0 else 3600.0,
+            is_gone=self.context.is_gone,
         )
         started = monotonic()
+        has_begun = False
         try:
-            yield from self._tools.bodies.serve(wish)
+            with closing(self._tools.bodies.serve(wish)) as chunks:
+                for chunk in chunks:
+                    has_begun = True
+                    yield chunk
         except GovcError as error:
+            if isinstance(error, Refused | ClientGone) and not has_begun:
+                raise  # an answer of its own
             log.error(
                 "%s: %s: fetch failed after %.1f s: %s",
                 self.context.request_id,
@@ -438,9 +462,23 @@ class FetchSession:
             raise BrokenStream(str(error)) from error
         yield FLUSH
 
+    def _wish(self, plan: PackPlan) -> Wish:
+        return wish_of(self.context, FETCH if plan.haves else CLONE, self.snapshot.layout.gitdir)
+
     def _produce_body(self, plan: PackPlan, side_band: int, head: bytes, tail: bytes) -> Iterator[Piece]:
-        """Make the body, whoever it is for. Yields None for silences."""
+        """Make the body, whoever it is for, when it is its turn. Yields None for silences."""
         phases.CURRENT.set(self._recorder)  # a production shared by many runs in a thread of its own
+        if self._tools.admission is None:
+            yield from self._make_body(plan, side_band, head, tail)
+            return
+        turn = self._tools.admission.line_up(self._wish(plan))
+        try:
+            yield from iter_waiting(turn)
+            yield from self._make_body(plan, side_band, head, tail)
+        finally:
+            turn.leave()
+
+    def _make_body(self, plan: PackPlan, side_band: int, head: bytes, tail: bytes) -> Iterator[Piece]:
         if head:
             yield Notice(head)
         for item in self._tools.producer.produce(self.snapshot, plan, PRODUCER_QUIET_SECONDS):
@@ -470,6 +508,8 @@ class FetchSession:
     def _fatal(self, error: GovcError | ProtocolError, *, sideband_all: bool = False) -> bytes:
         """Return the packet that ends the reply, and say why in the log."""
         log.warning("%s: %s: %s", self.context.request_id, self.snapshot.layout.gitdir, error)
+        if isinstance(error, LimitExceeded):
+            self._tools.watch.refused(error.limit_name)
         text = error.public_text if isinstance(error, GovcError) else getattr(error, "text", str(error))
         if sideband_all:
             return encode_fatal(text, sideband_all=True)

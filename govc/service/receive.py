@@ -44,10 +44,12 @@ from govc.repo.signed_push import SignedPush
 from govc.repo.snapshot import Snapshot
 from govc.repo.writing import Origin
 from govc.service import dumb
+from govc.service.admitting import PUSH, admitted, wish_of
 from govc.service.audit import REFUSAL as AUDIT_REFUSAL
 from govc.service.context import RequestContext
 from govc.service.identity import committer_ident, committer_variables
 from govc.service.policy import ReceivePolicy
+from govc.service.push_limits import PushRoom
 from govc.service.push_state import PushState
 from govc.service.receive_tools import ReceiveTools
 from govc.service.ref_changes import PushSurroundings, RefChanges
@@ -118,13 +120,27 @@ class ReceiveSession:
             return
         if not request.commands:
             return
-        state = PushState(request)
-        hooks = self._make_hooks(request)
+        with admitted(self._tools.admission, wish_of(self._context, PUSH, self._repository.gitdir)):
+            state = PushState(request)
+            hooks = self._make_hooks(request)
+            yield from self._take_in(state, hooks, parser, body)
+        self._tools.audit.note_push(self._context, self._repository.gitdir, state)
+        yield from state.drain()
+        yield from state.iter_report()
+        yield from self._follow_up(state, hooks)
+        yield from state.iter_end()
+
+    def _take_in(
+        self, state: PushState, hooks: PushHooks, parser: PushRequestParser, body: BodyReader
+    ) -> Iterator[bytes]:
         try:
-            if not request.options_agree:
+            room = PushRoom(self._tools.push_limits, self._snapshot, self._tools.runtime)
+            if not state.request.options_agree:
                 state.fail_all("inconsistent push options")
-            if self._tools.audit.accepts_push(self._context, self._repository.gitdir, state):
-                yield from self._serve_recorded(state, hooks, parser.take_rest(), body)
+            if room.check_commands(state) and state.is_lost:
+                _read_to_the_end(body)
+            elif self._tools.audit.accepts_push(self._context, self._repository.gitdir, state):
+                yield from self._serve_recorded(state, hooks, room, parser.take_rest(), body)
             else:
                 state.fail_all(AUDIT_REFUSAL)
                 _read_to_the_end(body)
@@ -138,13 +154,10 @@ class ReceiveSession:
         except BaseException:
             self._tools.audit.note_push(self._context, self._repository.gitdir, state, broke_off=True)
             raise
-        self._tools.audit.note_push(self._context, self._repository.gitdir, state)
-        yield from state.drain()
-        yield from state.iter_report()
-        yield from self._follow_up(state, hooks)
-        yield from state.iter_end()
 
-    def _serve_recorded(self, state: PushState, hooks: PushHooks, first: bytes, body: BodyReader) -> Iterator[bytes]:
+    def _serve_recorded(
+        self, state: PushState, hooks: PushHooks, room: PushRoom, first: bytes, body: BodyReader
+    ) -> Iterator[bytes]:
         """Open the log, then receive and update: without a log that can be written nothing is accepted."""
         try:
             journal: Journal = self._tools.runtime.call_blocking(self._repository.journal, self._tools.journal)
@@ -155,7 +168,8 @@ class ReceiveSession:
             return
         with self._arriving(journal, hooks) as self._arrival:
             if state.request.wants_pack:
-                yield from self._receive_and_update(state, hooks, journal, first, body)
+                unpacker = Unpacker(state, self._policy, self._tools, room)
+                yield from self._receive_and_update(state, hooks, journal, unpacker, first, body)
             else:
                 yield from self._decide(state, hooks, journal, None, None)
 
@@ -178,14 +192,19 @@ class ReceiveSession:
             parser.receive_data(data)
 
     def _receive_and_update(
-        self, state: PushState, hooks: PushHooks, journal: Journal, first: bytes, body: BodyReader
+        self,
+        state: PushState,
+        hooks: PushHooks,
+        journal: Journal,
+        unpacker: Unpacker,
+        first: bytes,
+        body: BodyReader,
     ) -> Iterator[bytes]:
         try:
             quarantine = Quarantine(self._snapshot.layout.objects_dir, object_modes(self._snapshot.layout.shared))
         except OSError as error:
             raise NotUnpacked("unable to create temporary object directory", error.strerror or "") from error
         with quarantine:
-            unpacker = Unpacker(state, self._policy, self._tools)
             with Timed(RECEIVE):
                 pack_path, size, count = unpacker.store_pack(quarantine, first, body)
             self._look_again()

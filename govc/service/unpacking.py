@@ -33,6 +33,7 @@ from govc.repo.runtime import Breather
 from govc.repo.snapshot import Snapshot
 from govc.service.pacing import paced
 from govc.service.policy import ReceivePolicy
+from govc.service.push_limits import PushRoom, text_of_size
 from govc.service.push_state import PushState
 from govc.service.receive_tools import ReceiveTools
 
@@ -64,8 +65,9 @@ class NotUnpacked(GovcError):
 class Unpacker:
     """Takes in the pack of one push."""
 
-    def __init__(self, state: PushState, policy: ReceivePolicy, tools: ReceiveTools) -> None:
+    def __init__(self, state: PushState, policy: ReceivePolicy, tools: ReceiveTools, room: PushRoom) -> None:
         self._state = state
+        self._room = room
         self._policy = policy
         self._tools = tools
 
@@ -91,9 +93,11 @@ class Unpacker:
                 breathe()
                 size += len(data)
                 if size_max and size > size_max:
-                    raise NotUnpacked(
-                        self._unpacker(count), f"fatal: pack exceeds maximum allowed size ({_shown_size(size_max)})"
-                    )
+                    self._tools.push_limits.watch.refused("receive.maxInputSize")
+                    raise NotUnpacked(self._unpacker(count), f"fatal: {text_of_size(size_max)}")
+                problem = self._room.check_pack(size)
+                if problem is not None:
+                    raise NotUnpacked(self._unpacker(count), f"fatal: {problem}")
                 _write_all(descriptor, data)
                 data = body.read(READ_BYTES)
             return path, size, count
@@ -166,6 +170,8 @@ class Unpacker:
                 elif not isinstance(item, bytes) and request.side_band and keepalive > 0:
                     yield KEEPALIVE
         except GovcError as error:
+            if error.limit_name:
+                self._tools.push_limits.watch.refused(error.limit_name)
             raise NotUnpacked(self._unpacker(count), f"fatal: {error.public_text}") from error
         except OSError as error:
             raise NotUnpacked(self._unpacker(count), f"fatal: {error.strerror}") from error
@@ -175,9 +181,9 @@ class Unpacker:
         if self._tools.slots is None:
             return task.limits
         if size <= self._tools.inline_bytes_max:
-            return INLINE_LIMITS
+            return INLINE_LIMITS.within(task.limits)
         is_pooled = find_compiled(task.algo_name) is not None and task.fsck is None and count <= POOL_OBJECTS_MAX
-        return POOL_LIMITS if is_pooled and size <= POOL_LIMITS.object_bytes_max else None
+        return POOL_LIMITS.within(task.limits) if is_pooled and size <= POOL_LIMITS.object_bytes_max else None
 
     def _check_inline(self, task: ReceiveTask, snapshot: Snapshot, call: Call) -> ReceiveResult | None:
         """Do it here; None when the pack turns out to be more than this process should take on."""
@@ -222,14 +228,6 @@ def _check_pack_header(header: bytes) -> int:
     if int.from_bytes(header[4:8], "big") not in (2, 3):
         raise NotUnpacked("protocol error (pack version unsupported)")
     return int.from_bytes(header[8:12], "big")
-
-
-def _shown_size(size: int) -> str:
-    """Return a size as git's strbuf_humanise_bytes does."""
-    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
-        if size > unit:
-            return f"{size / unit:.2f} {name}"
-    return f"{size} bytes"
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -21,6 +21,7 @@ from govc.phases import VALIDATE, Phase
 from govc.web.json_lines import CURRENT
 from govc.web.metrics import Metrics
 from govc.web.redaction import redact
+from govc.web.slow_clients import Waits
 
 _LOG = logging.getLogger("govc.access")
 NO_ROUTE = "none"
@@ -68,6 +69,8 @@ class Exchange:
     spans: list[Phase] | None = None
     held: object = None
     """What has to live as long as the answer."""
+    waits: Waits | None = None
+    """Where a client that is too slow is ended."""
 
     def note(self, phase: Phase) -> None:
         """Take down a phase, from whatever thread."""
@@ -96,6 +99,8 @@ class Exchange:
             return
         self.finished = True
         self.held = None
+        if self.waits is not None and self.waits.broken_limit:
+            self.error = f"ended: the client was too slow ({self.waits.broken_limit})"
         seconds = self.seconds = time.monotonic() - self.started_seconds
         if self.metrics is not None:
             self.metrics.count(

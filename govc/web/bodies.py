@@ -33,6 +33,8 @@ INFLATED_RATIO_MAX = 3
 """How much larger than the limit a gzipped fetch request may be when inflated. The limit counts compressed
 bytes, as git's does; the hex digits of haves compress to less than half, and nothing honest beats 3."""
 
+BODY_LIMIT = "body_bytes_max"
+
 _LENGTH_MAX = (1 << 63) - 1
 _GZIP_WBITS = 16 + zlib.MAX_WBITS
 _GZIP_NAMES = ("gzip", "x-gzip")
@@ -108,9 +110,10 @@ class GzipBody:
 class CountedBody:
     """Another body, of at most `limit` bytes."""
 
-    def __init__(self, body: BodyReader, limit: int) -> None:
+    def __init__(self, body: BodyReader, limit: int, limit_name: str = "maxRequestBuffer") -> None:
         self._body = body
         self._limit = limit
+        self._limit_name = limit_name
         self._count = 0
 
     def read(self, size: int, /) -> bytes:
@@ -118,7 +121,7 @@ class CountedBody:
         data = self._body.read(size)
         self._count += len(data)
         if self._count > self._limit:
-            raise LimitExceeded("maxRequestBuffer", self._limit)
+            raise LimitExceeded(self._limit_name, self._limit)
         return data
 
 
@@ -141,14 +144,20 @@ def parse_content_length(value: str | None) -> int | None:
     return int(value)
 
 
-def raw_body(environ: Mapping[str, Any]) -> BodyReader:
-    """Return the body as it was sent."""
+def raw_body(environ: Mapping[str, Any], bytes_max: int = 0) -> BodyReader:
+    """Return the body as it was sent, of at most `bytes_max` bytes (0: any number).
+
+    Raises LimitExceeded: at once when the length is told, else where more is read.
+    """
     stream: BinaryIO = environ["wsgi.input"]
     length = parse_content_length(environ.get("CONTENT_LENGTH"))
     if length is not None:
+        if bytes_max and length > bytes_max:
+            raise LimitExceeded(BODY_LIMIT, bytes_max, length)
         return LengthBody(stream, length)
     if environ.get("wsgi.input_terminated"):
-        return StreamBody(stream)
+        body = StreamBody(stream)
+        return CountedBody(body, bytes_max, BODY_LIMIT) if bytes_max else body
     return NoBody()
 
 
@@ -157,20 +166,20 @@ def is_gzipped(environ: Mapping[str, Any]) -> bool:
     return environ.get("HTTP_CONTENT_ENCODING") in _GZIP_NAMES
 
 
-def open_body(environ: Mapping[str, Any]) -> BodyReader:
-    """Return the body, inflated when it is gzipped, without a limit: pushes are streamed."""
-    body = raw_body(environ)
+def open_body(environ: Mapping[str, Any], bytes_max: int = 0) -> BodyReader:
+    """Return the body, inflated when it is gzipped. `bytes_max` counts bytes as sent; 0: pushes are streamed."""
+    body = raw_body(environ, bytes_max)
     return GzipBody(body) if is_gzipped(environ) else body
 
 
-def read_bounded_body(environ: Mapping[str, Any], limit: int) -> bytes:
-    """Return a whole fetch request, inflated. `limit` counts the bytes as sent.
+def read_bounded_body(environ: Mapping[str, Any], limit: int, bytes_max: int = 0) -> bytes:
+    """Return a whole fetch request, inflated. `limit`, and that of all bodies, count the bytes as sent.
 
     Raises `LimitExceeded` (413) before more than the limit, or `INFLATED_RATIO_MAX` times the limit inflated,
     is held.
     """
     limit = max(limit, REQUEST_BYTES_FLOOR)
-    body: BodyReader = CountedBody(raw_body(environ), limit)
+    body: BodyReader = CountedBody(raw_body(environ, bytes_max), limit)
     if is_gzipped(environ):
         body = CountedBody(GzipBody(body), limit * INFLATED_RATIO_MAX)
     pieces = []

@@ -18,6 +18,7 @@ from govc.web.log_lines import LineFormatter
 from govc.web.redaction import RedactingFilter
 
 HEADER_LINE_BYTES_MAX = 8190
+HEADERS_MAX = 100
 
 ENDING_SECONDS = 5
 """A worker gives its requests so much less time than gunicorn gives the worker: it must be the worker that ends what is
@@ -41,6 +42,8 @@ def make_options(
     keepalive_seconds: int,
     stall_seconds: int,
     graceful_seconds: int,
+    header_bytes_max: int = HEADER_LINE_BYTES_MAX,
+    headers_max: int = HEADERS_MAX,
 ) -> dict[str, Any]:
     """Return gunicorn's options."""
     return {
@@ -55,8 +58,9 @@ def make_options(
         "graceful_timeout": graceful_seconds,
         "backlog": 2048,
         # Paths of up to PATH_MAX are answered by us (404), not by gunicorn (400).
-        "limit_request_line": HEADER_LINE_BYTES_MAX,
-        "limit_request_field_size": HEADER_LINE_BYTES_MAX,
+        "limit_request_line": header_bytes_max,
+        "limit_request_field_size": header_bytes_max,
+        "limit_request_fields": headers_max,
         # No header of a client may become SCRIPT_NAME or PATH_INFO, and X_Remote_User is not X-Remote-User.
         "forwarder_headers": "",
         "header_map": "drop",

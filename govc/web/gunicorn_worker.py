@@ -13,13 +13,15 @@ The master process imports this before gevent patches anything, so nothing here 
 import errno
 import io
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gevent
 from gunicorn import http, util
 from gunicorn.workers.ggevent import GeventWorker
 
-from govc.web.lane import encode_answer, make_environ, read_request
+from govc.web.lane import HEAD_BYTES_MAX, encode_answer, make_environ, read_request
 
 RECEIVE_BYTES = 64 << 10
 _GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF)
@@ -70,8 +72,20 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
             util.close(client)
 
     def _serve_connection(self, listener: Any, client: Any, addr: Any) -> None:
+        slow = getattr(self.wsgi, "slow_clients", None)
+        waits = slow.begin(client, is_lasting=True) if slow is not None else None
+        try:
+            self._answer_requests(listener, client, addr, waits)
+        finally:
+            if slow is not None:
+                slow.end(waits)
+
+    def _answer_requests(self, listener: Any, client: Any, addr: Any, waits: Any) -> None:
         base = self._base_environ(listener, addr)
         idle, now = self._idle, time.monotonic
+        # A head within this has no line that is longer.
+        head_bytes_max = min(HEAD_BYTES_MAX, self.cfg.limit_request_field_size or HEAD_BYTES_MAX)
+        fields_max = self.cfg.limit_request_fields
         data = b""
         while True:
             if not data:
@@ -80,9 +94,9 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
                 del idle[client]
                 if not data:
                     return
-            request = read_request(data)
+            request = read_request(data, head_bytes_max, fields_max)
             if request is None:
-                left = self._serve_otherwise(listener, client, addr, data)
+                left = self._serve_otherwise(listener, client, addr, data, waits)
                 if left is None:
                     return
                 data = left
@@ -91,7 +105,7 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
             self.nr += 1
             if self.nr >= self.max_requests:
                 self.alive = False
-            self._answer(client, make_environ(base, request, io.BytesIO(request.body)))
+            self._answer(client, make_environ(base, request, io.BytesIO(request.body)), waits)
             if not self.alive:
                 return
 
@@ -116,7 +130,7 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
             base["REMOTE_ADDR"] = addr.decode() if isinstance(addr, bytes) else addr
         return base
 
-    def _answer(self, client: Any, environ: dict[str, Any]) -> None:
+    def _answer(self, client: Any, environ: dict[str, Any], waits: Any) -> None:
         head: list[Any] = []
         chunks = self.wsgi(environ, lambda status, headers, _info=None: head.extend((status, headers)))
         try:
@@ -125,8 +139,9 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
             close = getattr(chunks, "close", None)
             if close is not None:
                 close()
-        for piece in pieces:
-            client.sendall(piece)
+        with _waiting(waits):
+            for piece in pieces:
+                client.sendall(piece)
 
     def _http_date(self) -> str:
         seconds = int(time.time())
@@ -134,7 +149,7 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
             self._date_at, self._date = seconds, util.http_date()
         return self._date
 
-    def _serve_otherwise(self, listener: Any, client: Any, addr: Any, data: bytes) -> bytes | None:
+    def _serve_otherwise(self, listener: Any, client: Any, addr: Any, data: bytes, waits: Any) -> bytes | None:
         """Let gunicorn answer the next request; return what it read beyond it, None when the connection is over."""
         parser = http.get_parser(self.cfg, client, addr)
         parser.unreader.unread(data)
@@ -146,8 +161,9 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
                 return None
             request.proxy_protocol_info = request.proxy_protocol_info or {}
             self.handle_request(listener.getsockname(), request, client, addr)
-            if request.should_close() or not parser.finish_body():
-                return None
+            with _waiting(waits):
+                if request.should_close() or not parser.finish_body():
+                    return None
             left: bytes = parser.unreader.take_buffered()
             return left
         except (http.errors.NoMoreData, StopIteration):
@@ -157,3 +173,23 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
         except Exception as error:
             self.handle_error(request, client, addr, error)
             return None
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """Answer what could not be parsed (gunicorn's own hook); count heads that are too large."""
+        watch = getattr(self.wsgi, "limit_watch", None)
+        if watch is not None and isinstance(exc, http.errors.LimitRequestLine | http.errors.LimitRequestHeaders):
+            watch.refused("header_bytes_max")
+        super().handle_error(req, client, addr, exc)
+
+
+@contextmanager
+def _waiting(waits: Any) -> Iterator[None]:
+    """Let the client's pace be watched meanwhile (see `slow_clients`)."""
+    if waits is None:
+        yield
+        return
+    waits.begins()
+    try:
+        yield
+    finally:
+        waits.ends()

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 BODY_BYTES_MAX = 16 << 10
 HEAD_BYTES_MAX = 8 << 10
+FIELDS_MAX = 100
 JOIN_BYTES_MAX = 64 << 10
 """A body up to here is copied behind its head, to leave in one write; a larger one is written by itself."""
 
@@ -66,14 +67,14 @@ class LaneRequest(NamedTuple):
     size: int
 
 
-def read_request(data: bytes) -> LaneRequest | None:
+def read_request(data: bytes, head_bytes_max: int = HEAD_BYTES_MAX, fields_max: int = FIELDS_MAX) -> LaneRequest | None:
     """Return the request at the beginning of `data`, None when it is not for the lane."""
-    match = _HEAD.match(data, 0, HEAD_BYTES_MAX)
+    match = _HEAD.match(data, 0, head_bytes_max)
     if match is None:
         return None
     method, target, fields = match.group(1, 2, 3)
     variables = _read_fields(fields)
-    if variables is None:
+    if variables is None or len(variables) > fields_max:
         return None
     end = match.end()
     body = b""

@@ -11,6 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from govc.phases import PHASES
+from govc.web.limit_metrics import LimitMetrics
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -107,6 +108,8 @@ class Metrics:
         )
         self._helpers_busy = self._gauge("govc_helpers_busy", "Helper processes that work.", "work")
         self._helpers_waiting = self._gauge("govc_helpers_waiting", "Work that waits for a helper process.", "work")
+
+        self.limits = LimitMetrics(self._registry)
 
         self._audit = {
             outcome: Counter(f"govc_audit_{outcome}", text, registry=self._registry)

@@ -1,8 +1,9 @@
 """What goes out: a status line, headers and a body, and which answer an error gets.
 
 Error answers have no body (git's own tests expect that), except 415, whose sentence helps whoever built the
-request. Everything that can change is marked never to be cached, with the three headers that git sends; a
-loose object or a pack never changes under its name and may be kept for a year.
+request, and what says "not now" (429, 503): git shows the text of such an answer to info/refs to its user. Everything
+that can change is marked never to be cached, with the three headers that git sends; a loose object or a pack never
+changes under its name and may be kept for a year.
 
 Source: git-http-backend; gitprotocol-http "General Request Processing"; RFC 9110 for dates.
 """
@@ -36,6 +37,7 @@ _REASONS = {
     415: "Unsupported Media Type",
     422: "Unprocessable Content",
     429: "Too Many Requests",
+    499: "Client Closed Request",
     500: "Internal Server Error",
     503: "Service Unavailable",
     507: "Insufficient Storage",

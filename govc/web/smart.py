@@ -52,10 +52,14 @@ def _wrong_content_type(expected: str, received: str) -> Response:
 
 
 def serve_rpc(
-    handle: RepositoryHandle, service: str | None, context: RequestContext, environ: Mapping[str, Any]
+    handle: RepositoryHandle,
+    service: str | None,
+    context: RequestContext,
+    environ: Mapping[str, Any],
+    body_bytes_max: int = 0,
 ) -> Response:
     """Answer POST git-upload-pack, git-receive-pack or git-upload-archive; the body of the answer is produced while
-    it is sent."""
+    it is sent. `body_bytes_max` 0: the request's body may be as large as it is."""
     if service is None or not _is_allowed(handle, service, context):
         return error_response(403)
     expected = f"application/x-git-{service}-request"
@@ -64,8 +68,9 @@ def serve_rpc(
         return _wrong_content_type(expected, received)
     headers = [*NEVER_CACHE, ("Content-Type", f"application/x-git-{service}-result")]
     if service == UPLOAD_ARCHIVE:
-        return Response(200, headers, handle.upload_archive(context, read_bounded_body(environ, ARCHIVE_REQUEST_BYTES)))
+        arguments = read_bounded_body(environ, ARCHIVE_REQUEST_BYTES, body_bytes_max)
+        return Response(200, headers, handle.upload_archive(context, arguments))
     if service == UPLOAD_PACK:
-        request = read_bounded_body(environ, handle.max_request_bytes())
+        request = read_bounded_body(environ, handle.max_request_bytes(), body_bytes_max)
         return Response(200, headers, handle.upload_pack(context, request))
-    return Response(200, headers, handle.receive_pack(context, open_body(environ)))
+    return Response(200, headers, handle.receive_pack(context, open_body(environ, body_bytes_max)))

@@ -14,21 +14,26 @@ A client that goes away makes the server call `close()` on the answer, which clo
 """
 
 import logging
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Any
 
 from govc.auth.authenticator import Authenticator
+from govc.auth.gate import client_key
 from govc.auth.principal import AccessDenied, LoginBusy, LoginFailed, Principal
 from govc.cache.bodies import Chunk
 from govc.cache.span import FileSpan
-from govc.errors import GovcError
+from govc.errors import GovcError, Refused
+from govc.limits.rates import Rates
+from govc.limits.watch import NO_WATCH, LimitWatch
 from govc.protocol.errors import RemoteProtocolError
 from govc.repo.runtime import PLAIN, Runtime
-from govc.service.context import RECEIVE_PACK, UPLOAD_PACK, RequestContext
+from govc.service.context import RECEIVE_PACK, UPLOAD_PACK, RequestContext, is_never_gone
 from govc.web.access_log import Exchange
 from govc.web.dumb import serve_dumb
 from govc.web.health import Health
@@ -46,6 +51,7 @@ from govc.web.request import (
 from govc.web.responses import Header, Response, error_response, status_line, whole_response
 from govc.web.routes import Route, RouteKind, find_route
 from govc.web.sending import NO_ACCEL_VARIABLE, Outlet, WaitWritable, find_outlet
+from govc.web.slow_clients import SlowClients, Waits, has_hung_up
 from govc.web.smart import advertise, find_service, serve_rpc
 from govc.web.trace_context import Tracing
 
@@ -70,6 +76,7 @@ class WebOptions:
     `remote_user_header`: such as "X-Remote-User"; None: REMOTE_USER of the environ.
     `sendfile`, `accel_location`: how spans of files are sent (`sending`).
     `git_protocol`, `namespace`: GIT_PROTOCOL and GIT_NAMESPACE of the server; those of an environ win.
+    `body_bytes_max`: of any request; 0: as large as it is.
     """
 
     root_is_set: bool = True
@@ -80,6 +87,7 @@ class WebOptions:
     metrics: bool = True
     sendfile: bool = False
     accel_location: str | None = None
+    body_bytes_max: int = 0
 
 
 class _Stream:
@@ -96,6 +104,7 @@ class _Stream:
         self._chunks = chunks
         self._exchange = exchange
         self._outlet = outlet
+        self._waits = exchange.waits
         self._pieces: Iterator[bytes] = iter(())
         self._ended = False
 
@@ -103,6 +112,8 @@ class _Stream:
         return self
 
     def __next__(self) -> bytes:
+        if self._waits is not None:
+            self._waits.ends()
         try:
             chunk = self._next_bytes()
         except Exception as error:
@@ -112,6 +123,8 @@ class _Stream:
             self._ended = True
             raise StopIteration
         self._exchange.bytes_sent += len(chunk)
+        if self._waits is not None:
+            self._waits.begins()
         return chunk
 
     def _next_bytes(self) -> bytes | None:
@@ -125,12 +138,21 @@ class _Stream:
             if not isinstance(chunk, FileSpan):
                 return chunk
             if self._outlet is not None:
-                self._outlet.send(chunk)
-                self._exchange.bytes_sent += chunk.length
+                self._send_span(self._outlet, chunk)
             else:
                 self._pieces = chunk.iter_bytes()
                 piece = next(self._pieces, None)
         return piece
+
+    def _send_span(self, outlet: Outlet, span: FileSpan) -> None:
+        if self._waits is not None:
+            self._waits.begins()
+        try:
+            outlet.send(span)
+        finally:
+            if self._waits is not None:
+                self._waits.ends()
+        self._exchange.bytes_sent += span.length
 
     def _fail(self, error: Exception) -> None:
         self._exchange.broke_off = True
@@ -147,20 +169,45 @@ class _Stream:
             self._exchange.error = _CLIENT_WENT_AWAY
             self._exchange.broke_off = True
         self._exchange.finish()
+        if self._waits is not None:
+            self._waits.end_request()
+
+
+class _Whole:
+    """A whole body that is handed to the server in one piece, while the client's pace is watched."""
+
+    def __init__(self, body: bytes, waits: Waits) -> None:
+        self._body = body
+        self._waits = waits
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._waits.begins()
+        yield self._body
+
+    def close(self) -> None:
+        """It was sent, or could not be."""
+        self._waits.end_request()
 
 
 class _CountedInput:
-    """A request's body as the server gives it, counted."""
+    """A request's body as the server gives it, counted, and its client's pace watched."""
 
-    __slots__ = ("_exchange", "_read")
+    __slots__ = ("_exchange", "_read", "_waits")
 
     def __init__(self, stream: Any, exchange: Exchange) -> None:
         self._read = stream.read
         self._exchange = exchange
+        self._waits = exchange.waits
 
     def read(self, size: int, /) -> bytes:
         """Return what the server has, up to `size` bytes."""
-        data: bytes = self._read(size)
+        if self._waits is not None:
+            self._waits.begins()
+        try:
+            data: bytes = self._read(size)
+        finally:
+            if self._waits is not None:
+                self._waits.ends()
         self._exchange.bytes_received += len(data)
         return data
 
@@ -193,11 +240,19 @@ class Application:
         runtime: Runtime = PLAIN,
         wait_writable: WaitWritable | None = None,
         health: Health | None = None,
+        rates: Rates | None = None,
+        slow_clients: SlowClients | None = None,
+        limit_watch: LimitWatch = NO_WATCH,
         tracing: Tracing | None = None,
     ) -> None:
         """`authenticator` None: who somebody is, only the server in front of us says. `wait_writable` waits until a
-        connection takes bytes again; None where connections can't be had. `tracing` None: nothing is traced.
+        connection takes bytes again; None where connections can't be had. `rates` None: everybody may ask as often as
+        he likes; `slow_clients` None: and take as long. `tracing` None: nothing is
+        traced.
         """
+        self._rates = rates
+        self.slow_clients = slow_clients
+        self.limit_watch = limit_watch
         self._tracing = tracing
         self._runtime = runtime
         self._wait_writable = wait_writable if options.sendfile else None
@@ -245,6 +300,8 @@ class Application:
         )
         if self._tracing is not None:
             self._tracing.begin(exchange, environ, is_trusted=self._proxies.contains(environ.get("REMOTE_ADDR")))
+        if self.slow_clients is not None:
+            exchange.waits = self.slow_clients.begin(environ.get("gunicorn.socket"))
         CURRENT.set(exchange)
         response, first = self._answer_guarded(environ, identity, exchange)
         exchange.status = response.status
@@ -283,11 +340,13 @@ class Application:
             if not isinstance(body, bytes):
                 _close(body, exchange)
             exchange.finish()
+            if exchange.waits is not None:
+                exchange.waits.end_request()
             return []
         if isinstance(body, bytes):
             exchange.bytes_sent = len(body)
             exchange.finish()
-            return [body]
+            return [body] if exchange.waits is None else _Whole(body, exchange.waits)
         outlet = find_outlet(environ, start_response, self._wait_writable, self._runtime)
         return _Stream(first, iter(body), exchange, outlet)
 
@@ -305,8 +364,10 @@ class Application:
             return response._replace(body=chunks), _next_chunk(chunks)
         except Exception as error:
             self._drop(response, exchange)
+            if isinstance(error, GovcError) and error.limit_name:
+                self.limit_watch.refused(error.limit_name)
             failed = _answer_error(error, exchange)
-            return failed, None
+            return failed, failed.body or None  # type: ignore[return-value]
         except BaseException:
             self._drop(response, exchange)
             raise
@@ -317,6 +378,9 @@ class Application:
             _close(response.body, exchange)
 
     def _answer(self, environ: dict[str, Any], identity: Identity, exchange: Exchange) -> Response:
+        is_first = exchange.method != "POST"
+        if self._rates is not None and identity.remote_addr:
+            self._rates.check_address(client_key(identity.remote_addr), is_first=is_first)
         route, repository = self._find_route(environ)
         if route is None:
             exchange.error = "no such route"
@@ -328,6 +392,8 @@ class Application:
             return _wrong_method(route, environ.get("SERVER_PROTOCOL", ""))
         try:
             principal = self._authenticate(environ, identity, exchange)
+            if self._rates is not None and principal.user is not None:
+                self._rates.check_user(principal.user, is_first=is_first)
             return self._answer_route(environ, route, identity.of(principal), exchange)
         except LoginFailed as error:
             return self._challenge(str(error), exchange)
@@ -419,7 +485,7 @@ class Application:
             return self._challenge("the service wants a login", exchange)
         if route.kind is RouteKind.RPC:
             exchange.listen()
-            return serve_rpc(handle, service, context, environ)
+            return serve_rpc(handle, service, context, environ, self._options.body_bytes_max)
         if wanted is not None:
             return advertise(handle, service, context)
         return serve_dumb(handle, route)
@@ -446,6 +512,7 @@ class Application:
                 auth_type=_auth_type(environ, identity),
             )
         namespace = environ.get("GIT_NAMESPACE")
+        connection = environ.get("gunicorn.socket")
         return RequestContext(
             service=service or UPLOAD_PACK,
             protocol_version=version,
@@ -455,6 +522,7 @@ class Application:
             request_id=exchange.request_id,
             namespace=os.fsencode(wsgi_text(namespace)) if namespace else self._options.namespace,
             environ=variables,
+            is_gone=partial(has_hung_up, connection) if connection is not None else is_never_gone,
         )
 
     def _request_id(self, environ: dict[str, Any]) -> str:
@@ -502,6 +570,12 @@ def _answer_error(error: Exception, exchange: Exchange) -> Response:
     if isinstance(error, LoginBusy):
         exchange.error = str(error)
         return error_response(error.http_status, ("Retry-After", str(error.retry_after_seconds)))
+    if isinstance(error, Refused):
+        exchange.error = str(error)
+        retry = str(math.ceil(error.retry_after_seconds))
+        return error_response(error.http_status, ("Retry-After", retry), sentence=error.text.encode("utf-8") + b"\n")
+    if exchange.waits is not None and exchange.waits.broken_limit:
+        return error_response(408)
     if isinstance(error, (GovcError, RemoteProtocolError)):
         status = error.http_status
         exchange.error = str(error)

@@ -1,0 +1,71 @@
+"""How many bytes a repository's objects take on disk, without walking them each time.
+
+Counted are the files in `objects/pack` and in the 256 folders of loose objects: what pushes bring and `git gc` takes
+away. What it borrows from others (alternates), refs and our own log are not.
+
+A folder whose modification time is the one of last time has the same names in it, and neither loose objects nor packs
+change under their names. So the first answer costs a stat per file, and the following ones 257 stats and those of
+folders that changed. A folder that was changed within the last seconds is looked at again next time, since a second
+change in the same tick of the file system's clock would not show.
+"""
+
+import os
+import threading
+import time
+from collections import OrderedDict
+from contextlib import suppress
+
+SETTLED_NS = 3_000_000_000
+
+
+class DiskUse:
+    """The use of one repository, as one process knows it."""
+
+    def __init__(self, objects_dir: str) -> None:
+        self._folders = [f"{objects_dir}/pack", *(f"{objects_dir}/{number:02x}" for number in range(256))]
+        self._known: dict[str, tuple[tuple[int, int], int]] = {}
+        self._lock = threading.Lock()
+
+    def measure(self) -> int:
+        """Return the bytes of the files. Blocks for as long as the stats take. Raises OSError."""
+        with self._lock:
+            return sum(map(self._measure_folder, self._folders))
+
+    def _measure_folder(self, folder: str) -> int:
+        try:
+            status = os.stat(folder)
+        except FileNotFoundError:
+            self._known.pop(folder, None)
+            return 0
+        stamp = (status.st_ino, status.st_mtime_ns)
+        known = self._known.get(folder)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        size = 0
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    size += entry.stat(follow_symlinks=False).st_size
+        if time.time_ns() - status.st_mtime_ns > SETTLED_NS:
+            self._known[folder] = (stamp, size)
+        else:
+            self._known.pop(folder, None)
+        return size
+
+
+class DiskUses:
+    """The use of many repositories; those that were asked for lately are known."""
+
+    def __init__(self, count_max: int = 256) -> None:
+        self._count_max = count_max
+        self._uses: OrderedDict[str, DiskUse] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def measure(self, objects_dir: str) -> int:
+        """Return the bytes of one repository's objects. Blocks. Raises OSError."""
+        with self._lock:
+            use = self._uses.setdefault(objects_dir, DiskUse(objects_dir))
+            self._uses.move_to_end(objects_dir)
+            while len(self._uses) > self._count_max:
+                self._uses.popitem(last=False)
+        return use.measure()
