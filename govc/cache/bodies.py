@@ -54,6 +54,9 @@ LITTLE_SECONDS = 0.05
 
 WAIT_SECONDS = 0.25
 TRIES = 3
+GONE_SECONDS = 1.0
+"""A reader who has waited so long for the first byte is asked whether he is still there. Not sooner: one who has only
+closed his sending side looks the same as one who is gone."""
 
 PER_CLIENT = "operations_per_client_max"
 """The limit that refuses one client what another may have."""
@@ -144,12 +147,13 @@ class BodyCache:
     def _serve_direct(self, request: BodyRequest, skipped: int) -> Iterator[Chunk]:
         said_at = time.monotonic()
         has_begun = skipped > 0
+        began_at = said_at
         pieces = request.produce()
         try:
             for piece in pieces:
                 if not has_begun:
                     has_begun = bool(piece)
-                    if not has_begun and request.is_gone():
+                    if not has_begun and time.monotonic() - began_at >= GONE_SECONDS and request.is_gone():
                         raise ClientGone
                 if skipped and piece:  # the head, which this reader has
                     skipped = 0
@@ -247,7 +251,7 @@ class BodyCache:
     def _follow(self, view: "_Local | _Remote", request: BodyRequest, position: int, how: str) -> Iterator[Chunk]:
         """Yield what is published from `position` on, to the end."""
         self._count(how, 1, 0)
-        said_at = time.monotonic()
+        began_at = said_at = time.monotonic()
         sent_at = 0.0
         while True:
             status = view.read()
@@ -274,7 +278,7 @@ class BodyCache:
                 raise _Gone(position, status.data_start)
             elif status.state is FlightState.NO_SPACE:
                 raise _Gone(position, status.data_start, may_try_again=False)
-            elif not position and request.is_gone():
+            elif not position and time.monotonic() - began_at >= GONE_SECONDS and request.is_gone():
                 raise ClientGone
             elif position and request.keepalive and time.monotonic() - said_at >= request.quiet_seconds:
                 said_at = time.monotonic()

@@ -11,9 +11,9 @@ and is let in when all three are free, or refused when `queue_seconds` are over.
 **Shared by all workers** (`places`): a number means the server. Nothing has to be tidied up after a killed worker.
 
 **Nobody takes all.** One client (a user, or an address that nobody has logged in from) has at most three quarters of
-the places, and of the queue, unless the setting says otherwise. Within a worker the clients that wait are let in by
-turns. Between workers the lot decides: each looks every few milliseconds, at random, for a free place. Who arrives goes
-past nobody: while anybody waits, in any worker, he joins the queue.
+the places, of those of one repository, and of the queue, unless the setting says otherwise. Within a worker the clients
+that wait are let in by turns. Between workers the lot decides: each looks every few milliseconds, at random, for a free
+place. Who arrives goes past nobody: while anybody waits, in any worker, he joins the queue.
 
 **Who waits for one busy repository** keeps nobody back who wants another.
 
@@ -40,9 +40,10 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = (0.005, 0.015)
 """How long between two looks for a free place: a random time between these."""
 GONE_SECONDS = 1.0
-"""How often those who wait are asked whether their client is still there."""
+"""How often those who wait are asked whether their client is still there, and how long they have waited by then."""
 
 _SERVER, _REPOSITORY, _CLIENT = "operations_max", "operations_per_repository_max", "operations_per_client_max"
+_SHARE = "operations_per_repository_max per client"
 _QUEUE, _QUEUE_SHARE = "operations_queued_max", "operations_queued_max per client"
 _FULL = {
     _SERVER: "The server has as much to do as it can take on at once.",
@@ -78,6 +79,11 @@ class AdmissionLimits:
     def client_share(self) -> int:
         """How many places one client may have."""
         return self.per_client_max or _three_quarters(self.operations_max)
+
+    @property
+    def client_share_of_repository(self) -> int:
+        """How many of one repository's places one client may have."""
+        return 0 if self.per_client_max else _three_quarters(self.per_repository_max)
 
     @property
     def counts(self) -> bool:
@@ -143,6 +149,11 @@ class Admission:
         self._is_looking = False
         self._asked_at = 0.0
 
+    @property
+    def counts(self) -> bool:
+        """Whether anybody may have to wait."""
+        return self._limits.counts
+
     def line_up(self, wish: Wish) -> Turn:
         """Return a turn, which may have come already. Never waits. Raises Refused."""
         try:
@@ -169,16 +180,17 @@ class Admission:
     def _try(self, turn: Turn) -> bool:
         """Take all the places that the operation needs, or none of them."""
         limits, wish = self._limits, turn.wish
-        for kind, name, count in (
-            (_CLIENT, wish.client, limits.client_share),
-            (_REPOSITORY, wish.repository, limits.per_repository_max),
-            (_SERVER, "", limits.operations_max),
+        for limit, kind, name, count in (
+            (_CLIENT, _CLIENT, wish.client, limits.client_share),
+            (_CLIENT, _SHARE, f"{wish.client}\0{wish.repository}", limits.client_share_of_repository),
+            (_REPOSITORY, _REPOSITORY, wish.repository, limits.per_repository_max),
+            (_SERVER, _SERVER, "", limits.operations_max),
         ):
             if not count:
                 continue
             place = self._places.take(kind, name, count)
             if place is None:
-                turn.lacks = kind
+                turn.lacks = limit
                 _give_back(turn.places)
                 return False
             turn.places.append(place)
@@ -267,7 +279,7 @@ class Admission:
         if asks:
             self._asked_at = now
         for turn in self._all_waiting():
-            if asks and turn.wish.is_gone():
+            if asks and now - turn.came_at >= GONE_SECONDS and turn.wish.is_gone():
                 self._turn_away(turn, ClientGone())
             elif now - turn.came_at >= self._limits.queue_seconds:
                 self._watch.refused(turn.lacks)
@@ -281,8 +293,9 @@ class Admission:
         """Let the first one in for whom there is a place; his client's others go behind all others."""
         busy: set[str] = set()
         for client, queue in self._queues.items():
+            client_busy: set[str] = set()
             for turn in queue:
-                if turn.wish.repository in busy:
+                if turn.wish.repository in busy or turn.wish.repository in client_busy:
                     continue
                 if self._try(turn):
                     self._take_out(turn)
@@ -292,9 +305,7 @@ class Admission:
                     return True
                 if turn.lacks == _SERVER:
                     return False
-                if turn.lacks == _CLIENT:
-                    break
-                busy.add(turn.wish.repository)
+                (busy if turn.lacks == _REPOSITORY else client_busy).add(turn.wish.repository)
         return False
 
     def leave(self, turn: Turn) -> None:

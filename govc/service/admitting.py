@@ -9,7 +9,6 @@ A listing of refs, an answer from the cache and a share in a production of someb
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from govc.errors import ClientGone
 from govc.limits.admission import Admission, Turn, Wish
 from govc.service.context import RequestContext
 
@@ -32,8 +31,7 @@ def admitted(admission: Admission | None, wish: Wish) -> Iterator[None]:
     turn = admission.line_up(wish)
     try:
         while not turn.wait(WAIT_SECONDS):
-            if wish.is_gone():
-                raise ClientGone
+            continue
         yield
     finally:
         turn.leave()

@@ -59,7 +59,7 @@ from govc.repo.snapshot import Snapshot
 from govc.service.admitting import CLONE, FETCH, admitted, iter_waiting, wish_of
 from govc.service.advertise import v2_features
 from govc.service.bodies import body_key
-from govc.service.context import RequestContext
+from govc.service.context import RequestContext, is_never_gone
 from govc.service.elsewhere import BlobElsewhere, blobs_elsewhere, bundle_list
 from govc.service.ls_refs import ls_refs
 from govc.service.pacing import paced
@@ -429,7 +429,7 @@ class FetchSession:
             expected_bytes=sum(pack.size for pack in self.snapshot.store.packs),
             keepalive=KEEPALIVE if side_band and keepalive_seconds > 0 else b"",
             quiet_seconds=float(keepalive_seconds) if keepalive_seconds > 0 else 3600.0,
-            is_gone=self.context.is_gone,
+            is_gone=self.context.is_gone if self._has_queue else is_never_gone,
         )
         started = monotonic()
         has_begun = False
@@ -461,6 +461,10 @@ class FetchSession:
             yield encode_fatal(ABORTING, sideband_all=True)
             raise BrokenStream(str(error)) from error
         yield FLUSH
+
+    @property
+    def _has_queue(self) -> bool:
+        return self._tools.admission is not None and self._tools.admission.counts
 
     def _wish(self, plan: PackPlan) -> Wish:
         return wish_of(self.context, FETCH if plan.haves else CLONE, self.snapshot.layout.gitdir)

@@ -14,6 +14,7 @@ go beyond the quota by what the second one brings. The next one meets it.
 from dataclasses import dataclass, field
 
 from govc.limits.watch import NO_WATCH, LimitWatch
+from govc.protocol.receive_pack import COMMAND_BYTES_MAX
 from govc.protocol.text import humanise_bytes
 from govc.repo.disk_use import DiskUses
 from govc.repo.runtime import Runtime
@@ -22,6 +23,10 @@ from govc.service.push_state import PushState
 
 QUOTA_KEY = "govc.quota"
 QUOTA = "repository_bytes_max"
+
+COMMANDS_FLOOR_BYTES = 1 << 20
+COMMAND_LINE_BYTES = 4096
+"""The longest refname of a file system, about; so nobody who keeps to the number of refs meets the bound on bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +39,13 @@ class PushLimits:
     repository_bytes_max: int = 0
     watch: LimitWatch = NO_WATCH
     disk_uses: DiskUses = field(default_factory=DiskUses)
+
+    @property
+    def command_bytes_max(self) -> int:
+        """How much of commands is read at all: they are held in memory before their number is known."""
+        if not self.refs_per_push_max:
+            return COMMAND_BYTES_MAX
+        return min(COMMAND_BYTES_MAX, COMMANDS_FLOOR_BYTES + self.refs_per_push_max * COMMAND_LINE_BYTES)
 
 
 def text_of_size(size_max: int) -> str:

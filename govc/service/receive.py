@@ -111,6 +111,7 @@ class ReceiveSession:
             self._snapshot.algo,
             allow_atomic=self._policy.advertise_atomic,
             allow_push_options=self._policy.advertise_push_options,
+            command_bytes_max=self._tools.push_limits.command_bytes_max,
         )
         try:
             request = self._read_request(parser, body)

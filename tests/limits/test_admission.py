@@ -137,6 +137,9 @@ def test_who_hangs_up_while_he_waits_gives_his_place_in_the_queue_back():
     world = World(operations_max=1, queued_max=1)
     world.come("ann")
     second = world.come("bob", is_gone=lambda: True)
+    world.now += 0.9
+    world.serve()
+    assert not second.wait(0)  # so soon he might only have closed his sending side
     world.now += 1
     world.serve()
     with pytest.raises(ClientGone):
@@ -185,6 +188,15 @@ def test_one_client_never_has_all_places_nor_the_whole_queue():
     assert world.watch.refusals == ["operations_per_client_max"]
     assert world.come("bob").wait(0)
     assert not world.come("bob").wait(0)
+
+
+def test_one_client_never_has_all_places_of_a_repository():
+    world = World(per_repository_max=4)
+    assert all(world.come("ann", "/a").wait(0) for _ in range(3))
+    with pytest.raises(Refused, match="You have as many"):
+        world.come("ann", "/a")
+    assert world.come("bob", "/a").wait(0)
+    assert world.come("ann", "/b").wait(0)
 
 
 def test_the_share_of_one_client_may_be_set():
@@ -355,9 +367,7 @@ class Crowd(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.limits = AdmissionLimits(
-            operations_max=4, per_repository_max=2, per_client_max=3, queued_max=4, queue_seconds=10
-        )
+        self.limits = AdmissionLimits(operations_max=4, per_repository_max=2, queued_max=4, queue_seconds=10)
         self.now = 0.0
         self.watch = Watch()
         self.turns = []
@@ -414,7 +424,11 @@ class Crowd(RuleBasedStateMachine):
         for name in "xyz":
             assert sum(turn.wish.repository == name for turn in working) <= self.limits.per_repository_max
         for name in "abc":
-            assert sum(turn.wish.client == name for turn in working) <= self.limits.per_client_max
+            mine = [turn for turn in working if turn.wish.client == name]
+            assert len(mine) <= self.limits.client_share
+            for repository in "xyz":
+                count = sum(turn.wish.repository == repository for turn in mine)
+                assert count <= self.limits.client_share_of_repository
         waiting = [turn for _, turn in self.turns if not turn.admitted and turn.refusal is None]
         assert len(waiting) <= self.limits.queued_max
 
@@ -430,10 +444,12 @@ class Crowd(RuleBasedStateMachine):
                 continue
             same_repository = sum(other.wish.repository == turn.wish.repository for other in working)
             same_client = sum(other.wish.client == turn.wish.client for other in working)
+            same_both = sum(other.wish[1:3] == turn.wish[1:3] for other in working)
             assert (
                 len(working) == self.limits.operations_max
                 or same_repository == self.limits.per_repository_max
-                or same_client == self.limits.per_client_max
+                or same_client == self.limits.client_share
+                or same_both == self.limits.client_share_of_repository
             )
 
 
