@@ -6,7 +6,7 @@ DIR    ?= repositories
 BIND   ?= 127.0.0.1:8000
 
 .DEFAULT_GOAL := help
-.PHONY: bench-fetching help setup serve test check format lint types layers tests compat bench torture mutations row-mutations bench-durability real-repos conformance fuzz fuzz-sanitized fuzz-coverage fuzz-http properties clean bench-check
+.PHONY: bench-connections bench-fetching help setup serve test check format lint types layers tests compat bench torture mutations row-mutations bench-durability real-repos conformance fuzz fuzz-sanitized fuzz-coverage fuzz-http properties clean bench-check
 
 help: ## print this menu
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -78,6 +78,9 @@ row-mutations: setup ## break thirty rows of docs/conformance.md one by one: doe
 bench-durability: setup ## what a durable push costs, beside git-http-backend; writes bench/DURABILITY.md
 	sh compat/install.sh
 	$(BIN)/python -m bench.durability
+
+bench-connections: setup ## 10,000 connections at once: idle ones, slow readers, working ones; writes bench/CONNECTIONS.md
+	$(BIN)/python -m bench.connections --write
 
 bench-fetching: setup ## REPOS="NAME=PATH ..": one fetch request, in process, beside git http-backend with the same bytes
 	$(BIN)/python -m bench.fetching $(REPOS)

@@ -30,32 +30,43 @@ header_map = "drop"
 # Nothing of ours is steered through a socket in the home folder.
 control_socket_disable = True
 
+# Our own lines and gunicorn's go where log_file says, in the form that log_format says, without what looks like a secret.
 accesslog = None
 errorlog = "-"
-logconfig_dict = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    # What looks like a password or a token is cut out of every line.
-    "filters": {"redact": {"()": "govc.web.redaction.RedactingFilter"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["redact"]}},
-    "loggers": {
-        "govc": {"level": "INFO", "handlers": ["stderr"], "propagate": False},
-        "gunicorn.error": {"level": "INFO", "handlers": ["stderr"], "propagate": False},
-    },
-    "root": {"level": "WARNING", "handlers": ["stderr"]},
-}
+logger_class = "govc.web.gunicorn_server.RedactingLogger"
+
+
+def _configure_log() -> None:
+    """Send lines where the settings say. A mistake in them ends the start; on a reload it is named, no more."""
+    import logging
+
+    from govc.settings import BadSetting, load_settings
+    from govc.web.log_lines import configure
+    from govc.web.redaction import RedactingFilter
+
+    try:
+        settings = load_settings(os.environ)
+        configure(RedactingFilter(), log_format=settings.log_format, log_file=settings.log_file)
+    except (BadSetting, OSError) as error:
+        if not logging.getLogger("govc").handlers:
+            raise SystemExit(f"govc: {error}") from error
+        logging.getLogger("govc").error("the log stays as it was: %s", error)
+
+
+_configure_log()
 
 
 def on_starting(server: Any) -> None:
     """Don't start with a mistake in the settings or in a file of logins or permissions: say where it is."""
     from govc.auth.assembly import check_settings
     from govc.settings import BadSetting, load_settings
+    from govc.web.gunicorn_server import raise_descriptor_limit
 
     try:
         check_settings(load_settings(os.environ))
     except BadSetting as error:
         raise SystemExit(f"govc: {error}") from error
+    raise_descriptor_limit(worker_connections)
 
 
 def post_worker_init(worker: Any) -> None:

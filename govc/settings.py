@@ -82,6 +82,11 @@ class Settings:
     graceful_seconds: int = _knob(
         60, "what a running request gets to finish on restart, less 5 for ending what still runs", unit="seconds"
     )
+    reload_seconds: int = _knob(
+        3600,
+        "what a request gets to finish in an old worker on reload (SIGHUP), while new ones serve: clones are long",
+        unit="seconds",
+    )
     remote_user_header: str | None = _knob(
         None, "header in which a trusted proxy names the user; unset: REMOTE_USER of the web server"
     )

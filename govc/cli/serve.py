@@ -79,6 +79,14 @@ def _make_first_repository(settings: Settings) -> None:
     sys.stdout.flush()
 
 
+def _find_problem(settings: Settings) -> str:
+    try:
+        check_settings(settings)
+    except BadSetting as error:
+        return str(error)
+    return ""
+
+
 def _run_server(settings: Settings) -> None:
     try:
         room("govc.web.log_lines").configure(
@@ -92,6 +100,7 @@ def _run_server(settings: Settings) -> None:
         metrics_folder = tempfile.mkdtemp(prefix="govc-metrics-")
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics_folder
     server_room = room("govc.web.gunicorn_server")
+    server_room.raise_descriptor_limit(settings.worker_connections)
     options = server_room.make_options(
         bind=settings.bind,
         workers=settings.workers,
@@ -103,6 +112,10 @@ def _run_server(settings: Settings) -> None:
         headers_max=settings.headers_max,
     )
     server = server_room.GovcServer(
-        lambda: room("govc.app").create_app(settings), options, metrics_folder=metrics_folder
+        lambda: room("govc.app").create_app(settings),
+        options,
+        metrics_folder=metrics_folder,
+        reload_seconds=settings.reload_seconds,
+        find_problem=lambda: _find_problem(settings),
     )
     server.run()

@@ -6,6 +6,7 @@ master process imports none of it. Why each option: see `make_options`.
 
 import logging
 import os
+import resource
 import shutil
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 from prometheus_client.multiprocess import mark_process_dead
 
+from govc.web.gunicorn_master import BOOTED, GovcArbiter
 from govc.web.log_lines import LineFormatter
 from govc.web.redaction import RedactingFilter
 
@@ -26,9 +28,44 @@ still running (its hooks, its helpers, its quarantines), before the master kills
 again, two for gevent to end the greenlets, one to spare."""
 
 
-def shorten_grace(worker: Any) -> None:
-    """Let a new worker be done before its master loses patience, and say when it ends (hook `post_worker_init`)."""
-    worker.cfg.set("graceful_timeout", max(0, worker.cfg.graceful_timeout - ENDING_SECONDS))
+DESCRIPTORS_PER_CONNECTION = 2
+"""Its socket, and the cached answer that it is sent from."""
+
+DESCRIPTORS_BESIDE = 6000
+"""Packs (`PoolLimits`), logs, pipes to hooks and helpers, what libraries hold."""
+
+
+def raise_descriptor_limit(worker_connections: int) -> None:
+    """Let a worker have the files that its connections may need, as far as the hard limit goes; say when that is less.
+
+    The usual soft limit of 1,024 is about programs that use select(); ours don't. It isn't raised beyond what may be
+    needed, since hooks inherit it, and some programs close every number up to it when they start.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = worker_connections * DESCRIPTORS_PER_CONNECTION + DESCRIPTORS_BESIDE
+    if hard == resource.RLIM_INFINITY:
+        hard = max(soft, wanted)
+    if soft < min(wanted, hard):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
+    if hard < worker_connections + DESCRIPTORS_BESIDE:
+        logging.getLogger("govc.web").warning(
+            "a worker may open %d files (ulimit -Hn, LimitNOFILE= of systemd): too few for worker_connections=%d, "
+            "which may need %d; connections beyond wait",
+            hard,
+            worker_connections,
+            wanted,
+        )
+
+
+def shorten_grace(worker: Any, reload_seconds: int = 0) -> None:
+    """Let a new worker be done before its master loses patience, and say when it ends (hook `post_worker_init`).
+
+    `reload_seconds`: what it gives its requests when the server goes on without it, if that is more. Only under
+    `GovcArbiter`: gunicorn's own master counts such a worker among those that serve.
+    """
+    seconds = max(0, worker.cfg.graceful_timeout - ENDING_SECONDS)
+    worker.stop_seconds = seconds
+    worker.cfg.set("graceful_timeout", max(seconds, reload_seconds))
     watch_ending = getattr(worker.wsgi, "watch_ending", None)
     if watch_ending is not None:
         watch_ending(lambda: not worker.alive)
@@ -103,7 +140,12 @@ class GovcServer(BaseApplication):  # type: ignore[misc]
         *,
         when_ready: Callable[[Any], None] | None = None,
         metrics_folder: str | None = None,
+        reload_seconds: int = 0,
+        find_problem: Callable[[], str] = lambda: "",
     ) -> None:
+        """`find_problem` says why a worker could not start now, "" when it could; `reload_seconds`: `shorten_grace`."""
+        self.find_problem = find_problem
+        self._reload_seconds = reload_seconds
         self._load_application = load_application
         self._options = options
         self._when_ready = when_ready
@@ -115,7 +157,13 @@ class GovcServer(BaseApplication):  # type: ignore[misc]
         """Hand the options to gunicorn (its own hook)."""
         for name, value in self._options.items():
             self.cfg.set(name, value)
-        self.cfg.set("post_worker_init", shorten_grace)
+        reload_seconds = self._reload_seconds
+
+        def post_worker_init(worker: Any) -> None:
+            shorten_grace(worker, reload_seconds)
+            BOOTED[0] = 1
+
+        self.cfg.set("post_worker_init", post_worker_init)
         if self._when_ready is not None:
             self.cfg.set("when_ready", self._when_ready)
 
@@ -139,6 +187,13 @@ class GovcServer(BaseApplication):  # type: ignore[misc]
                 shutil.rmtree(own, ignore_errors=True)
 
             self.cfg.set("on_exit", on_exit)
+
+    def run(self) -> None:
+        """Serve until told to stop (gunicorn's own hook)."""
+        try:
+            GovcArbiter(self).run()
+        except RuntimeError as error:
+            raise SystemExit(f"govc: {error}") from error
 
     def load(self) -> Any:
         """Make the application (gunicorn's own hook, called in the worker)."""

@@ -5,13 +5,24 @@ bytes that were read, and comes back when gunicorn has answered and the connecti
 same one, called by the same interface.
 
 Idle connections are closed by one greenlet per worker that looks at all of them every second, instead of by a timer
-per request; when the worker is asked to end they are closed at once.
+per request. When the worker is asked to end, those go that have been idle for two seconds: a client that is about to
+send its next request (git between its two, a proxy that has just had an answer) must not find its connection closed. It
+gets its answer, with `Connection: close`.
+
+How long a worker that ends gives its requests: `reload_seconds` when the server goes on without it, `stop_seconds` from
+the moment that the server stops (`gunicorn_master`).
+
+Signals for a worker that is being born are held back until it has handlers of its own: in between it has its master's,
+which take them down for a master that it isn't, and it would live on, told to end or not.
 
 The master process imports this before gevent patches anything, so nothing here may need the patched library at import.
 """
 
 import errno
 import io
+import os
+import signal
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,10 +32,46 @@ import gevent
 from gunicorn import http, util
 from gunicorn.workers.ggevent import GeventWorker
 
+from govc.web.gunicorn_master import STOPPING
 from govc.web.lane import HEAD_BYTES_MAX, encode_answer, make_environ, read_request
 
 RECEIVE_BYTES = 64 << 10
+UNSENT_BYTES_MAX = 256 << 10
+_NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 _GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF)
+
+
+IDLE_SECONDS_AT_END = 2.0
+_HELD = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH}
+_holding_for: set[int] = set()
+
+
+def _hold_signals_at_fork() -> None:
+    """In this process, the master, let no signal arrive while it forks; its child takes them when it can."""
+    master = os.getpid()
+    if master in _holding_for:
+        return
+    _holding_for.add(master)
+
+    def hold() -> None:
+        if os.getpid() == master:
+            signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+
+    def release() -> None:
+        if os.getpid() == master:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
+
+    os.register_at_fork(before=hold, after_in_parent=release)
+
+
+def _bound_unsent(listener: Any) -> None:
+    """Keep the kernel from holding megabytes for each client that reads slowly; connections inherit it.
+
+    Left alone, it takes up to 4 MiB of an answer into each socket's buffer, which is memory that thousands of slow
+    readers use up for everybody. What is on its way (the window of a long, fat line) is not bounded.
+    """
+    if _NOTSENT_LOWAT is not None and listener.family in (socket.AF_INET, socket.AF_INET6):
+        listener.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, UNSENT_BYTES_MAX)
 
 
 class GovcWorker(GeventWorker):  # type: ignore[misc]
@@ -32,25 +79,52 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        _hold_signals_at_fork()  # this is still the master
+        self.stop_seconds: int | None = None
+        self._ending_since: float | None = None
         self._idle: dict[Any, float] = {}
         self._date = ""
         self._date_at = 0
 
+    def init_signals(self) -> None:
+        """Take signals from now on (gunicorn's own hook)."""
+        super().init_signals()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
+
     def run(self) -> None:
         """Serve until told to end (gunicorn's own hook)."""
-        watcher = gevent.spawn(self._close_idle)
+        for listener in self.sockets:
+            _bound_unsent(listener)
+        watcher = gevent.spawn(self._watch)
         try:
             super().run()
         finally:
             watcher.kill()
+            # What is left is to end. The interpreter takes its handlers away then: either signal would kill it.
+            for number in (signal.SIGTERM, signal.SIGUSR1):
+                signal.signal(number, signal.SIG_IGN)
 
-    def _close_idle(self) -> None:
+    def _watch(self) -> None:
         while True:
             gevent.sleep(1.0)
-            limit = time.monotonic() - self.cfg.keepalive if self.alive else float("inf")
-            for client, since in list(self._idle.items()):
-                if since < limit:
-                    client.close()
+            if not self.alive:
+                self._limit_ending()
+            self._close_idle(self.cfg.keepalive if self.alive else IDLE_SECONDS_AT_END)
+
+    def _close_idle(self, seconds: float) -> None:
+        limit = time.monotonic() - seconds
+        for client, since in list(self._idle.items()):
+            if since < limit:
+                client.close()
+
+    def _limit_ending(self) -> None:
+        """Once the server stops, what was said for a reload counts no more; gunicorn looks at this every second."""
+        now = time.monotonic()
+        if self._ending_since is None:
+            self._ending_since = now
+        if STOPPING[0] and self.stop_seconds is not None:
+            self.cfg.set("graceful_timeout", int(now - self._ending_since) + self.stop_seconds)
+            self.stop_seconds = None
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serve one connection (gunicorn's own hook)."""

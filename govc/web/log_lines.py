@@ -39,7 +39,10 @@ class LineFormatter(logging.Formatter):
 def configure(
     *filters: logging.Filter, level: int = logging.INFO, log_format: str = "text", log_file: str | None = None
 ) -> None:
-    """Send what our loggers say to a file, else to standard error, through the filters. Raises OSError."""
+    """Send what our loggers say to a file, else to standard error, through the filters. Raises OSError.
+
+    Again: in the place of what was configured before.
+    """
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler() if log_file is None else WatchedFileHandler(log_file, encoding="utf-8")
     for each in filters:
@@ -47,5 +50,7 @@ def configure(
     handler.setFormatter(JsonFormatter() if log_format == "json" else LineFormatter())
     logger = logging.getLogger("govc")
     logger.setLevel(level)
-    logger.addHandler(handler)
+    before, logger.handlers = logger.handlers, [handler]
+    for old in before:
+        old.close()
     logger.propagate = False

@@ -1,3 +1,4 @@
+import json
 import logging
 import runpy
 import shutil
@@ -9,10 +10,26 @@ from gunicorn.workers.ggevent import GeventWorker
 
 from govc.settings import Settings
 from govc.web.gevent_runtime import GEVENT, is_active
-from govc.web.gunicorn_server import GovcServer, make_options
+from govc.web.gunicorn_server import GovcServer, RedactingLogger, make_options
 
 CONF = Path(__file__).parents[2] / "conf"
 DEFAULTS = Settings()
+
+
+@pytest.fixture
+def configured():
+    """conf/gunicorn.conf.py sends our log somewhere: put it back."""
+    logger = logging.getLogger("govc")
+    saved = logger.handlers, logger.level, logger.propagate
+    flags = {name: getattr(logging, name) for name in ("logThreads", "logProcesses", "logMultiprocessing")}
+    logger.handlers = []
+    yield logger
+    for handler in logger.handlers:
+        handler.close()
+    logger.handlers, logger.propagate = saved[0], saved[2]
+    logger.setLevel(saved[1])
+    for name, value in flags.items():
+        setattr(logging, name, value)
 
 
 def default_options():
@@ -63,16 +80,35 @@ def test_gunicorns_lines_have_our_form_and_no_secrets(monkeypatch, capfd):
     assert "Logging error" not in said and "YW5uOnB3" not in said
 
 
-def test_the_configuration_file_says_the_same_as_govc_serve(monkeypatch):
+def test_the_configuration_file_says_the_same_as_govc_serve(monkeypatch, configured):
     for name in ("GOVC_BIND", "GOVC_WORKERS"):
         monkeypatch.delenv(name, raising=False)
     values = runpy.run_path(str(CONF / "gunicorn.conf.py"))
     ours = {name: value for name, value in default_options().items() if name in values}
     assert len(ours) >= 12
-    assert {name: values[name] for name in ours} == ours
+    assert values["logger_class"] == f"{RedactingLogger.__module__}.{RedactingLogger.__name__}"
+    assert {name: values[name] for name in ours} == ours | {"logger_class": values["logger_class"]}
 
 
-def test_the_configuration_file_starts_nothing_with_a_mistake(monkeypatch, tmp_path):
+def test_the_configuration_file_sends_the_log_where_the_settings_say(monkeypatch, configured, tmp_path):
+    monkeypatch.setenv("GOVC_LOG_FORMAT", "json")
+    monkeypatch.setenv("GOVC_LOG_FILE", str(tmp_path / "log"))
+    for _ in range(2):  # a reload reads it again
+        runpy.run_path(str(CONF / "gunicorn.conf.py"))
+    configured.warning("Basic c2VjcmV0OnNlY3JldA==")
+    (line,) = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert line["message"] == "Basic [secret]"
+    # A mistake that comes later doesn't end a server that runs.
+    monkeypatch.setenv("GOVC_LOG_FORMAT", "yaml")
+    runpy.run_path(str(CONF / "gunicorn.conf.py"))
+    assert "wants text or json" in (tmp_path / "log").read_text()
+    while configured.handlers:
+        configured.handlers.pop().close()
+    with pytest.raises(SystemExit, match="wants text or json"):
+        runpy.run_path(str(CONF / "gunicorn.conf.py"))
+
+
+def test_the_configuration_file_starts_nothing_with_a_mistake(monkeypatch, configured, tmp_path):
     on_starting = runpy.run_path(str(CONF / "gunicorn.conf.py"))["on_starting"]
     monkeypatch.setenv("GOVC_PERMISSION_FILE", str(tmp_path / "p.toml"))
     (tmp_path / "p.toml").write_text("[[rule]]\nx = 1\n")
