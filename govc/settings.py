@@ -66,6 +66,11 @@ class Settings:
         "serve repositories that have no git-daemon-export-ok file too",
         git_name="GIT_HTTP_EXPORT_ALL",
     )
+    create_on_push: bool = _knob(
+        False,
+        "a push to a name under which there is nothing makes the repository, for those who may push there; what a "
+        "permission file or http.receivepack says of names that don't exist yet counts, so look at it first",
+    )
     namespace: str = _knob("", "serve this namespace of every repository", git_name="GIT_NAMESPACE")
     git_protocol: str = _knob("", "protocol that wins over the client's Git-Protocol header", git_name="GIT_PROTOCOL")
     bind: str = _knob("127.0.0.1:8000", "HOST:PORT or unix:PATH; loopback, since the proxy is beside us")
@@ -383,6 +388,8 @@ def _check_meaning(settings: Settings, sources: Mapping[str, str]) -> None:
         raise fail("log_format", f"wants text or json, not {settings.log_format!r}")
     if settings.otlp_endpoint is not None and not settings.otlp_endpoint.startswith(("http://", "https://")):
         raise fail("otlp_endpoint", f"wants an http or https URL, not {settings.otlp_endpoint!r}")
+    if settings.create_on_push and settings.root is None:
+        raise fail("create_on_push", "wants a root, below which repositories are made")
     if settings.trace_percent > 100:
         raise fail("trace_percent", f"wants 0 to 100, not {settings.trace_percent}")
     if settings.audit_required and settings.audit_file is None:

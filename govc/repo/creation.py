@@ -20,9 +20,15 @@ _README = b"# hello\n\nThe first repository of this govc server. Clone it, commi
 
 
 def create_repository(
-    path: str, algo: HashAlgorithm, *, export: bool, allow_push: bool, ref_storage: str = FILES
+    path: str,
+    algo: HashAlgorithm,
+    *,
+    export: bool,
+    allow_push: bool,
+    ref_storage: str = FILES,
+    branch: str = "main",
 ) -> None:
-    """Make an empty bare repository as `git init --bare` does; branch "main". `ref_storage`: files or reftable.
+    """Make an empty bare repository as `git init --bare` does. `ref_storage`: files or reftable.
 
     Raises FileExistsError when the folder exists and isn't empty, OSError otherwise.
     """
@@ -47,12 +53,12 @@ def create_repository(
         _write_new(os.path.join(path, EXPORT_MARKER), b"")
     # HEAD comes last: without it, it is no repository yet.
     if ref_storage == REFTABLE:
-        create_reftable(path, algo, b"refs/heads/main")
+        create_reftable(path, algo, b"refs/heads/" + os.fsencode(branch))
         _write_new(os.path.join(path, "HEAD"), HEAD_STUB)
         return
     for folder in ("refs/heads", "refs/tags"):
         os.makedirs(os.path.join(path, folder), exist_ok=True)
-    _write_new(os.path.join(path, "HEAD"), b"ref: refs/heads/main\n")
+    _write_new(os.path.join(path, "HEAD"), b"ref: refs/heads/" + os.fsencode(branch) + b"\n")
 
 
 def create_first_commit(path: str, algo: HashAlgorithm, *, now_seconds: int) -> bytes:

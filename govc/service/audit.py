@@ -98,6 +98,11 @@ class AuditLog:
         ]
         self._write("push", context, repository, {"unpack": self._clean(state.unpack), "refs": refs})
 
+    def note_created(self, context: RequestContext, repository: str) -> None:
+        """Write that a push has made a repository."""
+        if self._path is not None:
+            self._write("created", context, repository, {})
+
     def note_file(self, context: RequestContext, repository: str, relative: str) -> None:
         """Write that a file of the dumb protocol was asked for."""
         if self._path is not None:

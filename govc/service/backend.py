@@ -17,7 +17,7 @@ from govc.auth.permissions import Policy
 from govc.cache.bodies import BodyCache, Chunk, Count, count_nothing
 from govc.cache.folder import CacheFolder, CacheUnusable, default_cache_dir
 from govc.config.loader import load_protected_config
-from govc.errors import GovcError
+from govc.errors import GovcError, RepositoryNotFound
 from govc.limits.admission import Admission
 from govc.limits.watch import NO_WATCH, LimitWatch
 from govc.odb.cache import BaseCache
@@ -47,6 +47,7 @@ from govc.service.advertise import advertise
 from govc.service.archive import ArchiveTools, serve_upload_archive
 from govc.service.audit import NO_AUDIT, AuditLog
 from govc.service.context import RECEIVE_PACK, RequestContext
+from govc.service.creating import RepositoryCreator, not_made
 from govc.service.fetch import FetchTools, serve_upload_pack
 from govc.service.policy import getanyfile_enabled, service_enabled
 from govc.service.push_limits import PushLimits
@@ -119,6 +120,9 @@ class Backend:
             base_cache=BaseCache(settings.object_cache_bytes),
             object_bytes_max=min(settings.object_bytes_max, OBJECT_BYTES_MAX),
         )
+        self._creator: RepositoryCreator | None = None
+        if settings.create_on_push and settings.root is not None:
+            self._creator = RepositoryCreator(settings.root, around, self.environ)
         self.crashes = CrashNotes(settings.cache_dir or default_cache_dir(self.environ))
         self.pool = RepositoryPool(
             around, PoolLimits(repositories_max=settings.repositories_max), admit=self.crashes.check
@@ -221,12 +225,15 @@ class Backend:
             del self._proved[path_info]
         root = self.settings.root
         stamps = stamp_path(resolve_repository_path("/" if root is None else root, path_info))
-        found = find_repository(
-            "/" if root is None else root,
-            path_info,
-            export_all=self.settings.export_all,
-            environ=self.environ,
-        )
+        try:
+            found = self._find(path_info)
+        except RepositoryNotFound:
+            if self._creator is None or context.service != RECEIVE_PACK:
+                raise
+            stand_in = self._create(self._creator, path_info, context)
+            if stand_in is not None:
+                return stand_in
+            found = self._find(path_info)  # made just now, by us or by somebody else; or none may be made
         if self._guard is not None and access is not None:
             access = self._guard.check_place(access, found.gitdir, context)
         if context.service == RECEIVE_PACK:
@@ -242,6 +249,32 @@ class Backend:
             self._keep_proof(path_info, stamps, found, repository, snapshot)
         rules = access.branch_rules() if access is not None and context.service == RECEIVE_PACK else NO_RULES
         return Handle(self, repository, snapshot, context, rules)
+
+    def _find(self, path_info: str) -> FoundRepository:
+        root = self.settings.root
+        return find_repository(
+            "/" if root is None else root, path_info, export_all=self.settings.export_all, environ=self.environ
+        )
+
+    def _create(self, creator: RepositoryCreator, path_info: str, context: RequestContext) -> "Handle | None":
+        """Make the repository that a push wants. A handle on an empty one instead, when this is not the push itself.
+
+        Nothing is made where none may be. Whether the caller has a right to the name was asked before.
+        """
+        place = creator.find_place(path_info)
+        if place is None:
+            return None
+        try:
+            if context.is_discovery or not service_enabled(creator.config(), RECEIVE_PACK, context.remote_user):
+                empty: Repository = self.runtime.call_blocking(creator.empty)
+                return Handle(self, empty, empty.snapshot(), context)
+            if self.runtime.call_blocking(creator.create, place):
+                log.info("%s: %s made, on a push by %s", context.request_id, place, context.remote_user or "anybody")
+                self.audit.note_created(context, place)
+        except OSError as error:
+            log.error("%s: %s can't be made: %s", context.request_id, place, error)
+            raise not_made(path_info, error) from error
+        return None
 
     def _count_checkpoint(self, what: str, number: float) -> None:
         self._count_log(what, number)
@@ -324,6 +357,8 @@ class Backend:
         for repository in self.pool.opened():
             self._checkpoints.finish(repository, self.journal_options)
             repository.close()
+        if self._creator is not None:
+            self._creator.close()
         self.audit.close()
         self.crashes.close()
 

@@ -521,6 +521,7 @@ class Application:
             remote_addr=identity.remote_addr,
             request_id=exchange.request_id,
             namespace=os.fsencode(wsgi_text(namespace)) if namespace else self._options.namespace,
+            is_discovery=route.kind is not RouteKind.RPC,
             environ=variables,
             is_gone=partial(has_hung_up, connection) if connection is not None else is_never_gone,
         )
