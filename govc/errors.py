@@ -18,12 +18,15 @@ class GovcError(Exception):
         return "internal server error"
 
 
+NO_REPOSITORY = "not a repository"
+
+
 class RepositoryNotFound(GovcError):
     """No repository at that path, or one that is not exported. Answered 404."""
 
     http_status = 404
 
-    def __init__(self, path: str, reason: str = "not a repository") -> None:
+    def __init__(self, path: str, reason: str = NO_REPOSITORY) -> None:
         super().__init__(f"{path}: {reason}")
         self.path = path
         self.reason = reason

@@ -13,11 +13,12 @@ from govc.auth.permissions import Permissions
 from govc.auth.principal import ANONYMOUS, Principal
 from govc.cli import room
 from govc.cli.settings_flags import load_chosen
-from govc.errors import GovcError
+from govc.errors import NO_REPOSITORY, GovcError, RepositoryNotFound
 from govc.kernels.choice import COMPILED, describe
 from govc.kernels.indexing import describe as describe_indexing
 from govc.protocol.errors import RemoteProtocolError
 from govc.repo.creation import EXPORT_MARKER
+from govc.repo.diagnosis import explain_absence
 from govc.service.context import RECEIVE_PACK, UPLOAD_PACK, RequestContext
 from govc.settings import BadSetting, Settings
 
@@ -31,9 +32,21 @@ def doctor(path: str, user: str | None, config: str | None) -> None:
     chosen = load_chosen(config, None, {})
     settings = dataclasses.replace(chosen, root=None)
     sentences, is_served = diagnose(room("govc.app").create_backend(settings), path)
+    sentences += root_sentences(chosen, path)
     for sentence in [*sentences, *permission_sentences(chosen, path, user), kernel_sentence()]:
         click.echo(sentence)
     sys.exit(0 if is_served else 1)
+
+
+def root_sentences(settings: Settings, path: str) -> list[str]:
+    """Say so when no URL leads to the path, wherever it is."""
+    if settings.root is None:
+        return []
+    # As the URL has it: a link below the root is a name of its own, wherever it leads.
+    inside = os.path.relpath(os.path.abspath(path), os.path.abspath(settings.root))
+    if inside == ".." or inside.startswith("../"):
+        return [f"No URL leads to it: it lies outside of {settings.root}, which is the folder that is served."]
+    return []
 
 
 def permission_sentences(settings: Settings, path: str, user: str | None) -> list[str]:
@@ -70,19 +83,26 @@ def kernel_sentence() -> str:
 def diagnose(backend: Any, path: str) -> tuple[list[str], bool]:
     """Return sentences about the repository in `path`, and whether it is served at all."""
     context = RequestContext(service=UPLOAD_PACK, request_id="doctor")
+    path = os.path.abspath(path)
     try:
-        handle = backend.open(os.path.abspath(path), context=context)
+        handle = backend.open(path, context=context)
         handle.advertise(context)
+        return [f"Served: {path}.", *_service_sentences(handle)], True
     except (GovcError, RemoteProtocolError) as error:
-        sentences = [f"Not served: {error}. Clients see HTTP status {error.http_status}."]
-        if "export" in str(error):
+        is_absent = isinstance(error, RepositoryNotFound) and error.reason == NO_REPOSITORY
+        why = explain_absence(path) if is_absent else ""
+        sentences = [f"Not served: {why or error}. Clients see HTTP status {error.http_status}."]
+        if not is_absent and "export" in str(error):
             sentences.append(f"To serve it, make the file {EXPORT_MARKER} in it, or set GIT_HTTP_EXPORT_ALL for all.")
         return sentences, False
-    sentences = [f"Served: {os.path.abspath(path)}."]
+
+
+def _service_sentences(handle: Any) -> list[str]:
+    sentences = []
     for user, who in ((None, "anyone"), ("user", "authenticated users")):
         for service, verb in ((UPLOAD_PACK, "fetch"), (RECEIVE_PACK, "push")):
             allowed = handle.service_enabled(service, user)
             sentences.append(f"{who.capitalize()} may {'' if allowed else 'not '}{verb}.")
     if not handle.getanyfile_enabled():
         sentences.append("Dumb HTTP is off (http.getanyfile=false).")
-    return sentences, True
+    return sentences
