@@ -15,6 +15,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -264,6 +265,88 @@ def test_the_umask_and_shared_repositories(tmp_path: Path, git: Git, templates: 
             check_modes(own.path, shared.path, mask)
     finally:
         os.umask(before)
+
+
+GROUP, OTHER_USER = 54321, 12345
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
+def test_another_user_of_the_group_goes_on_with_plain_git_and_the_server_after_him(git: Git) -> None:
+    """What the server wrote is the group's to change, and what somebody of the group wrote is the server's."""
+    place = Path(tempfile.mkdtemp(prefix="group-"))
+    try:
+        place.chmod(0o755)
+        root, home = place / "root", place / "home"
+        root.mkdir()
+        home.mkdir()
+        os.chown(home, OTHER_USER, GROUP)
+        (home / ".gitconfig").write_text("[safe]\n\tdirectory = *\n[user]\n\tname = o\n\temail = o@x\n")
+        git("init", "-q", "--bare", "--shared=group", "-b", "main", root / "a.git")
+        for folder, _, files in os.walk(root / "a.git"):
+            os.chown(folder, 0, GROUP)
+            os.chmod(folder, 0o2775)
+            for name in files:
+                os.chown(f"{folder}/{name}", 0, GROUP)
+        git("config", "http.receivepack", "true", cwd=root / "a.git")
+        (root / "a.git" / "git-daemon-export-ok").touch()
+
+        def other(*words: str, cwd: Path) -> str:
+            """git as somebody else of the group."""
+            command = ["git", *words]
+            env = {"PATH": os.environ["PATH"], "HOME": str(home), "GIT_CONFIG_NOSYSTEM": "1", "LC_ALL": "C"}
+            done = subprocess.run(
+                command,
+                cwd=cwd,
+                env=env,
+                user=OTHER_USER,
+                group=GROUP,
+                extra_groups=[],
+                umask=0o022,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+            return done.stdout.strip()
+
+        before = os.umask(0o077)  # the server's own mask must not matter
+        try:
+            with frontends.start("gunicorn", root, place) as running:
+                os.umask(0o022)
+                url = f"{running.url}/a.git"
+                git("init", "-q", "-b", "main", "work")
+                for n in range(3):
+                    git.commit_file("work", "file", f"{n}\n")
+                    git("push", "-q", url, f"main:refs/heads/deep/{n}", "main", cwd="work")
+                # He pushes into folders and onto refs that the server made, repacks its packs and prunes its refs.
+                other("clone", "-q", str(root / "a.git"), str(home / "his"), cwd=home)
+                other("commit", "-q", "--allow-empty", "-m", "his", cwd=home / "his")
+                other(
+                    "push",
+                    "-q",
+                    "origin",
+                    "HEAD:main",
+                    "HEAD:refs/heads/deep/his",
+                    ":refs/heads/deep/0",
+                    cwd=home / "his",
+                )
+                other("gc", "-q", "--prune=now", cwd=root / "a.git")
+                his = other("rev-parse", "HEAD", cwd=home / "his")
+                # The server goes on where he stopped, and he where it does.
+                git("pull", "-q", "--ff-only", url, "main", cwd="work")
+                assert his == git.rev("work", "HEAD")
+                tip = git.commit_file("work", "file", "again\n")
+                git("push", "-q", url, "main", "main:refs/heads/deep/his", ":refs/heads/deep/1", cwd="work")
+                other("pull", "-q", "--ff-only", "origin", "main", cwd=home / "his")
+                assert tip == other("rev-parse", "HEAD", cwd=home / "his")
+            git("-c", "safe.directory=*", "fsck", "--strict", cwd=root / "a.git")
+            assert sorted(git.refs(root / "a.git")) == ["refs/heads/deep/2", "refs/heads/deep/his", "refs/heads/main"]
+            # After its end the log is his to look after, too.
+            other("gc", "-q", cwd=root / "a.git")
+        finally:
+            os.umask(before)
+    finally:
+        shutil.rmtree(place)
 
 
 def test_there_and_back_again(tmp_path: Path, git: Git, templates: Templates) -> None:
