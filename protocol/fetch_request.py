@@ -114,6 +114,11 @@ class DeepenLines:
             raise RemoteProtocolError("multiple filter-specs cannot be combined")
         self.filter = parse_filter(spec)
 
+    @property
+    def deepens(self) -> bool:
+        """True when the client asks for a new boundary."""
+        return bool(self.depth or self.deepen_not) or self.deepen_since is not None
+
     def check_consistent(self) -> None:
         """Raise RemoteProtocolError when a depth and a revision limit were both given (U0-45)."""
         if self.depth and (self.deepen_not or self.deepen_since is not None):

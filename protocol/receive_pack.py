@@ -176,7 +176,7 @@ class PushRequestParser:
 
     def _take_command_packet(self, packet: bytes | Control) -> None:
         if isinstance(packet, Control):
-            self._end_commands(packet)
+            self._end_commands()
             return
         line, _, words = strip_lf(packet).partition(b"\0")
         if line.startswith(b"shallow "):
@@ -201,14 +201,14 @@ class PushRequestParser:
 
     def _take_certificate_packet(self, packet: bytes | Control) -> None:
         if isinstance(packet, Control):
-            self._end_commands(packet)
+            self._end_commands()
         elif strip_lf(packet) == b"push-cert-end":
             self._state = _State.COMMANDS
         else:
             self._certificate.append(packet)
 
-    def _end_commands(self, packet: Control) -> None:
-        _check_flush(packet)
+    def _end_commands(self) -> None:
+        """Any special packet ends them, as in git, though clients send a flush."""
         if self._certificate:
             if self._commands:
                 raise RemoteProtocolError("protocol error: got both push certificate and unsigned commands")
@@ -219,7 +219,6 @@ class PushRequestParser:
 
     def _take_push_option_packet(self, packet: bytes | Control) -> None:
         if isinstance(packet, Control):
-            _check_flush(packet)
             self._state = _State.COMPLETE
         else:
             line = strip_lf(packet)
@@ -253,11 +252,6 @@ def _report_version(capabilities: CapabilityList) -> int:
     if b"report-status-v2" in capabilities:
         return 2
     return 1 if b"report-status" in capabilities else 0
-
-
-def _check_flush(packet: Control) -> None:
-    if packet is not Control.FLUSH:
-        raise RemoteProtocolError("protocol error: got an unexpected packet")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

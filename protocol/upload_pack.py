@@ -31,17 +31,17 @@ NAK: Final = encode_text(b"NAK")
 
 
 def parse_upload_pack_request(body: bytes, algo: HashAlgorithm, *, allow_filter: bool = True) -> FetchRequest | None:
-    """Parse a whole request body; None when it wants nothing (U0-26).
+    """Parse a whole request body; None when it wants nothing, and asks for no shallow lines (U0-26).
 
     `allow_filter` says whether the repository advertised `filter`. Raises RemoteProtocolError with git's
     texts.
     """
     packets = iter_packets(body)
     wants, capabilities, deepen = _parse_wants(packets, algo, allow_filter)
-    if not wants:
+    if not wants and not deepen.deepens:
         return None
     deepen.check_consistent()
-    haves, steps = _parse_haves(packets, algo)
+    haves, steps = _parse_haves(packets, algo) if wants else ([], [])
     return FetchRequest(
         wants=tuple(wants),
         haves=tuple(haves),
@@ -104,12 +104,12 @@ def _parse_wants(
 
 
 def _parse_want(line: bytes, algo: HashAlgorithm) -> tuple[bytes, bytes]:
-    """Return the oid and what follows it."""
+    """Return the oid and what follows it, up to a NUL: there git's text ends."""
     end = 5 + algo.hex_size
     oid = algo.parse_hex(line[5:end])
     if oid is None:
         raise _bad_want(line)
-    return oid, line[end:]
+    return oid, line[end:].partition(b"\0")[0]
 
 
 def _bad_want(line: bytes) -> RemoteProtocolError:

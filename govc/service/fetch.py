@@ -154,6 +154,9 @@ class FetchSession:
             head = b""
             if request.deepens:
                 head = encode_shallow_lines(shallow.update.shallow, shallow.update.unshallow)
+            if not request.wants:
+                yield head
+                return
             negotiation = Negotiation(self._history, self._paced(request.wants), self.snapshot.commit_view)
             answer, goes_on = self._answer_haves(request, negotiation)
             head += answer
@@ -201,7 +204,8 @@ class FetchSession:
         }
         if not others:
             return
-        commits = {follow_tags(store, number)[1]: oid for number, oid in self._paced(others.items())}
+        peeled = ((follow_tags(store, number)[1], oid) for number, oid in self._paced(others.items()))
+        commits = {number: oid for number, oid in peeled if number >= 0 and store.type_of(number) == COMMIT}
         lost = self._run(find_unreachable(self._history, commits, self._commit_numbers(tips)))
         if lost:
             raise _not_our_ref(commits[lost[0]])

@@ -86,6 +86,10 @@ class CommandJudge:
 
     def _judge_branch(self, command: Command) -> str | None:
         """A branch holds commits, and may have to go forward only."""
+        if command.old != self._zero:
+            refusal = self._judge_fast_forward(command)
+            if refusal is not None:
+                return refusal
         store = self._snapshot.store
         number = store.find(command.new)
         if number >= 0 and store.type_of(number) != COMMIT:
@@ -94,8 +98,6 @@ class CommandJudge:
                 f"{command.new.hex()} to branch '{shown_name(command.refname)}'"
             )
             return "failed to update ref"
-        if command.old != self._zero:
-            return self._judge_fast_forward(command)
         return None
 
     def _judge_deletion(self, command: Command) -> str | None:

@@ -114,6 +114,13 @@ def test_a_flush_inside_a_certificate_ends_it_too():
     assert len(parse("push-cert", *CERTIFICATE, "0000").commands) == 2
 
 
+@pytest.mark.parametrize("end", ["0001", "0002"])
+def test_any_special_packet_ends_the_commands_and_the_options(end):
+    request = parse(CREATE + ALL, end, "ci.skip", end)
+    assert len(request.commands) == 1
+    assert request.push_options == (b"ci.skip",)
+
+
 def test_a_certificate_is_taken_apart():
     text = ("\n".join(CERTIFICATE) + "\n").encode()
     certificate = parse_certificate(text)
@@ -142,8 +149,7 @@ def test_an_unsigned_certificate_is_all_payload():
         ),
         (["shallow zz", "0000"], "protocol error: expected shallow sha, got 'zz'"),
         ([CREATE + "\0object-format=sha256", "0000"], "error: unsupported object format 'sha256'"),
-        (["push-cert", "a", "0001"], "protocol error: got an unexpected packet"),
-        ([CREATE, "0001"], "protocol error: got an unexpected packet"),
+        (["push-cert", "a", "0001"], "malformed push certificate a\\n"),
         (
             [CREATE, "push-cert", *CERTIFICATE, "push-cert-end", "0000"],
             "protocol error: got both push certificate and unsigned commands",

@@ -47,6 +47,7 @@ def test_a_clone_becomes_a_request():
 def test_wanting_nothing_is_no_request():
     assert parse("0000") is None
     assert parse("0000", "done") is None
+    assert parse("deepen 1", "0000").deepens  # who asks for a boundary gets one, though it is empty
 
 
 def test_haves_up_to_the_first_flush_count():

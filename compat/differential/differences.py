@@ -1,0 +1,188 @@
+"""Where govc and git http-backend may answer differently, each with its reason. Whatever isn't here is a finding.
+
+"Different on purpose" is for what docs/conformance.md lists as such: proper HTTP dates, the places where git fails,
+and what protects from abuse. `judge` names the first that explains a pair of answers.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+from compat.differential.answers import Seen
+from compat.differential.world import Request
+
+
+class Difference(NamedTuple):
+    """One difference that is allowed: its name, the reason, and how to tell it."""
+
+    name: str
+    reason: str
+    explains: Callable[[Request, Seen, Seen], bool]
+
+
+def _is_answer(ours: Seen, theirs: Seen) -> bool:
+    return ours.status == theirs.status == 200 and ours.headers == theirs.headers
+
+
+def _says_why(request: Request, ours: Seen, theirs: Seen) -> bool:
+    return (
+        _is_answer(ours, theirs)
+        and len(ours.errors) == 1
+        and not theirs.errors
+        and (theirs.died or not theirs.packets)
+        and ours.packets == theirs.packets[: len(ours.packets)]
+        and b"a pack" not in theirs.packets
+    )
+
+
+def _says_another(request: Request, ours: Seen, theirs: Seen) -> bool:
+    return _is_answer(ours, theirs) and len(ours.errors) == len(theirs.errors) == 1 and ours.packets == theirs.packets
+
+
+def _has_type(request: Request, ours: Seen, theirs: Seen) -> bool:
+    added = {name: ours.headers.get(name, "") for name in ("content-type", "content-length")}
+    return ours.status == theirs.status == 415 and ours.rest == theirs.rest and ours.headers == theirs.headers | added
+
+
+_OBJECT_INFO = b"=object-info\n"
+
+
+def _newer_object_info(request: Request, ours: Seen, theirs: Seen) -> bool:
+    without = tuple(packet for packet in theirs.packets if packet != _OBJECT_INFO)
+    is_told = request.kind == "discovery" and _OBJECT_INFO in theirs.packets and ours.packets == without
+    is_asked = ours.errors == (b"=ERR invalid command 'object-info'",)
+    return _is_answer(ours, theirs) and (is_told or is_asked)
+
+
+def _has_service_line(request: Request, ours: Seen, theirs: Seen) -> bool:
+    line = b"=# service=git-receive-pack\n", b"0000"
+    return _is_answer(ours, theirs) and request.kind == "discovery" and ours.packets == line + theirs.packets
+
+
+def _reports(request: Request, ours: Seen, theirs: Seen) -> bool:
+    is_refused = any(packet.startswith(b"=unpack ") and packet != b"=unpack ok\n" for packet in ours.packets)
+    is_silent = not any(packet.startswith((b"=unpack", b"=ok", b"=ng")) for packet in theirs.packets)
+    return _is_answer(ours, theirs) and request.kind == "push" and is_refused and theirs.died and is_silent
+
+
+def _is_gzip(request: Request) -> bool:
+    body = request.body[: int(request.variables.get("CONTENT_LENGTH", len(request.body)))]
+    try:
+        gzip.decompress(body)
+    except (OSError, EOFError, zlib.error):
+        return False
+    return bool(body)
+
+
+def _bad_gzip(request: Request, ours: Seen, theirs: Seen) -> bool:
+    is_encoded = request.variables.get("HTTP_CONTENT_ENCODING") in ("gzip", "x-gzip")
+    return ours.status == 400 and theirs.status == 200 and is_encoded and not _is_gzip(request)
+
+
+def _tells_capabilities(request: Request, ours: Seen, theirs: Seen) -> bool:
+    line = f"={'0' * 40} capabilities^{{}}\0".encode()
+    without = tuple(packet for packet in ours.packets if not packet.startswith(line))
+    return _is_answer(ours, theirs) and request.kind == "discovery" and without == theirs.packets
+
+
+def _twice(request: Request, ours: Seen, theirs: Seen) -> bool:
+    names = [packet.split(b" ")[1].strip() for packet in theirs.packets if packet.startswith((b"=ok ", b"=ng "))]
+    return _is_answer(ours, theirs) and len(set(names)) < len(names) and len(ours.packets) == len(theirs.packets)
+
+
+def _refuses_sooner(request: Request, ours: Seen, theirs: Seen) -> bool:
+    is_inconsistent = any(b"deepen and deepen-since" in error for error in ours.errors)
+    return _is_answer(ours, theirs) and is_inconsistent and b"a pack" not in theirs.packets
+
+
+def _hides(request: Request, ours: Seen, theirs: Seen) -> bool:
+    return _is_answer(ours, theirs) and any(b"ambiguous deepen-not: refs/heads/topic" in error for error in ours.errors)
+
+
+def _aliased(request: Request, ours: Seen, theirs: Seen) -> bool:
+    def names(seen: Seen) -> list[bytes]:
+        return [packet.split(b" ")[1] for packet in seen.packets if packet.startswith(b"=ng ")]
+
+    is_aliased = any(b"inconsistent aliased update" in packet for packet in theirs.packets)
+    return _is_answer(ours, theirs) and is_aliased and names(ours) == names(theirs)
+
+
+TWICE = "one ref twice"
+"""After this one the repositories differ."""
+
+DIFFERENCES: tuple[Difference, ...] = (
+    Difference(
+        "says why",
+        "a fatal error is an ERR packet (band 3 once the side band is open), where git only hangs up, perhaps after it "
+        "has acknowledged what came before",
+        _says_why,
+    ),
+    Difference(
+        "says another why",
+        "of several things wrong with a request the one that we meet first is told, which need not be the one that git "
+        "meets first",
+        _says_another,
+    ),
+    Difference(
+        "415 has a type",
+        "the sentence of a 415 says that it is plain text; git leaves the type out, and browsers guess",
+        _has_type,
+    ),
+    Difference(
+        "object-info is off",
+        "newer releases of git tell of object-info only when it is configured, and so do we; 2.39 always does",
+        _newer_object_info,
+    ),
+    Difference(
+        "receive-pack has its service line",
+        "who asks receive-pack for v2 gets v0, and with it the line that says so; git leaves the line out, and no "
+        "client can read what is left",
+        _has_service_line,
+    ),
+    Difference(
+        "reports a broken pack",
+        "a push whose pack can't be unpacked gets its report; git http-backend dies when its receive-pack has stopped "
+        "reading, and the report with it",
+        _reports,
+    ),
+    Difference(
+        "400 for a body that isn't gzip",
+        "a body that can't be inflated is a bad request; git dies behind the headers of a success",
+        _bad_gzip,
+    ),
+    Difference(
+        "capabilities of an empty repository",
+        "newer releases of git tell them in v0, too, and so do we; 2.39 sends nothing but a flush",
+        _tells_capabilities,
+    ),
+    Difference(
+        "refuses sooner",
+        "a fetch that asks for a depth and for a revision is refused at once, where git first acknowledges",
+        _refuses_sooner,
+    ),
+    Difference(
+        "deepen-not of a hidden ref",
+        "who may not see a ref can't find out by deepen-not whether it is there",
+        _hides,
+    ),
+    Difference(
+        "an alias with another fault",
+        "of two updates that meet by a symref both are refused; each for its own first fault, if it has one",
+        _aliased,
+    ),
+    Difference(
+        TWICE,
+        "two commands for one ref are both refused, as newer releases of git do; 2.39 does one after the other",
+        _twice,
+    ),
+)
+
+
+def judge(request: Request, ours: Seen, theirs: Seen) -> str | None:
+    """The name of the difference that explains two answers; "" when they agree, None when nothing does."""
+    if ours == theirs:
+        return ""
+    return next((each.name for each in DIFFERENCES if each.explains(request, ours, theirs)), None)
