@@ -87,11 +87,11 @@ class DeepenLines:
         self.filter: ObjectFilter | None = None
 
     def take(self, line: bytes) -> bool:
-        """Take the line (without LF) when it is one of those; return False when it isn't.
+        """Take the line (without LF) when it is one of those; return False when it isn't. It ends at a NUL, as git's.
 
         Raises RemoteProtocolError with git's text on a bad value.
         """
-        word, _, value = line.partition(b" ")
+        word, _, value = line.partition(b"\0")[0].partition(b" ")
         if word == b"shallow":
             # git reads the hex digits and leaves what follows them alone
             oid = self._algo.parse_hex(value[: self._algo.hex_size])
@@ -135,7 +135,7 @@ def _parse_depth(line: bytes, value: bytes) -> int:
 
 
 def _parse_timestamp(line: bytes, value: bytes) -> int:
-    seconds = find_c_integer(value)
+    seconds = find_c_integer(value) if value else 0  # as in git
     if seconds is None or not 0 <= seconds <= TIMESTAMP_MAX:
         raise RemoteProtocolError(f"Invalid deepen-since: {quote_line(line)}")
     return seconds

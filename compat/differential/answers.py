@@ -11,6 +11,7 @@ import re
 import zlib
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
+from itertools import groupby
 
 from compat.differential.world import Request
 from compat.rawhttp import Reply, Special
@@ -130,10 +131,20 @@ def fetched(status: int, headers: dict[str, str], packets: list[bytes], rest: by
     # In a v2 conversation that is all in the side band, band 1 holds the lines, too.
     lines, after = split(data) if data and not data.startswith(b"PACK") else ([], data)
     head += lines
+    head = in_order(head)
     pack = after if after.startswith(b"PACK") else rest if rest.startswith(b"PACK") else b""
     other = b"" if pack else after + rest
     summary = (b"a pack",) if pack and is_pack(pack) else (b"a broken pack",) if pack else ()
     return Seen(status, headers, (*head, *summary), other, tuple(errors))
+
+
+def in_order(packets: list[bytes]) -> list[bytes]:
+    """The packets, neighbours that tell the boundary in order of the alphabet: git has them as it walked."""
+    found: list[bytes] = []
+    for is_boundary, run in groupby(packets, lambda packet: packet.startswith((b"=shallow ", b"=unshallow "))):
+        neighbours = list(run)
+        found += sorted(neighbours) if is_boundary else neighbours
+    return found
 
 
 def is_pack(pack: bytes) -> bool:

@@ -93,9 +93,13 @@ def _twice(request: Request, ours: Seen, theirs: Seen) -> bool:
     return _is_answer(ours, theirs) and len(set(names)) < len(names) and len(ours.packets) == len(theirs.packets)
 
 
+_BEFORE_A_PACK = (b"=shallow", b"=unshallow ", b"=ACK ", b"=NAK", b"=acknowledgments", b"=packfile", b"0000", b"0001")
+
+
 def _refuses_sooner(request: Request, ours: Seen, theirs: Seen) -> bool:
-    is_inconsistent = any(b"deepen and deepen-since" in error for error in ours.errors)
-    return _is_answer(ours, theirs) and is_inconsistent and b"a pack" not in theirs.packets
+    is_lead = all(packet.startswith(_BEFORE_A_PACK) for packet in theirs.packets)
+    is_fetch = request.kind.startswith("fetch")
+    return _is_answer(ours, theirs) and is_fetch and is_lead and len(ours.errors) == 1 and len(theirs.errors) < 2
 
 
 def _hides(request: Request, ours: Seen, theirs: Seen) -> bool:
@@ -108,6 +112,18 @@ def _aliased(request: Request, ours: Seen, theirs: Seen) -> bool:
 
     is_aliased = any(b"inconsistent aliased update" in packet for packet in theirs.packets)
     return _is_answer(ours, theirs) and is_aliased and names(ours) == names(theirs)
+
+
+_UNKNOWN = tuple(f"=ACK {digit * 40} ".encode() for digit in "01f")
+
+
+def _is_ready(request: Request, ours: Seen, theirs: Seen) -> bool:
+    def plain(seen: Seen) -> list[bytes]:
+        return [packet for packet in seen.packets if not (packet.endswith(b" ready\n") or packet.startswith(_UNKNOWN))]
+
+    first, second = sorted((plain(ours), plain(theirs)), key=len)
+    is_deepened = ours.packets[:1] == theirs.packets[:1] != () and ours.packets[0].startswith((b"=shallow", b"0000"))
+    return _is_answer(ours, theirs) and is_deepened and second[: len(first)] == first
 
 
 TWICE = "one ref twice"
@@ -160,7 +176,8 @@ DIFFERENCES: tuple[Difference, ...] = (
     ),
     Difference(
         "refuses sooner",
-        "a fetch that asks for a depth and for a revision is refused at once, where git first acknowledges",
+        "a request is read to its end before it is answered: what is wrong with it is told at once, where git first "
+        "acknowledges or tells the boundary",
         _refuses_sooner,
     ),
     Difference(
@@ -172,6 +189,12 @@ DIFFERENCES: tuple[Difference, ...] = (
         "an alias with another fault",
         "of two updates that meet by a symref both are refused; each for its own first fault, if it has one",
         _aliased,
+    ),
+    Difference(
+        "ready at another have",
+        "whether a fetch that deepens is ready is asked of the whole history; git looks no further than the boundary "
+        "that it has just told",
+        _is_ready,
     ),
     Difference(
         TWICE,

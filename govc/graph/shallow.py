@@ -145,11 +145,12 @@ def _cut_at_depth(history: History, starts: Iterable[int], depth: int) -> Work[_
 
 
 def _select(
-    history: History, starts: Iterable[int], excluded: Iterable[int], since: int | None
+    history: History, starts: Iterable[int], excluded: Collection[int], since: int | None
 ) -> Work[dict[int, None]]:
     """Return the commits of `rev-list --max-age=since --not excluded --not starts`, newest first.
 
-    As in git's limit_list, a commit that is too old hides everything below it.
+    A commit that is too old is left out, and so is what only it leads to. When something is excluded, it hides
+    everything below it, as in git's limit_list.
     """
     time_of = history.time
     hidden: dict[int, bool] = dict.fromkeys(starts, False)
@@ -167,6 +168,9 @@ def _select(
         if number not in popped and not hidden[number]:
             open_count -= 1
             if since is not None and -negative_time < since:
+                if not excluded:
+                    popped.add(number)
+                    continue
                 hidden[number] = True
             else:
                 order.append(number)

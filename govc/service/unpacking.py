@@ -114,10 +114,12 @@ class Unpacker:
         """Index the pack and check that the new tips are whole. Yields progress and keepalives.
 
         Where received objects are checked, what isn't whole isn't unpacked either (FK-07): git's unpackers see to that.
+        A tip that isn't there at all is no link of a received object.
         """
         result = yield from self._index_and_connect(snapshot, quarantine, pack_path, size, count)
-        if result.broken_tips and checks_pushed_objects(snapshot.config):
-            problem = next(iter(result.broken_tips.values()))
+        links = [problem for problem in result.broken_tips.values() if problem.needed_by]
+        if count and links and checks_pushed_objects(snapshot.config):
+            problem = links[0]
             raise NotUnpacked(self._unpacker(count), f"fatal: did not receive expected object {problem.oid.hex()}")
         return result
 

@@ -28,14 +28,14 @@ def line(length: int) -> tuple[RepositoryBuilder, History, list[bytes]]:
     return repo, History(CommitTable(repo)), commits
 
 
-def random_history(seed: int, size: int = 14) -> tuple[RepositoryBuilder, list[bytes]]:
+def random_history(seed: int, size: int = 14, skew: int = 0) -> tuple[RepositoryBuilder, list[bytes]]:
     rng = random.Random(seed)
     repo = RepositoryBuilder()
     commits: list[bytes] = []
     for i in range(size):
         recent = commits[-5:]
         parents = rng.sample(recent, min(len(recent), rng.choice([0, 1, 1, 1, 2, 2, 3]))) if commits else []
-        commits.append(repo.commit({b"f": b"%d" % i}, parents))
+        commits.append(repo.commit({b"f": b"%d" % i}, parents, time=repo.tick() - rng.randint(0, skew)))
     return repo, commits
 
 
@@ -90,6 +90,18 @@ def test_range_lines_are_those_of_git(seed: int, tmp_path: Path) -> None:
                 drain(work)
         else:
             assert expected == as_sets(drain(work))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_commits_of_wrong_clocks_hide_nothing_from_deepen_since(seed: int, tmp_path: Path) -> None:
+    repo, commits = random_history(seed, skew=9)
+    git = GitOracle(repo, tmp_path / "r.git", commits)
+    history = History(CommitTable(repo))
+    for age in (2, 5, 8):
+        since = repo.now - age
+        expected = git.shallow_lines(commits[-3:], [], [b"deepen-since %d" % since])
+        if expected is not None:
+            assert expected == as_sets(drain(deepen_by_range(history, commits[-3:], [], since=since)))
 
 
 def test_tags_as_wants_are_peeled() -> None:
