@@ -16,7 +16,7 @@ async function run() {
     await git.commit({ fs, dir, message: "isomorphic", author: who });
     await git.push({ ...common, remote: "origin", ref: "main" });
   }
-  if (action === "delete") await git.push({ ...common, remote: "origin", ref: "topic", delete: true });
+  if (action === "delete") await git.push({ ...common, remote: "origin", ref: "main", remoteRef: "topic", delete: true });
 }
 
 run().catch((error) => {

@@ -17,6 +17,7 @@ Source: git's pack-bitmap.c (prepare_bitmap_walk, traverse_bitmap_commit_list).
 
 from array import array
 from collections.abc import Container, Iterable, Sequence
+from heapq import heapify, heappop, heappush
 from itertools import compress
 from typing import Protocol
 
@@ -71,7 +72,7 @@ def find_by_bitmaps(history: History, request: ClosureRequest, bitmaps: Reachabi
     with_blobs = selection == ALL
     wants = yield from peel_wants(history, request.wants)
     haves = yield from peel_haves(history, request.haves)
-    if wants.trees or wants.blobs or haves.trees or haves.blobs:
+    if wants.trees or haves.trees:
         return None
     had = yield from _reach(history, haves.commits, bitmaps, 0)
     if had is None:
@@ -81,7 +82,7 @@ def find_by_bitmaps(history: History, request: ClosureRequest, bitmaps: Reachabi
         return None
     old = yield from _introduced(history, had.fresh, with_blobs=with_blobs)
     new = yield from _introduced(history, wanted.fresh, with_blobs=with_blobs)
-    had_here = frozenset((*had.fresh, *old.trees, *old.blobs, *haves.tags))
+    had_here = frozenset((*had.fresh, *old.trees, *old.blobs, *haves.tags, *haves.blobs))
     had_bits = had.bits
     for number in had_here:
         bit = bitmaps.bit_of(history.reader.oid_of(number))
@@ -100,9 +101,12 @@ def find_by_bitmaps(history: History, request: ClosureRequest, bitmaps: Reachabi
     tags_in_sets = sent_bits & types[TAG]
     trees = array("Q", beyond(new.trees))
     trees.extend(_numbers(sent_bits & types[TREE], bitmaps.order))
-    blobs = array("Q")
+    sure = covered if with_blobs else had_bits
+    oid_of = history.reader.oid_of
+    named = dict.fromkeys(n for n in wants.blobs if n not in had_here and not _is_in(sure, bitmaps, oid_of(n)))
+    blobs = array("Q", named)
     if with_blobs:
-        blobs.extend(beyond(new.blobs))
+        blobs.extend(number for number in beyond(new.blobs) if number not in named)
         blobs.extend(_numbers(sent_bits & types[BLOB], bitmaps.order))
     tags = list(dict.fromkeys([*chosen, *_numbers(tags_in_sets, bitmaps.order)]))
     ride = yield from riding_tags(history, request.include_tags, [commits, tags, trees, blobs])
@@ -141,14 +145,18 @@ class _Had:
 
 
 def _reach(history: History, starts: Sequence[int], bitmaps: ReachabilityBitmaps, stops: int) -> Work[_Side | None]:
-    """Walk down to commits that have sets, or that are among `stops`; None when that is too far."""
+    """Walk down to commits that have sets, or that are among `stops`; None when that is too far.
+
+    The newest commits come first: of many tips (old tags) most turn out to be below what another one reaches.
+    """
     side = _Side()
-    oid_of = history.reader.oid_of
+    oid_of, time = history.reader.oid_of, history.time
     ticker = Ticker()
     seen = set(starts)
-    stack = list(dict.fromkeys(starts))
-    while stack:
-        number = stack.pop()
+    heap = [(-time(number), number) for number in seen]
+    heapify(heap)
+    while heap:
+        _, number = heappop(heap)
         oid = oid_of(number)
         bit = bitmaps.bit_of(oid)
         if bit >= 0 and (side.bits | stops) >> bit & 1:
@@ -163,7 +171,7 @@ def _reach(history: History, starts: Sequence[int], bitmaps: ReachabilityBitmaps
             for parent in history.parents(number):
                 if parent not in seen:
                     seen.add(parent)
-                    stack.append(parent)
+                    heappush(heap, (-time(parent), parent))
         if ticker.due():
             yield
             ticker.restart()

@@ -72,6 +72,8 @@ def repository(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     git(path, "init", "-q", "--bare", "-b", "main", f"--object-format={object_format}")
     git(path, "fast-import", "--quiet", stdin=history_script(1, 0, 250))
     git(path, "-c", "user.name=A", "-c", "user.email=a@b", "tag", "-a", "-m", "v", "v1", "main~20")
+    blob = git(path, "hash-object", "-w", "--stdin", stdin="a public key")
+    git(path, "-c", "user.name=A", "-c", "user.email=a@b", "tag", "-a", "-m", "a blob's", "key", blob)
     if chore == "a multi-pack-index":
         git(path, "repack", "-adq")
     script = history_script(2, 250, 150)
@@ -152,6 +154,8 @@ REQUESTS = [
     (("main~60",), ("main~61",)),
     (("main~25",), ("main",)),
     (("v1",), ("main~30",)),
+    (("main", "key", "main:d1/e1/f1"), ()),
+    (("main~3", "main:d1/e1/f1", "key"), ("main~40", "key")),
 ]
 
 
@@ -168,10 +172,9 @@ def test_answers_are_exact(repository: Path, wants: tuple[str, ...], haves: tupl
     ours, theirs = names(store, found.numbers), names(store, walked.numbers)
     assert len(ours) == len(set(ours))
     assert set(ours) <= set(theirs)
-    exact = listed(
-        repository, *wants, *(f"^{name}" for name in haves), *([] if selection == ALL else ["--filter=blob:none"])
-    )
-    assert set(ours) == set(exact) - set(listed(repository, *haves) if haves else ())
+    options = [] if selection == ALL else ["--filter=blob:none"]
+    exact = set(listed(repository, *wants, *options))
+    assert set(ours) == exact - set(listed(repository, *haves) if haves else ())
     assert (found.commit_count, found.tag_count) == (walked.commit_count, walked.tag_count)
     if haves and selection == ALL:
         had = listed(repository, *haves)
