@@ -186,16 +186,16 @@ def drive(client: Client, world: World, home: Path) -> dict[str, str]:
     judge("clone", clone, lambda: equal(world.head(), world.head("HEAD", clone), "HEAD") or is_whole(clone))
     if found["clone"]:
         return dict.fromkeys(ACTIONS, "no clone") | found
-    git("clone", "-q", "--depth", "2", f"file://{world.repository}", home / "judge")
-    commits = [" ".join(git("rev-list", "HEAD", cwd=home / "judge").stdout.split())]
-    judge(
-        "shallow",
-        shallow,
-        lambda: (
-            equal(commits[0], " ".join(git("rev-list", "HEAD", cwd=shallow).stdout.split()), "history")
-            or is_whole(shallow)
-        ),
-    )
+    right = []
+    for number, options in enumerate(([], ["--no-single-branch"])):  # more branches bring more of a branch's past
+        git("clone", "-q", "--depth", "2", *options, f"file://{world.repository}", home / f"judge{number}")
+        right.append(git("rev-list", "HEAD", cwd=home / f"judge{number}").stdout)
+
+    def is_shallow() -> str:
+        here = git("rev-list", "HEAD", cwd=shallow).stdout
+        return is_whole(shallow) if here in right else f"{len(here.split())} commits came"
+
+    judge("shallow", shallow, is_shallow)
     tree = world.head("main^{tree}")
     tip = git("commit-tree", "-m", "beside", "-p", "main", tree, cwd=world.repository).stdout.strip()
     git("update-ref", "refs/heads/main", tip, cwd=world.repository)

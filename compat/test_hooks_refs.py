@@ -314,18 +314,3 @@ def test_push_to_checkout_updates_a_work_tree(server: Server, oracle_url: str, g
     assert seen[1] == seen[0]
     assert b"ok refs/heads/main" in seen[0][0]
     assert b"ng refs/heads/main push-to-checkout hook declined" in seen[0][4]
-
-
-@pytest.mark.rows("RP-44")
-def test_a_work_tree_is_not_touched_without_the_hook(server: Server, git: Git) -> None:
-    # git would update a clean work tree by itself; we say what is needed.
-    repo = server.create_repo(config={"receive.denyCurrentBranch": "updateInstead"})
-    repo.run("worktree", "add", "-q", git.cwd / "tree", "main")
-    main, older = repo.rev("main"), repo.rev("main~1")
-    reply = receive(repo.url, push_body([f"{main} {older} refs/heads/main"], EMPTY_PACK))
-    assert [b"unpack ok", b"ng refs/heads/main updating a work tree needs a push-to-checkout hook"] == parse_report(
-        reply
-    )
-    assert b"needs a push-to-checkout hook" in demux(reply.packets).progress
-    assert main == repo.rev("main")
-    repo.run("worktree", "remove", "--force", git.cwd / "tree")

@@ -14,6 +14,7 @@ from typing import Any
 from govc import phases
 from govc.errors import GovcError
 from govc.repo.archiving import archive_job
+from govc.repo.checkout import checkout_job
 from govc.repo.checkpoint_schedule import checkpoint_job
 from govc.repo.helper import (
     FRAME_BYTES_MAX,
@@ -37,6 +38,7 @@ JobFunction = Callable[[Any, Emit], Any]
 
 JOBS: dict[str, JobFunction] = {
     "archive": archive_job,
+    "checkout": checkout_job,
     "checkpoint": checkpoint_job,
     "late hooks": late_hooks_job,
     "maintain": maintain_job,

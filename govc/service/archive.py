@@ -135,7 +135,7 @@ def _make_plan(
     if options.mtime is not None:
         moment = parse_mtime(options.mtime, int(clock.time()))
     is_gzip = chosen.command == _INTERNAL_GZIP
-    above, below = _server_attributes(snapshot, environ)
+    above, below = server_attributes(snapshot, environ)
     return ArchivePlan(
         tree=tree,
         commit=commit,
@@ -147,7 +147,7 @@ def _make_plan(
         paths=tuple(paths),
         verbose=options.verbose,
         umask=_umask(config),
-        line_ends=_line_ends(config),
+        line_ends=line_ends(config),
         big_file_bytes=config.get_unsigned("core.bigfilethreshold", 512 << 20),
         binary_drivers=_binary_drivers(config),
         above=above,
@@ -205,7 +205,8 @@ def _umask(config: Config) -> int:
     return config.get_int("tar.umask", DEFAULT_UMASK, bits=32)
 
 
-def _line_ends(config: Config) -> LineEnds:
+def line_ends(config: Config) -> LineEnds:
+    """Return how line ends are converted: core.autocrlf, core.eol. Raises BadConfigValue."""
     entry = config.find_entry("core.autocrlf")
     if entry is None:
         autocrlf = "false"
@@ -224,7 +225,7 @@ def _binary_drivers(config: Config) -> tuple[tuple[str, bool], ...]:
     )
 
 
-def _server_attributes(snapshot: Snapshot, environ: Mapping[str, str]) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+def server_attributes(snapshot: Snapshot, environ: Mapping[str, str]) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
     """Return the server's own attributes files, those above the tree's and those below them."""
     above = _read(f"{snapshot.layout.commondir}/info/attributes")
     paths = []

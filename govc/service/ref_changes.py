@@ -14,15 +14,18 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from govc.auth.branches import BranchRules
-from govc.errors import RefUpdateRefused
+from govc.errors import GovcError, RefUpdateRefused
 from govc.protocol.proc_receive import FAILED_TO_RUN, ProcReceive
 from govc.protocol.receive_pack import Command
 from govc.refs.plan import RefUpdate
+from govc.repo.checkout import NOT_UPDATED, CheckoutTask, checkout_job
+from govc.repo.helper import Job, drain, run_helper
 from govc.repo.journal import StagedObjects
 from govc.repo.push_hooks import PUSH_TO_CHECKOUT, REFERENCE_TRANSACTION, UPDATE, PushHooks
 from govc.repo.repository import Repository
 from govc.repo.snapshot import Snapshot
 from govc.repo.writing import Origin, RefWriter, Stage, State, Steps
+from govc.service.archive import line_ends, server_attributes
 from govc.service.judge import CommandJudge, shown_name
 from govc.service.pacing import paced
 from govc.service.policy import ReceivePolicy
@@ -34,7 +37,6 @@ from govc.service.shown import ShownRefs
 log = logging.getLogger(__name__)
 
 HOOK_DECLINED = "hook declined"
-NO_CHECKOUT = "updating a work tree needs a push-to-checkout hook"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,15 +169,41 @@ class RefChanges:
 
     def _update_worktree(self, command: Command, gitdir: str, path: str) -> Generator[bytes, None, str | None]:
         hooks = self._around.hooks
-        if not hooks.has(PUSH_TO_CHECKOUT):
-            self._state.say(
-                "error: this server doesn't change work trees itself: receive.denyCurrentBranch=updateInstead needs a "
-                "push-to-checkout hook"
-            )
-            return NO_CHECKOUT
         yield from self._state.drain()
+        if not hooks.has(PUSH_TO_CHECKOUT):
+            return self._checkout(command, gitdir, path)
         is_good = yield from hooks.push_to_checkout(command.new, gitdir=gitdir, worktree=path)
         return None if is_good else "push-to-checkout hook declined"
+
+    def _checkout(self, command: Command, gitdir: str, path: str) -> str | None:
+        """Bring a clean work tree to the new value ourselves. May switch."""
+        around, tools = self._around, self._around.tools
+        snapshot = around.shown.snapshot
+        above, below = server_attributes(snapshot, tools.environ)
+        task = CheckoutTask(
+            gitdir=gitdir,
+            worktree=path,
+            objects_dir=snapshot.layout.objects_dir,
+            algo_name=snapshot.algo.name,
+            old=snapshot.table.resolve(around.shown.full_name(command.refname)),
+            new=command.new,
+            line_ends=line_ends(snapshot.config),
+            above=above,
+            below=below,
+            file_mode=snapshot.config.get_bool("core.filemode", True),
+            is_sparse=snapshot.config.get_bool("core.sparsecheckout", False),
+        )
+        try:
+            if tools.slots is None:
+                reason, detail = checkout_job(task, lambda _: None)
+            else:
+                reason, detail = drain(run_helper(Job("checkout", task), slots=tools.slots))
+        except (GovcError, OSError) as error:
+            log.error("%s: %s: work tree not updated: %s", around.origin.request_id, gitdir, error)
+            return NOT_UPDATED
+        if detail:
+            self._state.say(f"error: {detail}")
+        return reason or None
 
     # Changing
 

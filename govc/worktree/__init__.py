@@ -1,0 +1,1 @@
+"""What git keeps of a work tree: the index file. Pure."""
