@@ -28,6 +28,7 @@ from typing import NamedTuple
 
 from govc.errors import Corrupt
 from govc.kernels.guard import map_file
+from govc.kernels.history import GraphLayer
 from govc.pack.chunks import (
     CorruptChunks,
     big_endian,
@@ -86,6 +87,7 @@ class _Layer:
             if needed not in chunks:
                 raise CorruptChunks(f"commit-graph lacks chunk {needed.decode()}")
         self.fanout = check_fanout(data, *chunks[b"OIDF"])
+        self._fanout_start = chunks[b"OIDF"][0]
         self.count = self.fanout[256]
         self._oid_size = algo.oid_size
         self._stride = algo.oid_size + _DATA.size
@@ -104,6 +106,11 @@ class _Layer:
         if end - start != size:
             raise CorruptChunks(f"commit-graph chunk {identifier.decode()} has a wrong size")
         return start
+
+    def kernel_layer(self) -> GraphLayer:
+        """Return where things are, for `kernels.history`."""
+        start, end = self._edges
+        return self.data, self._fanout_start, self.oid_start, self._data_start, start, end, self.count
 
     def oid_at(self, position: int) -> bytes:
         at = self.oid_start + position * self._oid_size
@@ -143,6 +150,10 @@ class CommitGraph:
 
     def __len__(self) -> int:
         return self._starts[-1]
+
+    def kernel_layers(self) -> list[GraphLayer]:
+        """Return the files as `kernels.history` reads them."""
+        return [layer.kernel_layer() for layer in self._layers]
 
     def find(self, oid: bytes) -> GraphCommit | None:
         """Return what is known of a commit, None when it isn't in here. Raises Corrupt."""

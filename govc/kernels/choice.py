@@ -13,7 +13,22 @@ VARIABLE = "GOVC_KERNELS"
 PYTHON = "python"
 COMPILED = "compiled"
 
-QUESTIONS = ("delta", "deltify", "guard", "indexing", "introduce", "order", "packcopy", "packread", "sha1", "sweep")
+QUESTIONS = (
+    "delta",
+    "deltify",
+    "guard",
+    "history",
+    "indexing",
+    "introduce",
+    "objectcache",
+    "order",
+    "packcopy",
+    "packread",
+    "sha1",
+    "stamps",
+    "sweep",
+    "treelist",
+)
 """Every kernel there is."""
 
 

@@ -102,6 +102,17 @@ class LooseScan:
                     return False
         return True
 
+    def file_of(self, name: bytes) -> WatchedFile | None:
+        """Return the file of one loose ref; None when there is none, or stat can't tell of it."""
+        prefix, slash, _ = name.rpartition(b"/")
+        for directory in self.directories.values():
+            if directory.prefix == prefix + slash:
+                for filename, file in directory.files.items():
+                    if file.name == name and file.signature is not None:
+                        path = f"{directory.watch.path}/{filename}"
+                        return WatchedFile(path=path, signature=file.signature, is_settled=file.is_settled)
+        return None
+
     def watched(self) -> list[WatchedFile] | None:
         """Return the files that `is_current` asks; None when stat can't tell of all of them."""
         directories = self.directories.values()

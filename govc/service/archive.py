@@ -31,10 +31,10 @@ from govc.protocol.upload_archive import ARCHIVER_DIED, encode_acknowledgment, p
 from govc.repo.archiving import ArchivePlan, current_umask, produce_archive
 from govc.repo.helper import HelperFailed, HelperSlots, Progress
 from govc.repo.object_options import read_tree_depth_max
+from govc.repo.revision import find_ref, peel_to_tree, resolve
 from govc.repo.runtime import Runtime
 from govc.repo.snapshot import Snapshot
 from govc.service.context import RequestContext
-from govc.service.revision import find_ref, peel_to_tree, resolve
 
 log = logging.getLogger(__name__)
 

@@ -1,8 +1,11 @@
-"""Which object does a name stand for? What `git rev-parse` knows, as far as a server is asked for it.
+"""Which object does a name stand for? What `git rev-parse` knows, as far as a server or a library is asked for it.
 
     NAME            a ref, by git's rules: as it is, below refs/, refs/tags/, refs/heads/, refs/remotes/, .../HEAD
     REV:path        what lies at a path below a revision
     40 or 64 digits, or the beginning of an id;  REV~n  REV^n  REV^{type}  REV^{}
+
+What is not known: reflogs (`@{..}`), upstreams, searches in messages (`^{/..}`, `:/..`), the names that `git
+describe` makes.
 
 Source: gitrevisions "SPECIFYING REVISIONS".
 """
@@ -24,6 +27,14 @@ _SUFFIX = re.compile(rb"(?:~(\d*)|\^(\d+)|\^\{(commit|tree|blob|tag|object|)\}|(
 _HEX = re.compile(rb"[0-9a-f]{4,64}")
 
 
+class BadRevision(GovcError):
+    """An expression that stands for nothing, or for more than one thing; `reason` says which."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 def find_ref(snapshot: Snapshot, name: bytes) -> tuple[bytes, bytes] | None:
     """Return (full name of the ref that the name leads to, its oid): the first of git's rules that fits."""
     for rule in RULES:
@@ -43,22 +54,32 @@ def find_ref(snapshot: Snapshot, name: bytes) -> tuple[bytes, bytes] | None:
 
 def resolve(snapshot: Snapshot, expression: bytes) -> bytes | None:
     """Return the oid that an expression stands for, or None."""
-    revision, colon, path = expression.partition(b":")
     try:
-        oid = _resolve_revision(snapshot, revision)
-        return _entry_at(snapshot, oid, path) if oid is not None and colon else oid
+        return resolve_strictly(snapshot, expression)
     except GovcError:
         return None
 
 
-def _resolve_revision(snapshot: Snapshot, text: bytes) -> bytes | None:
+def resolve_strictly(snapshot: Snapshot, expression: bytes) -> bytes:
+    """Return the oid that an expression stands for. Raises BadRevision, ObjectMissing, Corrupt."""
+    revision, colon, path = expression.partition(b":")
+    oid = _resolve_revision(snapshot, revision)
+    if not colon:
+        return oid
+    found = _entry_at(snapshot, oid, path)
+    if found is None:
+        raise BadRevision(f"nothing lies at {path!r} there")
+    return found
+
+
+def _resolve_revision(snapshot: Snapshot, text: bytes) -> bytes:
     base = re.split(rb"[~^]", text, maxsplit=1)[0]
-    oid = _resolve_base(snapshot, base)
+    oid: bytes | None = _resolve_base(snapshot, base)
     position = len(base)
     while oid is not None and position < len(text):
         match = _SUFFIX.match(text, position)
         if match is None:
-            return None
+            raise BadRevision(f"{text[position:]!r} is not understood")
         position = match.end()
         generations, nth, type_name, lone = match.groups()
         if generations is not None:
@@ -67,21 +88,29 @@ def _resolve_revision(snapshot: Snapshot, text: bytes) -> bytes | None:
             oid = _parent(snapshot, oid, int(nth[:7]) if nth else 1)
         else:
             oid = _peel(snapshot, oid, type_name)
+    if oid is None:
+        raise BadRevision(f"{text[:position]!r} names nothing")
     return oid
 
 
-def _resolve_base(snapshot: Snapshot, name: bytes) -> bytes | None:
+def _resolve_base(snapshot: Snapshot, name: bytes) -> bytes:
     algo = snapshot.algo
     oid = algo.parse_hex(name)
     if oid is not None:
-        return oid if snapshot.store.find(oid) >= 0 else None
+        if snapshot.store.find(oid) < 0:
+            raise BadRevision("no object has that id")
+        return oid
     found = find_ref(snapshot, name)
     if found is not None:
         return found[1]
-    if _HEX.fullmatch(name) and len(name) < algo.hex_size:
-        candidates = Shortener(snapshot.store).candidates(name.decode("ascii"))
-        return candidates[0] if len(candidates) == 1 else None
-    return None
+    digits = name.lower()
+    if _HEX.fullmatch(digits) and len(digits) < algo.hex_size:
+        candidates = Shortener(snapshot.store).candidates(digits.decode("ascii"))
+        if len(candidates) > 1:
+            raise BadRevision("more than one object's id begins so")
+        if candidates:
+            return candidates[0]
+    raise BadRevision("no ref of that name, and no object whose id begins so")
 
 
 def _peel(snapshot: Snapshot, oid: bytes, type_name: bytes) -> bytes | None:

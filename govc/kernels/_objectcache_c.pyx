@@ -1,0 +1,300 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""A cache of values by name with a budget in bytes, compiled; the story is in `objectcache`."""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcmp, memcpy, memset
+
+import os
+
+DEF NONE = 0xFFFFFFFF
+DEF FREQUENCY_MAX = 3
+DEF SMALL_TENTHS = 1
+
+ENTRY_BYTES = 176
+
+
+cdef struct Slot:
+    PyObject *key
+    PyObject *value
+    uint64_t cost
+    uint32_t newer  # in the queue it is in
+    uint32_t older
+    uint8_t frequency
+    uint8_t is_main
+
+
+cdef struct Queue:
+    uint32_t newest
+    uint32_t oldest
+    uint64_t used
+
+
+cdef class ObjectCache:
+    """See objectcache.ObjectCache."""
+
+    cdef readonly uint64_t budget_bytes
+    cdef readonly uint64_t entry_bytes_max
+    cdef readonly uint64_t hits
+    cdef readonly uint64_t misses
+    cdef Slot *slots
+    cdef uint32_t slot_count
+    cdef uint32_t slot_room
+    cdef uint32_t free_slot
+    cdef uint32_t entries
+    cdef uint32_t *table
+    cdef uint64_t mask
+    cdef uint64_t factor
+    cdef Queue small
+    cdef Queue main
+    cdef uint64_t ghost_mask
+    cdef uint64_t *ghost_table  # marks of names that were dropped from the small queue, each at its home
+
+    def __cinit__(self, *_arguments, **_options):
+        self.mask = 255
+        self.slot_room = 128
+        self.free_slot = NONE
+        self.factor = int.from_bytes(os.urandom(8), "little") | 1
+        self.small.newest = self.small.oldest = self.main.newest = self.main.oldest = NONE
+        self.table = <uint32_t *>malloc(4 * (self.mask + 1))
+        self.slots = <Slot *>malloc(sizeof(Slot) * self.slot_room)
+        self.ghost_table = <uint64_t *>calloc(256, 8)
+        self.ghost_mask = 255
+        if self.table == NULL or self.slots == NULL or self.ghost_table == NULL:
+            raise MemoryError
+        memset(self.table, 0xFF, 4 * (self.mask + 1))
+
+    def __init__(self, uint64_t budget_bytes, uint64_t entry_bytes_max=0):
+        cdef uint64_t ghost_count = 256
+        cdef uint64_t *ghosts
+        self.budget_bytes = budget_bytes
+        self.entry_bytes_max = entry_bytes_max if entry_bytes_max else budget_bytes // 8
+        while ghost_count * 4096 < budget_bytes and ghost_count < (1 << 20):
+            ghost_count *= 2
+        ghosts = <uint64_t *>calloc(ghost_count, 8)
+        if ghosts == NULL:
+            raise MemoryError
+        free(self.ghost_table)
+        self.ghost_table = ghosts
+        self.ghost_mask = ghost_count - 1
+
+    def __dealloc__(self):
+        if self.slots != NULL and self.table != NULL:
+            self.drop_all()
+        free(self.table)
+        free(self.slots)
+        free(self.ghost_table)
+
+    cdef inline uint64_t mark_of(self, const uint8_t *key) noexcept:
+        cdef uint64_t word
+        memcpy(&word, key, 8)
+        word *= self.factor
+        return word ^ (word >> 29)
+
+    cdef inline uint64_t home(self, const uint8_t *key) noexcept:
+        return (self.mark_of(key) >> 16) & self.mask
+
+    cdef inline uint32_t lookup(self, object key) noexcept:
+        """Return the slot of a key, which is bytes of 8 or more."""
+        cdef const uint8_t *text = <const uint8_t *>PyBytes_AS_STRING(key)
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(key)
+        cdef uint64_t at = self.home(text)
+        cdef uint32_t slot = self.table[at]
+        cdef PyObject *other
+        while slot != <uint32_t>NONE:
+            other = self.slots[slot].key
+            if other == <PyObject *>key or (PyBytes_GET_SIZE(<object>other) == size
+                                           and memcmp(PyBytes_AS_STRING(<object>other), text, size) == 0):
+                return slot
+            at = (at + 1) & self.mask
+            slot = self.table[at]
+        return slot
+
+    def __getitem__(self, key):
+        cdef uint32_t slot
+        if PyBytes_CheckExact(key) and PyBytes_GET_SIZE(key) >= 8:
+            slot = self.lookup(key)
+            if slot != <uint32_t>NONE:
+                self.hits += 1
+                if self.slots[slot].frequency < FREQUENCY_MAX:
+                    self.slots[slot].frequency += 1
+                return <object>self.slots[slot].value
+            self.misses += 1
+        return self.missing(key)
+
+    def missing(self, key):
+        """See objectcache.ObjectCache."""
+        raise KeyError(key)
+
+    def peek(self, key):
+        """See objectcache.ObjectCache."""
+        cdef uint32_t slot
+        if not PyBytes_CheckExact(key) or PyBytes_GET_SIZE(key) < 8:
+            return None
+        slot = self.lookup(key)
+        if slot == <uint32_t>NONE:
+            self.misses += 1
+            return None
+        self.hits += 1
+        if self.slots[slot].frequency < FREQUENCY_MAX:
+            self.slots[slot].frequency += 1
+        return <object>self.slots[slot].value
+
+    def put(self, bytes key not None, value, uint64_t cost):
+        """See objectcache.ObjectCache."""
+        cdef uint32_t slot
+        cdef uint64_t mark
+        cdef Slot *entry
+        cdef Slot *more
+        cost += ENTRY_BYTES
+        if PyBytes_GET_SIZE(key) < 8:
+            raise ValueError("a key is a name of 8 bytes or more")
+        if cost > self.entry_bytes_max or self.lookup(key) != <uint32_t>NONE:
+            return
+        if 2 * <uint64_t>(self.entries + 1) > self.mask:
+            self.grow()
+        if self.free_slot != <uint32_t>NONE:
+            slot = self.free_slot
+            self.free_slot = self.slots[slot].older
+        else:
+            if self.slot_count == self.slot_room:
+                more = <Slot *>realloc(self.slots, sizeof(Slot) * 2 * <size_t>self.slot_room)
+                if more == NULL:
+                    raise MemoryError
+                self.slots = more
+                self.slot_room *= 2
+            slot = self.slot_count
+            self.slot_count += 1
+        mark = self.mark_of(<const uint8_t *>PyBytes_AS_STRING(key)) | 1
+        entry = &self.slots[slot]
+        Py_INCREF(key)
+        Py_INCREF(value)
+        entry.key = <PyObject *>key
+        entry.value = <PyObject *>value
+        entry.cost = cost
+        entry.frequency = 0
+        self.enter(slot)
+        self.entries += 1
+        if self.ghost_table[(mark >> 16) & self.ghost_mask] == mark:
+            self.ghost_table[(mark >> 16) & self.ghost_mask] = 0
+            self.link(&self.main, slot, 1)
+        else:
+            self.link(&self.small, slot, 0)
+        while self.small.used + self.main.used > self.budget_bytes:
+            self.evict()
+
+    cdef void enter(self, uint32_t slot) noexcept:
+        cdef uint64_t at = self.home(<const uint8_t *>PyBytes_AS_STRING(<object>self.slots[slot].key))
+        while self.table[at] != <uint32_t>NONE:
+            at = (at + 1) & self.mask
+        self.table[at] = slot
+
+    cdef int grow(self) except -1:
+        cdef uint32_t *larger = <uint32_t *>malloc(8 * (self.mask + 1))
+        cdef uint64_t at, count = self.mask + 1
+        cdef uint32_t *old = self.table
+        if larger == NULL:
+            raise MemoryError
+        memset(larger, 0xFF, 8 * (self.mask + 1))
+        self.table = larger
+        self.mask = 2 * self.mask + 1
+        for at in range(count):
+            if old[at] != <uint32_t>NONE:
+                self.enter(old[at])
+        free(old)
+        return 0
+
+    cdef void link(self, Queue *queue, uint32_t slot, uint8_t is_main) noexcept:
+        cdef Slot *entry = &self.slots[slot]
+        entry.is_main = is_main
+        entry.newer = NONE
+        entry.older = queue.newest
+        if queue.newest != <uint32_t>NONE:
+            self.slots[queue.newest].newer = slot
+        else:
+            queue.oldest = slot
+        queue.newest = slot
+        queue.used += entry.cost
+
+    cdef uint32_t unlink_oldest(self, Queue *queue) noexcept:
+        cdef uint32_t slot = queue.oldest
+        cdef Slot *entry = &self.slots[slot]
+        queue.oldest = entry.newer
+        if entry.newer != <uint32_t>NONE:
+            self.slots[entry.newer].older = NONE
+        else:
+            queue.newest = NONE
+        queue.used -= entry.cost
+        return slot
+
+    cdef void evict(self) noexcept:
+        """Drop one entry: from the small queue when that is beyond its share, else from the main one."""
+        cdef uint32_t slot
+        cdef uint64_t mark
+        if self.small.oldest != <uint32_t>NONE and (
+            self.small.used * 10 > self.budget_bytes * SMALL_TENTHS or self.main.oldest == <uint32_t>NONE
+        ):
+            slot = self.unlink_oldest(&self.small)
+            if self.slots[slot].frequency:
+                self.slots[slot].frequency = 0
+                self.link(&self.main, slot, 1)
+            else:
+                mark = self.mark_of(<const uint8_t *>PyBytes_AS_STRING(<object>self.slots[slot].key)) | 1
+                self.ghost_table[(mark >> 16) & self.ghost_mask] = mark
+                self.drop(slot)
+            return
+        while True:
+            slot = self.unlink_oldest(&self.main)
+            if self.slots[slot].frequency == 0:
+                self.drop(slot)
+                return
+            self.slots[slot].frequency -= 1
+            self.link(&self.main, slot, 1)
+
+    cdef void drop(self, uint32_t slot) noexcept:
+        """Forget an entry that is in no queue."""
+        cdef Slot *entry = &self.slots[slot]
+        cdef object key = <object>entry.key
+        cdef object value = <object>entry.value
+        cdef uint64_t at = self.home(<const uint8_t *>PyBytes_AS_STRING(key)), gap, home
+        while self.table[at] != slot:
+            at = (at + 1) & self.mask
+        # What stands behind it in the run moves up where that keeps it at or behind its home.
+        gap = at
+        while True:
+            at = (at + 1) & self.mask
+            if self.table[at] == <uint32_t>NONE:
+                break
+            home = self.home(<const uint8_t *>PyBytes_AS_STRING(<object>self.slots[self.table[at]].key))
+            if ((at - home) & self.mask) >= ((at - gap) & self.mask):
+                self.table[gap] = self.table[at]
+                gap = at
+        self.table[gap] = NONE
+        entry.key = NULL
+        entry.value = NULL
+        entry.older = self.free_slot
+        self.free_slot = slot
+        self.entries -= 1
+        Py_DECREF(key)
+        Py_DECREF(value)
+
+    cdef void drop_all(self) noexcept:
+        while self.small.oldest != <uint32_t>NONE:
+            self.drop(self.unlink_oldest(&self.small))
+        while self.main.oldest != <uint32_t>NONE:
+            self.drop(self.unlink_oldest(&self.main))
+
+    def clear(self):
+        """See objectcache.ObjectCache."""
+        self.drop_all()
+
+    @property
+    def entry_count(self):
+        return self.entries
+
+    @property
+    def used_bytes(self):
+        return self.small.used + self.main.used

@@ -1,0 +1,107 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Are many files what they were? Compiled; the story is in `stamps`."""
+
+from cpython.bytes cimport PyBytes_AS_STRING
+from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport free, malloc
+
+import os
+
+
+cdef extern from "sys/stat.h" nogil:
+    cdef struct timespec:
+        int64_t tv_sec
+        long tv_nsec
+    cdef struct Stat "stat":
+        uint64_t st_dev
+        uint64_t st_ino
+        int64_t st_size
+        timespec st_mtim
+        timespec st_ctim
+    int stat(const char *path, Stat *out)
+
+
+cdef extern from "errno.h" nogil:
+    int errno
+    int ENOENT, ENOTDIR
+
+
+cdef struct Stamp:
+    const char *path
+    bint is_there
+    uint64_t device
+    uint64_t inode
+    int64_t size
+    int64_t mtime_ns
+    int64_t ctime_ns
+
+
+cdef class Stamps:
+    """See stamps.Stamps."""
+
+    cdef Stamp *stamps
+    cdef Py_ssize_t count
+    cdef list keep
+
+    def __cinit__(self, present, absent):
+        cdef Py_ssize_t k = 0
+        cdef Stamp *stamp
+        present = list(present)
+        absent = list(absent)
+        self.keep = []
+        self.stamps = <Stamp *>malloc(sizeof(Stamp) * (len(present) + len(absent) + 1))
+        if self.stamps == NULL:
+            raise MemoryError
+        for path, (device, inode, size, mtime_ns, ctime_ns) in present:
+            stamp = &self.stamps[k]
+            self.hold(stamp, path)
+            stamp.is_there = True
+            stamp.device = device
+            stamp.inode = inode
+            stamp.size = size
+            stamp.mtime_ns = mtime_ns
+            stamp.ctime_ns = ctime_ns
+            k += 1
+        for path in absent:
+            self.hold(&self.stamps[k], path)
+            self.stamps[k].is_there = False
+            k += 1
+        self.count = k
+
+    def __dealloc__(self):
+        free(self.stamps)
+
+    cdef int hold(self, Stamp *stamp, path) except -1:
+        name = os.fsencode(path)
+        if b"\0" in name:
+            raise ValueError("a path holds a NUL")
+        self.keep.append(name)
+        stamp.path = PyBytes_AS_STRING(name)
+        return 0
+
+    def __len__(self):
+        return self.count
+
+    def are_current(self):
+        """See stamps.Stamps."""
+        cdef Py_ssize_t k
+        cdef Stamp *stamp
+        cdef Stat now
+        cdef bint same = True
+        with nogil:
+            for k in range(self.count):
+                stamp = &self.stamps[k]
+                if stat(stamp.path, &now) != 0:
+                    same = not stamp.is_there and (errno == ENOENT or errno == ENOTDIR)
+                else:
+                    same = (
+                        stamp.is_there
+                        and now.st_ctim.tv_sec * <int64_t>1000000000 + now.st_ctim.tv_nsec == stamp.ctime_ns
+                        and now.st_ino == stamp.inode
+                        and now.st_mtim.tv_sec * <int64_t>1000000000 + now.st_mtim.tv_nsec == stamp.mtime_ns
+                        and now.st_size == stamp.size
+                        and now.st_dev == stamp.device
+                    )
+                if not same:
+                    break
+        return same

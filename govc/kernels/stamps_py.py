@@ -1,0 +1,47 @@
+"""Are many files what they were? In pure Python; the story is in `stamps`."""
+
+import os
+from collections.abc import Iterable
+
+_Signature = tuple[int, int, int, int, int]
+
+
+class Stamps:
+    """See stamps.Stamps."""
+
+    def __init__(self, present: Iterable[tuple[str, _Signature]], absent: Iterable[str]) -> None:
+        self._present = list(present)
+        self._absent = list(absent)
+        if any("\0" in path for path in (*(path for path, _ in self._present), *self._absent)):
+            raise ValueError("a path holds a NUL")
+
+    def __len__(self) -> int:
+        return len(self._present) + len(self._absent)
+
+    def are_current(self) -> bool:
+        """See stamps.Stamps."""
+        stat = os.stat
+        try:
+            for path, (device, inode, size, mtime_ns, ctime_ns) in self._present:
+                now = stat(path)
+                if (
+                    now.st_ctime_ns != ctime_ns
+                    or now.st_ino != inode
+                    or now.st_mtime_ns != mtime_ns
+                    or now.st_size != size
+                    or now.st_dev != device
+                ):
+                    return False
+        except OSError:
+            return False
+        return all(_is_absent(path) for path in self._absent)
+
+
+def _is_absent(path: str) -> bool:
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False

@@ -1,0 +1,283 @@
+"""Contents by oid: a cache with a budget over the object store of a repository.
+
+`objects[oid]` costs about as much as looking into a dictionary when the object is in the cache (`kernels.objectcache`
+says who is dropped), and some microseconds when it is read from a pack. What an oid names never changes, so a hit
+asks the disk nothing; what isn't there is looked for each time, as in git, with the pack folders listed again.
+
+The budget is shared out: most of it is the cache of contents, some is kept by the pack reader for bases of deltas, some
+holds listings of trees; the rest is `paths`'. An object larger than an eighth of its share is read, and not kept.
+
+One lock stands around everything below the cache: the store and the reader serve one thread at a time.
+"""
+
+import threading
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
+
+from govc.errors import Corrupt, CorruptObject, ObjectMissing
+from govc.graph.treelist import find_entry, list_files, parse_entries
+from govc.kernels.objectcache import ObjectCache
+from govc.kernels.packread import PackReader, PackTable
+from govc.library.values import FileEntry, RawObject, TreeEntry
+from govc.objects.commit import CommitLinks, parse_commit_links
+from govc.objects.errors import MalformedObject
+from govc.objects.types import COMMIT, TREE, TYPE_NAMES
+from govc.odb.loose import iter_loose_oids
+from govc.odb.store import LOOSE_NUMBER_FIRST, ObjectStore
+
+KINDS = {number: name.decode("ascii") for number, name in TYPE_NAMES.items()}
+
+BASES_SHARE, LISTINGS_SHARE, PATHS_SHARE = 1 / 8, 1 / 8, 1 / 4
+"""Of the budget; contents have the rest."""
+
+TREE_DEPTH_MAX = 2048
+"""core.maxTreeDepth's default."""
+
+FILES_MAX = 50_000_000
+
+_RAW_OVERHEAD = 160
+"""A RawObject and its bytes, beyond their content; measured with the allocator's rounding."""
+
+_T = TypeVar("_T")
+
+
+class ObjectStatistics(NamedTuple):
+    """`used_bytes` of `budget_bytes` are in the cache right now; hits and misses since it was opened."""
+
+    hits: int
+    misses: int
+    entries: int
+    used_bytes: int
+    budget_bytes: int
+    listing_bytes: int
+
+
+class _Listings(ObjectCache):
+    """Listings of trees by oid and one byte more."""
+
+
+class Objects(ObjectCache):
+    """The objects of one repository. `objects[oid]` is a RawObject; raises ObjectMissing, Corrupt, LimitExceeded."""
+
+    def __init__(
+        self, budget_bytes: int, lock: threading.RLock, store: Callable[[], ObjectStore], renew: Callable[[], None]
+    ) -> None:
+        """`store` returns the current store, under `lock`;
+
+        `renew` looks at the disk again, when an object is nowhere.
+        """
+        contents = int(budget_bytes * (1 - BASES_SHARE - LISTINGS_SHARE - PATHS_SHARE))
+        super().__init__(contents)
+        self._lock = lock
+        self._store = store
+        self._renew = renew
+        self._listings = _Listings(int(budget_bytes * LISTINGS_SHARE), int(budget_bytes * LISTINGS_SHARE) // 2)
+        self._bases_bytes = int(budget_bytes * BASES_SHARE)
+        self._reader: PackReader | None = None
+        self._reader_table: PackTable | None = None
+
+    @property
+    def lock(self) -> threading.RLock:
+        """What stands around the store."""
+        return self._lock
+
+    # Contents
+
+    def missing(self, name: bytes) -> RawObject:
+        """Read an object that isn't in the cache, and keep it."""
+        if not isinstance(name, bytes):
+            raise TypeError(f"an oid is bytes, not {type(name).__name__}")
+        with self._lock:
+            type_number, data = self.read(name)
+            found = RawObject(KINDS[type_number], data)
+            self.put(name, found, len(data) + _RAW_OVERHEAD)
+            return found
+
+    def read(self, oid: bytes) -> tuple[int, bytes]:
+        """Return type (1-4) and content, past the cache. Raises ObjectMissing, Corrupt, LimitExceeded."""
+        with self._lock:
+            store, number = self._find(oid)
+            reader = self._reader_for(store)
+            if reader is not None and number < LOOSE_NUMBER_FIRST:
+                try:
+                    return reader.read(number)
+                except (Corrupt, OSError):
+                    pass  # the store looks for another copy, and says what is wrong
+            return store.read(number)
+
+    def get(self, oid: bytes, default: _T) -> "RawObject | _T":
+        """Return an object, or `default` when it isn't there."""
+        try:
+            found: RawObject = self[oid]
+        except ObjectMissing:
+            return default
+        return found
+
+    def header(self, oid: bytes) -> tuple[str, int]:
+        """Return kind and size in bytes, without reading the content. Raises as reading does."""
+        known: RawObject | None = self.peek(oid)
+        if known is not None:
+            return known.kind, len(known.data)
+        with self._lock:
+            store, number = self._find(oid)
+            reader = self._reader_for(store)
+            if reader is not None and number < LOOSE_NUMBER_FIRST:
+                type_number, size = reader.type_and_size(number)
+                return KINDS[type_number], size
+            return KINDS[store.type_of(number)], store.size_of(number)
+
+    def stream(self, oid: bytes, chunk_bytes: int = 1 << 20) -> Iterator[bytes]:
+        """Yield the content in pieces: for objects that should not be in memory at once. Kept nowhere."""
+        with self._lock:
+            store, number = self._find(oid)
+            chunks = store.iter_content(number, chunk_bytes)
+        while True:
+            with self._lock:
+                chunk = next(chunks, None)
+            if chunk is None:
+                return
+            yield chunk
+
+    def __contains__(self, oid: object) -> bool:
+        if not isinstance(oid, bytes):
+            return False
+        with self._lock:
+            try:
+                self._find(oid)
+            except ObjectMissing:
+                return False
+        return True
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the oids of all objects, alternates' included, each once. Holds them all, 55 bytes each."""
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        """Count the objects, alternates' included, each once."""
+        with self._lock:
+            store = self._store()
+            if len(store.packs) == 1 and next(_iter_loose(store), None) is None:
+                return store.packs[0].count
+        return len(self._all())
+
+    def __bool__(self) -> bool:
+        return True
+
+    def _all(self) -> set[bytes]:
+        with self._lock:
+            return set(self._store().iter_oids())
+
+    def find_prefix(self, prefix: str) -> list[bytes]:
+        """Return the oids that begin with these hex digits, at most two of them."""
+        found: dict[bytes, None] = {}
+        with self._lock:
+            store = self._store()
+            low = bytes.fromhex(prefix.ljust(2 * store.algo.oid_size, "0"))
+            for pack in store.packs:
+                at = bisect_left(range(pack.count), low, key=pack.index.oid_at)
+                for oid in (pack.index.oid_at(i) for i in range(at, min(at + 2, pack.count))):
+                    if oid.hex().startswith(prefix):
+                        found[oid] = None
+            for oid in _iter_loose(store):
+                if oid.hex().startswith(prefix):
+                    found[oid] = None
+        return list(found)[:2]
+
+    # Trees
+
+    def entries(self, tree_oid: bytes) -> tuple[TreeEntry, ...]:
+        """Return the entries of a tree. Raises CorruptObject when it is none."""
+        key = tree_oid + b"e"
+        known: tuple[TreeEntry, ...] | None = self._listings.peek(key)
+        if known is not None:
+            return known
+        data = self._tree_data(tree_oid)
+        try:
+            found = tuple(parse_entries(data, len(tree_oid), TreeEntry))
+        except Corrupt as error:
+            raise CorruptObject(tree_oid, str(error)) from error
+        self._listings.put(key, found, 100 + 2 * len(data) + 170 * len(found))
+        return found
+
+    def files(self, tree_oid: bytes) -> tuple[FileEntry, ...]:
+        """Return everything below a tree that is no tree itself. Raises CorruptObject, ObjectMissing, LimitExceeded."""
+        key = tree_oid + b"f"
+        known: tuple[FileEntry, ...] | None = self._listings.peek(key)
+        if known is not None:
+            return known
+        with self._lock:
+            reader = self._reader_for(self._store())
+            found = tuple(list_files(reader, self.read, tree_oid, FileEntry, TREE_DEPTH_MAX, FILES_MAX))
+        self._listings.put(key, found, 100 + 240 * len(found))
+        return found
+
+    def find_entry(self, tree_oid: bytes, name: bytes) -> tuple[int, bytes] | None:
+        """Return mode and oid of an entry of a tree, None when there is none of that name."""
+        try:
+            return find_entry(self._tree_data(tree_oid), len(tree_oid), name)
+        except Corrupt as error:
+            raise CorruptObject(tree_oid, str(error)) from error
+
+    def _tree_data(self, oid: bytes) -> bytes:
+        raw: RawObject = self[oid]
+        if raw.kind != KINDS[TREE]:
+            raise CorruptObject(oid, f"is a {raw.kind}, not a tree")
+        return raw.data
+
+    # For the other parts of the library
+
+    def read_links(self, oid: bytes) -> CommitLinks:
+        """Return tree, parents and time of a commit, past the cache. Raises CorruptObject when it is none."""
+        type_number, data = self.read(oid)
+        if type_number != COMMIT:
+            raise CorruptObject(oid, f"is a {KINDS[type_number]}, not a commit")
+        try:
+            return parse_commit_links(data, self._store().algo)
+        except MalformedObject as error:
+            raise CorruptObject(oid, str(error)) from error
+
+    def pack_reader(self) -> PackReader | None:
+        """Return the reader of the packs, None where there is none to be had. Under the lock."""
+        return self._reader_for(self._store())
+
+    def statistics(self) -> ObjectStatistics:
+        """Return what the cache holds and how it did."""
+        return ObjectStatistics(
+            self.hits,
+            self.misses,
+            self.entry_count,
+            self.used_bytes,
+            self.budget_bytes,
+            self._listings.used_bytes,
+        )
+
+    def forget(self) -> None:
+        """Empty the caches."""
+        with self._lock:
+            self.clear()
+            self._listings.clear()
+            self._reader = self._reader_table = None
+
+    def _find(self, oid: bytes) -> tuple[ObjectStore, int]:
+        store = self._store()
+        number = store.find(oid) if len(oid) == store.algo.oid_size else -1
+        if number < 0:
+            self._renew()
+            store = self._store()
+            number = store.find(oid) if len(oid) == store.algo.oid_size else -1
+        if number < 0:
+            raise ObjectMissing(oid)
+        return store, number
+
+    def _reader_for(self, store: ObjectStore) -> PackReader | None:
+        table = store.pack_table()
+        if table is not self._reader_table:
+            self._reader_table = table
+            self._reader = store.pack_reader(self._bases_bytes)
+        return self._reader
+
+
+def _iter_loose(store: ObjectStore) -> Iterator[bytes]:
+    for directory in store.directories:
+        yield from iter_loose_oids(directory, store.algo)
