@@ -21,13 +21,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from govc.kernels.guard import fault_count
+from govc.kernels.stamps import Stamps
 from govc.repo.discover import EXPORT_MARKER, FoundRepository
 from govc.watch import StatSignature, WatchedFile, signature_of, watch_path
-
-
-class _Present(NamedTuple):
-    path: str
-    signature: StatSignature
 
 
 class PathStamps(NamedTuple):
@@ -40,32 +36,21 @@ class PathStamps(NamedTuple):
 class Proof:
     """See the story of this module. Made by `prove`."""
 
-    __slots__ = ("_absent", "_fault_count", "_present")
+    __slots__ = ("_fault_count", "_stamps")
 
-    def __init__(self, present: tuple[_Present, ...], absent: tuple[str, ...]) -> None:
-        self._present = present
-        self._absent = absent
+    def __init__(self, stamps: Stamps) -> None:
+        self._stamps = stamps
         self._fault_count = fault_count()
+
+    @property
+    def stamps(self) -> Stamps:
+        """What is asked."""
+        return self._stamps
 
     def holds(self) -> bool:
         """Say whether everything is as it was."""
-        if fault_count() != self._fault_count:  # a mapped file could not be read: perhaps one of ours
-            return False
-        stat, access = os.stat, os.access
-        try:
-            for path, (device, inode, size, mtime_ns, ctime_ns) in self._present:
-                now = stat(path)
-                if (
-                    now.st_ctime_ns != ctime_ns
-                    or now.st_ino != inode
-                    or now.st_mtime_ns != mtime_ns
-                    or now.st_size != size
-                    or now.st_dev != device
-                ):
-                    return False
-        except OSError:
-            return False
-        return not any(access(path, os.F_OK) for path in self._absent)
+        # A mapped file that could not be read is perhaps one of ours.
+        return fault_count() == self._fault_count and self._stamps.are_current()
 
 
 def stamp_path(path: str) -> PathStamps | None:
@@ -100,4 +85,4 @@ def prove(stamps: PathStamps, found: FoundRepository, watched: Iterable[WatchedF
     if any(signature_of(watch.path) != watch.signature for watch in stamps.watches):
         return None
     names = (name for name in absent if os.path.dirname(name) not in present)
-    return Proof(tuple(_Present(*item) for item in present.items()), tuple(dict.fromkeys(names)))
+    return Proof(Stamps(present.items(), dict.fromkeys(names)))

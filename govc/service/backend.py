@@ -48,7 +48,7 @@ from govc.service.archive import ArchiveTools, serve_upload_archive
 from govc.service.audit import NO_AUDIT, AuditLog
 from govc.service.context import RECEIVE_PACK, RequestContext
 from govc.service.creating import RepositoryCreator, not_made
-from govc.service.fetch import FetchTools, serve_upload_pack
+from govc.service.fetch import FetchTools, known_answer, serve_upload_pack
 from govc.service.policy import getanyfile_enabled, service_enabled
 from govc.service.push_limits import PushLimits
 from govc.service.receive import serve_receive_pack
@@ -450,10 +450,13 @@ class Handle:
         """Return the whole body of a smart info/refs answer."""
         return advertise(self.snapshot, context, self._backend.environ, self._backend.runtime)
 
-    def upload_pack(self, context: RequestContext, body: bytes) -> Iterator[Chunk]:
-        """Answer a fetch request."""
+    def upload_pack(self, context: RequestContext, body: bytes) -> bytes | Iterator[Chunk]:
+        """Answer a fetch request; at once, when the answer is known."""
         tools, audit = self._backend.fetch_tools, self._backend.audit
         if not audit.is_kept:
+            known = known_answer(self.snapshot, context, body)
+            if known is not None:
+                return known
             return serve_upload_pack(self.snapshot, context, body, tools)
         return audit.watch_fetch(
             context,

@@ -73,6 +73,9 @@ def _parse_address(text: str) -> _Address | None:
     return address
 
 
+FORWARDED_REMEMBERED_CHARACTERS_MAX = 128
+
+
 class TrustedProxies:
     """The peers whose word counts: CIDR networks, single addresses, and "unix" for Unix sockets."""
 
@@ -84,6 +87,7 @@ class TrustedProxies:
         )
         # A peer's address is one of a few; parsing it anew for each request costs more than the answer.
         self._contains = lru_cache(maxsize=1024)(self._contains_address)
+        self._find_client = lru_cache(maxsize=1024)(self._find_client_of)
 
     def _contains_address(self, text: str) -> bool:
         address = _parse_address(text)
@@ -97,6 +101,22 @@ class TrustedProxies:
             return self.unix
         return self._contains(remote_addr)
 
+    def client_of(self, forwarded: str, peer: str) -> str:
+        """Return the address from which a trusted peer says, in X-Forwarded-For, that a request came."""
+        short = len(forwarded) <= FORWARDED_REMEMBERED_CHARACTERS_MAX
+        return self._find_client(forwarded, peer) if short else self._find_client_of(forwarded, peer)
+
+    def _find_client_of(self, forwarded: str, peer: str) -> str:
+        client = peer
+        for item in reversed(forwarded.split(",")):
+            address = _parse_address(item)
+            if address is None:
+                break
+            client = str(address)
+            if not self.contains(client):
+                break
+        return client
+
 
 def header_variable(header: str) -> str:
     """Return the WSGI variable of a header: "X-Remote-User" is HTTP_X_REMOTE_USER."""
@@ -107,15 +127,7 @@ def _client_address(environ: Mapping[str, Any], peer: str | None, proxies: Trust
     forwarded = environ.get("HTTP_X_FORWARDED_FOR")
     if not forwarded or not proxies.contains(peer):
         return peer or None
-    client: str | None = peer or None
-    for item in reversed(forwarded.split(",")):
-        address = _parse_address(item)
-        if address is None:
-            break
-        client = str(address)
-        if not proxies.contains(client):
-            break
-    return client
+    return proxies.client_of(forwarded, peer or "") or None
 
 
 def identify(environ: Mapping[str, Any], *, header: str | None, proxies: TrustedProxies) -> Identity:

@@ -35,8 +35,8 @@ class RepositoryHandle(Protocol):
     def advertise(self, context: RequestContext) -> bytes:
         """The whole body of a smart info/refs answer."""
 
-    def upload_pack(self, context: RequestContext, body: bytes) -> Iterator[Chunk]:
-        """Answer a fetch request."""
+    def upload_pack(self, context: RequestContext, body: bytes) -> bytes | Iterator[Chunk]:
+        """Answer a fetch request; at once, when the answer is known."""
 
     def upload_archive(self, context: RequestContext, body: bytes) -> Iterator[bytes]:
         """Answer a request for an archive."""

@@ -64,8 +64,8 @@ def test_a_settled_repository_is_proved_and_not_looked_at(
 def test_absent_files_whose_folder_is_known_cost_nothing(site: Site, backend: Backend) -> None:
     settle(backend)
     (proved,) = backend._proved.values()
-    absent = proved.proof._absent
-    present = {path for path, _ in proved.proof._present}
+    absent = proved.proof.stamps.absent
+    present = {path for path, _ in proved.proof.stamps.present}
     assert not [path for path in absent if os.path.dirname(path) in present]
     assert {str(site.repo), f"{site.repo}/HEAD", f"{site.repo}/objects/pack", f"{site.repo}/packed-refs"} <= {
         *present,
