@@ -144,6 +144,17 @@ class BodyCache:
         self._count(DIRECT, 1, 0)
         yield from self._serve_direct(request, sent)
 
+    def serve_whole(self, key: bytes) -> Generator[Chunk, None, bool]:
+        """Yield the body if it lies there whole; return whether it did."""
+        descriptor = self.folder.open_body(key.hex()) if self.folder is not None else -1
+        if self.folder is None or descriptor < 0:
+            return False
+        try:
+            yield from self._send_whole(self.folder, key.hex(), descriptor, 0)
+        finally:
+            os.close(descriptor)
+        return True
+
     def _serve_direct(self, request: BodyRequest, skipped: int) -> Iterator[Chunk]:
         said_at = time.monotonic()
         has_begun = skipped > 0

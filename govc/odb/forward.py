@@ -21,6 +21,9 @@ import struct
 import sys
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from itertools import islice
+from operator import le
 from typing import Any, NamedTuple
 
 from govc.errors import GovcError
@@ -89,11 +92,17 @@ class ForwardFile:
 
     def check(self) -> None:
         """Raise BadForward when an offset lies."""
-        last = 0
-        for offset in self._offsets:
-            if offset < last or offset > len(self._streams):
-                raise BadForward("an offset outside the file")
-            last = offset
+        offsets = self._offsets
+        if offsets[-1] > len(self._streams) or not all(map(le, offsets, islice(offsets, 1, None))):
+            raise BadForward("an offset outside the file")
+
+    def runs(self) -> Iterator[tuple[bytes, range]]:
+        """Yield each object that deltas make, with their ranks: they stand together."""
+        targets, size = bytes(self._targets), self._size
+        names = [targets[at : at + size] for at in range(0, len(targets), size)]
+        starts = [rank for rank in range(self.count) if not rank or names[rank] != names[rank - 1]]
+        for first, end in zip(starts, [*starts[1:], self.count], strict=True):
+            yield names[first], range(first, end)
 
     def target(self, rank: int) -> bytes:
         """Return the name of the object that a delta makes."""
@@ -142,13 +151,12 @@ class ForwardDeltas:
     def __init__(self, files: Sequence[ForwardFile]) -> None:
         self._files = tuple(files)
         self.packs: frozenset[bytes] = frozenset().union(*(file.packs for file in self._files))
-        self._ranks: dict[bytes, tuple[ForwardFile, range]] = {}
-        for file in self._files:
-            first = 0
-            for rank in range(1, file.count + 1):
-                if rank == file.count or file.target(rank) != file.target(first):
-                    self._ranks[file.target(first)] = (file, range(first, rank))
-                    first = rank
+        self.count_max = sum(file.count for file in self._files)
+
+    @cached_property
+    def _ranks(self) -> dict[bytes, tuple[ForwardFile, range]]:
+        # Made when it is first needed: a clone needs none of it.
+        return {target: (file, ranks) for file in self._files for target, ranks in file.runs()}
 
     def __len__(self) -> int:
         return len(self._ranks)

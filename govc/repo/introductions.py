@@ -21,7 +21,7 @@ this moment) are added in memory when they are few (`cover`); a push adds a file
 import logging
 import mmap
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -41,6 +41,10 @@ log = logging.getLogger(__name__)
 
 FOLDER = "govc/introductions"
 SEGMENT, FORWARD = ".segment", ".forward"
+
+_FEW_SHIFT = 3
+"""An answer of less than an eighth of the deltas there are is looked up object by object."""
+
 TEMPORARY_PREFIX = "tmp_introductions_"
 
 INLINE_COMMITS_MAX = 64
@@ -94,21 +98,35 @@ class Introductions:
 
         `view` is the one that was swept: this one's may be another by now, with other ranks.
         """
-        if not len(self.forward):
-            return {}
         forward = self.forward
-        known = self._forward_vids
-        if known is None or known[0] is not forward or known[1] is not view:
+        if not forward.count_max:
+            return {}
+        found = {}
+        for target, number in self._targets_among(swept, view):
+            delta = forward.find(target, swept.painting.has_name)
+            if delta is not None:
+                found[number] = delta
+        return found
+
+    def _targets_among(self, swept: Swept, view: View) -> Iterator[tuple[bytes, int]]:
+        """Yield what is to be sent and some delta makes, with its number."""
+        forward, known = self.forward, self._forward_vids
+        is_known = known is not None and known[0] is forward and known[1] is view
+        if not is_known and len(swept.vids) < forward.count_max >> _FEW_SHIFT:
+            # A view lives until the next push: for a few objects it isn't worth a table.
+            name_of = view.sweep.object_oid
+            for vid, number in zip(swept.vids, swept.numbers, strict=True):
+                target = name_of(vid)
+                if target in forward:
+                    yield target, number
+            return
+        if known is None or not is_known:
             find = view.sweep.vid_of
             known = self._forward_vids = forward, view, {find(target): target for target in forward.targets()}
         targets = known[2]
-        found = {}
         for vid, number in zip(swept.vids, swept.numbers, strict=True):
             if vid in targets:
-                delta = forward.find(targets[vid], swept.painting.has_name)
-                if delta is not None:
-                    found[number] = delta
-        return found
+                yield targets[vid], number
 
     def is_current(self) -> bool:
         """Tell whether the folder is as it was read. One stat."""

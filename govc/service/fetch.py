@@ -58,6 +58,7 @@ from govc.repo.runtime import Runtime
 from govc.repo.snapshot import Snapshot
 from govc.service.admitting import CLONE, FETCH, admitted, iter_waiting, wish_of
 from govc.service.advertise import v2_features
+from govc.service.begun import Begun
 from govc.service.bodies import body_key
 from govc.service.context import RequestContext, is_never_gone
 from govc.service.elsewhere import BlobElsewhere, blobs_elsewhere, bundle_list
@@ -121,6 +122,7 @@ class FetchSession:
         self.shown = ShownRefs(snapshot, "uploadpack", context.namespace)
         self._tools = tools
         self._history = snapshot.history()
+        self._words = b""
 
     def _paced(self, items: Iterable[_T]) -> Iterator[_T]:
         """Yield the items, letting others run now and then: a request may hold 200,000 of them."""
@@ -142,6 +144,7 @@ class FetchSession:
     def serve_v0(self, body: bytes) -> Iterator[Chunk]:
         """Answer one v0 or v1 request."""
         started = monotonic()
+        self._words = body
         try:
             request = parse_upload_pack_request(body, self.snapshot.algo, allow_filter=self.policy.allow_filter)
             if request is None:
@@ -250,6 +253,7 @@ class FetchSession:
 
     def serve_v2(self, body: bytes) -> Iterator[Chunk]:
         """Answer one v2 command."""
+        self._words = body
         features = v2_features(self.snapshot, self.context, self._tools.environ)
         try:
             command = parse_command_request(
@@ -425,19 +429,28 @@ class FetchSession:
 
     def _send_body(self, plan: PackPlan, side_band: int, head: bytes, tail: bytes) -> Iterator[Chunk]:
         """Yield the head, the pack in the frames that the client asked for, and the tail."""
+
+        def produce() -> Iterator[Piece]:
+            return self._produce_body(plan, side_band, head, tail)
+
         keepalive_seconds = self.policy.keepalive_seconds
-        wish = BodyRequest(
-            key=body_key(self.snapshot, self.context, plan, (side_band, head, tail)),
-            produce=lambda: self._produce_body(plan, side_band, head, tail),
-            head=head,
-            expected_bytes=sum(pack.size for pack in self.snapshot.store.packs),
-            keepalive=KEEPALIVE if side_band and keepalive_seconds > 0 else b"",
-            quiet_seconds=float(keepalive_seconds) if keepalive_seconds > 0 else 3600.0,
-            is_gone=self.context.is_gone if self._has_queue else is_never_gone,
-        )
         started = monotonic()
+        begun: Begun | None = None
         has_begun = False
         try:
+            begun = Begun(produce) if plan.haves else None
+            is_little = begun is not None and begun.is_whole
+            key = None if is_little else body_key(self.snapshot, self.context, plan, (side_band, head, tail))
+            self._remember_key(key)
+            wish = BodyRequest(
+                key=key,
+                produce=begun.take if begun is not None else produce,
+                head=head,
+                expected_bytes=sum(pack.size for pack in self.snapshot.store.packs) if key is not None else 0,
+                keepalive=KEEPALIVE if side_band and keepalive_seconds > 0 else b"",
+                quiet_seconds=float(keepalive_seconds) if keepalive_seconds > 0 else 3600.0,
+                is_gone=self.context.is_gone if self._has_queue else is_never_gone,
+            )
             with closing(self._tools.bodies.serve(wish)) as chunks:
                 for chunk in chunks:
                     has_begun = True
@@ -455,6 +468,18 @@ class FetchSession:
             if side_band:
                 yield frame(Band.ERROR, ABORTING.encode("ascii"), side_band)
             raise BrokenStream(str(error)) from error
+        finally:
+            if begun is not None:
+                begun.close()
+
+    def _remember_key(self, key: bytes | None) -> None:
+        """Remember which body these words lead to: the next client that uses them is asked nothing else."""
+        if key is None or len(self._words) > KEY_WORDS_BYTES_MAX:
+            return
+        keys = self.snapshot.derived.setdefault(_KEYS, {})
+        if len(keys) >= KEYS_KEPT_MAX:
+            keys.clear()
+        keys[_key_of_words(self.context, self._words)] = key
 
     def _send_pack_and_uris(self, plan: PackPlan, blobs: Sequence[BlobElsewhere]) -> Iterator[bytes]:
         """Yield the sections packfile-uris and packfile, and the flush."""
@@ -524,6 +549,17 @@ class FetchSession:
         return encode_error(text)
 
 
+_KEYS = "keys of bodies by words"
+KEY_WORDS_BYTES_MAX = 64 << 10
+KEYS_KEPT_MAX = 64
+"""Requests whose bodies' keys are remembered, per snapshot."""
+
+
+def _key_of_words(context: RequestContext, body: bytes) -> tuple[int, bytes, str, bytes]:
+    """Return all that a request says beside the repository, as far as it decides the answer."""
+    return context.protocol_version, context.namespace, context.visibility, body
+
+
 def _words_key(context: RequestContext, body: bytes) -> tuple[str, bytes, str, bytes]:
     return "words", context.namespace, context.visibility, body
 
@@ -534,6 +570,14 @@ class BrokenStream(GovcError):
 
 def _not_our_ref(oid: bytes) -> RemoteProtocolError:
     return RemoteProtocolError(f"upload-pack: not our ref {oid.hex()}")
+
+
+def known_answer(snapshot: Snapshot, context: RequestContext, body: bytes) -> bytes | None:
+    """Return the answer to a request that was answered before, in the same words: clients of one kind use the same."""
+    if context.protocol_version != 2:
+        return None
+    known: bytes | None = snapshot.derived.get(_words_key(context, body))
+    return known
 
 
 def serve_upload_pack(
@@ -547,12 +591,14 @@ def serve_upload_pack(
 
     `note_wants` is told how many objects are wanted, once a pack is to be sent.
     """
-    if context.protocol_version == 2:
-        # Clients of one kind ask for refs in the same words: their answer is known without reading them.
-        known = snapshot.derived.get(_words_key(context, body))
-        if known is not None:
-            yield known
-            return
+    known = known_answer(snapshot, context, body)
+    if known is not None:
+        yield known
+        return
+    # So are whole answers to fetches; who counts wants has to read them.
+    key = snapshot.derived.get(_KEYS, {}).get(_key_of_words(context, body)) if note_wants is None else None
+    if key is not None and (yield from tools.bodies.serve_whole(key)):
+        return
     try:
         session = FetchSession(snapshot, context, tools, note_wants)
     except GovcError as error:

@@ -1,0 +1,53 @@
+"""The beginning of a body, made before it is decided how it is sent.
+
+Most fetches that say what they have are answered in a millisecond, with some kilobytes. To name such a body, to look
+for it in the cache and to share its production costs more than to make it again. So its production is begun where it
+was asked for: what comes to its end soon is sent as it is, in one piece; of anything else what was made is the
+beginning of what is shared.
+
+Bounds: so many bytes, so many seconds, and no silence (a production that waits for a helper process is no little one).
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import chain
+from time import monotonic
+
+from govc.cache.flight import Piece, Produce
+
+LITTLE_BYTES = 256 << 10
+LITTLE_SECONDS = 0.010
+
+
+class Begun:
+    """One production. `produce` is called at once, and again for every `take` after the first."""
+
+    def __init__(self, produce: Produce, *, clock: Callable[[], float] = monotonic) -> None:
+        self._produce = produce
+        self._rest: Iterator[Piece] | None = None
+        self._made: list[Piece] = []
+        self.is_whole = self._begin(produce(), clock)
+
+    def _begin(self, pieces: Iterator[Piece], clock: Callable[[], float]) -> bool:
+        size, deadline = 0, clock() + LITTLE_SECONDS
+        for piece in pieces:
+            self._made.append(piece)
+            size += len(piece) if piece else 0
+            if piece is None or size > LITTLE_BYTES or clock() > deadline:
+                self._rest = pieces
+                return False
+        return True
+
+    def take(self) -> Iterator[Piece]:
+        """Return the pieces from the first one on."""
+        made, self._made = self._made, []
+        rest, self._rest = self._rest, None
+        if self.is_whole and made:
+            return iter((b"".join(piece for piece in made if piece),))
+        return chain(made, rest) if rest is not None else self._produce()
+
+    def close(self) -> None:
+        """Give up what nobody has taken."""
+        rest, self._rest = self._rest, None
+        close = getattr(rest, "close", None)
+        if close is not None:
+            close()
