@@ -44,7 +44,9 @@ def read_names(objects_dir: str, before: Names = NO_NAMES) -> Names:
     inodes = {entry.name: entry.inode() for entry in entries}
     if inodes == before.inodes:
         return before
-    return Names(inodes, any(entry.is_symlink() for entry in entries))
+    # What a folder says of a name and its inode stays true: of the others it was asked before.
+    known = before.inodes if not before.has_links else {}
+    return Names(inodes, any(entry.is_symlink() for entry in entries if known.get(entry.name) != inodes[entry.name]))
 
 
 def changed_stems(before: Names, now: Names) -> frozenset[str]:

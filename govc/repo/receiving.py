@@ -8,7 +8,7 @@ Source: git's builtin/receive-pack.c (unpack, set_connectivity_errors), connecte
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from time import monotonic
 
@@ -70,7 +70,7 @@ class ReceiveTask:
     objects_dir: str
     algo_name: str
     new_tips: tuple[bytes, ...]
-    ref_tips: frozenset[bytes]
+    ref_tips: Set[bytes]
     shallow: frozenset[bytes] = frozenset()
     client_shallow: frozenset[bytes] = frozenset()
     grafts: Mapping[bytes, tuple[bytes, ...]] = field(default_factory=dict)
@@ -95,7 +95,7 @@ class ReceiveTask:
         quarantine_dir: str,
         pack_path: str,
         new_tips: tuple[bytes, ...],
-        ref_tips: frozenset[bytes],
+        ref_tips: Set[bytes],
         client_shallow: frozenset[bytes],
         limits: IndexLimits,
         detects: bool,

@@ -145,6 +145,11 @@ class Repository:
         self._recoveries.append(report)
         return self._journal
 
+    def current_journal(self) -> Journal | None:
+        """Return the log if this process has it open and it is still the one on disk. Nothing here waits."""
+        journal = self._journal
+        return journal if journal is not None and journal.is_current() else None
+
     def take_log_counts(self) -> tuple[LogStatistics, list[RecoveryReport]]:
         """Return what this process's log has done, and was recovered, since the last call: for metrics."""
         now = self._journal.log.statistics if self._journal is not None else NO_LOG_STATISTICS

@@ -161,7 +161,9 @@ class ReceiveSession:
     ) -> Iterator[bytes]:
         """Open the log, then receive and update: without a log that can be written nothing is accepted."""
         try:
-            journal: Journal = self._tools.runtime.call_blocking(self._repository.journal, self._tools.journal)
+            journal: Journal = self._repository.current_journal() or self._tools.runtime.call_blocking(
+                self._repository.journal, self._tools.journal
+            )
         except (LogError, OSError) as error:
             log.error("%s: %s: %s", self._context.request_id, self._snapshot.layout.gitdir, error)
             state.fail_all(error.public_text if isinstance(error, LogError) else "the server's log can not be opened")

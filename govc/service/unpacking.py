@@ -8,7 +8,7 @@ rows RP-25..RP-33, RP-38, RP-45, RP-51, RP-100.
 """
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Set
 from dataclasses import replace
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from govc.pack.compiled import Call, call_here
 from govc.pack.limits import IndexLimits
 from govc.protocol.errors import RemoteProtocolError
 from govc.protocol.sideband import KEEPALIVE
+from govc.refs.values import RefValues, sort_values
 from govc.repo.fsck_push import checks_pushed_objects
 from govc.repo.helper import Job, Progress, run_helper
 from govc.repo.receiving import (
@@ -194,7 +195,7 @@ class Unpacker:
             return receive_pack_file(
                 task,
                 lambda item: said.append(item.text) if isinstance(item, Progress) else None,
-                self._tools.runtime.pause,
+                Breather(self._tools.runtime),
                 reuse=snapshot.store,
                 call=call,
             )
@@ -207,20 +208,15 @@ class Unpacker:
             for text in said:
                 self._state.say_raw(text)
 
-    def _ref_tips(self, snapshot: Snapshot) -> frozenset[bytes]:
-        key = "ref tips"
-        known = snapshot.derived.get(key)
-        if known is None:
-            table = snapshot.table
-            pause = self._tools.runtime.pause
-            tips = {ref.oid for ref in paced(table.iter_refs(), pause)}
-            tips.update(snapshot.alternate_tips)
-            store = snapshot.store
-            known = frozenset(oid for oid in paced(tips, pause) if store.find(oid, rescan=False) >= 0)
-            if len(known) == len(tips):
-                snapshot.derived[key] = known
-        tips_known: frozenset[bytes] = known
-        return tips_known
+    def _ref_tips(self, snapshot: Snapshot) -> Set[bytes]:
+        """Return what refs name, alternates' included, as far as it exists."""
+        table, store = snapshot.table, snapshot.store
+        packed, size = table.packed, snapshot.algo.oid_size
+        kept = snapshot.lasting.get("packed values")
+        if kept is None:
+            oids = b"".join(map(packed.oid_at, paced(range(packed.count), self._tools.runtime.pause)))
+            kept = snapshot.lasting["packed values"] = sort_values(oids, size)
+        return RefValues(table, kept, lambda oid: store.find(oid, rescan=False) >= 0, snapshot.alternate_tips)
 
 
 def _check_pack_header(header: bytes) -> int:
