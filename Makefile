@@ -6,7 +6,7 @@ DIR    ?= repositories
 BIND   ?= 127.0.0.1:8000
 
 .DEFAULT_GOAL := help
-.PHONY: bench-connections bench-fetching help setup serve test check format lint types layers tests compat bench torture mutations row-mutations bench-durability real-repos conformance fuzz fuzz-sanitized fuzz-coverage fuzz-http properties clean bench-check
+.PHONY: bench-connections bench-fetching help setup serve test check format lint types layers tests compat bench torture mutations row-mutations bench-durability real-repos conformance fuzz fuzz-sanitized fuzz-coverage fuzz-http properties clean bench-check bench-growth
 
 help: ## print this menu
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -65,6 +65,11 @@ bench: setup ## ROWS=1,4 BENCH_REPOS="NAME=PATH .." KEEP=FOLDER: every row of th
 
 bench-check: setup ## has anything become slower than what bench/check.json records? Names it, in about a minute
 	$(BIN)/python -m bench.check
+
+bench-growth: setup ## how costs grow, as pictures in docs/growth/ (needs pip install 'govc[bench]')
+	sh compat/install.sh
+	$(BIN)/python -m pip install -qq -e '.[bench]' --no-build-isolation
+	$(BIN)/python -m bench.growth
 
 torture: setup ## SECONDS=120 SEED=n: real clients while servers are killed, plain git beside
 	$(BIN)/python -m compat.torture $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))

@@ -83,7 +83,9 @@ class Rate(NamedTuple):
     cpu_us: float
 
 
-def measure_rate(server: Server, request: Request, seconds: int, scratch: Path) -> Rate:
+def measure_rate(
+    server: Server, request: Request, seconds: int, scratch: Path, *, connections: int = WRK_CONNECTIONS
+) -> Rate:
     """Load a server with one request, by wrk, or by a fixed number of requests when they take long."""
     connection = connect(server)
     with contextlib.closing(connection):
@@ -95,7 +97,7 @@ def measure_rate(server: Server, request: Request, seconds: int, scratch: Path) 
     if wrk is None or took > SLOW_SECONDS:
         used = use(server, lambda: counted.append(_load_self(server, request, seconds)))
     else:
-        used = use(server, lambda: counted.append(_load_wrk(wrk, server, request, seconds, scratch)))
+        used = use(server, lambda: counted.append(_load_wrk(wrk, server, request, seconds, scratch, connections)))
     return Rate(counted[0] / used.wall, used.cpu / counted[0] * 1e6)
 
 
@@ -119,15 +121,15 @@ def _lua(text: str) -> str:
     return '"' + "".join(f"\\{byte:03}" for byte in text.encode()) + '"'
 
 
-def _load_wrk(wrk: str, server: Server, request: Request, seconds: int, scratch: Path) -> int:
-    """One thread of wrk with eight connections; the number of answers."""
+def _load_wrk(wrk: str, server: Server, request: Request, seconds: int, scratch: Path, connections: int) -> int:
+    """One thread of wrk; the number of answers."""
     script = scratch / "wrk.lua"
     lines = [f'wrk.method = "{request.method}"']
     lines += [f"wrk.headers[{_lua(name)}] = {_lua(value)}" for name, value in request.headers.items()]
     if request.body:
         lines.append(f"wrk.body = {_lua(request.body.decode())}")
     script.write_text("\n".join(lines) + "\n")
-    command = [wrk, "-t1", f"-c{WRK_CONNECTIONS}", f"-d{seconds}s", "--timeout", "30s", "-s", str(script)]
+    command = [wrk, "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(script)]
     output = subprocess.run([*command, server.url + request.path], capture_output=True, text=True, check=True).stdout
     if complaint := re.search(r"Non-2xx.*|Socket errors.*", output):
         raise Refused(complaint[0])
