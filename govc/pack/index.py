@@ -19,6 +19,8 @@ import struct
 import sys
 from array import array
 from collections.abc import Iterator
+from itertools import islice
+from operator import gt
 
 from govc.errors import CorruptPack
 from govc.kernels.order import match_oids
@@ -92,7 +94,7 @@ class PackIndex:
         """Return 257 counts: of the oids before each first byte, and of all."""
         fanout = array("I", [0])
         fanout.extend(_native("I", bytes(self._buffer[start : start + _FANOUT_BYTES])))
-        if len(fanout) != 257 or any(fanout[i] > fanout[i + 1] for i in range(256)):
+        if len(fanout) != 257 or any(map(gt, fanout, islice(fanout, 1, None))):
             raise CorruptPack("non-monotonic index")
         return fanout
 
