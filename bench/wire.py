@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import re
 import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -122,6 +123,14 @@ def push_once(connection: http.client.HTTPConnection, request: Request) -> None:
         raise Refused(f"push: {said[:200]!r}")
 
 
+_CHUNK_BOUNDARY = re.compile(rb"\r\n[0-9a-f]+\r\n")
+
+
+def is_end_of_answer(tail: bytes) -> bool:
+    """Whether an answer, chunked or not, ends with a flush: the bytes may be split anywhere between chunks."""
+    return _CHUNK_BOUNDARY.sub(b"", tail).rstrip(b"\r\n").endswith(b"0000")
+
+
 class Drained(NamedTuple):
     """How many bytes came, and after how many seconds the first of the pack did."""
 
@@ -141,12 +150,12 @@ def drain(server: Server, request: Request) -> Drained:
             total += count
             if not first_pack:
                 head += bytes(buffer[:count])
-                if b"PACK\0" in head:
+                if b"PACK\0" in _CHUNK_BOUNDARY.sub(b"", head):
                     first_pack = time.perf_counter() - began
             tail = (tail + bytes(buffer[max(0, count - TAIL_BYTES) : count]))[-TAIL_BYTES:]
     if not head.startswith(b"HTTP/1.1 200"):
         raise Refused(f"answered {head[:40]!r}")
-    if not tail.removesuffix(b"\r\n0\r\n\r\n").endswith(b"0000") or not first_pack:
+    if not is_end_of_answer(tail) or not first_pack:
         raise Refused(f"the answer was cut short: {head[-300:]!r}")
     return Drained(total, first_pack)
 

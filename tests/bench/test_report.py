@@ -86,3 +86,9 @@ def test_a_report_with_a_refused_ref_is_no_acknowledgement() -> None:
 
 def test_percentile_takes_the_nearest_rank() -> None:
     assert measure.percentile([float(n) for n in range(100)], 0.99) == 99.0
+
+
+@pytest.mark.parametrize("end", [b"0000", b"0000\r\n0\r\n\r\n", b"000\r\n1\r\n0\r\n0\r\n\r\n"])
+def test_the_end_of_an_answer_is_known_however_it_is_chunked(end: bytes) -> None:
+    assert wire.is_end_of_answer(b"0006\x01x" + end)
+    assert not wire.is_end_of_answer(b"0006\x01x" + end.replace(b"000", b"00"))
