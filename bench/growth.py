@@ -25,10 +25,10 @@ from pathlib import Path
 
 from bench import generate, servers
 from bench.lines import DIRECT, GIT
-from bench.measure import Memory, measure_rate, use
+from bench.measure import Memory, Rate, measure_rate, use
 from bench.row_pushes import make_bodies
 from bench.servers import Server
-from bench.wire import Request, ask_once, connect, drain, fetch, info_refs, ls_refs, push, push_once
+from bench.wire import Refused, Request, ask_once, connect, drain, fetch, info_refs, ls_refs, push, push_once
 from bench.world import fill_index
 from compat.gitclient import Git
 from govc.pack.indexer import index_pack
@@ -283,10 +283,14 @@ def by_clients(decades: int) -> list[Curve]:
         warm(one, "r.git")
         for power in range(decades - 2):
             for server in one.running:
-                with Memory(server) as seen:
-                    rates = [
-                        measure_rate(server, ls_refs("r.git"), 2, one.scratch, connections=10**power) for _ in range(2)
-                    ]
+                rates: list[Rate] = []
+                try:
+                    with Memory(server) as seen:
+                        for _ in range(2):
+                            rates.append(measure_rate(server, ls_refs("r.git"), 2, one.scratch, connections=10**power))
+                except Refused as error:  # so many are too many: the curve ends here
+                    say(f"10^{power} clients: {server.name}: {error}")
+                    continue
                 rate.add(server.name, 10**power, [found.per_second for found in rates])
                 cost.add(server.name, 10**power, [found.cpu_us for found in rates])
                 memory.add(server.name, 10**power, [seen.sum_mib])

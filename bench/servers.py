@@ -41,7 +41,7 @@ BACKENDS = ("/usr/lib/git-core/git-http-backend", "/usr/libexec/git-core/git-htt
 NGINX_CONFIGURATION = """\
 worker_processes {workers};
 pid nginx.pid;
-events {{ worker_connections 1024; }}
+events {{ worker_connections 4096; }}
 http {{
     access_log off;
     client_body_temp_path tmp-body;

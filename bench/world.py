@@ -149,7 +149,7 @@ class Bench:
 
         def build(path: Path) -> None:
             generate.build_blobs(self.git, path, megabytes)
-            self.git("repack", "-adbq", cwd=path, timeout=600)
+            self.git("repack", "-adbq", "--window=0", cwd=path, timeout=600)  # no delta could help
 
         self.served(name, build)
         return Repository(f"{megabytes} MB of blobs", name)
