@@ -83,7 +83,8 @@ def _measure(bench: Bench, title: str, name: str, pushers: int, each: int, cpu: 
 def row_9(bench: Bench) -> None:
     """One pusher and sixteen, on refs of their own; and into a repository of many refs."""
     plan = bench.plan
-    for repository in bench.all():
+    first, *others = bench.all()
+    for repository in (first, *others[-1:]):
         _measure(bench, repository.title, repository.name, 1, plan.pushes_one, 10, 5)
         _measure(bench, repository.title, repository.name, MANY, plan.pushes_each, 10, 5)
     many = bench.refs(plan.refs)
