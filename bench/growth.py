@@ -305,7 +305,7 @@ def by_repositories(decades: int) -> list[Curve]:
     for power in range(decades - 1):
 
         def build(git: Git, root: Path, count: int = 10**power) -> None:
-            first = generate.build_history(git, root / "0.git", 50)
+            first = generate.build_history(git, root / "0.git", 320)
             shutil.rmtree(first / "hooks", ignore_errors=True)
             for number in range(1, count):
                 generate.copy_linked(first, root / f"{number}.git")
