@@ -42,12 +42,14 @@ cdef class Stamps:
     cdef Stamp *stamps
     cdef Py_ssize_t count
     cdef list keep
+    cdef readonly tuple present
+    cdef readonly tuple absent
 
     def __cinit__(self, present, absent):
         cdef Py_ssize_t k = 0
         cdef Stamp *stamp
-        present = list(present)
-        absent = list(absent)
+        present = self.present = tuple(present)
+        absent = self.absent = tuple(absent)
         self.keep = []
         self.stamps = <Stamp *>malloc(sizeof(Stamp) * (len(present) + len(absent) + 1))
         if self.stamps == NULL:

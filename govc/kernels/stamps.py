@@ -21,7 +21,10 @@ Signature = tuple[int, int, int, int, int]
 if TYPE_CHECKING:
 
     class Stamps:
-        """Files by path, as they were."""
+        """Files by path, as they were; `present` and `absent` are what it was made of."""
+
+        present: tuple[tuple[str, Signature], ...]
+        absent: tuple[str, ...]
 
         def __init__(self, present: Iterable[tuple[str, Signature]], absent: Iterable[str]) -> None: ...
         def __len__(self) -> int: ...

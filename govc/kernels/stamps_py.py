@@ -10,19 +10,19 @@ class Stamps:
     """See stamps.Stamps."""
 
     def __init__(self, present: Iterable[tuple[str, _Signature]], absent: Iterable[str]) -> None:
-        self._present = list(present)
-        self._absent = list(absent)
-        if any("\0" in path for path in (*(path for path, _ in self._present), *self._absent)):
+        self.present = tuple(present)
+        self.absent = tuple(absent)
+        if any("\0" in path for path in (*(path for path, _ in self.present), *self.absent)):
             raise ValueError("a path holds a NUL")
 
     def __len__(self) -> int:
-        return len(self._present) + len(self._absent)
+        return len(self.present) + len(self.absent)
 
     def are_current(self) -> bool:
         """See stamps.Stamps."""
         stat = os.stat
         try:
-            for path, (device, inode, size, mtime_ns, ctime_ns) in self._present:
+            for path, (device, inode, size, mtime_ns, ctime_ns) in self.present:
                 now = stat(path)
                 if (
                     now.st_ctime_ns != ctime_ns
@@ -34,7 +34,7 @@ class Stamps:
                     return False
         except OSError:
             return False
-        return all(_is_absent(path) for path in self._absent)
+        return all(_is_absent(path) for path in self.absent)
 
 
 def _is_absent(path: str) -> bool:
