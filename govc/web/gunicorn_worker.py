@@ -24,8 +24,6 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import gevent
@@ -213,9 +211,12 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
             close = getattr(chunks, "close", None)
             if close is not None:
                 close()
-        with _waiting(waits):
-            for piece in pieces:
-                client.sendall(piece)
+        if waits is not None:
+            waits.begins()
+        for piece in pieces:
+            client.sendall(piece)  # an error ends the connection, and with it the waiting
+        if waits is not None:
+            waits.ends()
 
     def _http_date(self) -> str:
         seconds = int(time.time())
@@ -235,9 +236,12 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
                 return None
             request.proxy_protocol_info = request.proxy_protocol_info or {}
             self.handle_request(listener.getsockname(), request, client, addr)
-            with _waiting(waits):
-                if request.should_close() or not parser.finish_body():
-                    return None
+            if waits is not None:
+                waits.begins()
+            if request.should_close() or not parser.finish_body():
+                return None
+            if waits is not None:
+                waits.ends()
             left: bytes = parser.unreader.take_buffered()
             return left
         except (http.errors.NoMoreData, StopIteration):
@@ -254,16 +258,3 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
         if watch is not None and isinstance(exc, http.errors.LimitRequestLine | http.errors.LimitRequestHeaders):
             watch.refused("header_bytes_max")
         super().handle_error(req, client, addr, exc)
-
-
-@contextmanager
-def _waiting(waits: Any) -> Iterator[None]:
-    """Let the client's pace be watched meanwhile (see `slow_clients`)."""
-    if waits is None:
-        yield
-        return
-    waits.begins()
-    try:
-        yield
-    finally:
-        waits.ends()
