@@ -104,7 +104,8 @@ class Turn:
         self._admission = admission
         self.wish = wish
         self.came_at = came_at
-        self.told = threading.Event()
+        self.told: threading.Event | None = None
+        """Set when something has become of it; only who waits needs one, and making it costs more than all the rest."""
         self.admitted = False
         self.refusal: Exception | None = None
         self.lacks = _SERVER
@@ -114,6 +115,7 @@ class Turn:
     def wait(self, seconds: float) -> bool:
         """Say whether the operation may begin, waiting up to so long. May switch. Raises Refused, ClientGone."""
         if not self.admitted:
+            assert self.told is not None
             self.told.wait(seconds)
             if self.refusal is not None:
                 raise self.refusal
@@ -199,7 +201,8 @@ class Admission:
     def _admit(self, turn: Turn) -> None:
         turn.admitted = True
         self._watch.working(turn.wish.operation, 1)
-        turn.told.set()
+        if turn.told is not None:
+            turn.told.set()
 
     # The queue
 
@@ -216,6 +219,7 @@ class Admission:
                 turn.lacks = _CLIENT if count and kind == _QUEUE_SHARE else turn.lacks
                 raise self._full(turn)
             turn.in_queue.append(place)
+        turn.told = threading.Event()
         self._queues.setdefault(turn.wish.client, deque()).append(turn)
         self._watch.waiting(1)
         if not self._is_looking:
@@ -265,7 +269,8 @@ class Admission:
     def _turn_away(self, turn: Turn, reason: Exception) -> None:
         self._take_out(turn)
         turn.refusal = reason
-        turn.told.set()
+        if turn.told is not None:
+            turn.told.set()
 
     def serve(self) -> None:
         """Let in who can be let in, by turns of clients; turn away who has waited too long, or is gone."""

@@ -66,6 +66,7 @@ class LimitMetrics:
             registry=registry,
             multiprocess_mode="livesum",
         )
+        self._operations: dict[str, Gauge] = {}
         self._waiting = Gauge(
             "govc_operations_waiting",
             "Operations that wait for their turn.",
@@ -101,7 +102,10 @@ class LimitMetrics:
 
     def working(self, operation: str, change: int) -> None:
         """Count operations that begin or end."""
-        self._working.labels(operation).inc(change)
+        child = self._operations.get(operation)
+        if child is None:
+            child = self._operations[operation] = self._working.labels(operation)
+        child.inc(change)
 
     def pressure(self, resource: str, percent: float) -> None:
         """Note how short something is."""
