@@ -3,13 +3,15 @@
     clone      a pack for somebody who has nothing        push       taking in a push
     fetch      a pack for somebody who has something      archive    making an archive
 
-A listing of refs, an answer from the cache and a share in a production of somebody else line up nowhere.
+A listing of refs, an answer from the cache, a share in a production of somebody else, and a fetch that is answered
+within some milliseconds (`govc.service.begun`) line up nowhere.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from govc.limits.admission import Admission, Turn, Wish
+from govc.cache.flight import Piece
+from govc.limits.admission import Admission, Wish
 from govc.service.context import RequestContext
 
 CLONE, FETCH, PUSH, ARCHIVE = "clone", "fetch", "push", "archive"
@@ -37,7 +39,18 @@ def admitted(admission: Admission | None, wish: Wish) -> Iterator[None]:
         turn.leave()
 
 
-def iter_waiting(turn: Turn) -> Iterator[None]:
-    """Yield None for as long as it is not our turn: for a production, which is ended between two of its pieces."""
-    while not turn.wait(WAIT_SECONDS):
-        yield None
+def iter_in_turn(admission: Admission | None, wish: Wish, make: Callable[[], Iterator[Piece]]) -> Iterator[Piece]:
+    """Make a body when it is its turn. Yields None while it waits: a production is ended between two pieces.
+
+    Raises Refused before the first piece.
+    """
+    if admission is None:
+        yield from make()
+        return
+    turn = admission.line_up(wish)
+    try:
+        while not turn.wait(WAIT_SECONDS):
+            yield None
+        yield from make()
+    finally:
+        turn.leave()

@@ -56,7 +56,7 @@ from govc.repo.object_options import read_tree_depth_max
 from govc.repo.packing import PackPlan, PackProducer
 from govc.repo.runtime import Runtime
 from govc.repo.snapshot import Snapshot
-from govc.service.admitting import CLONE, FETCH, admitted, iter_waiting, wish_of
+from govc.service.admitting import CLONE, FETCH, admitted, iter_in_turn, wish_of
 from govc.service.advertise import v2_features
 from govc.service.begun import Begun
 from govc.service.bodies import body_key
@@ -430,16 +430,25 @@ class FetchSession:
     def _send_body(self, plan: PackPlan, side_band: int, head: bytes, tail: bytes) -> Iterator[Chunk]:
         """Yield the head, the pack in the frames that the client asked for, and the tail."""
 
+        def make() -> Iterator[Piece]:
+            return self._make_body(plan, side_band, head, tail)
+
         def produce() -> Iterator[Piece]:
-            return self._produce_body(plan, side_band, head, tail)
+            return iter_in_turn(self._tools.admission, self._wish(plan), make)
 
         keepalive_seconds = self.policy.keepalive_seconds
         started = monotonic()
         begun: Begun | None = None
         has_begun = False
         try:
-            begun = Begun(produce) if plan.haves else None
+            if plan.haves:
+                # A little answer needs no place, so nobody waits to find out whether it is one.
+                begun = Begun(make if self._has_queue else produce)
             is_little = begun is not None and begun.is_whole
+            if begun is not None and not is_little and self._has_queue:
+                # It needs a place, or shares the production of somebody who has one: never both.
+                begun.close()
+                begun = None
             key = None if is_little else body_key(self.snapshot, self.context, plan, (side_band, head, tail))
             self._remember_key(key)
             wish = BodyRequest(
@@ -498,20 +507,9 @@ class FetchSession:
     def _wish(self, plan: PackPlan) -> Wish:
         return wish_of(self.context, FETCH if plan.haves else CLONE, self.snapshot.layout.gitdir)
 
-    def _produce_body(self, plan: PackPlan, side_band: int, head: bytes, tail: bytes) -> Iterator[Piece]:
-        """Make the body, whoever it is for, when it is its turn. Yields None for silences."""
-        phases.CURRENT.set(self._recorder)  # a production shared by many runs in a thread of its own
-        if self._tools.admission is None:
-            yield from self._make_body(plan, side_band, head, tail)
-            return
-        turn = self._tools.admission.line_up(self._wish(plan))
-        try:
-            yield from iter_waiting(turn)
-            yield from self._make_body(plan, side_band, head, tail)
-        finally:
-            turn.leave()
-
     def _make_body(self, plan: PackPlan, side_band: int, head: bytes, tail: bytes) -> Iterator[Piece]:
+        """Make the body, whoever it is for. Yields None for silences."""
+        phases.CURRENT.set(self._recorder)  # a production shared by many runs in a thread of its own
         if head:
             yield Notice(head)
         for item in self._tools.producer.produce(self.snapshot, plan, PRODUCER_QUIET_SECONDS):

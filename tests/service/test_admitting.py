@@ -63,10 +63,11 @@ class World:
         context = RequestContext(service=UPLOAD_PACK, protocol_version=2)
         return serve_upload_pack(self.snapshot, context, body, self.tools)
 
-    def clone(self):
+    def clone(self, *, have: bool = False):
         oid = self.snapshot.table.resolve(b"refs/heads/main")
         assert oid is not None
-        return self.ask(b"fetch", b"want " + oid.hex().encode(), b"done")
+        haves = [b"have " + oid.hex().encode()] if have else []
+        return self.ask(b"fetch", b"want " + oid.hex().encode(), *haves, b"done")
 
     def is_free(self) -> bool:
         try:
@@ -139,6 +140,24 @@ def test_who_finds_no_place_is_told_before_anything_else(path: Path, cache: Body
     assert b"not our ref" in b"".join(have)
     turn.leave()
     assert world.is_free()
+
+
+def test_a_fetch_that_costs_nearly_nothing_needs_no_place(path: Path, cache: BodyCache) -> None:
+    """Whoever finds out that it costs more holds nothing while somebody else makes the same."""
+    producer = Producer()
+    producer.may_end.set()
+    world = World(path, cache, producer)
+    turn = world.admission.line_up(Wish("push", "/x", "ann"))
+    assert b"".join(world.clone(have=True)).endswith(b"end" + FLUSH)
+    producer.may_end.clear()
+    with pytest.raises(Refused):
+        next(world.clone(have=True))
+    turn.leave()
+    answer = world.clone(have=True)
+    next(answer)
+    assert not world.is_free()
+    answer.close()
+    world.wait_until_free()
 
 
 def test_admitted_gives_back_on_every_way_out() -> None:
