@@ -24,7 +24,7 @@ from urllib.parse import unquote_to_bytes
 
 PIECE_BYTES = 65536
 DRAIN_SECONDS = 20
-GRACE_SECONDS = 1
+GRACE_SECONDS = 10
 TRUNCATED_SECONDS = 3
 
 
