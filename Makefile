@@ -105,6 +105,9 @@ fuzz-sanitized: setup ## MINUTES=5 SEED=n: the same for the compiled kernels, bu
 fuzz-coverage: setup ## INPUTS=3000: which branches of each parser the fuzzers reach
 	$(BIN)/python -m tests.fuzz --coverage $(or $(INPUTS),3000) --seed $(or $(SEED),1)
 
+fuzz-http: setup ## MINUTES=5 SEED=n: mutated requests to govc and to git http-backend, whose answers must agree
+	$(BIN)/python -m compat.differential --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))
+
 properties: setup ## the properties with a long random profile
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -q -p no:randomly tests -k "property or arbitrary or any_split or random"
 

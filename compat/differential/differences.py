@@ -24,7 +24,8 @@ class Difference(NamedTuple):
 
 
 def _is_answer(ours: Seen, theirs: Seen) -> bool:
-    return ours.status == theirs.status == 200 and ours.headers == theirs.headers
+    """A success on both sides, and no bytes of ours that are no packet."""
+    return ours.status == theirs.status == 200 and ours.headers == theirs.headers and ours.rest in (b"", theirs.rest)
 
 
 def _says_why(request: Request, ours: Seen, theirs: Seen) -> bool:
@@ -62,12 +63,6 @@ def _has_service_line(request: Request, ours: Seen, theirs: Seen) -> bool:
     return _is_answer(ours, theirs) and request.kind == "discovery" and ours.packets == line + theirs.packets
 
 
-def _reports(request: Request, ours: Seen, theirs: Seen) -> bool:
-    is_refused = any(packet.startswith(b"=unpack ") and packet != b"=unpack ok\n" for packet in ours.packets)
-    is_silent = not any(packet.startswith((b"=unpack", b"=ok", b"=ng")) for packet in theirs.packets)
-    return _is_answer(ours, theirs) and request.kind == "push" and is_refused and theirs.died and is_silent
-
-
 def _is_gzip(request: Request) -> bool:
     body = request.body[: int(request.variables.get("CONTENT_LENGTH", len(request.body)))]
     try:
@@ -75,6 +70,13 @@ def _is_gzip(request: Request) -> bool:
     except (OSError, EOFError, zlib.error):
         return False
     return bool(body)
+
+
+def _reports(request: Request, ours: Seen, theirs: Seen) -> bool:
+    is_refused = any(packet.startswith(b"=unpack ") and packet != b"=unpack ok\n" for packet in ours.packets)
+    is_silent = not any(packet.startswith((b"=unpack", b"=ok", b"=ng")) for packet in theirs.packets)
+    has_died = theirs.died or ("HTTP_CONTENT_ENCODING" in request.variables and not _is_gzip(request))
+    return _is_answer(ours, theirs) and request.kind == "push" and is_refused and has_died and is_silent
 
 
 def _bad_gzip(request: Request, ours: Seen, theirs: Seen) -> bool:

@@ -95,7 +95,7 @@ class BitmapFile:
             if at + _ENTRY.size + 8 > self._end:
                 raise CorruptBitmap("cut short")
             place, xor_offset, _flags = _ENTRY.unpack_from(self._data, at)
-            if place >= self._bits or xor_offset > min(number, XOR_OFFSET_MAX):
+            if place >= self._bits or place in found or xor_offset > min(number, XOR_OFFSET_MAX):
                 raise CorruptBitmap("an entry makes no sense")
             start = at + _ENTRY.size
             found[place] = _Entry(start, places[number - xor_offset] if xor_offset else -1)

@@ -1,7 +1,7 @@
 """All targets, in the order of the rooms. Importing this imports every parser."""
 
 from tests.fuzz.engine import Target
-from tests.fuzz.targets import logins, objects, packs, records, refs, storage, stored, texts, web, wire
+from tests.fuzz.targets import bitmaps, logins, objects, packs, records, refs, storage, stored, texts, web, wire
 
 TARGETS: tuple[Target, ...] = (
     *wire.TARGETS,
@@ -11,6 +11,7 @@ TARGETS: tuple[Target, ...] = (
     *packs.TARGETS,
     *stored.TARGETS,
     *storage.TARGETS,
+    *bitmaps.TARGETS,
     *records.TARGETS,
     *web.TARGETS,
     *logins.TARGETS,

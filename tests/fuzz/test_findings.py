@@ -13,6 +13,8 @@ from govc.auth.gate import Gate
 from govc.auth.introspection import IntrospectionChecker, IntrospectionRules
 from govc.auth.permission_file import parse_permissions
 from govc.auth.principal import BadAuthFile, LoginFailed
+from govc.graph.bitmap_file import BitmapFile
+from govc.graph.ewah import CorruptBitmap, encode_ewah
 from govc.objects.types import TREE, hash_object
 from govc.odb.alternates import find_object_directories, parse_alternates
 from govc.pack import indexer
@@ -176,3 +178,12 @@ def test_what_gunicorn_quotes_is_cut_out_behind_another_secret() -> None:
 def test_an_empty_table_of_sha256_refs_takes_oids_of_its_own_size() -> None:
     columns = TableRefs.of([], SHA256.oid_size).columns.replaced([(b"refs/heads/a", b"\5" * 32, None)])
     assert b"\5" * 32 == columns.get(b"refs/heads/a")
+
+
+def test_a_bitmap_that_is_xored_with_itself_is_refused():
+    """A commit twice, the second time based on itself: decoding it went round for ever."""
+    words = encode_ewah(1, 3)
+    entries = b"\0\0\0\1\0\1" + words + b"\0\0\0\1\1\1" + words
+    body = b"BITM\0\1\0\1\0\0\0\2" + b"\1" * 20 + 4 * words + entries
+    with pytest.raises(CorruptBitmap, match="an entry makes no sense"):
+        BitmapFile(body + SHA1.new(body).digest(), SHA1, 3)
