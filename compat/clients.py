@@ -191,6 +191,11 @@ def drive(client: Client, world: World, home: Path) -> dict[str, str]:
         git("clone", "-q", "--depth", "2", *options, f"file://{world.repository}", home / f"judge{number}")
         right.append(git("rev-list", "HEAD", cwd=home / f"judge{number}").stdout)
 
+    git("init", "-q", home / "judge2")  # libgit2 asks for every ref
+    every = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
+    git("fetch", "-q", "--depth", "2", "-u", f"file://{world.repository}", *every, cwd=home / "judge2")
+    right.append(git("rev-list", "main", cwd=home / "judge2").stdout)
+
     def is_shallow() -> str:
         here = git("rev-list", "HEAD", cwd=shallow).stdout
         return is_whole(shallow) if here in right else f"{len(here.split())} commits came"

@@ -519,6 +519,21 @@ def test_filters(server: Server, git: Git, twin: Twin, spec: str) -> None:
     assert b"Traceback" not in ours.body
 
 
+@pytest.mark.rows("U0-49", "U0-16")
+@pytest.mark.parametrize("allowed", ["true", "false"])
+@pytest.mark.parametrize("filters", [0, 1, 2])
+@pytest.mark.parametrize("negotiated", [" filter", ""])
+def test_a_filter_must_be_negotiated_and_comes_once(
+    server: Server, twin: Twin, negotiated: str, filters: int, allowed: str
+) -> None:
+    repo = server.create_repo(config={"uploadpack.allowFilter": allowed})
+    words = [f"want {repo.rev('main')}{BANDED}{negotiated}", *["filter blob:none"] * filters, FLUSH, "done"]
+    answers = [upload(url, lines(*words)).body for url in (repo.url, twin(repo))]
+    served = [b"PACK" in answer for answer in answers]
+    assert served[0] == served[1]
+    assert served[0] == (not filters or (allowed == "true" and bool(negotiated) and filters == 1))
+
+
 @pytest.mark.rows("U0-64")
 def test_nothing_to_send_is_an_empty_pack(server: Server, git: Git, twin: Twin) -> None:
     repo = server.create_repo()
