@@ -69,6 +69,10 @@ cdef class PackTable:
 cdef class PackReader:
     cdef PackTable table
     cdef uint8_t *window
+    cdef uint8_t *front  # where in the window the entry begins that was parsed last
+    cdef int window_fd  # which pack's bytes it holds, -1 when it holds none that may be used again
+    cdef uint64_t window_start
+    cdef int64_t window_size
     cdef void *stream
     cdef void *decompressor  # of libdeflate, NULL where that isn't installed
     cdef Node **buckets

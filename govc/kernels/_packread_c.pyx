@@ -37,6 +37,7 @@ find_deflate(&deflate)
 
 DEF WINDOW = 1 << 16
 DEF FIRST_READ = 4096
+DEF BACK_READ = 12 * 1024
 DEF BUCKETS_MAX = 1 << 14
 DEF NODE_OVERHEAD = 96
 
@@ -303,6 +304,7 @@ cdef class PackReader:
         self.budget = cache_bytes
         self.largest = object_bytes_max
         self.window = <uint8_t *>malloc(WINDOW)
+        self.window_fd = -1
         self.bucket_count = 256
         while self.bucket_count < BUCKETS_MAX and self.bucket_count * 4096 < cache_bytes:
             self.bucket_count *= 2
@@ -407,23 +409,42 @@ cdef class PackReader:
         return FINE
 
     cdef Fault entry_at(self, const Pack *pack, uint64_t offset, Entry *entry, Py_ssize_t *got) noexcept nogil:
-        """Read the beginning of an entry into the window and parse its header; `got` bytes are there."""
-        cdef uint64_t end = pack.size - self.table.oid_size
+        """Read the beginning of an entry into the window, unless it is there, and parse its header.
+
+        It begins at `front`, and `got` bytes of it and of what follows are there.
+        """
+        cdef uint64_t end = pack.size - self.table.oid_size, start
+        cdef int64_t here
         cdef size_t want
         cdef ssize_t n
         self.fault_at = offset
         if offset < 12 or offset >= end:
             return BAD_BASE
-        want = FIRST_READ if end - offset > FIRST_READ else <size_t>(end - offset)
-        n = pread(pack.fd, self.window, want, <int64_t>offset)
+        if pack.fd == self.window_fd and offset >= self.window_start:
+            here = self.window_size - <int64_t>(offset - self.window_start)
+            if here >= FIRST_READ or here == <int64_t>(end - offset):
+                got[0] = here
+                self.front = self.window + (offset - self.window_start)
+                return self.parse(pack, offset, self.front, here, entry)
+        # A delta's base mostly lies shortly before it: one call reads both, more often than not.
+        start = offset - BACK_READ if offset > BACK_READ + 12 else 12
+        want = <size_t>(offset - start) + 2 * FIRST_READ
+        if want > end - start:
+            want = <size_t>(end - start)
+        self.window_fd = -1
+        n = pread(pack.fd, self.window, want, <int64_t>start)
         while n < 0 and errno == EINTR:
-            n = pread(pack.fd, self.window, want, <int64_t>offset)
+            n = pread(pack.fd, self.window, want, <int64_t>start)
         if n < 0:
             return IO_ERROR
-        if n == 0:
+        if n <= <int64_t>(offset - start):
             return SHORTER
-        got[0] = n
-        return self.parse(pack, offset, self.window, n, entry)
+        self.window_fd = pack.fd
+        self.window_start = start
+        self.window_size = n
+        self.front = self.window + (offset - start)
+        got[0] = n - <Py_ssize_t>(offset - start)
+        return self.parse(pack, offset, self.front, got[0], entry)
 
     cdef Fault inflate_to(self, const Pack *pack, uint64_t offset, const Entry *entry, Py_ssize_t got, uint8_t *out) noexcept nogil:
         """Inflate the entry at `offset`, of which the window holds `got` bytes, to exactly `entry.size` bytes."""
@@ -438,16 +459,28 @@ cdef class PackReader:
         if self.decompressor != NULL and entry.size <= 4 * WINDOW:
             if entry.size + 64 >= <uint64_t>got:
                 # Have as much of it as the window holds: that is all of it, most likely.
-                n = pread(pack.fd, self.window, WINDOW if end - offset > WINDOW else <size_t>(end - offset), <int64_t>offset)
-                if n > got:
+                want = <size_t>(entry.size + 64 + (entry.data - offset))
+                if want > WINDOW:
+                    want = WINDOW
+                if want > end - offset:
+                    want = <size_t>(end - offset)
+                if <Py_ssize_t>want > got:
+                    self.window_fd = -1
+                    n = pread(pack.fd, self.window, want, <int64_t>offset)
+                    if n < got:
+                        return IO_ERROR if n < 0 else SHORTER
                     got = n
                     at = offset + n
-            if deflate.inflate(self.decompressor, self.window + (entry.data - offset), got - (entry.data - offset),
+                    self.front = self.window
+                    self.window_fd = pack.fd
+                    self.window_start = offset
+                    self.window_size = n
+            if deflate.inflate(self.decompressor, self.front + (entry.data - offset), got - (entry.data - offset),
                                out, entry.size, &used, &made) == 0 and made == entry.size:
                 return FINE
             # zlib has the last word.
         inflateReset(stream)
-        stream.next_in = self.window + (entry.data - offset)
+        stream.next_in = self.front + (entry.data - offset)
         stream.avail_in = <unsigned int>(got - <Py_ssize_t>(entry.data - offset))
         stream.next_out = out
         while True:
@@ -472,6 +505,7 @@ cdef class PackReader:
                 if at >= end:
                     return SHORTER
                 want = WINDOW if end - at > WINDOW else <size_t>(end - at)
+                self.window_fd = -1
                 n = pread(pack.fd, self.window, want, <int64_t>at)
                 if n < 0 and errno == EINTR:
                     continue
@@ -671,7 +705,7 @@ cdef class PackReader:
         size[0] = entry.size
         if entry.type_number >= 6:
             inflateReset(stream)
-            stream.next_in = self.window + (entry.data - offset)
+            stream.next_in = self.front + (entry.data - offset)
             stream.avail_in = <unsigned int>(got - <Py_ssize_t>(entry.data - offset))
             stream.next_out = head
             stream.avail_out = 24 if entry.size > 24 else <unsigned int>entry.size

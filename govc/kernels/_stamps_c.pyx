@@ -23,7 +23,7 @@ cdef extern from "sys/stat.h" nogil:
 
 cdef extern from "errno.h" nogil:
     int errno
-    int ENOENT, ENOTDIR
+    int ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG, EACCES, EPERM
 
 
 cdef struct Stamp:
@@ -94,7 +94,10 @@ cdef class Stamps:
             for k in range(self.count):
                 stamp = &self.stamps[k]
                 if stat(stamp.path, &now) != 0:
-                    same = not stamp.is_there and (errno == ENOENT or errno == ENOTDIR)
+                    same = not stamp.is_there and (
+                        errno == ENOENT or errno == ENOTDIR or errno == EACCES or errno == EPERM or errno == ELOOP
+                        or errno == ENAMETOOLONG
+                    )
                 else:
                     same = (
                         stamp.is_there

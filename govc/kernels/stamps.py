@@ -5,7 +5,8 @@ what these are and when they may be trusted), and files that were absent. It is 
 the library begins with, so what Python adds to a stat (a result object, an exception for what is absent) is most of
 its cost. The first difference ends it.
 
-Absent means: no such file, or no such folder on the way. Any other error of stat counts as a difference.
+Absent means what it means to `watch`: there is nothing at the path, or it is out of our reach. Any other error of stat
+counts as a difference.
 """
 
 from collections.abc import Iterable

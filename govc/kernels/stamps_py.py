@@ -1,7 +1,10 @@
 """Are many files what they were? In pure Python; the story is in `stamps`."""
 
+import errno
 import os
 from collections.abc import Iterable
+
+_ABSENT_ERRNOS = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG)
 
 _Signature = tuple[int, int, int, int, int]
 
@@ -40,8 +43,6 @@ class Stamps:
 def _is_absent(path: str) -> bool:
     try:
         os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno in _ABSENT_ERRNOS
     return False

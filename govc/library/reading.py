@@ -50,6 +50,10 @@ class Reading(ABC):
     def snapshot(self) -> "Picture":
         """Return a picture that is true now."""
 
+    def _picture_for(self, revision: Revision) -> "Picture":
+        """Return a picture for questions about contents: what an oid names doesn't depend on the moment."""
+        return self.snapshot()
+
     # Refs
 
     @property
@@ -102,17 +106,17 @@ class Reading(ABC):
 
     def tree(self, revision: Revision = "HEAD", path: bytes = b"") -> tuple[TreeEntry, ...]:
         """Return the entries of the tree at a path, in the order stored. Raises RevisionNotFound where no tree lies."""
-        picture = self.snapshot()
+        picture = self._picture_for(revision)
         return picture.all_objects.entries(picture.tree_oid_of(revision, path))
 
     def files(self, revision: Revision = "HEAD", path: bytes = b"") -> tuple[FileEntry, ...]:
         """Return everything below a tree that is no tree itself, as `git ls-tree -r`; paths begin below `path`."""
-        picture = self.snapshot()
+        picture = self._picture_for(revision)
         return picture.all_objects.files(picture.tree_oid_of(revision, path))
 
     def entry(self, revision: Revision, path: bytes) -> TreeEntry | None:
         """Return what lies at a path, None for nothing."""
-        picture = self.snapshot()
+        picture = self._picture_for(revision)
         return picture.entry_at(picture.tree_oid_of(revision), path)
 
     def blob(self, revision: Revision, path: bytes = b"") -> bytes:
@@ -120,7 +124,7 @@ class Reading(ABC):
 
         of the one at `path` of a revision, or of the blob that the revision itself names.
         """
-        picture = self.snapshot()
+        picture = self._picture_for(revision)
         if not path:
             oid = picture.oid_of(revision)
         else:

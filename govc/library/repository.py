@@ -23,12 +23,13 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from govc.errors import LimitExceeded
+from govc.kernels.guard import fault_count
 from govc.kernels.stamps import Stamps
 from govc.library.errors import RepositoryClosed
 from govc.library.history import HistoryKeeper
 from govc.library.objects import PATHS_SHARE, Objects, ObjectStatistics
 from govc.library.paths import PathHistories
-from govc.library.reading import Picture, Reading
+from govc.library.reading import Picture, Reading, Revision
 from govc.library.refs import KNOWN_MAX, PackedList, Ref, Refs
 from govc.odb.cache import BaseCache
 from govc.odb.store import ObjectStore
@@ -89,7 +90,7 @@ class Repository(Reading):
         self._objects = Objects(cache_bytes, self._lock, self._current_store, self._renew)
         self._history = HistoryKeeper(self._objects, self._lock)
         self._paths = PathHistories(self._objects, self._lock, int(cache_bytes * PATHS_SHARE))
-        self._current: tuple[Stamps | None, Picture] | None = None
+        self._current: tuple[Stamps | None, Picture, int] | None = None
         self._proved_refs: dict[bytes, tuple[Stamps, Ref]] = {}
         self.snapshot()
 
@@ -125,10 +126,16 @@ class Repository(Reading):
     def snapshot(self) -> Picture:
         """Return a picture that is true now. Raises RepositoryClosed, or what reading its files raises."""
         current = self._current
-        if current is not None and current[0] is not None and current[0].are_current():
+        # A fault is a mapped file that could not be read: perhaps one of ours.
+        if current is not None and current[0] is not None and current[2] == fault_count() and current[0].are_current():
             return current[1]
         with self._lock:
             return self._look()
+
+    def _picture_for(self, revision: Revision) -> Picture:
+        """Return the last picture where an oid is asked about, a true one otherwise."""
+        current = self._current
+        return self.snapshot() if isinstance(revision, str) or current is None else current[1]
 
     @property
     def objects(self) -> Objects:
@@ -170,6 +177,7 @@ class Repository(Reading):
     def _look(self) -> Picture:
         """Look at the disk in full, and note what proves it."""
         inner = self._opened()
+        faults = fault_count()
         snapshot = inner.snapshot()
         known = self._current
         if known is not None and known[1].inner is snapshot:
@@ -178,7 +186,7 @@ class Repository(Reading):
             refs = Refs(snapshot.table, snapshot.peel, self._packed_list, self._lock)
             picture = Picture(snapshot, refs, self._objects, self._history, self._paths)
         watched = inner.watched()
-        self._current = (_stamps_of(watched), picture)
+        self._current = (_stamps_of(watched), picture, faults)
         return picture
 
     def _current_store(self) -> ObjectStore:

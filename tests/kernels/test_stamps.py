@@ -55,3 +55,12 @@ def test_a_path_with_a_nul_is_refused(kernel: Any) -> None:
     with pytest.raises(ValueError, match="NUL"):
         kernel.Stamps([], ["a\0b"])
     assert kernel.Stamps([], []).are_current()
+
+
+def test_what_leads_nowhere_is_absent(kernel: Any, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "nowhere").symlink_to("not-there")
+    paths = [str(tmp_path / "loop"), str(tmp_path / "nowhere"), str(tmp_path / ("x" * 300))]
+    assert kernel.Stamps([], paths).are_current()
+    (tmp_path / "not-there").touch()
+    assert not kernel.Stamps([], paths).are_current()
