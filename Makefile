@@ -6,7 +6,7 @@ DIR    ?= repositories
 BIND   ?= 127.0.0.1:8000
 
 .DEFAULT_GOAL := help
-.PHONY: bench-connections bench-fetching help setup serve test check format lint types layers tests compat bench torture mutations row-mutations bench-durability real-repos conformance fuzz fuzz-sanitized fuzz-coverage fuzz-http properties clean bench-check bench-growth
+.PHONY: bench-reads bench-connections bench-fetching help setup serve test check format lint types layers tests compat bench torture mutations row-mutations bench-durability real-repos conformance fuzz fuzz-sanitized fuzz-coverage fuzz-http properties clean bench-check bench-growth
 
 help: ## print this menu
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -89,6 +89,9 @@ bench-connections: setup ## 10,000 connections at once: idle ones, slow readers,
 
 bench-fetching: setup ## REPOS="NAME=PATH ..": one fetch request, in process, beside git http-backend with the same bytes
 	$(BIN)/python -m bench.fetching $(REPOS)
+
+bench-reads: setup ## REPOS="NAME=PATH ..": reads through the library, beside libgit2; writes bench/READS.md
+	$(BIN)/python -m bench.reads $(REPOS)
 
 real-repos: setup ## REPOS="a.git b.git": clone, fetch and push real repositories; writes compat/RESULTS.md
 	$(BIN)/python -m compat.real_repositories $(REPOS)

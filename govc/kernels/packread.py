@@ -5,8 +5,9 @@ entries by offset. An object number is the pack's first number plus the position
 that lies in several packs has its lowest number. It knows no loose object.
 
 A `PackReader` reads through a table, with a window, a zlib stream and a cache of its own; it serves one thread at a
-time and is made for one piece of work. The window is read from a little before an entry: bases mostly lie there. Packs are read by pread, never mapped: a short file is an error, not a SIGBUS.
-Everything that the files say is checked: offsets, sizes, bases, cycles.
+time and is made for one piece of work. The window is read from a little before an entry: bases mostly lie there. Packs
+are read by pread, never mapped: a short file is an error, not a SIGBUS. Everything that the files say is checked:
+offsets, sizes, bases, cycles.
 
 The other kernels are built on these two. There is no twin: where nothing was compiled, `govc.odb.store` reads, and what
 stands on it (`govc.graph.introduce`, `govc.pack.writer`) is the twin of what stands on this.

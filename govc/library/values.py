@@ -91,7 +91,9 @@ class Commit(Handle):
     @property
     def message(self) -> bytes:
         """The message, in the encoding that the header `encoding` names (UTF-8 without one)."""
-        return self.text.message
+        raw = self.raw
+        # The headers aren't cut up for it: this is what logs are asked for most.
+        return raw.partition(b"\n\n")[2] if raw.startswith(b"tree ") else self.text.message
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Commit) and self.oid == other.oid
