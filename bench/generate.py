@@ -15,10 +15,14 @@ import os
 import random
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from compat.gitclient import Git, client_environment
+from govc.odb.store import ObjectStore
+from govc.pack.indexer import index_pack
+from govc.protocol.oid import SHA1
 
 SEED = 20_000
 EPOCH = 1_700_000_000
@@ -177,9 +181,9 @@ def build_pushed(git: Git, path: Path, history: Path, pushes: int) -> Path:
     source = path.with_name(path.name + ".client")
     (chain,) = build_pusher(git, source, history, 1, pushes)
     tip = git.rev(source, MAIN)
+    store = ObjectStore.open(str(source / "objects"), SHA1)
     for oid in chain:
-        pack = pack_commit(git, source, oid, tip)
-        git.output_bytes("index-pack", "--stdin", "--fix-thin", cwd=path, input=pack)
+        store_pack(path, pack_commit(git, source, oid, tip), store)
         tip = oid
     git("update-ref", MAIN, tip, cwd=path)
     shutil.rmtree(source)
@@ -190,6 +194,17 @@ def pack_commit(git: Git, place: Path, oid: str, parent: str) -> bytes:
     """What git push sends for one commit."""
     revisions = f"{oid}\n^{parent}\n".encode()
     return git.output_bytes("pack-objects", "--revs", "--thin", "--stdout", "-q", cwd=place, input=revisions)
+
+
+def store_pack(repository: Path, thin: bytes, store: ObjectStore) -> None:
+    """Complete a pack over what `store` has, and put it into a repository with its index."""
+    with tempfile.NamedTemporaryFile(dir=repository / "objects" / "pack") as file:
+        file.write(thin)
+        file.flush()
+        indexed = index_pack(file.fileno(), SHA1, base_reader=store.read_oid)
+        stem = repository / "objects" / "pack" / f"pack-{indexed.pack_checksum.hex()}"
+        os.link(file.name, stem.with_suffix(".pack"))
+    indexed.write_index(str(stem.with_suffix(".idx")))
 
 
 def build_real(git: Git, path: Path, source: Path) -> Path:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import random
 import shutil
 import statistics
@@ -31,7 +30,7 @@ from bench.servers import Server
 from bench.wire import Refused, Request, ask_once, connect, drain, fetch, info_refs, ls_refs, push, push_once
 from bench.world import fill_index
 from compat.gitclient import Git
-from govc.pack.indexer import index_pack
+from govc.odb.store import ObjectStore
 from govc.protocol.oid import SHA1
 from tests.simulation.pushes import make_chain, make_pack
 
@@ -245,13 +244,9 @@ def by_refs(decades: int) -> list[Curve]:
 def _add_packs(git: Git, path: Path, count: int) -> None:
     """So many packs of a commit each, as pushes leave them."""
     tip = git.rev(path, "refs/heads/main")
+    store = ObjectStore.open(str(path / "objects"), SHA1)
     for commit in make_chain(tip, "pack", count):
-        data = make_pack(commit.objects)
-        stem = path / "objects" / "pack" / f"pack-{data[-20:].hex()}"
-        stem.with_suffix(".pack").write_bytes(data)
-        descriptor = os.open(stem.with_suffix(".pack"), os.O_RDONLY)
-        index_pack(descriptor, SHA1).write_index(str(stem.with_suffix(".idx")))
-        os.close(descriptor)
+        generate.store_pack(path, make_pack(commit.objects), store)
         tip = commit.oid
     git("update-ref", "refs/heads/main", tip, cwd=path)
 
