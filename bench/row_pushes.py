@@ -95,11 +95,9 @@ def _pack_bytes(path: Path) -> int:
     return sum(file.stat().st_size for file in path.glob("objects/pack/*.pack"))
 
 
-def _run(command: Sequence[str | Path], cwd: Path) -> float:
+def _run(command: Sequence[str | Path]) -> float:
     """CPU s of a process with its children."""
-    process = subprocess.Popen(
-        [*map(os.fspath, command)], cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = subprocess.Popen([*map(os.fspath, command)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
