@@ -136,9 +136,15 @@ def push_of(one: World, name: str) -> Callable[[Server], float]:
         generate.copy_linked(one.root / name, one.root / copy)
     tip = one.git.rev(one.root / name, "refs/heads/main")
     serial = iter(range(1_000))
+    warmed: set[str] = set()
 
     def cost(server: Server) -> float:
         copy = copies[server.name]
+        if server.name not in warmed:  # what a server does once for a repository is another figure
+            warmed.add(server.name)
+            for _ in range(6):
+                ask_once(server, info_refs(copy, "git-receive-pack"))
+            cost(server)
         bodies = make_bodies(tip, f"refs/heads/growth{next(serial)}", 5)
         with contextlib.closing(connect(server)) as connection:
 
