@@ -8,7 +8,7 @@ none is computed; a random odd factor keeps strangers from choosing names that c
 while it was there moves to the main queue; the others leave behind the mark of their name, and who comes back while
 the mark is known starts in the main queue. The main queue is a clock: the oldest gets another round for each time
 that it was asked for, three at most. So one pass over all objects (a log, a listing) doesn't drive out what is used
-every day, and a hit moves nothing. `python -m bench.policies` compares this with LRU, a plain clock and
+every day, and a hit moves nothing. bench/policies.py (run by bench.reads) compares this with LRU, a plain clock and
 first-in-first-out: bench/READS.md.
 
 **What an entry costs**: what its owner says, and ENTRY_BYTES for our slot, the name and the places in the hash. What
