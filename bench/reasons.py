@@ -17,6 +17,10 @@ REASONS: dict[int, str] = {
     "quarantine, index files, looking at what changed, locks",
     10: "small packs: the start of Python is in the figure",
     11: "pure Python; small packs: the start of Python is in the figure",
+    12: "beyond the budget an object is inflated as often as by libgit2; cached, half of the figure is Python's loop; "
+    "a path whose own history is short is found sooner by whoever stops early (bench/READS.md)",
+    13: "inflating and deltas are most of a first read on both sides, and packs are read, not mapped; a validated ref "
+    "is two stat calls, of which libgit2 makes as many",
     14: "two interpreters (master and worker) are in the figure, before anything is served",
     15: "the worker that takes the transfer answers between two pieces of it, and the client takes the other core",
     16: "deltas are looked for in Python around a compiled kernel",
