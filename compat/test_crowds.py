@@ -320,9 +320,13 @@ def test_who_hangs_up_gives_everything_back(crowd: World) -> None:
     url = crowd.create(f"gone{crowd.count}.git", {"random": os.urandom(1 << 20)})
     body = push_body(crowd, url)
     head = raw_head(url, "receive-pack", f"Content-Length: {len(body)}\r\nX-Forwarded-For: {address_of('eve')}")
+    small = crowd.create(f"small{crowd.count}.git")
     with held(crowd, "ann", "bob"):
-        with connect(url) as connection:
-            connection.sendall(head + body)
+        # A small push: nginx looks after its client only once it has handed everything on.
+        with connect(small) as connection:
+            rest = push_body(crowd, small)
+            framing = f"Content-Length: {len(rest)}\r\nX-Forwarded-For: {address_of('eve')}"
+            connection.sendall(raw_head(small, "receive-pack", framing) + rest)
             wait_until(lambda: crowd.waiting() == 1, "one waits")
         wait_until(lambda: crowd.waiting() == 0, "nobody waits")
     with connect(url) as connection:
