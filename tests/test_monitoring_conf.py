@@ -77,6 +77,8 @@ SERIES = {
     'govc_audit_failed_total{instance="b"}': "0+1x40",
     'govc_logins_total{instance="a",outcome="refused"}': "0+30x40",
     'govc_logins_total{instance="b",outcome="refused"}': "0+120x40",
+    'govc_limit_refusals_total{instance="a",limit="rate"}': "0+2x40",
+    'govc_limit_refusals_total{instance="b",limit="rate"}': "0+60x40",
     'govc_helpers_waiting{instance="a",work="requests"}': "0x40",
     'govc_helpers_waiting{instance="b",work="requests"}': "3x40",
 }
@@ -87,12 +89,13 @@ def test_each_alert_is_raised_for_the_server_that_is_ill_and_for_no_other(tmp_pa
     rules = re.findall(
         r"- alert: (\w+).*?severity: (\w+).*?summary: \"(.*?)\"\n", (CONF / "alerts.yml").read_text(), re.S
     )
-    assert len(rules) == 14
+    assert len(rules) == 15
     cases = []
     for name, severity, summary in rules:
         labels = {"instance": "b", "severity": severity}
-        labels |= {"job": "govc"} if name == "GovcDown" else {"file": "tokens"} if name == "GovcFileRefused" else {}
-        said = summary.replace("{{ $labels.instance }}", "b").replace("{{ $labels.file }}", "tokens")
+        own = {"GovcDown": {"job": "govc"}, "GovcFileRefused": {"file": "tokens"}, "GovcRefusing": {"limit": "rate"}}
+        labels |= own.get(name, {})
+        said = re.sub(r"\{\{ \$labels\.(\w+) \}\}", lambda match, labels=labels: labels[match[1]], summary)
         raised = [{"exp_labels": labels, "exp_annotations": {"summary": said}}]
         cases.append({"eval_time": "35m", "alertname": name, "exp_alerts": raised})
     test = {
