@@ -20,7 +20,12 @@ def run(program: list[str], env: Mapping[str, str], home: Path, body: bytes = b"
     """One request; an empty answer is a 500, as web servers have it."""
     clean = client_environment(home) | {"PYTHONPATH": str(PROJECT)}
     done = subprocess.run(program, env=clean | dict(env), input=body, capture_output=True, check=False, timeout=60)
-    head, _, rest = done.stdout.partition(b"\r\n\r\n")
+    return parse(done.stdout)
+
+
+def parse(answer: bytes) -> Reply:
+    """What a CGI program said; an empty answer is a 500."""
+    head, _, rest = answer.partition(b"\r\n\r\n")
     headers = {}
     for line in head.split(b"\r\n"):
         name, _, value = line.decode("latin-1").partition(": ")

@@ -16,7 +16,7 @@ from collections import Counter
 from pathlib import Path
 
 from compat.differential.answers import look_at
-from compat.differential.differences import TWICE, judge
+from compat.differential.differences import TWICE, judge, names_twice
 from compat.differential.requests import make_request
 from compat.differential.world import Request, World
 from tests.fuzz.draw import Draw
@@ -43,6 +43,9 @@ def check(world: World, request: Request) -> tuple[str | None, str]:
         world.reset()
     elif verdict is not None and request.kind == "push" and name:
         refs = world.refs_of(world.ours, name), world.refs_of(world.theirs, name)
+        if refs[0] != refs[1] and names_twice(request):
+            world.reset()
+            return TWICE, ""
         if refs[0] != refs[1]:
             return None, f"refs differ: {dict(refs[0].items() ^ refs[1].items())}\nours {ours}\ntheirs {theirs}"
     return verdict, "" if verdict is not None else f"ours   {shown(ours)}\ntheirs {shown(theirs)}"

@@ -7,6 +7,7 @@ and what protects from abuse. `judge` names the first that explains a pair of an
 from __future__ import annotations
 
 import gzip
+import re
 import zlib
 from collections.abc import Callable
 from typing import NamedTuple
@@ -75,7 +76,7 @@ def _is_gzip(request: Request) -> bool:
 def _reports(request: Request, ours: Seen, theirs: Seen) -> bool:
     is_refused = any(packet.startswith(b"=unpack ") and packet != b"=unpack ok\n" for packet in ours.packets)
     is_silent = not any(packet.startswith((b"=unpack", b"=ok", b"=ng")) for packet in theirs.packets)
-    has_died = theirs.died or ("HTTP_CONTENT_ENCODING" in request.variables and not _is_gzip(request))
+    has_died = theirs.died or "HTTP_CONTENT_ENCODING" in request.variables  # with gzip it dies with status 0
     return _is_answer(ours, theirs) and request.kind == "push" and is_refused and has_died and is_silent
 
 
@@ -90,9 +91,17 @@ def _tells_capabilities(request: Request, ours: Seen, theirs: Seen) -> bool:
     return _is_answer(ours, theirs) and request.kind == "discovery" and without == theirs.packets
 
 
+def names_twice(request: Request) -> bool:
+    """Whether a push has two commands for one ref."""
+    body = request.body
+    if "HTTP_CONTENT_ENCODING" in request.variables and _is_gzip(request):
+        body = gzip.decompress(body)
+    names = re.findall(rb"[0-9a-f]{40} [0-9a-f]{40} (refs/[^\0\n]*)", body)
+    return len(set(names)) < len(names)
+
+
 def _twice(request: Request, ours: Seen, theirs: Seen) -> bool:
-    names = [packet.split(b" ")[1].strip() for packet in theirs.packets if packet.startswith((b"=ok ", b"=ng "))]
-    return _is_answer(ours, theirs) and len(set(names)) < len(names) and len(ours.packets) == len(theirs.packets)
+    return _is_answer(ours, theirs) and names_twice(request) and len(ours.packets) == len(theirs.packets)
 
 
 _BEFORE_A_PACK = (b"=shallow", b"=unshallow ", b"=ACK ", b"=NAK", b"=acknowledgments", b"=packfile", b"0000", b"0001")
@@ -124,8 +133,17 @@ def _is_ready(request: Request, ours: Seen, theirs: Seen) -> bool:
         return [packet for packet in seen.packets if not (packet.endswith(b" ready\n") or packet.startswith(_UNKNOWN))]
 
     first, second = sorted((plain(ours), plain(theirs)), key=len)
-    is_deepened = ours.packets[:1] == theirs.packets[:1] != () and ours.packets[0].startswith((b"=shallow", b"0000"))
+    is_unknown = any(packet.startswith(_UNKNOWN) for packet in theirs.packets)
+    is_deepened = is_unknown or (
+        ours.packets[:1] == theirs.packets[:1] != () and ours.packets[0].startswith((b"=shallow", b"0000"))
+    )
     return _is_answer(ours, theirs) and is_deepened and second[: len(first)] == first
+
+
+def _acks_once(request: Request, ours: Seen, theirs: Seen) -> bool:
+    return (
+        _is_answer(ours, theirs) and b"a pack" in ours.packets and tuple(dict.fromkeys(theirs.packets)) == ours.packets
+    )
 
 
 TWICE = "one ref twice"
@@ -194,9 +212,14 @@ DIFFERENCES: tuple[Difference, ...] = (
     ),
     Difference(
         "ready at another have",
-        "whether a fetch that deepens is ready is asked of the whole history; git looks no further than the boundary "
-        "that it has just told",
+        "whether a fetch is ready is asked of the whole history, and of commits; git looks no further than the "
+        "boundary that it has just told, and takes trees and blobs for commits that have it",
         _is_ready,
+    ),
+    Difference(
+        "one ACK",
+        "without multi_ack one have is acknowledged, once; git does it again for the same have, which no client sends",
+        _acks_once,
     ),
     Difference(
         TWICE,
