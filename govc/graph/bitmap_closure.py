@@ -80,8 +80,9 @@ def find_by_bitmaps(history: History, request: ClosureRequest, bitmaps: Reachabi
     wanted = yield from _reach(history, wants.commits, bitmaps, had.bits)
     if wanted is None:
         return None
-    old = yield from _introduced(history, had.fresh, with_blobs=with_blobs)
-    new = yield from _introduced(history, wanted.fresh, with_blobs=with_blobs)
+    depth_max = request.tree_depth_max
+    old = yield from _introduced(history, had.fresh, with_blobs=with_blobs, tree_depth_max=depth_max)
+    new = yield from _introduced(history, wanted.fresh, with_blobs=with_blobs, tree_depth_max=depth_max)
     had_here = frozenset((*had.fresh, *old.trees, *old.blobs, *haves.tags, *haves.blobs))
     had_bits = had.bits
     for number in had_here:
@@ -180,9 +181,11 @@ def _reach(history: History, starts: Sequence[int], bitmaps: ReachabilityBitmaps
     return side
 
 
-def _introduced(history: History, commits: Sequence[int], *, with_blobs: bool) -> Work[Introductions]:
+def _introduced(
+    history: History, commits: Sequence[int], *, with_blobs: bool, tree_depth_max: int
+) -> Work[Introductions]:
     """Return what commits have that their parents don't."""
-    found = Introductions(history.reader, with_blobs=with_blobs, note_old=False)
+    found = Introductions(history.reader, with_blobs=with_blobs, note_old=False, tree_depth_max=tree_depth_max)
     if commits:
         order = yield from parents_first(history, commits)
         yield from walk_commits(history, order, found)
