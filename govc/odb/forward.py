@@ -22,7 +22,7 @@ import sys
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from itertools import islice
+from itertools import islice, pairwise
 from operator import le
 from typing import Any, NamedTuple
 
@@ -101,7 +101,7 @@ class ForwardFile:
         targets, size = bytes(self._targets), self._size
         names = [targets[at : at + size] for at in range(0, len(targets), size)]
         starts = [rank for rank in range(self.count) if not rank or names[rank] != names[rank - 1]]
-        for first, end in zip(starts, [*starts[1:], self.count], strict=True):
+        for first, end in pairwise((*starts, self.count)):
             yield names[first], range(first, end)
 
     def target(self, rank: int) -> bytes:
