@@ -130,7 +130,7 @@ class CheckpointSchedule:
 
     def finish(self, repository: Repository, options: JournalOptions) -> None:
         """Checkpoint a repository at a clean end, and retire its log, when this process has written to it. Blocks."""
-        if not repository.has_journal:
+        if not (repository.has_journal and os.path.isdir(repository.gitdir)):
             return
         try:
             checkpoint(repository.journal(options), repository.site(options.sleep), close_log=True)

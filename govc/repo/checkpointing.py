@@ -28,7 +28,7 @@ from govc.repo.ref_values import LoggedRefs, RefTableFile, encode_table, table_p
 from govc.wal.boot import boot_id
 from govc.wal.checkpoint import Checkpoint, read_checkpoint, replace_synced, write_checkpoint
 from govc.wal.errors import LogDamaged, LogError, LogFailed
-from govc.wal.log import flocked
+from govc.wal.flock import flocked
 from govc.wal.reader import LogReader, Position
 from govc.wal.record import Draft, Kind, Record, RefChange
 from govc.wal.segment import list_segments, segment_path

@@ -18,7 +18,8 @@ from govc.repo.power_cut import recover_power_cut, start_new_log
 from govc.repo.recovery import RecoveryReport, Site, finish_dead, finish_dead_locked, log_folder
 from govc.wal.boot import boot_id
 from govc.wal.errors import LogFailed, LogForeign
-from govc.wal.log import check_home, flocked
+from govc.wal.flock import flocked
+from govc.wal.log import check_home
 from govc.wal.owner import is_alive, iter_tokens
 from govc.wal.state import peek_tail
 

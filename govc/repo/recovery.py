@@ -31,7 +31,8 @@ from govc.repo.ref_options import read_log_updates
 from govc.repo.reftable_recovery import publish_held_table
 from govc.wal.checkpoint import read_checkpoint
 from govc.wal.errors import LogFailed
-from govc.wal.log import Appended, LogFolder, flocked
+from govc.wal.flock import flocked
+from govc.wal.log import Appended, LogFolder
 from govc.wal.owner import find_lock, forget, is_alive, iter_locks, iter_tokens
 from govc.wal.reader import Located, LogReader
 from govc.wal.record import Kind, Record

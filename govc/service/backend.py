@@ -48,12 +48,13 @@ from govc.service.archive import ArchiveTools, serve_upload_archive
 from govc.service.audit import NO_AUDIT, AuditLog
 from govc.service.context import RECEIVE_PACK, RequestContext
 from govc.service.creating import RepositoryCreator, not_made
-from govc.service.fetch import FetchTools, known_answer, serve_upload_pack
+from govc.service.fetch import FetchTools, serve_upload_pack
 from govc.service.policy import getanyfile_enabled, service_enabled
 from govc.service.push_limits import PushLimits
 from govc.service.receive import serve_receive_pack
 from govc.service.receive_tools import ReceiveTools
 from govc.service.unpacking import BodyReader
+from govc.service.words import known_answer
 from govc.settings import Settings
 
 log = logging.getLogger(__name__)

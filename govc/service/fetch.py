@@ -68,6 +68,7 @@ from govc.service.packfile_uris import choose_elsewhere, send_with_uris
 from govc.service.policy import UploadPolicy
 from govc.service.selection import select_objects
 from govc.service.shown import ShownRefs
+from govc.service.words import known_answer, known_key, remember_key, words_key
 
 log = logging.getLogger(__name__)
 
@@ -285,7 +286,7 @@ class FetchSession:
             count = derived.get("words", 0)
             if count < WORDS_MAX:
                 derived["words"] = count + 1
-                derived[_words_key(self.context, body)] = answer
+                derived[words_key(self.context, body)] = answer
         return answer
 
     def _find_size(self, oid: bytes) -> int | None:
@@ -450,7 +451,7 @@ class FetchSession:
                 begun.close()
                 begun = None
             key = None if is_little else body_key(self.snapshot, self.context, plan, (side_band, head, tail))
-            self._remember_key(key)
+            remember_key(self.snapshot, self.context, self._words, key)
             wish = BodyRequest(
                 key=key,
                 produce=begun.take if begun is not None else produce,
@@ -480,15 +481,6 @@ class FetchSession:
         finally:
             if begun is not None:
                 begun.close()
-
-    def _remember_key(self, key: bytes | None) -> None:
-        """Remember which body these words lead to: the next client that uses them is asked nothing else."""
-        if key is None or len(self._words) > KEY_WORDS_BYTES_MAX:
-            return
-        keys = self.snapshot.derived.setdefault(_KEYS, {})
-        if len(keys) >= KEYS_KEPT_MAX:
-            keys.clear()
-        keys[_key_of_words(self.context, self._words)] = key
 
     def _send_pack_and_uris(self, plan: PackPlan, blobs: Sequence[BlobElsewhere]) -> Iterator[bytes]:
         """Yield the sections packfile-uris and packfile, and the flush."""
@@ -547,35 +539,12 @@ class FetchSession:
         return encode_error(text)
 
 
-_KEYS = "keys of bodies by words"
-KEY_WORDS_BYTES_MAX = 64 << 10
-KEYS_KEPT_MAX = 64
-"""Requests whose bodies' keys are remembered, per snapshot."""
-
-
-def _key_of_words(context: RequestContext, body: bytes) -> tuple[int, bytes, str, bytes]:
-    """Return all that a request says beside the repository, as far as it decides the answer."""
-    return context.protocol_version, context.namespace, context.visibility, body
-
-
-def _words_key(context: RequestContext, body: bytes) -> tuple[str, bytes, str, bytes]:
-    return "words", context.namespace, context.visibility, body
-
-
 class BrokenStream(GovcError):
     """The answer can't be finished; what was sent says so already, and the connection must end unclean."""
 
 
 def _not_our_ref(oid: bytes) -> RemoteProtocolError:
     return RemoteProtocolError(f"upload-pack: not our ref {oid.hex()}")
-
-
-def known_answer(snapshot: Snapshot, context: RequestContext, body: bytes) -> bytes | None:
-    """Return the answer to a request that was answered before, in the same words: clients of one kind use the same."""
-    if context.protocol_version != 2:
-        return None
-    known: bytes | None = snapshot.derived.get(_words_key(context, body))
-    return known
 
 
 def serve_upload_pack(
@@ -594,7 +563,7 @@ def serve_upload_pack(
         yield known
         return
     # So are whole answers to fetches; who counts wants has to read them.
-    key = snapshot.derived.get(_KEYS, {}).get(_key_of_words(context, body)) if note_wants is None else None
+    key = known_key(snapshot, context, body) if note_wants is None else None
     if key is not None and (yield from tools.bodies.serve_whole(key)):
         return
     try:

@@ -17,7 +17,6 @@ Everything here blocks. Source: storage rules 12 to 16.
 """
 
 import errno
-import fcntl
 import os
 import secrets
 import time
@@ -30,6 +29,7 @@ from govc import disk
 from govc.protocol.oid import HashAlgorithm
 from govc.wal.boot import boot_id
 from govc.wal.errors import LogError, LogFailed, LogForeign, LogFull, LogInDoubt
+from govc.wal.flock import flocked
 from govc.wal.owner import Owner
 from govc.wal.reader import Position, read_record_at
 from govc.wal.record import GENESIS, Draft, Kind, Record, decode_record, encode_record
@@ -586,17 +586,6 @@ def _with_nothing_to_publish(tail: Tail, drafts: Sequence[Draft]) -> Tail:
 
 def _round_up(size: int) -> int:
     return -(-size // 65536) * 65536
-
-
-@contextmanager
-def flocked(path: str, mode: int) -> Iterator[None]:
-    """Hold an exclusive flock on a file, created when missing, through a descriptor of its own."""
-    descriptor = disk.open_with_mode(path, os.O_RDWR | os.O_CREAT, mode)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        disk.close(descriptor)
 
 
 def check_home(found_inode: int, inode: int, folder: str) -> None:
