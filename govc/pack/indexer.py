@@ -198,7 +198,8 @@ def index_pack(
     if delta_count:
         passes.resolve_whole(lambda done: tell(PHASE_RESOLVING, min(done, delta_count - 1), delta_count))
         if passes.resolved_count < delta_count and base_reader is not None:
-            checksum = complete_thin_pack(fd, table, passes, base_reader) or checksum
+            base_bytes_max = limits.delta_result_bytes_max
+            checksum = complete_thin_pack(fd, table, passes, base_reader, base_bytes_max=base_bytes_max) or checksum
         left = delta_count - passes.resolved_count
         if left:
             raise CorruptPack(f"pack has {left} unresolved delta{'s' if left > 1 else ''}")

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from govc.errors import CorruptPack
+from govc.errors import CorruptPack, LimitExceeded
 from govc.objects.types import hash_object
 from govc.pack.entry import encode_entry_header
 from govc.pack.format import encode_pack_header
@@ -43,14 +43,21 @@ def _append_base(fd: int, table: EntryTable, at: int, type_number: int, oid: byt
     return table.append(end, zlib.crc32(raw), type_number, oid)
 
 
-def complete_thin_pack(fd: int, table: EntryTable, resolver: Resolver, base_reader: Reader) -> bytes | None:
-    """Append the bases that the pack lacks, resolve what stands on them; return the new checksum, if any."""
+def complete_thin_pack(
+    fd: int, table: EntryTable, resolver: Resolver, base_reader: Reader, *, base_bytes_max: int
+) -> bytes | None:
+    """Append the bases that the pack lacks, resolve what stands on them; return the new checksum, if any.
+
+    Raises LimitExceeded for a base of more than `base_bytes_max`: it is held in memory, as those that came are.
+    """
     received = table.count
     for oid in resolver.iter_missing_bases():
         found = base_reader(oid)
         if found is None:
             continue
         type_number, content = found
+        if len(content) > base_bytes_max:
+            raise LimitExceeded("object bytes in memory", base_bytes_max, len(content))
         if hash_object(table.algo, type_number, content) != oid:
             raise CorruptPack(f"base {oid.hex()} is corrupt")
         base = _append_base(fd, table, table.offsets[table.count], type_number, oid, content)

@@ -128,6 +128,8 @@ def _decode_lists(
     loose: tuple[bytes, ...] = ()
     if at < len(body):
         mark_size, loose_count = struct.unpack(">HI", take(6))
+        if not mark_size:
+            raise struct.error("refs without the mark that they belong to")
         packed_mark = take(mark_size)
         loose = tuple(take(int.from_bytes(take(2), "big")) for _ in range(loose_count))
     if at != len(body):

@@ -13,12 +13,14 @@ from govc.auth.gate import Gate
 from govc.auth.introspection import IntrospectionChecker, IntrospectionRules
 from govc.auth.permission_file import parse_permissions
 from govc.auth.principal import BadAuthFile, LoginFailed
+from govc.errors import LimitExceeded
 from govc.graph.bitmap_file import BitmapFile
 from govc.graph.ewah import CorruptBitmap, encode_ewah
-from govc.objects.types import TREE, hash_object
+from govc.objects.types import BLOB, TREE, hash_object
 from govc.odb.alternates import find_object_directories, parse_alternates
 from govc.pack import indexer
 from govc.pack.delta import make_delta
+from govc.pack.limits import IndexLimits
 from govc.pack.tables import EntryTable, RefChildren
 from govc.protocol.oid import SHA1, SHA256
 from govc.refs.reftable.columns import TableRefs
@@ -94,6 +96,31 @@ def test_a_base_that_completes_a_thin_pack_is_not_judged_as_if_it_had_come(tmp_p
     assert 1 == indexed.thin_bases_appended
 
 
+@needs_compiled
+@pytest.mark.parametrize("kernel", [True, False])
+@pytest.mark.parametrize("children", [1, 2])
+def test_a_base_that_completes_a_thin_pack_keeps_to_the_limit_of_what_is_held(
+    tmp_path, monkeypatch, kernel: bool, children: int
+) -> None:
+    """It depended on how often the base was read whether such a pack was refused."""
+    monkeypatch.setattr(indexer, "find_compiled", lambda name: compiled("indexing") if kernel else None)
+    base = bytes(range(256)) * 2000
+    oid = hash_object(SHA1, BLOB, base)
+    path = tmp_path / "thin.pack"
+    path.write_bytes(pack_of(*(ref(oid, make_delta(base, base[:1000] + bytes([n]))) for n in range(children))))
+    fd = os.open(path, os.O_RDWR)
+    try:
+        with pytest.raises(LimitExceeded, match="object bytes in memory: more than 300000"):
+            indexer.index_pack(
+                fd,
+                SHA1,
+                base_reader={oid: (BLOB, base)}.get,
+                limits=IndexLimits(delta_result_bytes_max=300_000, base_cache_bytes=0),
+            )
+    finally:
+        os.close(fd)
+
+
 def test_the_table_of_waiting_deltas_is_right_without_looking_at_every_key() -> None:
     table = EntryTable(SHA1, 4)
     names = [bytes(20), b"\xff" * 20, b"\1\2" + bytes(18), b"\1\2" + bytes(18)]
@@ -108,18 +135,33 @@ def test_the_table_of_waiting_deltas_is_right_without_looking_at_every_key() -> 
     assert waiting.find(b"\1\3" + bytes(18)) is None
 
 
+CHECKPOINT = Checkpoint(
+    position=Position(1, 512, 3, bytes(32)),
+    log_id=bytes(16),
+    boot=bytes(16),
+    time_ns=0,
+    table_sequence=0,
+    table_checksum=bytes(32),
+    changes={b"refs/heads/a": b"\1" * 20},
+    packs=(b"pack-x",),
+)
+
+
+def test_a_checkpoint_that_has_refs_without_a_mark_is_damaged() -> None:
+    """They would be lost when it is written again."""
+    body = CHECKPOINT.encode()[:-32]
+    for mark, is_good in ((b"mark", True), (b"", False)):
+        tail = struct.pack(">HI", len(mark), 1) + mark + b"\0\6refs/x"
+        data = body + tail + hashlib.sha256(body + tail).digest()
+        if is_good:
+            assert (b"refs/x",) == decode_checkpoint(data, "checkpoint").loose
+        else:
+            with pytest.raises(LogDamaged):
+                decode_checkpoint(data, "checkpoint")
+
+
 def test_a_checkpoint_whose_counts_lie_is_damaged() -> None:
-    checkpoint = Checkpoint(
-        position=Position(1, 512, 3, bytes(32)),
-        log_id=bytes(16),
-        boot=bytes(16),
-        time_ns=0,
-        table_sequence=0,
-        table_checksum=bytes(32),
-        changes={b"refs/heads/a": b"\1" * 20},
-        packs=(b"pack-x",),
-    )
-    good = checkpoint.encode()[:-32]
+    good = CHECKPOINT.encode()[:-32]
     counts_at = struct.calcsize(">8sH6xQQQ32s16s16sqQ32s")
     for at in range(counts_at, counts_at + 12, 4):
         for number in (0, 1, 2, 0xFFFFFFFF):
