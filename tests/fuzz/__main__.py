@@ -107,9 +107,12 @@ def report_coverage(measured: Any, given: argparse.Namespace, seed: int) -> int:
     targets = registry.find(tuple(given.target))
     results = coverage_of.run_measured(targets, seed, given.coverage)
     measured.stop()
+    for result in results:
+        if result.findings:
+            print_result(result)
     modules = coverage_of.judge(measured, targets)
     for module in modules:
-        missing = ",".join(map(str, module.missing))
+        missing = " ".join(module.missing)
         print(
             f"{module.share:6.1%} {module.taken:>4}/{module.total:<4} {module.module:40} {module.names[:60]}  {missing}"
         )

@@ -2,7 +2,8 @@
 
 A branch is a line with more than one way on, counted once for each way (coverage.py's own count). Targets name what
 they cover as "module" or "module:name,name"; of the latter only the lines of those functions and classes count. What a
-parser's module holds besides (encoders, properties of no input) is left out that way, by name and in the open.
+parser's module holds besides (encoders, properties of no input) is left out that way, by name and in the open. Single
+branches that no input decides are listed in `excluded`.
 """
 
 from __future__ import annotations
@@ -16,17 +17,18 @@ from typing import Any
 import coverage
 
 from tests.fuzz.engine import Result, Target, run_inputs
+from tests.fuzz.excluded import texts_of
 
 
 @dataclass(slots=True)
 class ModuleBranches:
-    """How many branches of a module count, how many were taken, and the lines with some that weren't."""
+    """How many branches of a module count, how many were taken, and those that weren't, as "from->to" (lines)."""
 
     module: str
     names: str
     total: int = 0
     taken: int = 0
-    missing: list[int] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
 
     @property
     def share(self) -> float:
@@ -65,18 +67,27 @@ def _judge_module(measured: Any, module: str, names: set[str]) -> ModuleBranches
     found = ModuleBranches(module, "" if every else ", ".join(sorted(names)))
     lines = None if every else _lines_of(path, names)
     analysis = measured._analyze(path)
-    for line, (total, taken) in analysis.branch_stats().items():
-        if lines is None or line in lines:
-            found.total += total
-            found.taken += taken
-            if taken < total:
-                found.missing.append(line)
+    not_taken = analysis.missing_branch_arcs()
+    source, excluded = _source_of(path).splitlines(), texts_of(module)
+    for line, (total, _) in analysis.branch_stats().items():
+        if lines is not None and line not in lines:
+            continue
+        missing = not_taken.get(line, [])
+        if source[line - 1].strip() in excluded:
+            total, missing = total - 1, missing[1:]
+        found.total += total
+        found.taken += total - len(missing)
+        found.missing += [f"{line}->{to}" for to in missing]
     return found
 
 
-def _lines_of(path: str, names: set[str]) -> set[int]:
+def _source_of(path: str) -> str:
     with open(path, encoding="utf-8") as file:
-        tree = ast.parse(file.read())
+        return file.read()
+
+
+def _lines_of(path: str, names: set[str]) -> set[int]:
+    tree = ast.parse(_source_of(path))
     lines: set[int] = set()
     seen = set()
     for node in tree.body:

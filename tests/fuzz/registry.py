@@ -1,7 +1,20 @@
 """All targets, in the order of the rooms. Importing this imports every parser."""
 
 from tests.fuzz.engine import Target
-from tests.fuzz.targets import bitmaps, logins, objects, packs, records, refs, storage, stored, texts, web, wire
+from tests.fuzz.targets import (
+    bitmaps,
+    logins,
+    objects,
+    packs,
+    records,
+    refs,
+    settings,
+    storage,
+    stored,
+    texts,
+    web,
+    wire,
+)
 
 TARGETS: tuple[Target, ...] = (
     *wire.TARGETS,
@@ -15,6 +28,7 @@ TARGETS: tuple[Target, ...] = (
     *records.TARGETS,
     *web.TARGETS,
     *logins.TARGETS,
+    *settings.TARGETS,
 )
 """Every parser that faces the network, a repository's files or the admin's."""
 

@@ -3,12 +3,15 @@
 The long run is `make fuzz`; what it has found is in test_findings.py.
 """
 
+import importlib.util
 import os
+from pathlib import Path
 
 import pytest
 
 from tests.fuzz.draw import Draw
 from tests.fuzz.engine import Target, make_input, run_apart, run_inputs
+from tests.fuzz.excluded import EXCLUDED, Excluded
 from tests.fuzz.registry import TARGETS
 
 SEED = 7
@@ -30,6 +33,16 @@ REFUSES_SELDOM = {"fsck", "introduced"}
 
 def test_every_target_has_a_name_of_its_own() -> None:
     assert len({target.name for target in TARGETS}) == len(TARGETS)
+
+
+@pytest.mark.parametrize("entry", EXCLUDED, ids=lambda entry: f"{entry.module}: {entry.text}")
+def test_a_branch_that_does_not_count_is_still_there_and_documented(entry: Excluded) -> None:
+    spec = importlib.util.find_spec(entry.module)
+    assert spec is not None and spec.origin is not None
+    with open(spec.origin, encoding="utf-8") as file:
+        assert entry.text in [line.strip() for line in file]
+    with open(Path(__file__).parents[2] / "docs" / "fuzzing.md", encoding="utf-8") as file:
+        assert any(f"`{entry.module}`" in line and entry.text in line and entry.reason in line for line in file)
 
 
 def target_of(run: object, **options: object) -> Target:

@@ -19,7 +19,7 @@ from govc.errors import Corrupt, CorruptDelta, CorruptPack, GovcError, LimitExce
 from govc.kernels import delta_py, order_py, sha1_py
 from govc.kernels.choice import COMPILED, describe, find
 from govc.objects.types import BLOB, COMMIT, OFS_DELTA, REF_DELTA, TAG, TREE, hash_object
-from govc.pack import compiled, indexer
+from govc.pack import compiled, indexer, inflate, resolver, scanner
 from govc.pack.delta import make_delta
 from govc.pack.entry import encode_entry_header, encode_ofs, parse_entry_header
 from govc.pack.format import parse_pack_header
@@ -30,6 +30,7 @@ from govc.pack.limits import IndexLimits
 from govc.protocol.oid import SHA1, SHA256, HashAlgorithm
 from tests.fuzz.draw import Draw
 from tests.fuzz.engine import Target
+from tests.fuzz.lowered import lowered
 from tests.fuzz.targets import objects
 from tests.fuzz.targets.wire import algo_of
 
@@ -47,6 +48,7 @@ NARROW = (
     replace(LIMITS, stream_bytes_min=100),
     replace(LIMITS, object_bytes_max=1000),
     replace(LIMITS, delta_result_bytes_max=300_000),
+    replace(LIMITS, delta_result_bytes_max=200, base_cache_bytes=0, delta_cache_bytes=0),
     replace(LIMITS, expansion_bytes_base=5000, expansion_ratio_max=0),
 )
 
@@ -189,11 +191,20 @@ class Received(NamedTuple):
     pack: bytes
     algo: HashAlgorithm
     stored: dict[bytes, tuple[int, bytes]]
-    collide: bool
+    collide: int
     visits: bool
     threads: int
     limits: IndexLimits
     knows: int
+    small: bool
+
+
+COLLISIONS = (
+    lambda kind, content: (kind, content + b"!"),
+    lambda kind, content: (kind, b"!" + content[1:]),
+    lambda kind, content: (BLOB if kind == TAG else TAG, content),
+)
+"""What an object that exists already may be, in place of what it should be."""
 
 
 def contents(draw: Draw, algo: HashAlgorithm) -> list[tuple[int, bytes]]:
@@ -227,7 +238,11 @@ def entries(draw: Draw, algo: HashAlgorithm, known: dict[bytes, tuple[int, bytes
     bases: list[tuple[int, int, bytes]] = []
     at = 12
     later = list(known.items())
-    for kind, content in contents(draw, algo):
+    parts = contents(draw, algo)
+    if draw.chance(0.4):  # some that the receiver has
+        parts += draw.sample(list(known.values()), draw.randint(1, len(known)))
+        draw.shuffle(parts)
+    for kind, content in parts:
         form = draw.randrange(10)
         if form < 4 and bases:
             start, kind, base = draw.choice(bases)
@@ -273,17 +288,17 @@ def make_received(draw: Draw) -> Received:
     body = draw.spoil(body) if draw.chance(0.1) else body
     pack = draw.raw(body + algo.new(body).digest())
     threads, limits = draw.choice((1, 1, 1, 3)), draw.choice(NARROW)
-    return Received(pack, algo, stored, draw.chance(0.2), draw.chance(0.5), threads, limits, draw.randrange(5))
+    collide = draw.choice((0, 0, 0, 0, 1, 2, 3))
+    return Received(pack, algo, stored, collide, draw.chance(0.5), threads, limits, draw.randrange(5), draw.chance(0.5))
 
 
 def index_with(kernel: ModuleType | None, received: Received) -> tuple[Any, bytes, list[Any]]:
     """What indexing comes to: the result or the refusal, the file afterwards, what was visited."""
-    pack, algo, stored, collide, visits, threads, limits, knows = received
+    pack, algo, stored, collide, visits, threads, limits, knows, _ = received
     seen: list[Any] = []
-    existing = {
-        oid: (kind, content + b"!" if collide and number == 0 else content)
-        for number, (oid, (kind, content)) in enumerate(stored.items())
-    }
+    existing = dict(stored)
+    if collide:
+        existing = {oid: COLLISIONS[collide - 1](*held) for oid, held in stored.items()}
     before = indexer.find_compiled, compiled._BESIDE_PACK_BYTES_MIN, compiled._BUDGET_BYTES
     indexer.find_compiled = lambda name: kernel  # type: ignore[assignment]
     compiled._BESIDE_PACK_BYTES_MIN, compiled._BUDGET_BYTES = 0, 1000 if threads > 1 else 1 << 22
@@ -309,11 +324,29 @@ def index_with(kernel: ModuleType | None, received: Received) -> tuple[Any, byte
 
 
 def run_received(received: Received) -> None:
+    with lowered(*SMALL if received.small else ()):
+        judge_received(received)
+
+
+SMALL = (
+    (scanner, "_OUTPUT_BYTES", 64),
+    (scanner, "_TICK_BYTES", 0),
+    (resolver, "_TICK_BYTES", 0),
+    (inflate, "_OUTPUT_BYTES", 50),
+    (inflate, "_PIECE_BYTES", 30),
+)
+"""Pieces so small, and ticks so frequent, that little packs have many."""
+
+
+def judge_received(received: Received) -> None:
     twin = index_with(None, received)
     kernel = find("indexing")
     if kernel is not None and received.algo.name in kernel.HASHES:
         ours = index_with(kernel, received)
-        if ours != twin:
+        # Objects below 256 KiB are held by one engine and read again by the other: below that the limit means little.
+        is_small = received.small or received.limits.delta_result_bytes_max < 1 << 18
+        is_held = is_small and any("object bytes in memory" in str(answer[0]) for answer in (ours, twin))
+        if ours != twin and not is_held:
             # With two faults in one pack the engines, which look in other orders, may name different ones. And the
             # kernel makes some contents once more to show them, which counts against the limit of expansion.
             is_near_limit = "pack expansion bytes" in str(ours[0])

@@ -163,15 +163,23 @@ def run_log(data: tuple[list[bytes], int]) -> None:
 
 def make_checkpoint(draw: Draw) -> bytes:
     names = {refname(draw): draw.pick(b"\1" * 20, b"") for _ in range(draw.randrange(3))}
+    mark, loose = draw.choice((b"", b"mark")), (b"refs/heads/x",) * draw.randrange(3)
     data = Checkpoint(
         position=Position(1, 512, 3, bytes(32)), log_id=b"i" * 16, boot=b"b" * 16, time_ns=1, table_sequence=2,
         table_checksum=bytes(32), changes=names, packs=(b"pack-x",) * draw.randrange(2), head=b"ref: refs/heads/x",
+        packed_mark=mark, loose=loose if mark else (),
     ).encode()  # fmt: skip
     body = bytearray(data[:-32])
     start = struct.calcsize(">8sH6xQQQ32s16s16sqQ32s")
     for at in range(start, start + 12, 4):
         body[at : at + 4] = draw.number(int.from_bytes(body[at : at + 4], "big"), 32).to_bytes(4, "big")
     body[8:10] = draw.number(1, 16).to_bytes(2, "big")
+    if mark:
+        at = len(body) - sum(2 + len(name) for name in loose) - len(mark) - 6
+        sizes = struct.pack(">HI", draw.number(len(mark), 16), draw.number(len(loose), 32))
+        body[at : at + 6] = sizes
+        if draw.broken():
+            body[at : at + 6 + len(mark)] = bytes(2) + sizes[2:]
     spoilt = draw.spoil(bytes(body)) if draw.chance(0.2) else bytes(body)
     return spoilt + draw.raw(hashlib.sha256(spoilt).digest())
 

@@ -9,6 +9,7 @@ import os
 import struct
 import zlib
 from contextlib import suppress
+from typing import NamedTuple
 
 from govc.errors import Corrupt, CorruptObject, CorruptRefs, LimitExceeded
 from govc.graph.commit_graph_file import CommitGraph, _Layer, open_commit_graph
@@ -17,6 +18,8 @@ from govc.odb.loose import iter_loose_content, loose_path, read_loose_header, re
 from govc.odb.midx import MultiPackIndex
 from govc.pack.chunks import encode_chunks
 from govc.protocol.oid import SHA1, SHA256, HashAlgorithm
+from govc.refs.reftable import columns as columns_module
+from govc.refs.reftable import table as table_module
 from govc.refs.reftable.block import parse_block
 from govc.refs.reftable.columns import TableRefs
 from govc.refs.reftable.format import (
@@ -34,6 +37,7 @@ from govc.refs.reftable.table import open_table
 from govc.refs.reftable.writer import EntryTooLarge, ReftableOptions, encode_table
 from tests.fuzz.draw import Draw
 from tests.fuzz.engine import Target
+from tests.fuzz.lowered import Limit, lowered
 from tests.fuzz.targets.packs import outcome_of
 from tests.fuzz.targets.texts import folder_for, remove_scratch, write
 from tests.fuzz.targets.wire import algo_of, refname
@@ -43,7 +47,7 @@ from tests.fuzz.targets.wire import algo_of, refname
 
 def reftable_records(draw: Draw, algo: HashAlgorithm) -> tuple[list[RefRecord], list[LogRecord]]:
     size = algo.oid_size
-    names = sorted({refname(draw) + b"%d" % draw.randrange(300) for _ in range(draw.choice((0, 1, 3, 20, 120)))})
+    names = sorted({refname(draw) + b"%d" % draw.randrange(300) for _ in range(draw.choice((0, 1, 3, 20, 60, 120)))})
     refs = []
     for name in names:
         kind = draw.randrange(8)
@@ -96,20 +100,48 @@ def block_by_hand(draw: Draw, kind: bytes, start: int, records: list[tuple[bytes
     return kind + draw.number(size, 24).to_bytes(3, "big") + draw.raw(body) + tail
 
 
-def make_reftable(draw: Draw) -> tuple[bytes, HashAlgorithm, bytes]:
+REFTABLE_LIMITS: tuple[tuple[Limit, ...], ...] = (
+    (),
+    (),
+    (),
+    ((table_module, "REF_SECTION_BYTES_MAX", 100),),
+    ((table_module, "DECODED_BYTES_BASE", 0), (table_module, "DECODED_RATIO_MAX", 0)),
+    ((table_module, "UNINDEXED_BLOCKS_MAX", 0), (columns_module, "_CHUNK", 2)),
+    ((table_module, "_INDEX_LEVELS_MAX", 1), (columns_module, "_CHUNK", 2)),
+)
+"""Limits that small inputs reach."""
+
+
+class Reftable(NamedTuple):
+    """A table, a name to look for, and what else it is met with."""
+
+    content: bytes
+    algo: HashAlgorithm
+    wanted: bytes
+    limits: tuple[Limit, ...]
+
+
+def make_reftable(draw: Draw) -> Reftable:
+    content, algo, wanted = reftable_bytes(draw)
+    return Reftable(content, algo, wanted, draw.choice(REFTABLE_LIMITS))
+
+
+def reftable_bytes(draw: Draw) -> tuple[bytes, HashAlgorithm, bytes]:
     algo = SHA1 if draw.chance(0.8) else SHA256
     size = algo.oid_size
     wanted = refname(draw) + b"5"
     if draw.chance(0.4):  # as the writer makes it, then damaged; the footer's checksum made right
         refs, logs = reftable_records(draw, algo)
-        options = ReftableOptions(block_size=draw.choice((256, 512, 4096)))
+        if refs and draw.chance(0.7):
+            wanted = draw.choice(refs).name
+        options = ReftableOptions(block_size=draw.choice((150, 256, 512, 4096)))
         try:
             data = b"".join(
                 encode_table(refs, logs, min_update_index=1, max_update_index=2, algo=algo, options=options)
             )
         except EntryTooLarge:
             data = b""
-        if draw.chance(0.7) and data:
+        if draw.chance(0.5) and data:
             footer = 68 if algo is SHA1 else 72
             body, tail = data[:-footer], data[-footer:]
             body = draw.spoil(body) if draw.chance(0.8) else body
@@ -128,22 +160,25 @@ def make_reftable(draw: Draw) -> tuple[bytes, HashAlgorithm, bytes]:
         kind = draw.choice((0, 1, 1, 2, 3))
         oid = bytes([draw.randrange(3)]) * size
         values = {0: b"", 1: oid, 2: oid + oid, 3: encode_varint(draw.number(4, 20)) + b"HEAD"}
-        return name, kind, encode_varint(draw.number(1, 40)) + draw.raw(values[kind])
+        return name, kind, encode_varint(draw.number(1, draw.choice((40, 70)))) + draw.raw(values[kind])
 
     def log(name: bytes) -> tuple[bytes, int, bytes]:
         text = encode_varint(draw.number(1, 30)) + b"A"
         value = bytes(size) + b"\1" * size + text + text + encode_varint(5) + b"\0\0" + text
         return name + b"\0" + bytes(7) + b"\xfe", draw.pick(1, 0), draw.raw(value)
 
-    first = len(data)
-    data += block_by_hand(draw, draw.pick(b"r", b"i", b"x"), first, [ref(name) for name in names])
+    if draw.chance(0.9):
+        data += block_by_hand(draw, draw.pick(b"r", b"i", b"x"), len(data), [ref(name) for name in names])
     if draw.chance(0.4):
         positions["ref_index"] = len(data)
         rows = [(name, 0, encode_varint(draw.number(0, 40))) for name in names]
         data += block_by_hand(draw, b"i", 0, rows)
     if draw.chance(0.6):
         positions["log"] = len(data)
-        data += block_by_hand(draw, b"g", 0, [log(name) for name in names])
+        rows = [log(name) for name in names]
+        if draw.chance(0.2):
+            draw.shuffle(rows)
+        data += block_by_hand(draw, b"g", 0, rows)
         if draw.chance(0.5):
             positions["log_index"] = len(data)
             rows = [(log(name)[0], 0, encode_varint(draw.number(positions["log"], 40))) for name in names]
@@ -153,13 +188,18 @@ def make_reftable(draw: Draw) -> tuple[bytes, HashAlgorithm, bytes]:
     footer = Footer(
         **{name: draw.number(value, 40) for name, value in positions.items()}, obj_id_size=draw.number(2, 5)
     )
-    tail = head + encode_footer(header, footer)[header.size : -4]
-    return data + tail + zlib.crc32(tail).to_bytes(4, "big"), algo, wanted
+    tail = draw.raw(head) + encode_footer(header, footer)[header.size : -4]
+    return data + tail + draw.number(zlib.crc32(tail)).to_bytes(4, "big"), algo, wanted
 
 
-def run_reftable(data: tuple[bytes, HashAlgorithm, bytes]) -> None:
+def run_reftable(data: Reftable) -> None:
     """A look-up finds what listing finds."""
-    content, algo, wanted = data
+    with lowered(*data.limits):
+        ask_reftable(data)
+
+
+def ask_reftable(data: Reftable) -> None:
+    content, algo, wanted, _ = data
     fd = os.memfd_create("table")
     try:
         os.write(fd, content)
@@ -173,8 +213,9 @@ def run_reftable(data: tuple[bytes, HashAlgorithm, bytes]) -> None:
         refs = list(table.iter_refs())
         columns = TableRefs.of(refs, algo.oid_size)
         assert columns.name_count <= len(refs)
-        for entry in columns.columns.iter_entries():
-            assert columns.columns.get(entry.name) == entry.oid
+        for position, entry in enumerate(columns.columns.iter_entries()):
+            assert columns.columns.get(entry.name) == entry.oid == columns.columns.oid_at(position)
+            assert columns.columns.peeled_at(position) == entry.peeled
         merge_tables((table, table), algo, None).get(wanted)
         merged = columns.columns.replaced(
             [(b"refs/heads/a", b"\5" * algo.oid_size, None), (b"refs/heads/b", None, None)]

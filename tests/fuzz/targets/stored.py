@@ -16,6 +16,7 @@ from govc.graph.introduce import introduce as introduce_twin
 from govc.kernels import order_py
 from govc.kernels.choice import find
 from govc.objects.types import BLOB, COMMIT, OFS_DELTA, REF_DELTA, TREE, hash_object
+from govc.odb import packs
 from govc.odb.cache import BaseCache
 from govc.odb.packs import PackFile
 from govc.odb.resolve import Resolver
@@ -29,6 +30,7 @@ from govc.pack.writer import write_pack
 from govc.protocol.oid import SHA1, SHA256, HashAlgorithm
 from tests.fuzz.draw import Draw
 from tests.fuzz.engine import Target
+from tests.fuzz.lowered import lowered
 from tests.fuzz.targets.packs import LIMITS, OBJECT_MAX, PACK_ERRORS, both, contents, deflated, outcome_of
 from tests.fuzz.targets.texts import folder_for, remove_scratch, write
 from tests.fuzz.targets.wire import algo_of
@@ -161,21 +163,7 @@ def make_stored(draw: Draw) -> Stored:
         order = {name: position for position, name in enumerate(sorted(names))}
         positions = array("I", [draw.number(order[name], 32) for name in names])
         rev = draw.raw(b"".join(encode_reverse_index(algo, positions, trailer)))
-    if draw.chance(0.002):
-        return many_stored(draw)
     return Stored(draw.pick(body + trailer, body[:20]), idx, rev, algo, draw.getrandbits(30))
-
-
-def many_stored(draw: Draw) -> Stored:
-    """So many objects that the index is mapped."""
-    entry = encode_entry_header(BLOB, 3) + zlib.compress(b"abc")
-    count = 2500
-    body = b"PACK\0\0\0\2" + count.to_bytes(4, "big") + entry * count
-    trailer = SHA1.new(body).digest()
-    names = [number.to_bytes(20, "big") for number in range(count)]
-    offsets = [12 + len(entry) * number for number in range(count)]
-    rev = b"".join(encode_reverse_index(SHA1, array("I", range(count)), trailer))
-    return Stored(body + trailer, plain_index(SHA1, names, offsets, trailer), rev, SHA1, draw.getrandbits(30))
 
 
 def open_stored(stored: Stored) -> PackFile:
@@ -186,7 +174,11 @@ def open_stored(stored: Stored) -> PackFile:
             write(path, data)
         elif os.path.exists(path):
             os.unlink(path)
-    return PackFile.open(f"{folder}/p.pack", stored.algo)
+    # Half of them are mapped, as large ones are.
+    with lowered(*[(packs, "_MAP_BYTES_MIN", 100)][: stored.seed & 1]):
+        pack = PackFile.open(f"{folder}/p.pack", stored.algo)
+        outcome_of(pack.kernel_source)
+        return pack
 
 
 def run_stored(stored: Stored) -> None:

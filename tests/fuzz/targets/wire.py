@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from govc.protocol import ls_refs
 from govc.protocol import push_certificate as certificates
 from govc.protocol.bundle_uri import check_bundle_uri_args
 from govc.protocol.capabilities import V2Features
@@ -32,6 +33,7 @@ from govc.protocol.upload_archive import parse_archive_request
 from govc.protocol.upload_pack import AckMode, Negotiator, Step, parse_upload_pack_request
 from tests.fuzz.draw import Draw
 from tests.fuzz.engine import Target
+from tests.fuzz.lowered import lowered
 
 ALGOS = (SHA1, SHA1, SHA256)
 
@@ -206,8 +208,6 @@ def fetch_args(draw: Draw, algo: HashAlgorithm) -> list[bytes]:
 
 def command_args(draw: Draw, name: bytes, algo: HashAlgorithm) -> list[bytes]:
     if name == b"ls-refs":
-        if draw.chance(0.002):
-            return [b"ref-prefix refs/heads/a"] * draw.choice((65535, 65536, 65540))
         words: list[Callable[[], bytes]] = [
             lambda: draw.choice((b"peel", b"symrefs", b"unborn")),
             lambda: b"ref-prefix " + refname(draw),
@@ -253,7 +253,9 @@ def run_v2(data: tuple[bytes, HashAlgorithm, int]) -> None:
         return
     assert command.client_agent is not None
     if command.name == b"ls-refs":
-        parse_ls_refs(command.args)
+        with lowered(*[(ls_refs, "PREFIX_COUNT_MAX", 2)][: bits >> 5]):
+            request = parse_ls_refs(command.args)
+            assert len(request.prefixes) < ls_refs.PREFIX_COUNT_MAX
     elif command.name == b"object-info":
         known = {bytes([n]) * algo.oid_size: n for n in range(3)}
         for piece in iter_object_info(parse_object_info(command.args), algo, known.get):
@@ -262,7 +264,7 @@ def run_v2(data: tuple[bytes, HashAlgorithm, int]) -> None:
         check_bundle_uri_args(command.args)
     else:
         every = bool(bits & 16)
-        request = parse_fetch_args(
+        fetched = parse_fetch_args(
             command.args,
             algo,
             allow_filter=every,
@@ -270,7 +272,7 @@ def run_v2(data: tuple[bytes, HashAlgorithm, int]) -> None:
             allow_sideband_all=every,
             allow_packfile_uris=every,
         )
-        hash(request)
+        hash(fetched)
 
 
 # Filters, archives, names, numbers
