@@ -311,6 +311,9 @@ cdef class PackCopier:
             row.end <= self.span_start + self.span_size
         ):
             return FINE
+        if row.offset >= pack.size:
+            self.reader.fault_at = row.offset
+            return SHORTER
         while other < last and other.offset - end < GAP_MAX and other.end - row.offset <= SPAN_MAX:
             end = other.end
             other += 1

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import struct
+import zlib
 from array import array
 
 import pytest
@@ -13,13 +14,14 @@ from govc.auth.gate import Gate
 from govc.auth.introspection import IntrospectionChecker, IntrospectionRules
 from govc.auth.permission_file import parse_permissions
 from govc.auth.principal import BadAuthFile, LoginFailed
-from govc.errors import LimitExceeded
+from govc.errors import CorruptPack, LimitExceeded
 from govc.graph.bitmap_file import BitmapFile
 from govc.graph.ewah import CorruptBitmap, encode_ewah
 from govc.objects.types import BLOB, TREE, hash_object
 from govc.odb.alternates import find_object_directories, parse_alternates
 from govc.pack import indexer
 from govc.pack.delta import make_delta
+from govc.pack.entry import encode_entry_header
 from govc.pack.limits import IndexLimits
 from govc.pack.tables import EntryTable, RefChildren
 from govc.protocol.oid import SHA1, SHA256
@@ -29,6 +31,8 @@ from govc.wal.checkpoint import Checkpoint, decode_checkpoint
 from govc.wal.errors import LogDamaged
 from govc.wal.reader import Position
 from govc.web.redaction import redact
+from tests.fuzz.targets.stored import OnePack, Stored, copy_all, open_stored, plain_index
+from tests.fuzz.targets.texts import remove_scratch
 from tests.kernels.both import compiled, needs_compiled
 from tests.pack.conftest import pack_of, ref
 
@@ -119,6 +123,22 @@ def test_a_base_that_completes_a_thin_pack_keeps_to_the_limit_of_what_is_held(
             )
     finally:
         os.close(fd)
+
+
+@needs_compiled
+def test_an_index_that_points_far_beyond_its_pack_is_damage_and_no_error_of_the_system() -> None:
+    body = b"PACK\0\0\0\2\0\0\0\2" + 2 * (encode_entry_header(BLOB, 3) + zlib.compress(b"abc"))
+    trailer = SHA1.new(body).digest()
+    idx = plain_index(SHA1, [b"\1" * 20, b"\2" * 20], [12, (1 << 64) - 1], trailer)
+    pack = open_stored(Stored(body + trailer, idx, b"", SHA1, 0))
+    try:
+        packread = compiled("packread")
+        reader = packread.PackReader(packread.PackTable([pack.kernel_source()], 20), 0, 1 << 20)
+        with pytest.raises(CorruptPack, match="became shorter"):
+            copy_all(OnePack(pack), reader, array("q", [1]), None, 1000)
+    finally:
+        pack.close()
+        remove_scratch()
 
 
 def test_the_table_of_waiting_deltas_is_right_without_looking_at_every_key() -> None:
