@@ -24,7 +24,7 @@ _SECTION = re.compile(r"[A-Za-z0-9\-]+", re.ASCII)
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9\-]*", re.ASCII)
 _COUNT = re.compile(r"\s*\+?(\d+)", re.ASCII)
 # One word quoted for the shell; a quote or an exclamation mark inside is written '\'' or '\!'.
-_QUOTED = re.compile(r"'(?:[^']++|'\\['!]')*+'", re.DOTALL)
+_QUOTED = re.compile(r"'(?:[^']++|'\\['!]')*'(?!\\)", re.DOTALL)
 _QUOTED_ESCAPE = re.compile(r"'\\(['!])'")
 
 

@@ -23,8 +23,8 @@ from govc.errors import BadConfig
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
-_SKIP = re.compile(rb"(?:[ \t\r\n]++|[#;][^\n]*+\n)*+")
-_HEADER = re.compile(rb'\[([A-Za-z0-9.\-]*+)(?:[ \t\r]++("(?:[^"\\\n]++|\\[^\n])*+"))?+\]')
+_SKIP = re.compile(rb"(?:[ \t\r\n]++|[#;][^\n]*+\n)*")
+_HEADER = re.compile(rb'\[([A-Za-z0-9.\-]*+)(?:[ \t\r]++("(?:[^"\\\n]++|\\[^\n])*"))?\]')
 _NAME = re.compile(rb"[A-Za-z][A-Za-z0-9\-]*+")
 _BLANKS = re.compile(rb"[ \t]*+")
 _TOKEN = re.compile(rb'(?P<blanks>[ \t\r]++)|(?P<text>[^ \t\r\n"\\;#]++)|[;#][^\n]*+|.', re.DOTALL)

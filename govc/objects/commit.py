@@ -31,7 +31,7 @@ class CommitLinks(NamedTuple):
 def _compile(hex_size: int) -> re.Pattern[bytes]:
     return re.compile(
         rb"tree ([0-9a-fA-F]{%d})\n" % hex_size
-        + rb"((?:parent [0-9a-fA-F]{%d}\n)*+)" % hex_size
+        + rb"((?:parent [0-9a-fA-F]{%d}\n)*)" % hex_size
         + rb"(?:author [^\n]*+\ncommitter ([^\n]*+))?"
     )
 

@@ -36,7 +36,7 @@ _GROUP_WRITABLE = 0o100664  # written by early versions of git
 
 _ENTRIES = {
     size: (
-        re.compile(rb"(?:[0-7]++ [^\0]++\0.{%d})*+" % size, re.DOTALL),
+        re.compile(rb"(?:[0-7]++ [^\0]++\0.{%d})*" % size, re.DOTALL),
         re.compile(rb"([0-7]++) ([^\0]++)\0(.{%d})" % size, re.DOTALL),
     )
     for size in (20, 32)

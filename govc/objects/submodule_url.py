@@ -12,7 +12,7 @@ CVE-2020-11008.
 import re
 
 _RELATIVE = re.compile(rb"\.\.?/")
-_CLIMB = re.compile(rb"(?:\.\.?/)*+")
+_CLIMB = re.compile(rb"(?:\.\.?/)*")
 _ENCODED_NEWLINE = re.compile(rb"%0[aA]")
 _CURL = re.compile(rb"(?:https?|ftps?)(?:::|(?=://))")
 _SCHEME = re.compile(rb"([A-Za-z][A-Za-z0-9+.\-]*+)://")

@@ -28,7 +28,7 @@ class TreeEntry(NamedTuple):
 
 
 def _compile(oid_size: int) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
-    whole = re.compile(rb"(?:[0-7]{1,11}+ [^\0]++\0.{%d})*+" % oid_size, re.DOTALL)
+    whole = re.compile(rb"(?:[0-7]{1,11}+ [^\0]++\0.{%d})*" % oid_size, re.DOTALL)
     entry = re.compile(rb"([0-7]++) ([^\0]++)\0(.{%d})" % oid_size, re.DOTALL)
     return whole, entry
 

@@ -15,6 +15,7 @@ git-commit-graph, git-multi-pack-index; rows FS-13, FS-19, FS-24, FS-26, CF-54, 
 
 import logging
 import os
+import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -175,12 +176,20 @@ def write_reverse_indexes(packs: list[PackFile], store: ObjectStore, modes: File
 
 
 def _replace(path: str, pieces: Iterable[bytes], modes: FileModes) -> bool:
-    """Write a file under git's lock for it; False when somebody else holds that."""
+    """Put a file in place under git's lock for it; False when somebody else holds that.
+
+    It is whole before it becomes the lock, and is renamed at once: writing takes its time, and who is killed with the
+    lock in hand leaves one that nobody dares to remove. What a kill leaves of the temporary file goes as others do.
+    """
     lock = f"{path}.lock"
+    folder, name = os.path.split(path)
+    temporary = f"{os.path.dirname(folder)}/pack/tmp_{name}_{secrets.token_hex(8)}"
+    _write(temporary, pieces, modes)
     try:
-        _write(lock, pieces, modes)
+        disk.rename_new(temporary, lock)
     except FileExistsError:
         log.info("%s: somebody else is writing it", path)
+        disk.unlink(temporary)
         return False
     disk.rename(lock, path)
     return True
