@@ -63,8 +63,8 @@ MUTATIONS = (
     Mutation(
         "no void record when publishing fails",
         "govc/repo/writing.py",
-        "        journal.void(appended)\n        try:\n            transaction",
-        "        try:\n            transaction",
+        "        journal.void(appended)\n        transaction",
+        "        transaction",
         f"{FAIL}::test_any_call_may_fail_once[one ref-EIO]",
     ),
     Mutation(
