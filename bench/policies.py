@@ -47,12 +47,17 @@ def traces(oids: Sequence[bytes], rng: random.Random) -> Iterator[tuple[str, lis
 
 def lru(trace: Sequence[bytes], sizes: Mapping[bytes, int], budget: int) -> int:
     """Who was asked for longest ago goes."""
+    return _by_age(trace, sizes, budget, is_young_again=True)
+
+
+def _by_age(trace: Sequence[bytes], sizes: Mapping[bytes, int], budget: int, *, is_young_again: bool) -> int:
     kept: OrderedDict[bytes, int] = OrderedDict()
     used = hits = 0
     for oid in trace:
         if oid in kept:
             hits += 1
-            kept.move_to_end(oid)
+            if is_young_again:
+                kept.move_to_end(oid)
             continue
         kept[oid] = sizes[oid]
         used += sizes[oid]
@@ -63,17 +68,7 @@ def lru(trace: Sequence[bytes], sizes: Mapping[bytes, int], budget: int) -> int:
 
 def fifo(trace: Sequence[bytes], sizes: Mapping[bytes, int], budget: int) -> int:
     """Who came first goes."""
-    kept: OrderedDict[bytes, int] = OrderedDict()
-    used = hits = 0
-    for oid in trace:
-        if oid in kept:
-            hits += 1
-            continue
-        kept[oid] = sizes[oid]
-        used += sizes[oid]
-        while used > budget:
-            used -= kept.popitem(last=False)[1]
-    return hits
+    return _by_age(trace, sizes, budget, is_young_again=False)
 
 
 def clock(trace: Sequence[bytes], sizes: Mapping[bytes, int], budget: int) -> int:

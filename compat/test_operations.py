@@ -2,7 +2,7 @@
 
 The commands of the backup are taken from the page itself. More of these promises are shown where their subject is
 tested: tests/repo/test_watching.py (deleted, renamed, replaced), tests/repo/test_recovery.py (copies),
-compat/test_settings.py (core.sharedRepository, beside git).
+compat/test_configuration_disk.py (core.sharedRepository, beside git).
 """
 
 from __future__ import annotations

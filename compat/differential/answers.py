@@ -14,19 +14,10 @@ from email.utils import parsedate_to_datetime
 from itertools import groupby
 
 from compat.differential.world import Request
+from compat.pushing import REASONS
 from compat.rawhttp import Reply, Special
 
 COMPARED_HEADERS = ("content-type", "cache-control", "pragma", "allow", "content-length")
-
-REASONS = {
-    b"incorrect old value provided": b"failed to update ref",
-    b"reference already exists": b"failed to update ref",
-    b"reference does not exist": b"failed to update ref",
-    b"refname conflict": b"failed to update ref",
-    b"failed to update refs": b"failed to update ref",
-    b"failed to lock": b"failed to update ref",
-}
-"""Where newer releases of git say more exactly what older ones call "failed to update ref"."""
 
 _AGENT = re.compile(rb" ?(?:agent|session-id)=[^ \n]*")
 

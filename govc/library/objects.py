@@ -11,7 +11,6 @@ One lock stands around everything below the cache: the store and the reader serv
 """
 
 import threading
-from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
@@ -178,22 +177,6 @@ class Objects(ObjectCache):
     def _all(self) -> set[bytes]:
         with self._lock:
             return set(self._store().iter_oids())
-
-    def find_prefix(self, prefix: str) -> list[bytes]:
-        """Return the oids that begin with these hex digits, at most two of them."""
-        found: dict[bytes, None] = {}
-        with self._lock:
-            store = self._store()
-            low = bytes.fromhex(prefix.ljust(2 * store.algo.oid_size, "0"))
-            for pack in store.packs:
-                at = bisect_left(range(pack.count), low, key=pack.index.oid_at)
-                for oid in (pack.index.oid_at(i) for i in range(at, min(at + 2, pack.count))):
-                    if oid.hex().startswith(prefix):
-                        found[oid] = None
-            for oid in _iter_loose(store):
-                if oid.hex().startswith(prefix):
-                    found[oid] = None
-        return list(found)[:2]
 
     # Trees
 

@@ -74,11 +74,6 @@ class PackedRefsFile:
             disk.close(descriptor)
         self._modes.adjust_file(self._new_path)
 
-    @property
-    def is_staged(self) -> bool:
-        """Say whether a new file waits to be published."""
-        return self._is_staged
-
     def publish(self) -> None:
         """Put the staged file in place; the lock stays."""
         if self._is_staged:

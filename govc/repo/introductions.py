@@ -224,11 +224,6 @@ class Introductions:
         """Files that were passed over."""
         return frozenset(self._bad)
 
-    @property
-    def segment_names(self) -> tuple[str, ...]:
-        """The names of the segment files that are used or could be."""
-        return tuple(self._segments)
-
     def segment_files(self) -> list[tuple[str, Segment]]:
         """Return the segments of the view that are files, in its order, with their names."""
         return [(segment.name, segment) for segment in self._file_view.segments]
