@@ -30,7 +30,8 @@ header_map = "drop"
 # Nothing of ours is steered through a socket in the home folder.
 control_socket_disable = True
 
-# Our own lines and gunicorn's go where log_file says, in the form that log_format says, without what looks like a secret.
+# Our own lines and gunicorn's go where log_file says, in the form that log_format says, without what looks like a
+# secret.
 accesslog = None
 errorlog = "-"
 logger_class = "govc.web.gunicorn_server.RedactingLogger"

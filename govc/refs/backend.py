@@ -91,6 +91,9 @@ class Transaction(Protocol):
     def abandon(self) -> None:
         """Forget the transaction without letting go of its locks: somebody else finishes what they stand for."""
 
+    def hand_over(self) -> Callable[[], None]:
+        """Forget the transaction; what lets go of its locks is returned, for later."""
+
     def rollback(self) -> None:
         """Let go of every lock; what wasn't committed never was. Harmless after `commit`."""
 

@@ -127,11 +127,11 @@ def _is_same_file(first: str, second: str) -> bool:
 
 @contextlib.contextmanager
 def tolerant() -> Iterator[None]:
-    """Go on when a lock can't be given back: what is decided stays so. The log has it; a restart finds the lock."""
+    """Go on when a lock or a new reflog can't be removed: what is decided stays so. A restart finds the lock."""
     try:
         yield
     except OSError as error:
-        log.error("a lock is left behind: %s", error)
+        log.error("left behind: %s", error)
 
 
 def acquire_lock(

@@ -17,6 +17,7 @@ packed-refs' lock from before the rewrite until the loose files are gone.
 Source: git's refs/files-backend.c (files_transaction_prepare, files_transaction_finish).
 """
 
+import copy
 import errno
 import os
 from collections.abc import Callable
@@ -162,13 +163,18 @@ class RefTransaction:
         self._changes = [c for c in self._changes if c.update.name not in self._refused]
 
     def _release(self, change: Change) -> None:
-        for log in change.logs:
-            log.abandon()
-        change.logs = []
+        self._abandon_logs(change)
         lock, change.lock = change.lock, None
         if lock is not None:
             lock.release()
             prune_parents(lock.path, self._database.kept_folder_of(change.target))
+
+    @staticmethod
+    def _abandon_logs(change: Change) -> None:
+        logs, change.logs = change.logs, []
+        for log in logs:
+            with tolerant():
+                log.abandon()
 
     def _plan(self) -> None:
         """Find the targets of symrefs; refuse ill-formed and doubled names."""
@@ -496,11 +502,16 @@ class RefTransaction:
 
     def abandon(self) -> None:
         """Forget the transaction; the locks of refs whose change wasn't published stay for who finishes it."""
-        for change in self._changes:
-            for log in change.logs:
-                log.abandon()
-        self._changes = []
+        changes, self._changes = self._changes, []
+        for change in changes:
+            self._abandon_logs(change)
         self.rollback()
+
+    def hand_over(self) -> Callable[[], None]:
+        """Forget the transaction; what lets go of its locks is returned, for later."""
+        holder = copy.copy(self)
+        self._changes, self._head_lock, self._packed = [], None, None
+        return holder.rollback
 
     def rollback(self) -> None:
         """Let go of every lock; what wasn't committed never was. Harmless after `commit`. Raises nothing."""

@@ -19,7 +19,7 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -115,7 +115,8 @@ class Journal:
         self._flush_wanted: Appended | None = None
         self._stuck: dict[int, Callable[[], bool]] = {}
         self._unmarked: list[int] = []
-        self._doubtful: list[Appended] = []
+        self._doubtful: dict[int, Appended] = {}
+        self._held: dict[int, Callable[[], None]] = {}
         self._break_dead: Callable[[], object] | None = None
 
     def _make_folders(self) -> None:
@@ -165,12 +166,49 @@ class Journal:
         """Note a record of ours that could not be published, and what tries again; its locks are still held."""
         self._stuck[appended.record.sequence] = retry
 
+    def hold(self, sequence: int, release: Callable[[], None]) -> None:
+        """Keep the locks of a record in doubt: `release` is called once it is settled that it doesn't count.
+
+        Were they let go of one by one and this process killed meanwhile, its heirs would publish what is still locked.
+        """
+        self._held[sequence] = release
+        if sequence not in self._doubtful:
+            self._let_go_of([sequence])
+
+    def _let_go_of(self, sequences: Iterable[int]) -> None:
+        for sequence in sequences:
+            self._doubtful.pop(sequence, None)
+            release = self._held.pop(sequence, None)
+            if release is not None:
+                release()
+
+    def _settle(self) -> bool:
+        """Take back what is in doubt and let go of its locks; say whether there was anything and that could be done."""
+        doubtful = list(self._doubtful)
+        if not doubtful:
+            return False
+        try:
+            with self.log.append_lock():
+                self.follow()
+                drafts = self._late_voids()
+                appended = self.log.append(drafts) if drafts else []
+                for one in appended:
+                    self._note(one)
+            if appended and self.options.durability != NONE:
+                self.log.make_durable(appended[-1])
+        except (LogError, OSError) as error:
+            log.error("%s: still in doubt: %s", self.folder.root, error)
+            return False
+        self._let_go_of(doubtful)
+        return True
+
     def _retry_stuck(self) -> bool:
-        """Try to publish what is stuck; say whether anything could be."""
+        """Try to settle what is in doubt and to publish what is stuck; say whether anything could be."""
+        is_settled = self._settle()
         done = [sequence for sequence, retry in list(self._stuck.items()) if retry()]
         for sequence in done:
             self._stuck.pop(sequence, None)
-        return bool(done)
+        return is_settled or bool(done)
 
     def when_dead(self, recover: Callable[[], object]) -> None:
         """Say what finishes the work of dead processes."""
@@ -244,13 +282,13 @@ class Journal:
         then it never happened.
         """
         with self.log.append_lock():
+            doubtful = list(self._doubtful)
             drafts = self._late_voids()
             self.follow()
             observed = self._observed(draft)
             if observed is not None:
                 drafts.append(observed)
             appended = self.log.append([*drafts, draft])
-            self._doubtful.clear()
             for one in appended:
                 self._note(one)
         self._arriving.discard(arrival)
@@ -265,6 +303,7 @@ class Journal:
             # and the next push's sync would make it true.
             self._void_or_doubt(appended[-1], error)
             raise LogFailed(f"{self.folder.root}: sync", error) from error
+        self._let_go_of(doubtful)  # not before the sync: with a failed one the void records would go, too
         return appended[-1]
 
     def _void_or_doubt(self, appended: Appended, cause: OSError) -> None:
@@ -273,15 +312,16 @@ class Journal:
             self.void(appended)
         except (LogError, OSError) as error:
             if not self.log.is_cut(appended):
-                self._doubtful.append(appended)
-                raise LogInDoubt(f"{self.folder.root}: sync", cause) from error
+                sequence = appended.record.sequence
+                self._doubtful[sequence] = appended
+                raise LogInDoubt(f"{self.folder.root}: sync", cause, sequence) from error
 
     def _late_voids(self) -> list[Draft]:
         """Return what takes back the records that could not be voided in time. Under the append lock."""
         if not self._doubtful:
             return []
         self.log.settle()
-        standing = [appended for appended in self._doubtful if not self.log.is_cut(appended)]
+        standing = [appended for appended in list(self._doubtful.values()) if not self.log.is_cut(appended)]
         return [Draft(kind=Kind.VOID, number=appended.record.sequence) for appended in standing]
 
     def _is_crowded(self) -> bool:

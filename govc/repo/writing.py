@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 from govc.errors import GovcError, RefUpdateRefused
 from govc.refs.backend import Transaction, WriteOptions
+from govc.refs.lock import tolerant
 from govc.refs.plan import REASON_FAILED, REASON_HOOK, RefUpdate, split_by_conflict
 from govc.repo.journal import NO_OBJECTS, Journal, JournalOptions, StagedObjects
 from govc.repo.peeling import ThreadPeeler
@@ -175,7 +176,12 @@ class RefWriter:
         changes = transaction.prepared()
         if not changes:
             return transaction.commit()
-        appended = journal.record(self._draft(changes), self._arrival)
+        try:
+            appended = journal.record(self._draft(changes), self._arrival)
+        except LogInDoubt as error:
+            if error.sequence is not None:
+                journal.hold(error.sequence, transaction.hand_over())
+            raise
         self.sequences.append(appended.record.sequence)
         try:
             if self._origin.has_late_hooks:
@@ -265,8 +271,9 @@ class RefWriter:
 
     def _roll_forward(self, journal: Journal, appended: Appended, transaction: Transaction) -> bool:
         """Publish what our locks still hold; False when that fails again, and is left to the next writer."""
-        try:
+        with tolerant():  # what is left of it `publish_held` removes
             transaction.release_packed()
+        try:
             publish_held(journal, self._repository.site(self._options.sleep), appended.record)
         except (GovcError, OSError) as error:
             self._complain(journal, appended, error)

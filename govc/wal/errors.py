@@ -31,8 +31,13 @@ class LogFailed(LogError):
 class LogInDoubt(LogFailed):
     """The disk failed, and failed again when what was appended had to be taken back.
 
-    It may count after a crash that comes before the log can be written again; never after that.
+    It may count after a crash that comes before the log can be written again; never after that. `sequence` is that of
+    a record that stands in the log meanwhile, None when what was appended lies beyond the log's end.
     """
+
+    def __init__(self, what: str, cause: OSError, sequence: int | None = None) -> None:
+        super().__init__(what, cause)
+        self.sequence = sequence
 
     @property
     def public_text(self) -> str:

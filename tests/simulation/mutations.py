@@ -55,9 +55,9 @@ MUTATIONS = (
     Mutation(
         "publishing comes before the record",
         "govc/repo/writing.py",
-        "        appended = journal.record(self._draft(changes), self._arrival)\n",
-        "        transaction.commit(keep_failed=True, time_seconds=0)\n"
-        "        appended = journal.record(self._draft(changes), self._arrival)\n",
+        "            appended = journal.record(self._draft(changes), self._arrival)\n",
+        "            transaction.commit(keep_failed=True, time_seconds=0)\n"
+        "            appended = journal.record(self._draft(changes), self._arrival)\n",
         f"{CRASH}::test_stopped_at_every_call[several refs, atomic]",
     ),
     Mutation(
@@ -66,6 +66,13 @@ MUTATIONS = (
         "        journal.void(appended)\n        transaction",
         "        transaction",
         f"{FAIL}::test_any_call_may_fail_once[one ref-EIO]",
+    ),
+    Mutation(
+        "locks of a push in doubt are let go of at once",
+        "govc/repo/writing.py",
+        "                journal.hold(error.sequence, transaction.hand_over())\n",
+        "                pass\n",
+        f"{FAIL}::test_a_push_in_doubt_keeps_all_its_locks_until_it_is_settled[4]",
     ),
     Mutation(
         "records are replayed one by one, whatever a ref says now, instead of folded",

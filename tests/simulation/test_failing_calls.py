@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from govc.wal.errors import IN_DOUBT
 from tests.simulation.harness import Checker, Expectation, Scene, is_ok
 from tests.simulation.machine import Die, Fail, Faults, Go, Machine, Verdict, fail_at, fail_between, fill_up_at
 from tests.simulation.model import Model
@@ -58,16 +59,20 @@ class Failing:
 
     def count_calls(self) -> int:
         """How many calls the first push makes when nothing fails, those that change nothing included."""
-        numbers: list[int] = []
+        return len(self.list_calls())
 
-        def count(number: int, kind: str, path: str, growth: int) -> Verdict:
-            numbers.append(number)
+    def list_calls(self) -> list[tuple[str, str]]:
+        """(kind, path) of the calls that the first push makes when nothing fails."""
+        found: list[tuple[str, str]] = []
+
+        def note(number: int, kind: str, path: str, growth: int) -> Verdict:
+            found.append((kind, path))
             return Go()
 
         self.scene.boot = self.boot
         materialise(self.start, str(self.scene.path))
-        Machine(str(self.scene.path)).run(self.scene.pusher(self.push), faults=count)
-        return len(numbers)
+        Machine(str(self.scene.path)).run(self.scene.pusher(self.push), faults=note)
+        return found
 
     def check_outcomes(self, calls: list[Call], label: str) -> None:
         """What lies there right after each answer, and at the end: after a kill, and after power cuts."""
@@ -125,6 +130,22 @@ def test_what_mends_a_failure_may_fail_too(name: str, burst: int, place: Path) -
         failing.check_outcomes(calls, f"calls {at} to {at + burst - 1} fail, {reports[0]}")
     assert [] == problems
     failing.checker.conclude()
+
+
+@pytest.mark.parametrize("burst", [4, 5])
+def test_a_push_in_doubt_keeps_all_its_locks_until_it_is_settled(burst: int, place: Path) -> None:
+    """The note that a record is durable fails, then what takes it back, then giving back a lock: right before a kill."""
+    failing = Failing(place, "several refs, atomic")
+    synced = next(
+        at for at, (kind, path) in enumerate(failing.list_calls()) if kind == "syncdata" and path.endswith(".seg")
+    )
+    doubts = 0
+    for at in range(synced - 2, synced + 6):
+        calls, reports = failing.run(fail_between(at, at + burst, errno.EIO), *failing.more)
+        doubts += any(IN_DOUBT in text for text in reports[0].values())
+        failing.check_outcomes(calls, f"calls {at} to {at + burst - 1} fail, {reports[0]}")
+    failing.checker.conclude()
+    assert doubts
 
 
 @pytest.mark.parametrize("name", ["one ref", "a large pack"])

@@ -13,6 +13,7 @@ shared one first.
 Source: git's technical/reftable "Update transactions", refs/reftable-backend.c.
 """
 
+import copy
 from collections.abc import Callable
 
 from govc.errors import CorruptRefs, GovcError, ObjectMissing, RefUpdateRefused
@@ -333,6 +334,12 @@ class ReftableTransaction:
     def abandon(self) -> None:
         """Forget the transaction; the stack's lock stays for who finishes it."""
         self._additions = []
+
+    def hand_over(self) -> Callable[[], None]:
+        """Forget the transaction; what lets go of the stacks' locks is returned, for later."""
+        holder = copy.copy(self)
+        self._additions = []
+        return holder.rollback
 
     def rollback(self) -> None:
         """Let go of the locks; what wasn't committed never was. Harmless after `commit`."""
