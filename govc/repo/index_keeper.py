@@ -1,8 +1,9 @@
 """Who keeps the introductions indexes filled: after pushes at once, for everything else in the background.
 
-A push's commits become a small file a moment after it was answered; pushes that follow closely share one. What is more
-than that (a repository that plain git made, a large push, files to be merged, a new pack after `git gc`) is a job for a
-helper process: one at a time per worker, one per repository on the machine.
+A push's commits become a small file a moment after it was answered; pushes that follow closely share one, and many such
+files are merged on the spot. What is more than that (a repository that plain git made, a large push, large files to be
+merged, a new pack after `git gc`) is a job for a helper process: one at a time per worker, one per repository on the
+machine.
 
 Nothing waits for it and nothing fails by it.
 """
@@ -16,7 +17,7 @@ from govc.errors import Corrupt, GovcError, ObjectMissing
 from govc.graph.commits import follow_tags
 from govc.objects.types import COMMIT
 from govc.repo.helper import HelperSlots, Job, drain, run_helper, start_detached
-from govc.repo.introducing import IntroduceTask
+from govc.repo.introducing import IntroduceTask, merge_small
 from govc.repo.repository import Repository
 from govc.repo.runtime import Runtime
 from govc.repo.snapshot import Snapshot
@@ -98,8 +99,11 @@ class IndexKeeper:
             if index is None:
                 return
             commits = [oid for tip in tips if (oid := _peel(snapshot, tip)) is not None]
-            if index.extend(snapshot.store, commits) and not index.is_crowded:
-                return
+            if index.extend(snapshot.store, commits):
+                if index.is_crowded:
+                    merge_small(index)
+                if not index.is_crowded:
+                    return
             if self._slots is None:
                 start_detached(Job("introduce", IntroduceTask.of(snapshot)))
             else:

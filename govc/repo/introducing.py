@@ -31,7 +31,7 @@ from govc.odb.store import ObjectStore
 from govc.pack.delta import make_delta
 from govc.protocol.oid import find_algorithm
 from govc.repo.helper import Emit
-from govc.repo.introductions import FORWARD, TEMPORARY_PREFIX, Introductions
+from govc.repo.introductions import FORWARD, INLINE_ENTRIES_MAX, TEMPORARY_PREFIX, Introductions
 from govc.repo.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
@@ -120,6 +120,19 @@ def fill_introductions(task: IntroduceTask) -> IntroduceReport:
         os.close(descriptor)
 
 
+def merge_small(index: Introductions) -> None:
+    """Merge the last segments here and now, if that is little work and nobody else is at it. OSError."""
+    descriptor = os.open(index.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        index.refresh()
+        _merge_segments(index, INLINE_ENTRIES_MAX)
+    except BlockingIOError:
+        return
+    finally:
+        os.close(descriptor)
+
+
 def forward_is_due(snapshot: Snapshot, index: Introductions) -> bool:
     """Tell whether there is a large pack that nobody has looked at for forward deltas."""
     known = index.forward.packs
@@ -161,13 +174,18 @@ def _add_segment(index: Introductions, store: ObjectStore, reader: PackReader | 
     return len(made.times) // 8
 
 
-def _merge_segments(index: Introductions) -> int:
-    """Merge the last segments, as far back as each is not much larger than those behind it together."""
+def _merge_segments(index: Introductions, entries_max: int | None = None) -> int:
+    """Merge the last segments, as far back as each is not much larger than those behind it together.
+
+    `entries_max`: of the merged one, commits and introductions together.
+    """
     files = index.segment_files()
     sizes = [segment.commit_count + segment.intro_count for _name, segment in files]
     first = len(files) - 1
     total = sizes[first] if files else 0
     while first > 0 and sizes[first - 1] <= 2 * total:
+        if entries_max is not None and total + sizes[first - 1] > entries_max:
+            break
         first -= 1
         total += sizes[first]
     if len(files) - first < 2:

@@ -17,7 +17,7 @@ from govc.pack.delta import apply_delta
 from govc.protocol.oid import SHA1
 from govc.repo.index_keeper import IndexKeeper
 from govc.repo.introducing import IntroduceTask, fill_introductions, forward_is_due
-from govc.repo.introductions import INLINE_COMMITS_MAX, Introductions
+from govc.repo.introductions import INLINE_COMMITS_MAX, SEGMENT_FILES_MAX, Introductions
 from govc.repo.pack_plan import PackPlan
 from govc.repo.packing import PackProducer, ProducerLimits
 from govc.repo.repository import Repository, Surroundings
@@ -256,6 +256,26 @@ def test_many_small_segments_become_few(path: Path) -> None:
     index = fill(repository)
     assert len(files(path)) <= 3
     assert all(index.view.knows(oid(path, f"main~{n}")) for n in range(50))
+    fresh = introduce(repository.snapshot().store, [oid(path, "main")], lambda _oid: False)
+    assert len(fresh.times) // 8 == index.view.sweep.commit_count
+
+
+def test_small_files_of_pushes_are_merged_without_a_helper(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository = open_repository(path)
+    index = fill(repository)
+    large = files(path)[0]
+    started: list[object] = []
+    monkeypatch.setattr("govc.repo.index_keeper.start_detached", started.append)
+    keeper = IndexKeeper(PLAIN, None)
+    counts = []
+    for step in range(SEGMENT_FILES_MAX + 2):
+        fast_import(path, 1, seed=20 + step, start="refs/heads/main^0")
+        keeper.note_push(repository, [oid(path, "main")])
+        counts.append(len(files(path)))
+    assert [*range(2, SEGMENT_FILES_MAX + 1), 2, 3, 4] == counts
+    assert large in files(path)
+    assert not started
+    assert all(index.view.knows(oid(path, f"main~{n}")) for n in range(40))
     fresh = introduce(repository.snapshot().store, [oid(path, "main")], lambda _oid: False)
     assert len(fresh.times) // 8 == index.view.sweep.commit_count
 
