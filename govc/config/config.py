@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from govc.config.parser import split_key
 from govc.config.values import (
@@ -27,6 +27,8 @@ from govc.config.values import (
     parse_path,
     parse_unsigned,
 )
+
+_T = TypeVar("_T")
 
 
 class Scope(StrEnum):
@@ -76,6 +78,7 @@ class Config:
     _by_section: dict[str, list[tuple[str | None, str, ConfigEntry]]] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )
+    _read: dict[Any, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         for entry in self.entries:
@@ -173,6 +176,16 @@ class Config:
         except BadValue as error:
             reason = f"'{text}' for '{entry.key}' is {error.reason}"
             raise BadConfigValue(entry.source, entry.line, reason) from error
+
+    def remembered(self, read: Callable[["Config"], _T]) -> _T:
+        """Return what `read` makes of this configuration, made once. What it raises is raised each time.
+
+        `read` is a function of a module or a method of a class: it is the key.
+        """
+        if read not in self._read:
+            self._read[read] = read(self)
+        value: _T = self._read[read]
+        return value
 
     def _number(self, key: str, default: int, parse: Callable[[str], int]) -> int:
         entry = self.find_entry(key)

@@ -4,18 +4,16 @@ syncing.
 
 import os
 import secrets
-import string
 from contextlib import suppress
 
 from govc import disk
 
-_LETTERS = string.ascii_letters + string.digits
 _ATTEMPTS = 100
 
 
 def random_suffix() -> str:
-    """Return six random letters and digits, as mkstemp's names end."""
-    return "".join(secrets.choice(_LETTERS) for _ in range(6))
+    """Return random letters and digits, as mkstemp's names end."""
+    return secrets.token_hex(4)
 
 
 def create_temporary(directory: str, prefix: str, mode: int) -> tuple[int, str]:

@@ -187,8 +187,9 @@ class ObjectStore:
         This is how a push sees its quarantine. An object that lies in both is this store's. Short-lived:
         numbers that either gives from now on mean nothing to the other.
         """
+        below = self._directories
         store = ObjectStore(
-            find_object_directories(objects_dir, self.directories),
+            ObjectDirectories((objects_dir, *below.directories), below.watched, below.messages),
             self.algo,
             cache=self.cache,
             object_bytes_max=self._object_bytes_max,

@@ -71,13 +71,13 @@ Running = Generator[bytes, None, bool]
 class HookSurroundings:
     """What the hooks of one push find around them.
 
-    `environ` is that of `hook_environ`. `band`: output goes to the pusher; else to the log. `keepalive_seconds` 0: no
+    `make_environ` makes the variables of `hook_environ`: most pushes run no hook. `band`: output goes to the pusher; else to the log. `keepalive_seconds` 0: no
     keepalives. `seconds_max` 0: hooks may take as long as they like.
     """
 
     layout: RepositoryLayout
     config: Config
-    environ: Mapping[str, str]
+    make_environ: Callable[[], Mapping[str, str]]
     band: bool = False
     keepalive_seconds: int = 5
     seconds_max: float = 0
@@ -100,6 +100,7 @@ class PushHooks:
         self._push_options = push_options
         self._signed = signed
         self._certificate: dict[str, str] | None = None
+        self._found: dict[str, tuple[Hook, ...]] = {}
         is_audible = around.band and around.keepalive_seconds > 0
         self._quiet_seconds = float(around.keepalive_seconds) if is_audible else NO_KEEPALIVE_SECONDS
         self._is_kept_alive = is_audible
@@ -122,7 +123,7 @@ class PushHooks:
         around = HookSurroundings(
             layout=layout,
             config=config,
-            environ=hook_environ(
+            make_environ=lambda: hook_environ(
                 server_environ,
                 {key: value for key, value in request.items() if value},
                 committer_name=name,
@@ -140,11 +141,14 @@ class PushHooks:
     # Which there are
 
     def has(self, event: str) -> bool:
-        """Say whether anything runs for an event."""
+        """Say whether anything runs for an event: looked at once for a push."""
         return bool(self._find(event))
 
     def _find(self, event: str) -> tuple[Hook, ...]:
-        return find_hooks(self._around.layout, self._around.config, event)
+        found = self._found.get(event)
+        if found is None:
+            found = self._found[event] = find_hooks(self._around.layout, self._around.config, event)
+        return found
 
     # The hooks, in the order in which a push meets them
 
@@ -249,7 +253,7 @@ class PushHooks:
         events = run(
             hook.arguments(arguments),
             cwd=around.layout.gitdir,
-            environ={**around.environ, **variables},
+            environ={**around.make_environ(), **variables},
             stdin=stdin() if stdin is not None else None,
             quiet_seconds=self._quiet_seconds,
             seconds_max=around.seconds_max,
@@ -278,7 +282,7 @@ class PushHooks:
         return Conversation(
             hook.arguments(()),
             cwd=around.layout.gitdir,
-            environ=around.environ,
+            environ=around.make_environ(),
             splits_output=True,
             seconds_max=around.seconds_max,
         )
@@ -351,7 +355,7 @@ class PushHooks:
         around = self._around
         certificate = signed.certificate
         checker = SignatureChecker(
-            signed.signatures, cwd=around.layout.gitdir, environ=around.environ, quiet_seconds=self._quiet_seconds
+            signed.signatures, cwd=around.layout.gitdir, environ=around.make_environ(), quiet_seconds=self._quiet_seconds
         )
         checking = checker.check(certificate.payload, certificate.signature, certificate.signature_format)
         while True:

@@ -52,7 +52,7 @@ def session_id(context: RequestContext, is_on: bool) -> bytes:
 
 def v2_features(snapshot: Snapshot, context: RequestContext, environ: Mapping[str, str]) -> V2Features:
     """Return what this repository offers in protocol v2."""
-    policy = UploadPolicy.from_config(snapshot.config)
+    policy = snapshot.config.remembered(UploadPolicy.from_config)
     return V2Features(
         algo=snapshot.algo,
         agent=agent(environ),
@@ -119,7 +119,7 @@ def _upload_pack_body(
     shown: ShownRefs, context: RequestContext, environ: Mapping[str, str], pace: Pace
 ) -> Iterator[bytes | memoryview]:
     snapshot = shown.snapshot
-    policy = UploadPolicy.from_config(snapshot.config)
+    policy = snapshot.config.remembered(UploadPolicy.from_config)
     head = shown.head()
     features = UploadPackFeatures(
         algo=snapshot.algo,
@@ -158,8 +158,8 @@ def _receive_pack_body(
     shown: ShownRefs, context: RequestContext, environ: Mapping[str, str], pace: Pace
 ) -> Iterator[bytes | memoryview]:
     snapshot = shown.snapshot
-    policy = ReceivePolicy.from_config(snapshot.config)
-    check_receive_settings(snapshot.config)
+    policy = snapshot.config.remembered(ReceivePolicy.from_config)
+    snapshot.config.remembered(check_receive_settings)
     features = ReceivePackFeatures(
         algo=snapshot.algo,
         agent=agent(environ),
@@ -176,8 +176,9 @@ def _receive_pack_body(
         refs = pace(_advertised_for_push(shown))
     else:
         refs = (_bare(first),)
-        whole = b"".join(listing(shown, _RECEIVE_STYLE, pace))
-        encoded = (memoryview(whole)[len(_RECEIVE_STYLE.encode(first)) :],)
+        # Megabytes, where refs are many: not copied. Of refs that are hidden there is an empty piece.
+        beginning, *others = filter(None, listing(shown, _RECEIVE_STYLE, pace))
+        encoded = (memoryview(beginning)[len(_RECEIVE_STYLE.encode(first)) :], *others)
     return iter_advertisement(
         refs,
         capabilities=features.encode(),

@@ -119,7 +119,7 @@ class FetchSession:
         self._recorder = phases.CURRENT.get()
         self.snapshot = snapshot
         self.context = context
-        self.policy = UploadPolicy.from_config(snapshot.config)
+        self.policy = snapshot.config.remembered(UploadPolicy.from_config)
         self.shown = ShownRefs(snapshot, "uploadpack", context.namespace)
         self._tools = tools
         self._history = snapshot.history()

@@ -79,7 +79,7 @@ def _head_line(snapshot: Snapshot, shown: ShownRefs, request: LsRefsRequest) -> 
     if head.oid is not None:
         peeled = snapshot.table.peeled(head.oid, snapshot.peel) if request.peel else None
         return encode_ref_line(HEAD, head.oid, symref_target=target, peeled=peeled)
-    may_say_unborn = UploadPolicy.from_config(snapshot.config).unborn != "ignore"
+    may_say_unborn = snapshot.config.remembered(UploadPolicy.from_config).unborn != "ignore"
     if request.unborn and may_say_unborn and target is not None:
         return encode_ref_line(HEAD, None, symref_target=target)
     return b""

@@ -36,7 +36,7 @@ def service_enabled(config: Config, service: str, remote_user: str | None) -> bo
 
     Unset, upload-pack is open, and the two others are open to whoever the front authenticated (HB-24, HB-25).
     """
-    check_http_settings(config)
+    config.remembered(check_http_settings)
     if service == UPLOAD_ARCHIVE:
         return config.get_bool("http.uploadarchive", bool(remote_user))
     if service == RECEIVE_PACK:
@@ -46,7 +46,7 @@ def service_enabled(config: Config, service: str, remote_user: str | None) -> bo
 
 def getanyfile_enabled(config: Config) -> bool:
     """Say whether the dumb routes are open (`http.getanyfile`, default true)."""
-    check_http_settings(config)
+    config.remembered(check_http_settings)
     return config.get_bool("http.getanyfile", True)
 
 

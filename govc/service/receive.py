@@ -79,7 +79,7 @@ class ReceiveSession:
         self._snapshot = snapshot
         self._context = context
         self._tools = tools
-        self._policy = ReceivePolicy.from_config(snapshot.config)
+        self._policy = snapshot.config.remembered(ReceivePolicy.from_config)
         self._shown = ShownRefs(snapshot, "receive", context.namespace)
         self._zero = snapshot.algo.zero
         self._changes: RefChanges | None = None
@@ -316,7 +316,7 @@ class ReceiveSession:
             HookSurroundings(
                 layout=snapshot.layout,
                 config=snapshot.config,
-                environ=hook_environ(
+                make_environ=lambda: hook_environ(
                     self._tools.environ,
                     context.environ,
                     committer_name=name,
