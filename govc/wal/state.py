@@ -8,7 +8,8 @@
                  log was cut after a failure; written under the sync lock
 
 Each is written twice in turn with a counter and a checksum, so that a process killed in the middle of writing leaves
-the other copy. The boot id says whether the page cache that holds all this is still the one it was written to: after
+the other copy. Both are read at once, and parsed only when they differ from what this process read last: a push asks a
+dozen times. The boot id says whether the page cache that holds all this is still the one it was written to: after
 a restart of the machine nothing in this file counts.
 
 Published: all up to `published`, and those whose bit is set in `published_after` (bit i: number published + 1 + i).
@@ -26,6 +27,7 @@ from govc import disk
 FILE_BYTES = 2048
 _TAIL = struct.Struct(">Q16sQQQ32sQQ16sQ256s")
 _DURABILITY = struct.Struct(">Q16sQQQ8Q8Q")
+_COPY_BYTES = 512
 _TAIL_OFFSETS = (0, 512)
 _DURABILITY_OFFSETS = (1024, 1536)
 CUTS_MAX = 8
@@ -103,6 +105,9 @@ class Durability:
 class SharedState:
     """The open file. The caller holds the lock that a method names."""
 
+    _tail: tuple[bytes, Tail | None] = (b"", None)  # the bytes that were read last, and what they mean
+    _durability: tuple[bytes, Durability | None] = (b"", None)
+
     def __init__(self, path: str, boot: bytes, *, mode: int = 0o600) -> None:
         """Open, creating when there is none. OSError."""
         self._boot = boot
@@ -128,7 +133,14 @@ class SharedState:
 
     def read_tail(self) -> Tail | None:
         """Return the tail, None when nobody has written one since the machine started."""
-        found = self._copies(_TAIL, _TAIL_OFFSETS)
+        data = self._read(_TAIL_OFFSETS)
+        known = self._tail
+        if data != known[0]:
+            known = self._tail = data, self._parse_tail(data)
+        return known[1]
+
+    def _parse_tail(self, data: bytes) -> Tail | None:
+        found = self._copies(_TAIL, data)
         if not found:
             return None
         generation, boot, ordinal, offset, sequence, checksum, published, size, log_id, inode, bits = max(found)
@@ -166,7 +178,14 @@ class SharedState:
 
     def read_durability(self) -> Durability | None:
         """Return how far the log is durable, None when nobody has told since the machine started."""
-        found = self._copies(_DURABILITY, _DURABILITY_OFFSETS)
+        data = self._read(_DURABILITY_OFFSETS)
+        known = self._durability
+        if data != known[0]:
+            known = self._durability = data, self._parse_durability(data)
+        return known[1]
+
+    def _parse_durability(self, data: bytes) -> Durability | None:
+        found = self._copies(_DURABILITY, data)
         if not found:
             return None
         generation, boot, durable, poisoned, syncing, *cuts = max(found)
@@ -188,20 +207,26 @@ class SharedState:
         packed = _DURABILITY.pack(generation, self._boot, value.durable, value.poisoned, value.syncing, *numbers)
         self._write(packed, _DURABILITY_OFFSETS[generation % 2])
 
-    def _copies(self, layout: struct.Struct, offsets: tuple[int, int]) -> list[tuple[Any, ...]]:
-        """Return the copies that are whole and of this boot. What an earlier boot has written is not even older."""
-        found = [values for offset in offsets if (values := self._unpack(layout, offset)) is not None]
-        return [values for values in found if values[1] == self._boot]
+    def _read(self, offsets: tuple[int, int]) -> bytes:
+        return os.pread(self._descriptor, 2 * _COPY_BYTES, offsets[0])
 
-    def _unpack(self, layout: struct.Struct, offset: int) -> tuple[Any, ...] | None:
-        data = os.pread(self._descriptor, layout.size + 4, offset)
-        if len(data) < layout.size + 4 or zlib.crc32(data[:-4], _LAYOUT) != int.from_bytes(data[-4:], "big"):
-            return None
-        values = layout.unpack_from(data)
-        return values if values[0] else None
+    def _copies(self, layout: struct.Struct, data: bytes) -> list[tuple[Any, ...]]:
+        """Return the copies that are whole and of this boot. What an earlier boot has written is not even older."""
+        pieces = (data[:_COPY_BYTES], data[_COPY_BYTES:])
+        found = [values for piece in pieces if (values := _unpack(layout, piece)) is not None]
+        return [values for values in found if values[1] == self._boot]
 
     def _write(self, packed: bytes, offset: int) -> None:
         disk.pwrite_all(self._descriptor, packed + zlib.crc32(packed, _LAYOUT).to_bytes(4, "big"), offset)
+
+
+def _unpack(layout: struct.Struct, piece: bytes) -> tuple[Any, ...] | None:
+    """Return what one copy says, None when it is not whole."""
+    packed = piece[: layout.size]
+    if zlib.crc32(packed, _LAYOUT).to_bytes(4, "big") != piece[layout.size : layout.size + 4]:
+        return None
+    values = layout.unpack(packed)
+    return values if values[0] else None
 
 
 def peek_tail(path: str, boot: bytes) -> Tail | None:
