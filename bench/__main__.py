@@ -1,7 +1,9 @@
 """`python -m bench [NAME=PATH or PATH ...]`: every row of the table, beside its peers, into one Markdown file.
 
 The generated repositories are always measured; those named on the command line (or in BENCH_REPOS, separated by blanks)
-are measured too. --rows 1,4 runs some. --keep FOLDER keeps the repositories that are made, for the next run.
+are measured too. --rows 1,4 runs some. --keep FOLDER keeps the repositories that are made, for the next run, and what
+each row gave: a run that was cut, or had rows that failed, goes on where it stopped. With --resume it does so though
+the version is another one, and rows that are named are measured again beside those that are kept.
 """
 
 from __future__ import annotations
@@ -14,10 +16,12 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from bench import report, row_clones, row_fetches, row_packs, row_pushes, row_reads, row_refs, row_restart, row_worker
+from bench.progress import FILE, Progress, Row, today
 from bench.world import QUICK, Bench, Plan, describe
 from compat.gitclient import Git
 from govc.kernels import choice
@@ -72,6 +76,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rows", type=parse_rows, default=list(ROWS))
     parser.add_argument("--quick", action="store_true", help="a few minutes, rough numbers, small repositories")
     parser.add_argument("--keep", type=Path, help="where the repositories that are made are kept")
+    parser.add_argument("--resume", action="store_true", help="rows that are kept hold, whichever version gave them")
     parser.add_argument("--output", type=Path)
     return parser.parse_args(arguments)
 
@@ -81,20 +86,45 @@ def say(text: str) -> None:
     print(time.strftime("%H:%M:%S"), text, file=sys.stderr, flush=True)
 
 
-def run_rows(bench: Bench, rows: Sequence[int], write: Callable[[dict[int, str]], object]) -> dict[int, str]:
-    """Run them; what failed, and why. What there is so far is written after each, lest an ended run be for nothing."""
-    failed: dict[int, str] = {}
-    for row in rows:
-        bench.row = row
-        began = time.monotonic()
-        try:
-            ROWS[row][1](bench)
-        except Exception as error:
-            failed[row] = f"failed: {describe(error)}"
-            say("".join(traceback.format_exception(error)))
-        say(f"row {row} done in {time.monotonic() - began:.0f} s")
-        write(failed)
-    return failed
+class TookTooLong(Exception):
+    """A row that would keep the others from being measured."""
+
+
+@contextlib.contextmanager
+def limited(bench: Bench) -> Iterator[None]:
+    """End the servers, and so the row, when it has taken all the time that a row may."""
+
+    def end(_number: int, _frame: object) -> None:
+        bench.kill()
+        raise TookTooLong(f"ended after {bench.plan.row_seconds} s")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.alarm(bench.plan.row_seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def run_row(bench: Bench, number: int) -> Row:
+    """Run one, with servers of its own; what raises is said, and what it gave before is kept."""
+    bench.row, bench.lines = number, []
+    row = Row(bench.lines, report.version(), today(), 0.0, os.getloadavg()[0])
+    began = time.monotonic()
+    try:
+        with limited(bench):
+            ROWS[number][1](bench)
+    except Exception as error:
+        row.failed = f"failed: {describe(error)}"
+        say("".join(traceback.format_exception(error)))
+    try:
+        bench.close()
+    except Exception as error:
+        say("".join(traceback.format_exception(error)))
+    row.seconds = time.monotonic() - began
+    say(f"row {number} done in {row.seconds:.0f} s")
+    return row
 
 
 def describe_repositories(bench: Bench) -> str:
@@ -125,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, _leave)
     plan = QUICK if options.quick else Plan()
     sources = options.repositories or [parse_repository(x) for x in os.environ.get("BENCH_REPOS", "").split()]
-    start, loads_before = time.monotonic(), os.getloadavg()
+    loads_before = os.getloadavg()
     with tempfile.TemporaryDirectory(prefix="govc-bench-", dir=options.keep) as folder:
         scratch = Path(folder)
         kept = options.keep.resolve() if options.keep else scratch / "kept"
@@ -134,29 +164,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
         git = Git(scratch / "client-home", scratch / "clients")
         bench = Bench(plan, git, scratch / "served", scratch / "clients", kept, sources, say)
         words = "".join(f" {name}=..." for name, _ in sources)
-        rows = "" if options.rows == list(ROWS) else f" --rows {','.join(map(str, options.rows))}"
-        # Some rows alone are no table: they are only printed, unless somebody names a file.
-        output = options.output or (None if rows else RESULTS)
+        chosen = "" if options.rows == list(ROWS) else f" --rows {','.join(map(str, options.rows))}"
+        # Some rows alone are no table: they are only printed, unless somebody names a file, or resumes a whole one.
+        output = options.output or (None if chosen and not options.resume else RESULTS)
+        identity = {"plan": asdict(plan), "repositories": [name for name, _ in sources]}
+        place = kept / FILE if options.resume or not chosen else scratch / FILE
+        progress = Progress.begin(place, identity, report.version(), set(options.rows), resumes=options.resume)
+        if chosen:
+            for number in options.rows:
+                progress.rows.pop(number, None)
+        if progress.rows:
+            say(f"rows {', '.join(map(str, sorted(progress.rows)))} are kept from before")
+        titles = {row: title for row, (title, _) in ROWS.items() if row in options.rows or row in progress.rows}
         with contextlib.closing(bench):
             repositories = describe_repositories(bench)
-
-            def write(failed: dict[int, str]) -> str:
+            for number in options.rows:
+                if number not in progress.rows:
+                    progress.add(number, run_row(bench, number))
                 text = report.format_report(
-                    bench.lines,
+                    progress.rows,
                     plan,
-                    titles={row: title for row, (title, _) in ROWS.items() if row in options.rows},
-                    failed=failed,
-                    command="python -m bench" + (" --quick" if options.quick else "") + rows + words,
+                    titles=titles,
+                    command="python -m bench" + (" --quick" if options.quick else "") + chosen + words,
                     repositories=repositories,
                     loads=report.format_loads(loads_before, os.getloadavg()),
-                    seconds=time.monotonic() - start,
                     kernels=describe_kernels(),
                 )
                 if output is not None:
                     output.write_text(text)
-                return text
-
-            print(write(run_rows(bench, options.rows, write)))
+            print(text)
 
 
 if __name__ == "__main__":

@@ -12,22 +12,21 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import http.client
 import shutil
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from bench import checkpoints, servers
+from bench.row_pushes import make_bodies
+from bench.wire import push_lanes
 from compat.gitclient import Git
 from govc.repo.recovery import log_folder
 from govc.wal.reader import LogReader
@@ -65,58 +64,9 @@ class Rate(NamedTuple):
     cpu_ms: float
 
 
-def make_bodies(first: str, ref: str, count: int) -> list[bytes]:
-    """Requests that move one ref from commit to commit; before the first it isn't there."""
-    parent, old, bodies = first, None, []
-    for number in range(count):
-        commit = make_commit(parent, f"{ref} {number}", f"{ref} {number}\n".encode())
-        bodies.append(Push(ref, ((ref, old, commit.oid),), commit.objects).body)
-        parent = old = commit.oid
-    return bodies
-
-
-class Pusher:
-    """One connection that pushes prepared requests."""
-
-    def __init__(self, url: str, repository: str) -> None:
-        place = urlsplit(url)
-        self._connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=120)
-        self._path = f"/{repository}/git-receive-pack"
-
-    def push(self, body: bytes) -> None:
-        """Push; AssertionError unless it is acknowledged."""
-        kind = {"Content-Type": "application/x-git-receive-pack-request"}
-        self._connection.request("POST", self._path, body, kind)
-        answer = self._connection.getresponse()
-        said = answer.read()
-        assert answer.status == 200 and b"unpack ok\n" in said and b"ng " not in said, (answer.status, said[:300])
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
-
-
-def push_all(target: Target, repository: str, bodies: Sequence[Sequence[bytes]]) -> None:
-    """Push each list through a connection of its own, all at once."""
-    errors: list[BaseException] = []
-
-    def work(lane: Sequence[bytes]) -> None:
-        pusher = Pusher(target.server.url, repository)
-        try:
-            for body in lane:
-                pusher.push(body)
-        except BaseException as error:
-            errors.append(error)
-        finally:
-            pusher.close()
-
-    threads = [threading.Thread(target=work, args=(lane,)) for lane in bodies]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
+def push(target: Target, name: str, lanes: Sequence[Sequence[bytes]]) -> None:
+    """Push each list through a connection of its own, all at once, without asking for refs."""
+    push_lanes(target.server, name, lanes, lists=False)
 
 
 @contextlib.contextmanager
@@ -164,28 +114,28 @@ class Bench:
     def rate(self, target: Target, pushers: int) -> Rate:
         """One round."""
         name, first = self.fresh(target)
-        push_all(target, name, [make_bodies(first, "refs/heads/warm", 3)])
+        push(target, name, [make_bodies(first, "refs/heads/warm", 3)])
         bodies = self.bodies(first, pushers)
         count = sum(map(len, bodies))
         cpu, start = target.server.cpu_seconds(), time.perf_counter()
-        push_all(target, name, bodies)
+        push(target, name, bodies)
         seconds = time.perf_counter() - start
         return Rate(count / seconds, 1e3 * (target.server.cpu_seconds() - cpu) / count)
 
     def syncs(self, target: Target, pushers: int) -> float:
         """Syncs per push."""
         name, first = self.fresh(target)
-        push_all(target, name, [make_bodies(first, "refs/heads/warm", 3)])
+        push(target, name, [make_bodies(first, "refs/heads/warm", 3)])
         bodies = self.bodies(first, pushers)
         with counting_syncs(target.server, self.scratch) as counted:
-            push_all(target, name, bodies)
+            push(target, name, bodies)
             time.sleep(0.3)
         return counted() / sum(map(len, bodies))
 
     def log_bytes(self, target: Target) -> tuple[float, float]:
         """Bytes of the log per push, and of the pack in it."""
         name, first = self.fresh(target)
-        push_all(target, name, [make_bodies(first, "refs/heads/p", 50)])
+        push(target, name, [make_bodies(first, "refs/heads/p", 50)])
         records = [
             located.record
             for located in LogReader(log_folder(str(self.root / name)).segments)

@@ -2,7 +2,8 @@
 
 Six axes: objects, refs, depth of history, packs, clients at once, repositories. Every point is the median of some
 rounds; CPU seconds are the server's, all its processes counted (as in `python -m bench`). The figures are kept beside
-the pictures, in figures.json. --axis runs some; --small stops one power of ten earlier.
+the pictures, in figures.json, after every point, with the load of the machine. --axis runs some; --small stops one
+power of ten earlier.
 
 Needs matplotlib (`pip install 'govc[bench]'`), which nothing else does.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import random
 import shutil
 import statistics
@@ -22,12 +24,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import generate, servers
+from bench import generate, report, servers
 from bench.lines import DIRECT, GIT
 from bench.measure import Memory, Rate, measure_rate, use
 from bench.row_pushes import make_bodies
 from bench.servers import Server
-from bench.wire import Refused, Request, ask_once, connect, drain, fetch, info_refs, ls_refs, push, push_once
+from bench.wire import Refused, Request, ask, ask_once, connect, drain, fetch, info_refs, ls_refs, push, push_once
 from bench.world import fill_index
 from compat.gitclient import Git
 from govc.odb.store import ObjectStore
@@ -37,6 +39,10 @@ from tests.simulation.pushes import make_chain, make_pack
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "growth"
 ROUNDS = 3
 PAIR = (DIRECT, GIT)
+ROOMY = "govc, repositories_max 20,000"
+STYLES = {DIRECT: "-o", GIT: "--s", ROOMY: ":^"}
+Axis = Callable[[int], Iterator[list["Curve"]]]
+"""Yields all its curves after each point; up to ten to the given power where an axis goes that far."""
 
 
 @dataclass
@@ -181,17 +187,17 @@ def _wide(git: Git, path: Path, objects: int) -> Path:
     return path
 
 
-def by_objects(decades: int) -> list[Curve]:
+def by_objects(decades: int) -> Iterator[list[Curve]]:
     """Repositories of 10^3 to 10^6 objects in fifty commits."""
     curves = {"clone": Curve("clone, cold", "CPU ms"), "fetch": Curve("fetch, 10 commits of 50", "CPU ms")}
     for power in range(3, decades + 1):
         with world(lambda git, root, count=10**power: fill_index(_wide(git, root / "r.git", count))) as one:  # type: ignore[misc]
             measure_fetches(one, "r.git", 10**power, curves)
         say(f"10^{power} objects")
-    return list(curves.values())
+        yield list(curves.values())
 
 
-def by_depth(decades: int) -> list[Curve]:
+def by_depth(decades: int) -> Iterator[list[Curve]]:
     """Histories of 10^2 to 10^5 commits, one file each."""
     curves = {
         "clone": Curve("clone, cold", "CPU ms"),
@@ -216,10 +222,10 @@ def by_depth(decades: int) -> list[Curve]:
                 ),
             )
         say(f"10^{power} commits")
-    return list(curves.values())
+        yield list(curves.values())
 
 
-def by_refs(decades: int) -> list[Curve]:
+def by_refs(decades: int) -> Iterator[list[Curve]]:
     """10 to 10^6 packed refs."""
     whole, one_prefix = Curve("ls-refs, whole", "CPU ms"), Curve("ls-refs, one prefix", "CPU ms")
     pushing = Curve("push to one ref", "CPU ms")
@@ -244,7 +250,7 @@ def by_refs(decades: int) -> list[Curve]:
                 )
             one.each(pushing, at, push_of(one, "r.git"), rounds=2)
         say(f"10^{power} refs")
-    return [whole, one_prefix, pushing]
+        yield [whole, one_prefix, pushing]
 
 
 def _add_packs(git: Git, path: Path, count: int) -> None:
@@ -257,7 +263,7 @@ def _add_packs(git: Git, path: Path, count: int) -> None:
     git("update-ref", "refs/heads/main", tip, cwd=path)
 
 
-def by_packs(decades: int) -> list[Curve]:
+def by_packs(decades: int) -> Iterator[list[Curve]]:
     """1 to 1,000 packs beside a large one."""
     curves = {"clone": Curve("clone, cold", "CPU ms"), "fetch": Curve("fetch, 10 commits", "CPU ms")}
     pushing = Curve("push of 1 commit", "CPU ms")
@@ -272,66 +278,96 @@ def by_packs(decades: int) -> list[Curve]:
             measure_fetches(one, "r.git", 10**power, curves)
             one.each(pushing, 10**power, push_of(one, "r.git"), rounds=2)
         say(f"10^{power} packs")
-    return [*curves.values(), pushing]
+        yield [*curves.values(), pushing]
 
 
-def by_clients(decades: int) -> list[Curve]:
+def _steps(most: int) -> list[int]:
+    """1, 3, 10, 30 and so on."""
+    return [count for power in range(8) for count in (10**power, 3 * 10**power) if count <= most]
+
+
+def by_clients(decades: int) -> Iterator[list[Curve]]:
     """1 to 1,000 connections that ask without pause."""
     rate = Curve("ls-refs", "requests/s")
     cost = Curve("ls-refs", "CPU µs/request")
     memory = Curve("private memory, all processes", "MiB")
     with world(lambda git, root: fill_index(generate.build_history(git, root / "r.git", 500))) as one:
         warm(one, "r.git")
-        for power in range(decades - 2):
+        refused: set[str] = set()
+        for count in _steps(10 ** (decades - 3)):
             for server in one.running:
+                if server.name in refused:
+                    continue
                 rates: list[Rate] = []
                 try:
                     with Memory(server) as seen:
-                        for _ in range(2):
-                            rates.append(measure_rate(server, ls_refs("r.git"), 2, one.scratch, connections=10**power))
+                        for _ in range(ROUNDS):
+                            rates.append(measure_rate(server, ls_refs("r.git"), 2, one.scratch, connections=count))
                 except Refused as error:  # so many are too many: the curve ends here
-                    say(f"10^{power} clients: {server.name}: {error}")
+                    say(f"{count} clients: {server.name}: {error}")
+                    refused.add(server.name)
                     continue
-                rate.add(server.name, 10**power, [found.per_second for found in rates])
-                cost.add(server.name, 10**power, [found.cpu_us for found in rates])
-                memory.add(server.name, 10**power, [seen.sum_mib])
-            say(f"10^{power} clients")
-    return [rate, cost, memory]
+                rate.add(server.name, count, [found.per_second for found in rates])
+                cost.add(server.name, count, [found.cpu_us for found in rates])
+                memory.add(server.name, count, [seen.sum_mib])
+            say(f"{count} clients")
+            yield [rate, cost, memory]
 
 
-def by_repositories(decades: int) -> list[Curve]:
+def _copy_small(source: Path, target: Path) -> None:
+    """As generate.copy_linked, for thousands of small ones: folders without files are left out."""
+    for folder, _, names in os.walk(source):
+        parts = Path(folder).relative_to(source).parts
+        if parts == ("govc",) or (not names and parts != ("refs",)):
+            continue
+        inner = target.joinpath(*parts)
+        inner.mkdir(parents=True, exist_ok=True)
+        copy = os.link if parts[:1] in (("objects",), ("govc",)) else shutil.copyfile
+        for name in names:
+            copy(f"{folder}/{name}", f"{inner}/{name}")
+
+
+def _build_many(git: Git, root: Path, count: int) -> None:
+    """So many repositories of the same small history, with filled indexes."""
+    first = generate.build_history(git, root / "0.git", 320)
+    shutil.rmtree(first / "hooks", ignore_errors=True)
+    fill_index(first)
+    for number in range(1, count):
+        _copy_small(first, root / f"{number}.git")
+
+
+REPOSITORIES_ASKED_GIT = 1_000
+"""A process for each request has no memory of the others: of more repositories the first are asked."""
+
+
+def by_repositories(decades: int) -> Iterator[list[Curve]]:
     """1 to 10,000 repositories, asked one after the other, so that none is the last one again."""
     cost = Curve("ls-refs, each repository in turn", "CPU ms")
     memory = Curve("private memory, all processes", "MiB")
     for power in range(decades - 1):
-
-        def build(git: Git, root: Path, count: int = 10**power) -> None:
-            first = generate.build_history(git, root / "0.git", 320)
-            shutil.rmtree(first / "hooks", ignore_errors=True)
-            for number in range(1, count):
-                generate.copy_linked(first, root / f"{number}.git")
-
-        with world(build) as one:
-            count = 10**power
+        count = 10**power
+        with (
+            world(lambda git, root, count=count: _build_many(git, root, count)) as one,  # type: ignore[misc]
+            servers.start_govc(one.root, one.scratch, options=("--repositories-max", "20000"), name=ROOMY) as roomy,
+        ):
             asked: list[Request] = [ls_refs(f"{n % count}.git") for n in range(max(count, 200))]
-            for server in one.running:
-                chosen = asked if server.name == DIRECT else asked[:1000]
+            for server in (*one.running, roomy):
+                chosen = asked[:REPOSITORIES_ASKED_GIT] if server.name == GIT else asked
                 with contextlib.closing(connect(server)) as connection, Memory(server) as seen:
 
                     def work(connection=connection, chosen=chosen) -> None:  # type: ignore[no-untyped-def]
                         for request in chosen:
-                            connection.request("POST", request.path, request.body, dict(request.headers))
-                            connection.getresponse().read()
+                            ask(connection, request)
 
                     work()
                     spent = use(server, work).cpu / len(chosen) * 1e3
                 cost.add(server.name, count, [spent])
                 memory.add(server.name, count, [seen.sum_mib])
         say(f"10^{power} repositories")
-    return [cost, memory]
+        yield [cost, memory]
 
 
-AXES: dict[str, tuple[str, Callable[[int], list[Curve]]]] = {
+AXES: dict[str, tuple[str, Axis]] = {
     "objects": ("objects", by_objects),
     "refs": ("refs", by_refs),
     "depth": ("commits", by_depth),
@@ -356,12 +392,11 @@ def draw(name: str, label: str, curves: Sequence[Curve], folder: Path) -> None:
     figure, panels = pyplot.subplots(1, len(units), figsize=(4.6 * len(units), 3.2), squeeze=False)
     for panel, unit in zip(panels[0], units, strict=True):
         for number, curve in enumerate([curve for curve in curves if curve.unit == unit]):
-            for contender, style in ((DIRECT, "-o"), (GIT, "--s")):
-                points = curve.points.get(contender, [])
+            for contender, points in curve.points.items():
                 panel.plot(
                     [x for x, _ in points],
                     [y for _, y in points],
-                    style,
+                    STYLES[contender],
                     color=f"C{number}",
                     markersize=3,
                     label=f"{contender}: {curve.title}",
@@ -377,19 +412,22 @@ def draw(name: str, label: str, curves: Sequence[Curve], folder: Path) -> None:
     pyplot.close(figure)
 
 
-def write_figures(path: Path, name: str, curves: Sequence[Curve]) -> None:
-    """Keep the figures of one axis beside the others'."""
+def write_figures(path: Path, name: str, curves: Sequence[Curve], made: str) -> None:
+    """Keep the figures of one axis beside the others'; `made`: when, with what, and how busy the machine was."""
     kept = json.loads(path.read_text()) if path.exists() else {}
-    kept[name] = [
-        {
-            "title": curve.title,
-            "unit": curve.unit,
-            "points": {
-                who: [[x, float(f"{y:.3g}")] for x, y in points] for who, points in sorted(curve.points.items())
-            },
-        }
-        for curve in curves
-    ]
+    kept[name] = {
+        "made": made,
+        "curves": [
+            {
+                "title": curve.title,
+                "unit": curve.unit,
+                "points": {
+                    who: [[x, float(f"{y:.3g}")] for x, y in points] for who, points in sorted(curve.points.items())
+                },
+            }
+            for curve in curves
+        ],
+    }
     path.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
 
 
@@ -408,9 +446,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     for name in options.axis or AXES:
         label, run = AXES[name]
-        curves = run(5 if options.small else 6)
-        write_figures(options.output / "figures.json", name, curves)
-        draw(name, label, curves, options.output)
+        before, began = os.getloadavg(), time.monotonic()
+        for curves in run(5 if options.small else 6):
+            made = f"{time.strftime('%Y-%m-%d', time.gmtime())}, {(time.monotonic() - began) / 60:.1f} minutes"
+            loads = report.format_loads(before, os.getloadavg())
+            write_figures(options.output / "figures.json", name, curves, f"{made}, {report.machine()}, {loads}")
+            draw(name, label, curves, options.output)
 
 
 if __name__ == "__main__":

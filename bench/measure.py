@@ -15,14 +15,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 
 from bench.servers import Server
-from bench.wire import Refused, Request, ask, connect
+from bench.wire import Refused, Request, ask, at_once, connect
 
 SETTLE_SECONDS = 0.1
 SETTLE_SECONDS_MAX = 10.0
@@ -113,8 +112,7 @@ def _load_self(server: Server, request: Request, seconds: int) -> int:
                 done += 1
         return done
 
-    with ThreadPoolExecutor(OWN_CONNECTIONS) as pool:
-        return sum(pool.map(loop, range(OWN_CONNECTIONS)))
+    return sum(at_once(loop, range(OWN_CONNECTIONS)))
 
 
 def _lua(text: str) -> str:

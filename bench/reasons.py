@@ -1,28 +1,144 @@
-"""Why a row falls short, as far as it is known: shown beside its figure when it does, and only then."""
+"""Why a figure falls short, as far as it is known: shown in its row's line when a figure that it explains does.
 
-REASONS: dict[int, str] = {
-    1: "behind nginx, nginx's own work for a proxied request is about as much as ours, on one side of the "
-    "comparison; directly, what is left is Python's and gevent's share of one request",
-    2: "as row 1; of the whole listing, copying 3 MB through a socket, twice behind a proxy",
-    3: "the first look after a push reads the folders that changed, whose stamps prove nothing yet",
-    4: "a small repository's clone is a request: half a millisecond of HTTP for two megabytes; of large ones the "
-    "kernel's copying of pages to a socket is all there is",
-    5: "git with a bitmap copies stored entries, as we do; ours are written to the cache as they are sent. After "
-    "a push the body is made anew, not extended",
-    6: "fifty requests and fifty answers through a socket cost what they cost, however often the body is made",
-    7: "about five hundred Python calls for the request, greenlets and HTTP; large distances: hashing and "
-    "expanding what is sent",
-    8: "objects stored as deltas are expanded and compressed for clients without the history: deflate is the limit",
-    9: "about 4,000 Python calls and 400 system calls for a push, of which a log record and its sync are few: "
-    "quarantine, index files, looking at what changed, locks",
-    10: "small packs: the start of Python is in the figure",
-    11: "pure Python; small packs: the start of Python is in the figure",
-    12: "beyond the budget an object is inflated as often as by libgit2; cached, half of the figure is Python's loop; "
-    "a path whose own history is short is found sooner by whoever stops early (bench/READS.md)",
-    13: "inflating and deltas are most of a first read on both sides, and packs are read, not mapped; a validated ref "
-    "is two stat calls, of which libgit2 makes as many",
-    14: "two interpreters (master and worker) are in the figure, before anything is served",
-    15: "the worker that takes the transfer answers between two pieces of it, and the client takes the other core",
-    16: "deltas are looked for in Python around a compiled kernel",
-    17: "the index of introductions is mapped and its order is made when it is first asked for",
-}
+A reason tells what the work consists of; it names no figure, since figures are the run's. Each belongs to a row, and
+within it to the lines whose title has a word in it, and to one way of asking (directly, or behind nginx), or to all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.lines import BEHIND, DIRECT, OURS, Line
+
+UNKNOWN = "the reason is not known"
+
+
+@dataclass(frozen=True)
+class Reason:
+    """`words`: a line's title has one of them; none: any line. `contender`: whose figure is short; none: anybody's."""
+
+    row: int
+    text: str
+    words: tuple[str, ...] = ()
+    contender: str = ""
+
+    def explains(self, line: Line, contender: str) -> bool:
+        """Whether it is about this figure."""
+        if line.row != self.row or self.contender not in ("", contender):
+            return False
+        return not self.words or any(word in line.what for word in self.words)
+
+
+REASONS = (
+    Reason(1, "behind nginx, the proxy's own work for a request is on our side of the comparison", (), BEHIND),
+    Reason(
+        1,
+        "what is left of a request is the kernel's work for its packets, a switch of gevent's, and the Python calls "
+        "that read it, prove that nothing changed and answer from memory",
+        (),
+        DIRECT,
+    ),
+    Reason(2, "the whole listing is copied through a socket", ("whole",), DIRECT),
+    Reason(2, "behind nginx, the whole listing is copied through two sockets", ("whole",), BEHIND),
+    Reason(2, "behind nginx, the proxy's own work for a request is on our side", ("prefix",), BEHIND),
+    Reason(2, "a prefix is a small listing, of which a request is most", ("prefix",), DIRECT),
+    Reason(
+        3,
+        "the first look after a push reads the log and the folders that changed, whose stamps prove nothing as long as "
+        "they are fresh",
+        ("after a push", "the same"),
+    ),
+    Reason(
+        4,
+        "a small repository's clone is a request: what HTTP costs is divided by few bytes; of a large one the kernel's "
+        "copying of pages to a socket is all there is",
+    ),
+    Reason(
+        5,
+        "the peer has a bitmap and copies stored entries, as we do; our body is written to the cache, too, while it is "
+        "sent, and the pack's trailer is hashed",
+    ),
+    Reason(
+        6,
+        "the body is made once; the other clients' requests and the sending of their bytes cost what they cost",
+        ("CPU", "clones at once"),
+    ),
+    Reason(
+        7,
+        "a request costs its HTTP, its parsing and its greenlets in Python, however little is sent",
+        ("fetch, 1 commit", "fetch, 10 commits"),
+    ),
+    Reason(
+        7,
+        "what is sent has to be copied and hashed by either side, and what its receiver can't have as a delta is "
+        "expanded",
+        ("fetch, 100 commits", "fetch, 1,000 commits"),
+    ),
+    Reason(7, "stored entries are sent as they are; git looks for better deltas in large answers", ("bytes",)),
+    Reason(
+        8,
+        "what is stored as a delta against history that the client doesn't have is expanded and compressed: deflate is "
+        "the limit",
+        ("depth 1", "lazy fetch"),
+    ),
+    Reason(8, "copying and hashing the trees and commits is what both sides do", ("blob:none",)),
+    Reason(
+        9,
+        "a push costs its Python calls and system calls (parsing, quarantine, indexing, the log's record, looking at "
+        "what changed); the sync itself takes no CPU",
+        ("push of 1 commit",),
+    ),
+    Reason(10, "a small pack is indexed within the time that Python takes to start, which is in the figure"),
+    Reason(
+        11, "every object's header, delta and checksum goes through the interpreter; Python's start is in the figure"
+    ),
+    Reason(
+        12,
+        "a cached read of ours is a look into a hash table from a loop in Python, beside a tuned libgit2 that has the "
+        "object in its cache, too",
+        ("cached objects",),
+    ),
+    Reason(
+        12,
+        "what is beyond the budget has to be inflated by us as by libgit2; the share of hits decides about the whole",
+        ("Zipf",),
+    ),
+    Reason(12, "each commit's content is cut up in Python when it is asked for", ("messages",)),
+    Reason(12, "each Commit of the log is a Python object that has to be made", ("full log", "topological")),
+    Reason(
+        12,
+        "a question is one call from Python whose arguments have to be looked up: that is most of it when the answer "
+        "is near",
+        ("merge base", "ahead/behind"),
+    ),
+    Reason(12, "libgit2 stops early where a path's own history is short", ("history of one path",)),
+    Reason(12, "each ref of the listing is checked against what changed since", ("listing of",)),
+    Reason(
+        13,
+        "inflating and applying deltas are most of a first read on both sides; our packs are read, not mapped, so "
+        "bytes are copied once more",
+        ("first read", "all files, first"),
+    ),
+    Reason(13, "that a ref is still what it was is proved by system calls, which libgit2 makes, too", ("validated",)),
+    Reason(13, "looking up a name in Python is all there is to a ref that is held", ("held",)),
+    Reason(13, "each entry of a tree is a Python object that has to be made", ("root tree", "files (mode")),
+    Reason(14, "master, worker and helper are an interpreter each, before anything is served"),
+    Reason(15, "the worker that takes the transfer answers others between two pieces of it"),
+    Reason(16, "which objects are compared for deltas is chosen in Python around compiled kernels"),
+    Reason(17, "the index of introductions is mapped, and its order is made, when it is first asked for"),
+)
+
+
+def short_figures(lines: Sequence[Line]) -> list[tuple[Line, str]]:
+    """The figures of ours that didn't meet their goals: line and contender."""
+    return [(line, name) for line in lines if line.goal is not None for name in OURS if line.is_met(name) is False]
+
+
+def reasons_of(lines: Sequence[Line]) -> list[str]:
+    """The reasons of the figures of one row that fell short, each once; that none is known is said, too."""
+    found: list[str] = []
+    for line, contender in short_figures(lines):
+        texts = [reason.text for reason in REASONS if reason.explains(line, contender)]
+        found += [text for text in texts or [f"{line.what}: {UNKNOWN}"] if text not in found]
+    return found

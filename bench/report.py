@@ -13,7 +13,8 @@ from pathlib import Path
 
 from bench import servers
 from bench.lines import BEHIND, DIRECT, GIT, OURS, Line, Times, format_number, format_samples
-from bench.reasons import REASONS
+from bench.progress import Row
+from bench.reasons import reasons_of
 from bench.world import QUICK, Plan
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -72,19 +73,21 @@ def worst_figure(lines: Sequence[Line]) -> str:
     return f"{line.what}, {line.on}, {name}: {shown} (goal {line.goal})"
 
 
-def format_summary(lines: Sequence[Line], titles: Mapping[int, str], failed: Mapping[int, str]) -> str:
+def format_summary(rows: Mapping[int, Row], titles: Mapping[int, str]) -> str:
     """One line per row."""
-    out = ["| row | work | goals met | worst figure | reason |", "|---|---|---|---|---|"]
-    for row, title in titles.items():
-        own = [line for line in lines if line.row == row and line.goal is not None]
-        verdicts = [line.verdict() for line in own]
-        met = verdicts.count("met")
-        state = f"{met} of {len(own)}" if own else "not measured"
-        if row in failed:
+    out = ["| row | work | goals met | worst figure | why it falls short | took |", "|---" * 6 + "|"]
+    for number, title in titles.items():
+        row = rows.get(number)
+        if row is None:
+            out.append(f"| {number} | {title} | not measured |  |  |  |")
+            continue
+        own = [line for line in row.lines if line.goal is not None]
+        state = f"{[line.verdict() for line in own].count('met')} of {len(own)}" if own else "not measured"
+        if row.failed:
             state += "; the row ended early"
-        is_short = row in failed or met < len(own) or not own
-        reason = "; ".join(filter(None, (failed.get(row, ""), REASONS.get(row, "")))) if is_short else ""
-        cells = [str(row), title, state, worst_figure(own), reason]
+        reason = "; ".join([*filter(None, [row.failed]), *reasons_of(own)])
+        took = f"{row.seconds:.0f} s, load {row.load:.1f}"
+        cells = [str(number), title, state, worst_figure(own), reason, took]
         out.append("| " + " | ".join(cell.replace("|", "/").replace("\n", " ") for cell in cells) + " |")
     return "\n".join(out) + "\n"
 
@@ -113,13 +116,18 @@ def _first_line(*command: str) -> str:
     return lines[0].strip() if lines else ""
 
 
+def version() -> str:
+    """govc's own, with the commit where that is known."""
+    described = _first_line("git", "describe", "--always", "--dirty")
+    commit = f" ({described})" if re.fullmatch(r"\S+", described) else ""
+    return metadata.version("govc") + commit
+
+
 def versions() -> str:
     """The programs that took part."""
     nginx = _first_line(servers.find_program("nginx"), "-v").rpartition("nginx/")[2]
     wrk = re.search(r"wrk (?:debian/)?(\S+)", _first_line("wrk", "-v"))
-    described = _first_line("git", "describe", "--always", "--dirty")
-    commit = f" ({described})" if re.fullmatch(r"\S+", described) else ""
-    parts = [f"govc {metadata.version('govc')}{commit}", f"Python {platform.python_version()}"]
+    parts = [f"govc {version()}", f"Python {platform.python_version()}"]
     parts += [f"{name} {metadata.version(name)}" for name in ("gunicorn", "gevent", "pygit2", "dulwich", "psutil")]
     parts += [_first_line("git", "--version"), f"nginx {nginx}"]
     parts.append(_fcgiwrap_version())
@@ -149,35 +157,49 @@ def format_loads(before: tuple[float, float, float], after: tuple[float, float, 
     return f"load average {before[0]:.1f} before, {after[0]:.1f} after"
 
 
+def format_parts(rows: Mapping[int, Row]) -> str:
+    """A sentence when not all rows are of one version and one day."""
+    parts: dict[tuple[str, str], list[str]] = {}
+    for number, row in sorted(rows.items()):
+        parts.setdefault((row.version, row.day), []).append(str(number))
+    if len(parts) < 2:
+        return ""
+    words = (f"{', '.join(numbers)} by {version} on {day}" for (version, day), numbers in parts.items())
+    return f"- **Not one run**: rows {'; rows '.join(words)}.\n"
+
+
 def format_report(
-    lines: Sequence[Line],
+    rows: Mapping[int, Row],
     plan: Plan,
     *,
     titles: Mapping[int, str],
-    failed: Mapping[int, str],
     command: str,
     repositories: str,
     loads: str,
-    seconds: float,
     kernels: str,
 ) -> str:
     """The whole file."""
     quick = " A quick run: few and short rounds, small repositories." if plan == QUICK else ""
     cpu = "by control groups" if servers.find_cgroup() else "by /proc, WHICH LACKS GIT'S CGI PROGRAMS"
+    minutes = sum(row.seconds for row in rows.values()) / 60
     head = f"""\
 # govc beside git
 
-Written by `{command}` on {time.strftime("%Y-%m-%d", time.gmtime())} in {seconds / 60:.1f} minutes.{quick}
+Written by `{command}` on {time.strftime("%Y-%m-%d", time.gmtime())} in {minutes:.1f} minutes.{quick}
 
 - Machine: {machine()}; {loads}. Clients, load generator and servers share it, over loopback.
 - Versions: {versions()}. Kernels: {kernels}.
-- Repositories: {repositories}.
-- Servers of rows 1 to 9, asked in turn: `govc serve DIR --workers {servers.WORKERS} --export-all`, directly and behind
-  conf/nginx.conf; and git-http-backend below fcgiwrap ({servers.FCGI_CHILDREN} children) and nginx. Each nginx has
-  {servers.WORKERS} workers. Both columns of govc are compared with the same peer.
-- Figures are medians of {plan.rounds} rounds (least to most); fewer where a contender took more than
+{format_parts(rows)}- Repositories: {repositories}.
+- Servers of rows 1 to 9, started anew for each row and asked in turn: `govc serve DIR --workers {servers.WORKERS}
+  --export-all`, directly and behind conf/nginx.conf; and git-http-backend below fcgiwrap ({servers.FCGI_CHILDREN}
+  children) and nginx. Each nginx has {servers.WORKERS} workers. Both columns of govc are compared with the same peer.
+- The column "git" is libgit2 in rows 12 and 13 (which one stands in the first column), `git index-pack` in rows 10 and
+  11, and `git repack -adb` in row 16.
+- Figures are medians of up to {plan.rounds} rounds (least to most); fewer where a contender took more than
   {plan.row_seconds_max:.0f} s for a line. CPU is user and system time of every process of a server, helpers, nginx, and
   CGI programs that ended included ({cpu}); what clients use is in no figure.
-- "times better" are ratios of medians: govc / govc behind nginx. "met" needs both.
+- "times better" are ratios of medians: govc / govc behind nginx. "met" needs both. "took": the seconds of a row, and
+  the machine's load average before it, which the rows before it are part of.
 """
-    return "\n".join([head, format_summary(lines, titles, failed), format_rows(lines, titles)])
+    lines = [line for _, row in sorted(rows.items()) for line in row.lines]
+    return "\n".join([head, format_summary(rows, titles), format_rows(lines, titles)])

@@ -6,6 +6,7 @@ The peer's repositories have bitmaps, ours a filled index; where a clone is "the
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Sequence
 
 from bench.lines import BEHIND, DIRECT, AtLeast, AtMost, Times
@@ -108,6 +109,7 @@ def row_6(bench: Bench) -> None:
                 return used.cpu, memory.sum_mib, used.wall
 
         bench.rounds(lines, work)
+        _count_productions(bench, repository)
         one = bench.line("one clone, cold", repository.title, "CPU s")
 
         def single(server: Server, repository: Repository = repository) -> Sequence[float]:
@@ -116,3 +118,23 @@ def row_6(bench: Bench) -> None:
                 return [use(server, lambda: drain(server, request)).cpu]
 
         bench.rounds([one], single)
+
+
+def _count_productions(bench: Bench, repository: Repository) -> None:
+    """How often the body was made for all of them, as the server itself counts it."""
+    clients = bench.plan.storm_clients
+    line = bench.line(f"productions for {clients} clones at once", repository.title, "productions", AtMost(1))
+
+    def work(server: Server) -> Sequence[float]:
+        with bench.fresh(repository.name) as copy:
+            before = _productions(server)
+            drain_at_once(server, clone_request(bench, copy), clients)
+            return [_productions(server) - before]
+
+    bench.rounds([line], work, servers=[bench.server(DIRECT)], rounds=1)
+
+
+def _productions(server: Server) -> float:
+    text = ask_once(server, Request("/-/metrics")).decode()
+    found = re.findall(r'^govc_body_cache_total\{result="(?:miss|direct)"\} (\S+)', text, re.MULTILINE)
+    return sum(map(float, found))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.lines import AtMost, Times
+from bench.lines import GIT, AtMost, Times
 from bench.measure import use
 from bench.servers import Server
 from bench.wire import Request, drain, fetch
@@ -47,22 +47,31 @@ def _measure(bench: Bench, what: str, repository: Repository, requests: Sequence
 
     bench.rounds(lines, work, rounds=len(requests) // BATCH)
     if plain:
-        _compare_sizes(bench, what, repository, requests[0], plain)
+        _compare_sizes(bench, what, repository, requests[:BATCH], plain)
 
 
-def _compare_sizes(bench: Bench, what: str, repository: Repository, request: Request, plain: str) -> None:
-    line = bench.line(what, repository.title, "bytes, times git's smaller answer", AtMost(1.25))
-    git = bench.server("git")
-    other = Request(f"/{plain}/git-upload-pack", request.body, request.headers)
-    smaller = min(drain(git, request).size, drain(git, other).size)
-    bench.rounds([line], lambda server: [drain(server, request).size / smaller], servers=bench.servers()[:2], rounds=1)
+def _compare_sizes(bench: Bench, what: str, repository: Repository, requests: Sequence[Request], plain: str) -> None:
+    """The largest ratio of some requests: the goal says never."""
+    line = bench.line(
+        what, repository.title, f"bytes, times git's smaller answer, most of {len(requests)}", AtMost(1.25)
+    )
+    git = bench.server(GIT)
+    smaller = []
+    for request in requests:
+        other = Request(f"/{plain}/git-upload-pack", request.body, request.headers)
+        smaller.append(min(drain(git, one).size for one in (request, other)))
+
+    def work(server: Server) -> Sequence[float]:
+        sizes = [drain(server, request).size for request in requests]
+        return [max(size / least for size, least in zip(sizes, smaller, strict=True))]
+
+    bench.rounds([line], work, servers=bench.servers()[:2], rounds=1)
 
 
 def row_7(bench: Bench) -> None:
     """So many commits behind."""
     plain = {repository.title: repository.name for repository in bench.real(bitmap=False)}
-    history = bench.history()
-    plain[history.title] = history.name
+    plain[bench.history().title] = bench.history(bitmap=False).name
     for repository in bench.all():
         commits = _first_parents(bench, repository.name, max(DISTANCES) + WARM + BATCH * bench.plan.rounds + 1)
         for distance in DISTANCES:

@@ -6,12 +6,10 @@ synced before they are answered, the peer's are not at all. Requests are built b
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +18,7 @@ from bench import generate
 from bench.lines import DIRECT, GIT, AtMost, Times
 from bench.measure import use
 from bench.servers import Server
-from bench.wire import ask, ask_once, connect, info_refs, push, push_body, push_once
+from bench.wire import ask_once, info_refs, push_body, push_lanes
 from bench.world import Bench
 from tests.simulation.pushes import make_commit, make_pack
 
@@ -39,29 +37,6 @@ def make_bodies(first: str, ref: str, count: int) -> list[bytes]:
     return bodies
 
 
-def push_all(server: Server, name: str, lanes: Sequence[Sequence[bytes]]) -> None:
-    """Push each list through a connection of its own, all at once."""
-    errors: list[BaseException] = []
-    listing = info_refs(name, "git-receive-pack")
-
-    def work(bodies: Sequence[bytes]) -> None:
-        try:
-            with contextlib.closing(connect(server)) as connection:
-                for body in bodies:
-                    ask(connection, listing)
-                    push_once(connection, push(name, body))
-        except Exception as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=work, args=(bodies,)) for bodies in lanes]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-
-
 def _measure(bench: Bench, title: str, name: str, pushers: int, each: int, cpu: float, rate: float | None) -> None:
     who = "1 pusher" if pushers == 1 else f"{pushers} pushers"
     lines = [
@@ -75,9 +50,9 @@ def _measure(bench: Bench, title: str, name: str, pushers: int, each: int, cpu: 
             # What a server does once for a repository (each worker, here) is in rows 3 and 5.
             for _ in range(WARM):
                 ask_once(server, info_refs(copy, "git-receive-pack"))
-            push_all(server, copy, [make_bodies(first, f"refs/heads/warm{number}", 1) for number in range(WARM)])
+            push_lanes(server, copy, [make_bodies(first, f"refs/heads/warm{number}", 1) for number in range(WARM)])
             lanes = [make_bodies(first, f"refs/heads/p{number}", each) for number in range(pushers)]
-            used = use(server, lambda: push_all(server, copy, lanes), settle_seconds=0.4)
+            used = use(server, lambda: push_lanes(server, copy, lanes), settle_seconds=0.4)
         count = sum(map(len, lanes))
         return used.cpu / count * 1e3, count / used.wall
 
@@ -117,7 +92,8 @@ def row_16(bench: Bench) -> None:
     kept = bench.prepared(name, lambda path: generate.build_pushed(bench.git, path, history, count), fill=False)
     title = f"generated, {count:,} pushes"
     cpu = bench.line("merging small pushes", title, "CPU s", Times(1))
-    size = bench.line("merging small pushes", title, "bytes of packs", Times(1 / 1.1))
+    size = bench.line("merging small pushes", title, "bytes of packs")
+    share = bench.line("merging small pushes", title, "times the bytes of git's", AtMost(1.1))
     packs = bench.line("merging small pushes", title, "packs left", AtMost(50))
     for _ in range(min(2, bench.plan.rounds)):
         for contender in (DIRECT, GIT):
@@ -130,3 +106,4 @@ def row_16(bench: Bench) -> None:
             packs.add(contender, len(list(path.glob("objects/pack/*.pack"))))
             bench.git("fsck", "--connectivity-only", cwd=path, timeout=600)
             shutil.rmtree(path)
+        share.add(DIRECT, size.samples[DIRECT][-1] / size.samples[GIT][-1])

@@ -122,7 +122,7 @@ def row_15(bench: Bench) -> None:
     """ls-refs of a small repository, fifty times a second, on the same server."""
     small = ls_refs(bench.history().name)
     server = bench.server(DIRECT)
-    subject = _subjects(bench)[-1]
+    half = bench.plan.gigabyte_megabytes // 2
 
     def paced(work: Callable[[], object]) -> float:
         pacer = Pacer(server, small)
@@ -132,19 +132,22 @@ def row_15(bench: Bench) -> None:
 
     pushing = f"ls-remote, p99, while {bench.plan.push_megabytes} MB are pushed"
     cloning = "ls-remote, p99, while a cold clone is made and sent"
-    for what, on in ((pushing, "generated"), (cloning, subject.title)):
+    subjects = [(pushing, bench.history()), (cloning, bench.blobs(half))]
+    subjects += [(cloning, repository) for repository in _subjects(bench)[1:]]
+    for what, subject in subjects:
+        on = subject.title
         lines = [
             bench.line(what, on, "ms"),
             bench.line(what + ": more than idle", on, "ms", AtMost(15.0)),
         ]
         for _ in range(bench.plan.rounds):
             idle = paced(lambda: time.sleep(IDLE_SECONDS))
-            with bench.fresh(bench.history().name if what == pushing else subject.name) as copy:
+            with bench.fresh(subject.name) as copy:
                 busy = _busy(bench, server, copy, what == pushing, paced)
             lines[0].add(DIRECT, busy)
             lines[1].add(DIRECT, busy - idle)
             settle(server)
-        bench.say(f"row 15: {what}")
+        bench.say(f"row 15: {what}, {on}")
 
 
 def _busy(

@@ -11,9 +11,10 @@ import http.client
 import re
 import socket
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from bench.servers import Server
@@ -160,10 +161,30 @@ def drain(server: Server, request: Request) -> Drained:
     return Drained(total, first_pack)
 
 
-def drain_at_once(server: Server, request: Request, clients: int) -> int:
-    """So many clients at once, in this one process; how many bytes they got. Refused unless each got the same."""
-    from concurrent.futures import ThreadPoolExecutor
+Lane = TypeVar("Lane")
+Result = TypeVar("Result")
 
-    with ThreadPoolExecutor(clients) as pool:
-        sizes = [drained.size for drained in pool.map(lambda _: drain(server, request), range(clients))]
-    return sum(sizes)
+
+def at_once(work: Callable[[Lane], Result], lanes: Sequence[Lane]) -> list[Result]:
+    """`work` on each of them at the same time, in a thread each; raises the first error when all have ended."""
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        return list(pool.map(work, lanes))
+
+
+def drain_at_once(server: Server, request: Request, clients: int) -> int:
+    """So many clients at once, in this one process; how many bytes they got."""
+    return sum(drained.size for drained in at_once(lambda _: drain(server, request), range(clients)))
+
+
+def push_lanes(server: Server, name: str, lanes: Sequence[Sequence[bytes]], *, lists: bool = True) -> None:
+    """Push each list through a connection of its own, all at once; `lists`: the refs are asked for before each push."""
+    listing = info_refs(name, "git-receive-pack")
+
+    def work(bodies: Sequence[bytes]) -> None:
+        with contextlib.closing(connect(server)) as connection:
+            for body in bodies:
+                if lists:
+                    ask(connection, listing)
+                push_once(connection, push(name, body))
+
+    at_once(work, lanes)

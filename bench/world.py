@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from bench import generate
 from bench.lines import BEHIND, DIRECT, GIT, Goal, Line
 from bench.servers import STARTERS, Server
@@ -37,6 +39,7 @@ class Plan:
     rounds: int = 3
     rate_seconds: int = 2  # wrk takes whole seconds only
     row_seconds_max: float = 25  # a contender that has used this much of a line gets no further round in it
+    row_seconds: int = 600  # a row that takes longer is ended, and the next one begins
     commits: int = generate.COMMITS
     refs: int = generate.REFS
     many_refs: tuple[int, ...] = (1_000, generate.REFS, 1_000_000)
@@ -105,8 +108,16 @@ class Bench:
         return [self.server(name) for name in (DIRECT, BEHIND, GIT)]
 
     def close(self) -> None:
-        """End the servers."""
+        """End the servers; who asks for one after that gets another."""
+        self._servers.clear()
         self._stack.close()
+
+    def kill(self) -> None:
+        """End their processes at once, so that whoever waits for an answer gets none."""
+        for server in self._servers.values():
+            for process in server.processes():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
 
     # Repositories
 
@@ -130,11 +141,23 @@ class Bench:
             generate.copy_linked(self.prepared(name, build, fill=fill), self.root / name)
         return name
 
-    def history(self) -> Repository:
-        """The generated history, with a bitmap."""
+    def history(self, *, bitmap: bool = True) -> Repository:
+        """The generated history, with or without a bitmap."""
         name = f"history-{self.plan.commits}.git"
         self.served(name, lambda path: generate.build_history(self.git, path, self.plan.commits))
+        if not bitmap:
+            name = self._without_bitmap(name)
         return Repository("generated", name)
+
+    def _without_bitmap(self, name: str) -> str:
+        """A copy of a prepared repository for plain git, without one."""
+
+        def build(path: Path) -> None:
+            shutil.copytree(self.kept / name, path, copy_function=os.link)
+            for file in path.glob("objects/pack/*.bitmap"):
+                file.unlink()
+
+        return self.served(f"plain-{name.removeprefix('real-')}", build, fill=False)
 
     def refs(self, count: int) -> Repository:
         """The same objects below so many refs."""
@@ -165,18 +188,9 @@ class Bench:
         """The repositories from outside: branches and tags, packed, with or without a bitmap."""
         found = []
         for title, source in self.sources:
-            name = f"real-{title}.git" if bitmap else f"plain-{title}.git"
-
-            def build(path: Path, source: Path = source) -> None:
-                generate.build_real(self.git, path, source)
-
-            def build_plain(path: Path, title: str = title, build: Callable[[Path], None] = build) -> None:
-                shutil.copytree(self.prepared(f"real-{title}.git", build), path, copy_function=os.link)
-                for file in path.glob("objects/pack/*.bitmap"):
-                    file.unlink()
-
-            self.served(name, build if bitmap else build_plain, fill=bitmap)
-            found.append(Repository(title, name, source))
+            name = f"real-{title}.git"
+            self.served(name, lambda path, source=source: generate.build_real(self.git, path, source))  # type: ignore[misc]
+            found.append(Repository(title, name if bitmap else self._without_bitmap(name), source))
         return found
 
     def all(self) -> list[Repository]:

@@ -1,10 +1,17 @@
 """What the bench writes and sends; nothing is timed here."""
 
+import threading
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from bench import measure, report, wire
-from bench.__main__ import ROWS, parse_rows
+from bench.__main__ import ROWS, parse_rows, run_row
 from bench.lines import BEHIND, DIRECT, GIT, AtLeast, AtMost, Goal, Line, Times, format_samples
+from bench.progress import Row
+from bench.world import QUICK, Bench
+from compat.gitclient import Git
 
 
 def make_line(goal: Goal | None = None, *, more_is_better: bool = False, **samples: float) -> Line:
@@ -60,9 +67,25 @@ def test_the_summary_shows_the_figure_that_is_furthest_from_its_goal() -> None:
     assert report.worst_figure([near, far]) == "work, a repository, govc: 9.00x (goal >= 30x)"
 
 
-def test_a_row_that_failed_says_so_in_the_summary() -> None:
-    text = report.format_summary([], {99: "clones"}, {99: "failed: a reason"})
-    assert "| 99 | clones | not measured; the row ended early |  | failed: a reason |" in text
+def make_row(number: int, line: Line, *, version: str = "1", failed: str = "") -> Row:
+    line.row = number
+    return Row([line], version, "2026-01-01", 12.0, 0.5, failed)
+
+
+def test_a_row_that_failed_keeps_its_figures_and_says_so_in_the_summary() -> None:
+    line = make_line(Times(10), direct=1.0, git=11.0)
+    text = report.format_summary({99: make_row(99, line, failed="failed: a reason")}, {98: "fetches", 99: "clones"})
+    assert "| 98 | fetches | not measured |  |  |  |\n" in text
+    worst = "work, a repository, govc: 11.0x (goal >= 10x)"
+    cells = f"| 99 | clones | 1 of 1; the row ended early | {worst} | failed: a reason | 12 s, load 0.5 |"
+    assert cells in text
+
+
+def test_rows_of_another_run_are_named() -> None:
+    rows = {number: make_row(number, make_line()) for number in (1, 2)}
+    assert report.format_parts(rows) == ""
+    rows[3] = make_row(3, make_line(), version="2")
+    assert report.format_parts(rows) == "- **Not one run**: rows 1, 2 by 1 on 2026-01-01; rows 3 by 2 on 2026-01-01.\n"
 
 
 def test_rows_are_named_by_numbers_and_ranges() -> None:
@@ -92,3 +115,36 @@ def test_percentile_takes_the_nearest_rank() -> None:
 def test_the_end_of_an_answer_is_known_however_it_is_chunked(end: bytes) -> None:
     assert wire.is_end_of_answer(b"0006\x01x" + end)
     assert not wire.is_end_of_answer(b"0006\x01x" + end.replace(b"000", b"00"))
+
+
+def test_lanes_run_at_the_same_time_and_the_first_error_is_raised() -> None:
+    together = threading.Barrier(3)
+
+    def work(lane: int) -> int:
+        together.wait(30)
+        if lane:
+            raise ValueError(lane)
+        return lane
+
+    with pytest.raises(ValueError, match="1"):
+        wire.at_once(work, range(3))
+    assert wire.at_once(str, range(3)) == ["0", "1", "2"]
+
+
+def test_a_row_that_raises_is_a_row_that_failed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def work(bench: Bench) -> None:
+        bench.line("work", "a repository", "ms").add(DIRECT, 1.0)
+        raise RuntimeError("broken\nat length")
+
+    monkeypatch.setitem(ROWS, 1, ("a row", work))
+    bench = Bench(QUICK, Git(tmp_path / "home", tmp_path), tmp_path, tmp_path, tmp_path, (), lambda text: None)
+    row = run_row(bench, 1)
+    assert row.failed == "failed: RuntimeError: broken"
+    assert [line.samples for line in row.lines] == [{DIRECT: [1.0]}]
+
+
+def test_a_row_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(ROWS, 1, ("a row", lambda bench: threading.Event().wait(60)))
+    plan = replace(QUICK, row_seconds=1)
+    bench = Bench(plan, Git(tmp_path / "home", tmp_path), tmp_path, tmp_path, tmp_path, (), lambda text: None)
+    assert run_row(bench, 1).failed == "failed: TookTooLong: ended after 1 s"

@@ -1,0 +1,43 @@
+"""A reason is shown for the figures that it explains, and for no others; it has no figures of its own."""
+
+import re
+
+import pytest
+
+from bench.__main__ import ROWS
+from bench.lines import BEHIND, DIRECT, GIT, Line, Times
+from bench.reasons import REASONS, UNKNOWN, Reason, reasons_of
+
+
+def make_line(row: int, what: str, *, direct: float, behind: float) -> Line:
+    return Line(row, what, "x", "ms", Times(10), samples={DIRECT: [direct], BEHIND: [behind], GIT: [10.0]})
+
+
+def test_a_goal_that_is_met_needs_no_reason() -> None:
+    assert reasons_of([make_line(1, "info/refs", direct=1.0, behind=1.0)]) == []
+
+
+def test_a_reason_belongs_to_whose_figure_is_short() -> None:
+    behind = reasons_of([make_line(1, "info/refs", direct=1.0, behind=2.0)])
+    direct = reasons_of([make_line(1, "info/refs", direct=2.0, behind=1.0)])
+    assert len(behind) == len(direct) == 1
+    assert "proxy" in behind[0] and "proxy" not in direct[0]
+
+
+def test_a_reason_belongs_to_the_lines_that_it_names() -> None:
+    near, far = (
+        make_line(7, f"fetch, {count} behind", direct=2.0, behind=1.0) for count in ("1 commit", "100 commits")
+    )
+    assert len(reasons_of([near])) == len(reasons_of([far])) == 1
+    assert reasons_of([near, far, near]) == [*reasons_of([near]), *reasons_of([far])]
+
+
+def test_that_no_reason_is_known_is_said() -> None:
+    assert reasons_of([make_line(7, "something new", direct=2.0, behind=2.0)]) == [f"something new: {UNKNOWN}"]
+
+
+@pytest.mark.parametrize("reason", REASONS, ids=lambda reason: f"{reason.row}-{reason.text[:20]}")
+def test_a_reason_has_no_figures(reason: Reason) -> None:
+    assert reason.row in ROWS
+    assert re.findall(r"(?<!libgit)\d", reason.text) == []
+    assert not re.search(r"\b(half|third|twice|hundred|thousand|percent)\b", reason.text)
