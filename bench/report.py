@@ -16,6 +16,7 @@ from bench.lines import BEHIND, DIRECT, GIT, OURS, Line, Times, format_number, f
 from bench.progress import Row
 from bench.reasons import reasons_of
 from bench.world import QUICK, Plan
+from compat.programs import need_program
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -125,7 +126,7 @@ def version() -> str:
 
 def versions() -> str:
     """The programs that took part."""
-    nginx = _first_line(servers.find_program("nginx"), "-v").rpartition("nginx/")[2]
+    nginx = _first_line(need_program("nginx"), "-v").rpartition("nginx/")[2]
     wrk = re.search(r"wrk (?:debian/)?(\S+)", _first_line("wrk", "-v"))
     parts = [f"govc {version()}", f"Python {platform.python_version()}"]
     parts += [f"{name} {metadata.version(name)}" for name in ("gunicorn", "gevent", "pygit2", "dulwich", "psutil")]
@@ -136,7 +137,7 @@ def versions() -> str:
 
 
 def _fcgiwrap_version() -> str:
-    done = subprocess.run([servers.find_program("fcgiwrap"), "-h"], capture_output=True, text=True, check=False)
+    done = subprocess.run([need_program("fcgiwrap"), "-h"], capture_output=True, text=True, check=False)
     found = re.search(r"version (\S+)", done.stdout + done.stderr)
     return f"fcgiwrap {found[1]}" if found else "fcgiwrap"
 

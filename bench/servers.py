@@ -32,6 +32,7 @@ from compat.frontends import (
     server_environment,
     wait_for_answer,
 )
+from compat.programs import need_program
 
 WORKERS = 2
 FCGI_CHILDREN = 8
@@ -190,7 +191,7 @@ def start_govc_behind_nginx(root: Path, scratch: Path, *, workers: int = WORKERS
         text = nginx_configuration(source, port=port, backend_port=backend_port, cache_dir=str(folder / "cache"))
         text = text.replace("worker_processes auto;", f"worker_processes {workers};")
         (place / "nginx.conf").write_text(text)
-        nginx = [find_program("nginx"), "-p", str(place), "-c", "nginx.conf", "-e", "nginx-error.log"]
+        nginx = [need_program("nginx"), "-p", str(place), "-c", "nginx.conf", "-e", "nginx-error.log"]
         # Root's temporary folders are closed to nginx's default user.
         nginx += ["-g", "daemon off; user root;" if os.getuid() == 0 else "daemon off;"]
         log = place / "nginx.log"
@@ -198,14 +199,6 @@ def start_govc_behind_nginx(root: Path, scratch: Path, *, workers: int = WORKERS
         with run_logged(in_group(backend.group, nginx), env, log) as front:
             wait_for_answer(port, front, log)
             yield Server(BEHIND, f"http://127.0.0.1:{port}", (*backend.roots, psutil.Process(front.pid)), backend.group)
-
-
-def find_program(name: str) -> str:
-    """The path of a program, those of the system's administrator included."""
-    found = shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin:/sbin")
-    if not found:
-        raise RuntimeError(f"{name} is not installed: run compat/install.sh")
-    return found
 
 
 @contextlib.contextmanager
@@ -217,10 +210,10 @@ def start_git(root: Path, scratch: Path) -> Iterator[Server]:
     backend = next(path for path in BACKENDS if os.access(path, os.X_OK))
     text = NGINX_CONFIGURATION.format(workers=WORKERS, port=port, socket=socket, backend=backend, root=root)
     (place / "nginx.conf").write_text(text)
-    nginx = [find_program("nginx"), "-p", str(place), "-c", "nginx.conf", "-e", "nginx-error.log"]
+    nginx = [need_program("nginx"), "-p", str(place), "-c", "nginx.conf", "-e", "nginx-error.log"]
     # Root's temporary folders are closed to nginx's default user.
     nginx += ["-g", "daemon off; user root;" if os.getuid() == 0 else "daemon off;"]
-    fcgi = [find_program("fcgiwrap"), "-c", str(FCGI_CHILDREN), "-s", f"unix:{socket}"]
+    fcgi = [need_program("fcgiwrap"), "-c", str(FCGI_CHILDREN), "-s", f"unix:{socket}"]
     env = server_environment(scratch / "home", {})
     with cpu_group(place.name) as group, run_logged(in_group(group, fcgi), env, log) as wrapper:
         try:

@@ -17,12 +17,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import quote
 
 import pytest
 
 from compat import frontends
 from compat.gitclient import Git
+from compat.programs import find_program
 from compat.repos import BUILDERS
 
 LEFTOVER_SECONDS = 10
@@ -54,6 +56,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("different_on_purpose"):
                 item.add_marker(pytest.mark.skip(reason="git http-backend does worse here"))
+
+
+def lacking(reason: str) -> NoReturn:
+    """Skip the scenario, or fail it when everything is demanded."""
+    if os.environ.get("GOVC_REQUIRE_CLIENTS"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def program_or_skip(name: str) -> str:
+    """The path of a program that a scenario needs."""
+    found = find_program(name)
+    if found is None:
+        lacking(f"{name} is not installed: run compat/install.sh")
+    return found
 
 
 @dataclass

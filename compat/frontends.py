@@ -26,6 +26,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from compat.programs import need_program
+
 PROJECT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60
 STOP_SECONDS = 15
@@ -177,9 +179,7 @@ def start_nginx(
     root: Path, env: Mapping[str, str], scratch: Path, change: Callable[[str], str] = str
 ) -> Iterator[Running]:
     """nginx in front of gunicorn, which sends cached answers; `change` may edit conf/nginx.conf as an admin would."""
-    program = shutil.which("nginx") or "/usr/sbin/nginx"
-    if not os.access(program, os.X_OK):
-        raise RuntimeError("nginx is not installed: run compat/install.sh")
+    program = need_program("nginx")
     cache_dir = env.get("GOVC_CACHE_DIR") or f"{env['XDG_CACHE_HOME']}/govc"
     with start_gunicorn(root, env, scratch, ("--accel-location", "/-/cache")) as backend:
         port = find_free_port()
@@ -216,9 +216,7 @@ def start_apache(
     files: Mapping[str, str] | None = None,
 ) -> Iterator[Running]:
     """Apache in front of gunicorn; `change` may edit conf/apache.conf as an admin would, `files` lie in its folder."""
-    program = shutil.which("apache2") or "/usr/sbin/apache2"
-    if not os.access(program, os.X_OK):
-        raise RuntimeError("apache2 is not installed: run compat/install.sh")
+    program = need_program("apache2")
     with start_gunicorn(root, env, scratch) as backend:
         port = find_free_port()
         # Started by root, Apache becomes www-data, who can't enter the tests' private folders.

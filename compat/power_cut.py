@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from compat.programs import find_program
 
 COMMIT_SECONDS = 300
 IMAGE_BYTES = 384 << 20
@@ -39,11 +40,7 @@ def why_not() -> str | None:
     """What is missing here, None when nothing is."""
     if os.geteuid() != 0:
         return "needs root to mount"
-    missing = [
-        name
-        for name in ("losetup", "mkfs.ext4", "mount", "umount", "unshare")
-        if shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin:/sbin") is None
-    ]
+    missing = [name for name in ("losetup", "mkfs.ext4", "mount", "umount", "unshare") if find_program(name) is None]
     if missing:
         return f"needs {', '.join(missing)}"
     try:

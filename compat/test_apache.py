@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import os
 import re
-import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,13 +18,14 @@ import pytest
 from compat import frontends
 from compat.conftest import Repo, Server, agree
 from compat.gitclient import Git
+from compat.programs import find_program
 from compat.rawhttp import RECEIVE, V2, request
 
 # One Apache for all of them.
 pytestmark = [
     pytest.mark.xdist_group("apache"),
     pytest.mark.skipif(
-        shutil.which("apache2") is None and not os.access("/usr/sbin/apache2", os.X_OK),
+        find_program("apache2") is None,
         reason="apache2 is not installed: run compat/install.sh",
     ),
 ]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,21 +18,13 @@ from pathlib import Path
 import pytest
 
 from compat import frontends
-from compat.conftest import Server
+from compat.conftest import Server, program_or_skip
 from compat.gitclient import Git
 from compat.rawhttp import request
 
 CONF = frontends.PROJECT / "conf"
 EXPOSURE_MAX = 2.0
 """Of systemd's 0 (nothing is open) to 10; what is left open is explained in the unit."""
-
-
-def tool(name: str) -> str:
-    """The path of a program, or skip."""
-    path = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/usr/bin")
-    if path is None:
-        pytest.skip(f"{name} is not installed here")
-    return path
 
 
 @pytest.fixture
@@ -46,7 +37,7 @@ def units(tmp_path: Path) -> Path:
 
 
 def test_systemd_understands_the_units(units: Path) -> None:
-    analyze = tool("systemd-analyze")
+    analyze = program_or_skip("systemd-analyze")
     done = subprocess.run(
         [analyze, "verify", "--man=no", f"{units}/govc.service", f"{units}/govc.socket"],
         capture_output=True,
@@ -63,7 +54,7 @@ def test_systemd_understands_the_units(units: Path) -> None:
 
 def test_the_service_is_hardened(units: Path) -> None:
     done = subprocess.run(
-        [tool("systemd-analyze"), "security", "--offline=true", "--json=short", f"{units}/govc.service"],
+        [program_or_skip("systemd-analyze"), "security", "--offline=true", "--json=short", f"{units}/govc.service"],
         capture_output=True,
         text=True,
         check=False,
@@ -73,7 +64,7 @@ def test_the_service_is_hardened(units: Path) -> None:
     assert [name for name in wanted if not rows[name]["set"]] == []
     assert rows["CapabilityBoundingSet=~CAP_SYS_ADMIN"]["set"]
     threshold = f"--threshold={EXPOSURE_MAX * 10:.0f}"
-    command = [tool("systemd-analyze"), "security", "--offline=true", threshold, f"{units}/govc.service"]
+    command = [program_or_skip("systemd-analyze"), "security", "--offline=true", threshold, f"{units}/govc.service"]
     limit = subprocess.run(command, capture_output=True, check=False)
     assert limit.returncode == 0
 
@@ -84,7 +75,7 @@ def test_a_socket_that_systemd_holds_is_served(tmp_path: Path, git: Git, templat
     root.mkdir()
     env = frontends.server_environment(tmp_path / "home", {})
     variables = [f"--setenv={name}" for name in env]
-    command = [tool("systemd-socket-activate"), "-l", f"127.0.0.1:{port}", *variables]
+    command = [program_or_skip("systemd-socket-activate"), "-l", f"127.0.0.1:{port}", *variables]
     # Where the server would bind otherwise, somebody else may be.
     program = [sys.executable, "-m", "govc.cli", "serve", str(root), "--bind", "127.0.0.1:1"]
     with frontends.run_logged([*command, *program], env, log) as process:
@@ -116,7 +107,7 @@ def test_a_log_in_a_file_is_rotated_under_a_running_server(logged: frontends.Run
     configuration = tmp_path / "logrotate.conf"
     configuration.write_text(text.replace("/var/log/govc/govc.log {", f"{log} {{"))
     configuration.chmod(0o644)
-    subprocess.run([tool("logrotate"), "-f", "-s", tmp_path / "state", configuration], check=True)
+    subprocess.run([program_or_skip("logrotate"), "-f", "-s", tmp_path / "state", configuration], check=True)
     assert "before4" in log.with_name(log.name + ".1").read_text()
     request(logged.url, "GET", "/after/HEAD")
     assert "/after" in log.read_text()

@@ -25,7 +25,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from compat import frontends
-from compat.conftest import chosen_frontends
+from compat.conftest import chosen_frontends, program_or_skip
 from compat.gitclient import Git
 from compat.hookkit import calls, record
 
@@ -576,11 +576,10 @@ def test_branches_for_some_only_and_for_signed_pushes_only(world: World, person:
 
 
 def test_a_signed_push_by_a_trusted_key_may_enter_and_no_other(world: World, person: Person, tmp_path: Path) -> None:
-    if shutil.which("ssh-keygen") is None:
-        pytest.skip("ssh-keygen is not installed")
+    keygen = program_or_skip("ssh-keygen")
     git, repository = person.git, world.root / "app.git"
     for name in ("trusted", "stranger"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name)], check=True)
+        subprocess.run([keygen, "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name)], check=True)
     public = (tmp_path / "trusted.pub").read_text().split()
     (tmp_path / "allowed").write_text(f'ada@example.com namespaces="git" {public[0]} {public[1]}\n')
     git("config", "receive.certNonceSeed", "sekrit", cwd=repository)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from compat import frontends
-from compat.conftest import Repo, Server, agree
+from compat.conftest import Repo, Server, agree, program_or_skip
 from compat.gitclient import Git
 
 pytestmark = pytest.mark.xdist_group("moving")
@@ -41,13 +41,6 @@ def blocks(language: str) -> list[str]:
     return found
 
 
-def program(name: str) -> str:
-    path = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
-    if path is None:
-        pytest.skip(f"{name} is not installed: run compat/install.sh")
-    return path
-
-
 @pytest.fixture
 def place() -> Iterator[Path]:
     """A folder that Apache's user may enter, with the repositories in `root`."""
@@ -61,7 +54,9 @@ def place() -> Iterator[Path]:
 @contextlib.contextmanager
 def run_fcgiwrap(place: Path, env: dict[str, str]) -> Iterator[None]:
     socket = place / "fcgiwrap.socket"
-    with frontends.run_logged([program("fcgiwrap"), "-s", f"unix:{socket}"], env, place / "fcgiwrap.log") as process:
+    with frontends.run_logged(
+        [program_or_skip("fcgiwrap"), "-s", f"unix:{socket}"], env, place / "fcgiwrap.log"
+    ) as process:
         deadline = time.monotonic() + frontends.START_SECONDS
         while not socket.exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -74,12 +69,12 @@ def command_for(kind: str, block: str, place: Path, port: int) -> list[str]:
     configuration = place / f"{kind}.conf"
     if kind == "nginx":
         configuration.write_text(NGINX % ("user root;" if os.getuid() == 0 else "", port, block))
-        return [program("nginx"), "-p", str(place), "-c", str(configuration), "-e", str(place / "error.log")]
+        return [program_or_skip("nginx"), "-p", str(place), "-c", str(configuration), "-e", str(place / "error.log")]
     lines = [f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so" for name in APACHE_MODULES]
     lines += [f"Listen 127.0.0.1:{port}", "ServerName localhost", "User www-data", "Group www-data"]
     lines += ["PidFile apache.pid", "DefaultRuntimeDir .", "ScriptSock cgid.sock", "ErrorLog error.log", block]
     configuration.write_text("\n".join(lines))
-    return [program("apache2"), "-d", str(place), "-f", str(configuration), "-D", "FOREGROUND"]
+    return [program_or_skip("apache2"), "-d", str(place), "-f", str(configuration), "-D", "FOREGROUND"]
 
 
 @contextlib.contextmanager

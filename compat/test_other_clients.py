@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from compat.conftest import Server
+from compat.conftest import Server, lacking
 from compat.gitclient import Git
 
 dulwich = pytest.importorskip("dulwich")
@@ -36,13 +36,6 @@ JGIT_JARS = [
     "jsch.jar",
     "jzlib.jar",
 ]
-
-
-def lacking(reason: str) -> None:
-    """Skip, or fail when every client is demanded."""
-    if os.environ.get("GOVC_REQUIRE_CLIENTS"):
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 def signature() -> Any:

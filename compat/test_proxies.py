@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from compat import frontends
-from compat.conftest import Server, agree
+from compat.conftest import Server, agree, program_or_skip
 from compat.gitclient import Git
 
 pytestmark = pytest.mark.xdist_group("proxies")
@@ -25,12 +24,6 @@ PROXIES = ("nginx", "apache")
 NOISE_BYTES = 3 << 20  # of noise, above git's usual http.postBuffer of 1 MiB
 LARGE_BYTES = (1 << 30) + (64 << 20)
 LARGE_VARIABLE = "GOVC_LARGE_PUSHES"
-
-
-def needs(name: str) -> None:
-    program = {"nginx": "nginx", "apache": "apache2"}[name]
-    if shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin") is None:
-        pytest.skip(f"{program} is not installed: run compat/install.sh")
 
 
 def take_in_tls(port: int, certificate: Path) -> Callable[[str], str]:
@@ -51,10 +44,19 @@ def take_in_tls(port: int, certificate: Path) -> Callable[[str], str]:
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate for 127.0.0.1, with its key, that we signed ourselves."""
     folder = tmp_path_factory.mktemp("tls")
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    command = [
+        program_or_skip("openssl"),
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=127.0.0.1",
+    ]
     command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "key.pem", "-out", "cert.pem"]
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed")
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     both = folder / "both.pem"
     both.write_text((folder / "cert.pem").read_text() + (folder / "key.pem").read_text())
@@ -65,7 +67,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start_proxy(
     name: str, root: Path, scratch: Path, change: Callable[[str], str] = str
 ) -> Iterator[frontends.Running]:
-    needs(name)
+    program_or_skip({"nginx": "nginx", "apache": "apache2"}[name])
     env = frontends.server_environment(scratch / "home", {})
     begin = frontends.start_nginx if name == "nginx" else frontends.start_apache
     with begin(root, env, scratch, change) as running:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from compat.conftest import Repo, Server
+from compat.conftest import Repo, Server, program_or_skip
 from compat.gitclient import Git
 from compat.hookkit import Call, calls, record
 from compat.pushing import CAPS, EMPTY_PACK, report_of
@@ -28,18 +28,10 @@ Pair = Callable[..., tuple[Repo, Repo]]
 SEED = {"receive.certNonceSeed": "sekrit"}
 
 
-def need(program: str) -> None:
-    """Skip without a program that GnuPG or OpenSSH bring, or fail where clients are required."""
-    if shutil.which(program) is None:
-        if os.environ.get("GOVC_REQUIRE_CLIENTS"):
-            pytest.fail(f"{program} is not installed")
-        pytest.skip(f"{program} is not installed")
-
-
 @pytest.fixture(scope="session")
 def gnupg() -> Iterator[Path]:
     """A GnuPG home with a key without a passphrase. Short, since a socket lives in it."""
-    need("gpg")
+    program_or_skip("gpg")
     home = Path("/tmp") / f"govc-gnupg-{os.getpid()}"
     home.mkdir(mode=0o700)
     made = subprocess.run(
@@ -67,7 +59,7 @@ def gnupg() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def ssh_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A key pair, and beside it a file of allowed signers that knows it."""
-    need("ssh-keygen")
+    program_or_skip("ssh-keygen")
     key = tmp_path_factory.mktemp("ssh") / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "ada", "-f", str(key)], check=True)
     public = key.with_suffix(".pub").read_text().split()
