@@ -101,11 +101,14 @@ def cpu_ms(server: Server, work: Callable[[], object], times: int = 1) -> float:
     return use(server, lambda: [work() for _ in range(times)]).cpu / times * 1e3
 
 
-def warm(one: World, name: str) -> None:
-    """Both workers of each server have opened the repository."""
+WARM = 6
+
+
+def warm(one: World, name: str, request: Request | None = None) -> None:
+    """Both workers of each server have opened the repository, and have answered the request."""
     for server in one.running:
-        for _ in range(6):
-            ask_once(server, info_refs(name))
+        for _ in range(WARM):
+            ask_once(server, request or info_refs(name))
 
 
 def commits_of(one: World, name: str, count: int) -> list[str]:
@@ -240,6 +243,7 @@ def by_refs(decades: int) -> Iterator[list[Curve]]:
             warm(one, "r.git")
             at = 10**power
             for curve, request in ((whole, ls_refs("r.git")), (one_prefix, ls_refs("r.git", generate.MAIN))):
+                warm(one, "r.git", request)
                 times = 20 if at <= 10_000 else 3
                 one.each(
                     curve,

@@ -44,7 +44,7 @@ CONTENDERS = (DIRECT, LIBGIT2, TUNED, DULWICH, GIT)
 SAMPLE_SECONDS = 0.1
 CASE_SECONDS_MAX = 12.0
 READS = 2000
-ZIPF_READS = 40_000
+ZIPF_READS = 20_000
 DULWICH_COMMITS_MAX = 20_000
 FEW_REFS = 1000
 """A listing of so few is less than what its validation costs: shown, and held against no goal."""

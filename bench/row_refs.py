@@ -142,7 +142,7 @@ def row_3(bench: Bench) -> None:
         bench.rounds([changed[count, ANY], more], work_behind, servers=[bench.server(OURS[1])])
     least, *_, most = bench.plan.many_refs
     for who, name in (("the worker that pushed", OURS[0]), ("another worker", OURS[0]), (ANY, OURS[1])):
-        line = bench.line(f"the same, {most:,} refs beside {least:,}, {who}", "", "times the CPU", AtMost(2.0))
+        line = bench.line(f"the same, {most:,} refs beside {least:,}, {who}", "generated", "times the CPU", AtMost(2.0))
         pair = changed[least, who], changed[most, who]
         for small, large in zip(*(one.samples.get(name, []) for one in pair), strict=False):
             line.add(name, large / small)

@@ -39,6 +39,7 @@ class Plan:
     rounds: int = 3
     rate_seconds: int = 2  # wrk takes whole seconds only
     row_seconds_max: float = 25  # a contender that has used this much of a line gets no further round in it
+    row_rounds_seconds: float = 120  # after so much of a row every line gets one round only
     row_seconds: int = 600  # a row that takes longer is ended, and the next one begins
     commits: int = generate.COMMITS
     refs: int = generate.REFS
@@ -92,6 +93,7 @@ class Bench:
     lines: list[Line] = field(default_factory=list)
     serial: int = 0
     row: int = 0
+    began: float = 0.0
     _servers: dict[str, Server] = field(default_factory=dict)
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
@@ -220,6 +222,14 @@ class Bench:
 
     # Lines
 
+    def begin(self, row: int) -> None:
+        """From here on lines are of that row."""
+        self.row, self.lines, self.began = row, [], time.monotonic()
+
+    def has_time(self) -> bool:
+        """Whether the row may still measure more than once."""
+        return time.monotonic() - self.began < self.plan.row_rounds_seconds
+
     def line(self, what: str, on: str, unit: str, goal: Goal | None = None, *, more_is_better: bool = False) -> Line:
         """One more line of the row that runs."""
         line = Line(self.row, what, on, unit, goal, more_is_better)
@@ -239,7 +249,8 @@ class Bench:
         for number in range(rounds or self.plan.rounds):
             for server in servers or self.servers():
                 name = server.name
-                if name in lines[0].failures or (number and spent[name] >= self.plan.row_seconds_max):
+                is_enough = spent.get(name, 0.0) >= self.plan.row_seconds_max or not self.has_time()
+                if name in lines[0].failures or (number and is_enough):
                     continue
                 began = time.monotonic()
                 try:

@@ -41,3 +41,9 @@ def test_a_reason_has_no_figures(reason: Reason) -> None:
     assert reason.row in ROWS
     assert re.findall(r"(?<!libgit)\d", reason.text) == []
     assert not re.search(r"\b(half|third|twice|hundred|thousand|percent)\b", reason.text)
+
+
+def test_a_reason_about_small_packs_is_not_shown_for_large_ones() -> None:
+    small, large = (Line(10, "indexing", "x", "CPU s", Times(3), samples={DIRECT: [s], GIT: [s]}) for s in (0.2, 20.0))
+    assert any("start of Python" in text for text in reasons_of([small]))
+    assert not any("start of Python" in text for text in reasons_of([large]))
