@@ -9,7 +9,7 @@ Exact: what the client's commits introduced is not sent, wherever it lies.
 """
 
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from govc.errors import ObjectMissing
@@ -23,6 +23,9 @@ from govc.kernels.sweep import ELSEWHERE, IN_RANGE, NO_LIMIT, NumberFinder, Pain
 from govc.objects.types import BLOB, COMMIT, TREE
 
 _T = TypeVar("_T")
+
+FEW_BLOBS = 4
+"""Wanted blobs (a tag may name one) up to so many are looked for among all that are sent one by one."""
 
 
 class HasNumber(Protocol):
@@ -108,7 +111,9 @@ def sweep_closure(
     yield
     if lists.had:
         trees, blobs = lists.without_had(trees), lists.without_had(blobs)
-    if painting.cut or wants.trees or wants.blobs:
+    if selection == ALL and len(wants.blobs) <= FEW_BLOBS and not painting.cut and not wants.trees:
+        blobs.extend(n for n in wants.blobs if n not in lists.had and n not in blobs)
+    elif painting.cut or wants.trees or wants.blobs:
         extra = yield from lists.find_more(painting.cut, wants, selection, trees, blobs, sent)
         trees, blobs = extra
     had_tags = set(haves.tags)
@@ -116,7 +121,7 @@ def sweep_closure(
     if COMMIT not in selection.types:
         wanted = set(wants.commits)
         sent = array("q", [number for number in sent if number in wanted])
-    ride = yield from _riding_tags(history, request, painting, sent, trees, blobs)
+    ride = yield from _riding_tags(history, _unwanted_tags(request), request.selection, painting, sent, trees, blobs)
     taken = had_tags.union(tags)
     tags += [number for number in ride if number not in taken]
     numbers = array("Q", sent.tobytes())
@@ -270,23 +275,31 @@ class _Add(Protocol):
     def __call__(self, number: int, /) -> object: ...
 
 
+def _unwanted_tags(request: ClosureRequest) -> Mapping[bytes, bytes]:
+    """Return the candidates that are not sent anyway: a clone wants most tags by name."""
+    wanted = set(request.wants)
+    if wanted.isdisjoint(request.include_tags):
+        return request.include_tags
+    return {tag: target for tag, target in request.include_tags.items() if tag not in wanted}
+
+
 def _riding_tags(
     history: History,
-    request: ClosureRequest,
+    include_tags: Mapping[bytes, bytes],
+    selection: ObjectSelection,
     painting: Painting,
     sent: Sequence[int],
     trees: Sequence[int],
     blobs: Sequence[int],
 ) -> Work[list[int]]:
     """Return the tags, whole chains, among the candidates whose target is sent."""
-    include_tags = request.include_tags
     if not include_tags:
         return []
     reader = history.reader
     ticker = Ticker()
     riding: dict[int, None] = {}
     others: set[int] | None = None
-    commits_pass = COMMIT in request.selection.types
+    commits_pass = COMMIT in selection.types
     places = painting.place_names(b"".join(include_tags.values()))
     for (tag, target), place in zip(include_tags.items(), places, strict=True):
         if place == ELSEWHERE and commits_pass:

@@ -148,3 +148,16 @@ def test_what_the_view_does_not_know_takes_the_other_way() -> None:
     by_path = ObjectSelection(tree_depth=2)
     request = ClosureRequest(wants=(commits[0],), selection=by_path)
     assert drain(sweep_closure(History(CommitTable(repo)), view, request, repo)) is None
+
+
+@settings(max_examples=20, derandomize=True, deadline=None)
+@given(seeds)
+def test_blobs_and_tags_that_are_wanted_by_name_are_sent_once(seed: int) -> None:
+    repo, commits = random_repository(seed, size=10)
+    rng = random.Random(seed)
+    blobs = [oid for oid, kind, _ in repo.objects if kind == BLOB]
+    tags = {repo.tag(target, f"v{i}"): target for i, target in enumerate([*commits[:3], rng.choice(blobs)])}
+    wants = [*rng.sample(commits, 2), *rng.sample(blobs, rng.randint(0, min(6, len(blobs)))), *tags]
+    request = ClosureRequest(wants=tuple(wants), include_tags=tags)
+    got = sweep(repo, view_of(repo, commits, seed), request)
+    assert set(repo.names(got.numbers)) == repo.reachable(wants)
