@@ -20,7 +20,7 @@ from typing import Final
 
 from govc.protocol.capabilities import CapabilityList
 from govc.protocol.errors import RemoteProtocolError
-from govc.protocol.fetch_request import DeepenLines, FetchRequest, parse_have
+from govc.protocol.fetch_request import NO_CHECKS, DeepenLines, FetchRequest, LineChecks, parse_have
 from govc.protocol.oid import HashAlgorithm, find_algorithm
 from govc.protocol.pktline import (
     DELIM,
@@ -52,11 +52,15 @@ _FLAGS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One v2 request: the command's name, the client's capabilities, and the argument lines without LF."""
+    """One v2 request: the command's name, the client's capabilities, and the argument lines without LF.
+
+    `fault` is what is wrong behind the last of them; what is wrong with a line itself comes first.
+    """
 
     name: bytes
     capabilities: CapabilityList
     args: list[bytes]
+    fault: RemoteProtocolError | None = None
 
     @property
     def client_agent(self) -> bytes:
@@ -100,7 +104,10 @@ def parse_command_request(
     if name is None:
         raise RemoteProtocolError("no command requested")
     _check_object_format(capabilities, algo_name)
-    return Command(name, capabilities, _parse_args(packets, name) if ending is Control.DELIM else [])
+    if ending is Control.FLUSH:
+        return Command(name, capabilities, [])
+    args, fault = _parse_args(packets, name)
+    return Command(name, capabilities, args, fault)
 
 
 def _parse_command_name(text: bytes, earlier: bytes | None, commands: frozenset[bytes]) -> bytes:
@@ -133,18 +140,21 @@ def _check_object_format(capabilities: CapabilityList, algo_name: str) -> None:
         raise RemoteProtocolError(f"mismatched object format: server {algo_name}; client {client_name}")
 
 
-def _parse_args(packets: Iterator[bytes | Control], name: bytes) -> list[bytes]:
+def _parse_args(packets: Iterator[bytes | Control], name: bytes) -> tuple[list[bytes], RemoteProtocolError | None]:
     args: list[bytes] = []
-    for packet in packets:
-        if packet is Control.FLUSH:
-            return args
-        if isinstance(packet, Control):
-            prefix = "object-info: " if name == b"object-info" else ""
-            raise RemoteProtocolError(f"{prefix}expected flush after {quote_line(name)} arguments")
-        line = strip_lf(packet)
-        check_not_error(line)
-        args.append(line)
-    raise RemoteProtocolError(HUNG_UP)
+    try:
+        for packet in packets:
+            if packet is Control.FLUSH:
+                return args, None
+            if isinstance(packet, Control):
+                prefix = "object-info: " if name == b"object-info" else ""
+                raise RemoteProtocolError(f"{prefix}expected flush after {quote_line(name)} arguments")
+            line = strip_lf(packet)
+            check_not_error(line)
+            args.append(line)
+        raise RemoteProtocolError(HUNG_UP)
+    except RemoteProtocolError as error:
+        return args, error
 
 
 def parse_fetch_args(
@@ -155,10 +165,11 @@ def parse_fetch_args(
     allow_ref_in_want: bool = False,
     allow_sideband_all: bool = False,
     allow_packfile_uris: bool = False,
+    checks: LineChecks = NO_CHECKS,
 ) -> FetchRequest:
     """Parse the argument lines of `fetch`. Arguments of features that are off are unknown lines, and fatal.
 
-    Raises RemoteProtocolError with git's texts.
+    `checks` is shown the lines. Raises RemoteProtocolError with git's texts.
     """
     wants: dict[bytes, None] = {}
     haves: list[bytes] = []
@@ -167,15 +178,20 @@ def parse_fetch_args(
     flags = dict.fromkeys(_FLAGS, False)
     if allow_sideband_all:
         flags[b"sideband-all"] = False
-    deepen = DeepenLines(algo)
+    deepen = DeepenLines(algo, checks)
     for arg in args:
         if arg.startswith(b"have "):
             haves.append(parse_have(arg[5:], algo))
         elif arg.startswith(b"want "):
-            wants[_parse_want(arg, algo)] = None
+            oid = _parse_want(arg, algo)
+            checks.want(oid)
+            wants[oid] = None
         elif arg in flags:
             flags[arg] = True
+            if arg == b"sideband-all":
+                checks.sideband_all()
         elif allow_ref_in_want and arg.startswith(b"want-ref "):
+            checks.want_ref(arg[9:])
             _take_want_ref(arg[9:], want_refs)
         elif allow_filter and arg.startswith(b"filter "):
             deepen.take_filter(arg[7:])
@@ -185,7 +201,6 @@ def parse_fetch_args(
             packfile_uris = tuple(arg[14:].split(b","))
         elif not deepen.take(arg):
             raise RemoteProtocolError(f"unexpected line: '{quote_line(arg)}'")
-    deepen.check_consistent()
     return FetchRequest(
         wants=tuple(wants),
         haves=tuple(haves),
@@ -256,10 +271,13 @@ def encode_wanted_refs(refs: Iterable[tuple[bytes, bytes]], *, sideband_all: boo
 
 
 def encode_shallow_info(shallows: Iterable[bytes], unshallows: Iterable[bytes], *, sideband_all: bool = False) -> bytes:
-    """Return the shallow-info section (it may be empty) and its delim. git puts no LF on these lines."""
+    """Return the lines of the shallow-info section (there may be none) and its delim. git puts no LF on them.
+
+    Its first line is the caller's: git says it before it looks for the boundary, which may fail.
+    """
     lines = [b"shallow " + oid.hex().encode("ascii") for oid in shallows]
     lines += [b"unshallow " + oid.hex().encode("ascii") for oid in unshallows]
-    return _encode_section([b"shallow-info\n", *lines], DELIM, sideband_all)
+    return _encode_section(lines, DELIM, sideband_all)
 
 
 def encode_packfile_uris(uris: Iterable[tuple[bytes, bytes]], *, sideband_all: bool = False) -> bytes:

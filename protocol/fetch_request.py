@@ -6,7 +6,7 @@ also share the parsing of the deepen family.
 Source: gitprotocol-pack "Packfile Negotiation", gitprotocol-v2 "fetch"; rows U0-22, U0-35, U0-37..49.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
@@ -42,8 +42,10 @@ class FetchRequest:
     (no side band), 1000 or 65520. `steps` is the have phase of v0/v1 in order: oids, then the FLUSH or DONE
     that ends it; empty when the body ended before (the client only wanted the shallow lines).
 
+    `fault` is what is wrong with the body behind the last step: told once the steps have been answered.
+
     v2 only: `want_refs`, `wait_for_done`, `sideband_all`, `packfile_uris`. v0/v1 only: `ack_mode`,
-    `no_done`, `steps`, `client_agent` (in v2 the agent is the Command's).
+    `no_done`, `steps`, `fault`, `client_agent` (in v2 the agent is the Command's).
     """
 
     wants: tuple[bytes, ...] = ()
@@ -67,6 +69,7 @@ class FetchRequest:
     ack_mode: AckMode = AckMode.NONE
     no_done: bool = False
     steps: tuple[bytes | Step, ...] = ()
+    fault: RemoteProtocolError | None = field(default=None, compare=False)
     client_agent: bytes = b""
 
     @property
@@ -74,12 +77,52 @@ class FetchRequest:
         """True when the request moves the shallow boundary, so that v0 answers with shallow lines."""
         return bool(self.depth or self.deepen_not) or self.deepen_since is not None
 
+    def check_consistent(self) -> None:
+        """Raise RemoteProtocolError when a depth and a revision limit were both given (U0-45).
+
+        Not a matter of one line: git finds out when it tells the boundary, after ACKs in v2.
+        """
+        if self.depth and (self.deepen_not or self.deepen_since is not None):
+            raise RemoteProtocolError(
+                "git upload-pack: deepen and deepen-since (or deepen-not) cannot be used together"
+            )
+
+
+class LineChecks:
+    """What only a repository can tell of a line. Called as the lines come: of several faults the first is told.
+
+    The methods raise RemoteProtocolError. This one knows no repository and lets everything pass.
+    """
+
+    def want(self, oid: bytes) -> None:
+        """Look at a wanted object."""
+
+    def want_ref(self, name: bytes) -> None:
+        """Look at a ref wanted by name (v2)."""
+
+    def shallow(self, oid: bytes) -> bool:
+        """Return whether the commit is known here; one that isn't says nothing (U0-42)."""
+        return True
+
+    def deepen_not(self, name: bytes) -> None:
+        """Look at the name of a ref."""
+
+    def filter(self, object_filter: ObjectFilter) -> None:
+        """Look whether such filters are served."""
+
+    def sideband_all(self) -> None:
+        """Note that what is said from here on goes into the side band (v2)."""
+
+
+NO_CHECKS: Final = LineChecks()
+
 
 class DeepenLines:
     """Collects `shallow`, `deepen…` and `filter` lines, whose grammar v0 and v2 share."""
 
-    def __init__(self, algo: HashAlgorithm) -> None:
+    def __init__(self, algo: HashAlgorithm, checks: LineChecks = NO_CHECKS) -> None:
         self._algo = algo
+        self._checks = checks
         self.shallows: dict[bytes, None] = {}
         self.depth = 0
         self.deepen_since: int | None = None
@@ -97,12 +140,14 @@ class DeepenLines:
             oid = self._algo.parse_hex(value[: self._algo.hex_size])
             if oid is None:
                 raise RemoteProtocolError(f"invalid shallow line: {quote_line(line)}")
-            self.shallows[oid] = None
+            if self._checks.shallow(oid):
+                self.shallows[oid] = None
         elif word == b"deepen":
             self.depth = _parse_depth(line, value)
         elif word == b"deepen-since":
             self.deepen_since = _parse_timestamp(line, value)
         elif word == b"deepen-not":
+            self._checks.deepen_not(value)
             self.deepen_not.append(value)
         else:
             return False
@@ -113,18 +158,12 @@ class DeepenLines:
         if self.filter is not None:
             raise RemoteProtocolError("multiple filter-specs cannot be combined")
         self.filter = parse_filter(spec)
+        self._checks.filter(self.filter)
 
     @property
     def deepens(self) -> bool:
         """True when the client asks for a new boundary."""
         return bool(self.depth or self.deepen_not) or self.deepen_since is not None
-
-    def check_consistent(self) -> None:
-        """Raise RemoteProtocolError when a depth and a revision limit were both given (U0-45)."""
-        if self.depth and (self.deepen_not or self.deepen_since is not None):
-            raise RemoteProtocolError(
-                "git upload-pack: deepen and deepen-since (or deepen-not) cannot be used together"
-            )
 
 
 def _parse_depth(line: bytes, value: bytes) -> int:

@@ -21,7 +21,15 @@ from typing import Final
 
 from govc.protocol.capabilities import CapabilityList, parse_capability_list
 from govc.protocol.errors import RemoteProtocolError
-from govc.protocol.fetch_request import AckMode, DeepenLines, FetchRequest, Step, parse_have
+from govc.protocol.fetch_request import (
+    NO_CHECKS,
+    AckMode,
+    DeepenLines,
+    FetchRequest,
+    LineChecks,
+    Step,
+    parse_have,
+)
 from govc.protocol.oid import HashAlgorithm
 from govc.protocol.pktline import HUNG_UP, Control, check_not_error, encode_text, iter_packets, strip_lf
 from govc.protocol.sideband import PACKET_MAX_LARGE, PACKET_MAX_SMALL
@@ -30,18 +38,19 @@ from govc.protocol.text import quote_line
 NAK: Final = encode_text(b"NAK")
 
 
-def parse_upload_pack_request(body: bytes, algo: HashAlgorithm, *, allow_filter: bool = True) -> FetchRequest | None:
+def parse_upload_pack_request(
+    body: bytes, algo: HashAlgorithm, *, allow_filter: bool = True, checks: LineChecks = NO_CHECKS
+) -> FetchRequest | None:
     """Parse a whole request body; None when it wants nothing, and asks for no shallow lines (U0-26).
 
-    `allow_filter` says whether the repository advertised `filter`. Raises RemoteProtocolError with git's
-    texts.
+    `allow_filter` says whether the repository advertised `filter`; `checks` is shown the lines. Raises
+    RemoteProtocolError with git's texts for what is wrong up to the flush; a fault among the haves is in the request.
     """
     packets = iter_packets(body)
-    wants, capabilities, deepen = _parse_wants(packets, algo, allow_filter)
+    wants, capabilities, deepen = _parse_wants(packets, algo, allow_filter, checks)
     if not wants and not deepen.deepens:
         return None
-    deepen.check_consistent()
-    haves, steps = _parse_haves(packets, algo) if wants else ([], [])
+    haves, steps, fault = _parse_haves(packets, algo) if wants else ([], [], None)
     return FetchRequest(
         wants=tuple(wants),
         haves=tuple(haves),
@@ -60,6 +69,7 @@ def parse_upload_pack_request(body: bytes, algo: HashAlgorithm, *, allow_filter:
         ack_mode=_ack_mode(capabilities),
         no_done=b"no-done" in capabilities,
         steps=tuple(steps),
+        fault=fault,
         client_agent=capabilities.get(b"agent", [b""])[0],
     )
 
@@ -77,18 +87,19 @@ def _ack_mode(capabilities: CapabilityList) -> AckMode:
 
 
 def _parse_wants(
-    packets: Iterator[bytes | Control], algo: HashAlgorithm, allow_filter: bool
+    packets: Iterator[bytes | Control], algo: HashAlgorithm, allow_filter: bool, checks: LineChecks
 ) -> tuple[dict[bytes, None], CapabilityList, DeepenLines]:
     """Read up to the flush. A body that ends before it is a peer that hung up."""
     wants: dict[bytes, None] = {}
     capabilities: CapabilityList = {}
-    deepen = DeepenLines(algo)
+    deepen = DeepenLines(algo, checks)
     for packet in packets:
         if isinstance(packet, Control):
             return wants, capabilities, deepen
         line = strip_lf(packet)
         if line.startswith(b"want "):
             oid, words = _parse_want(line, algo)
+            checks.want(oid)
             wants[oid] = None
             if words:
                 # git takes capabilities from every want line, though clients send them on the first
@@ -116,30 +127,30 @@ def _bad_want(line: bytes) -> RemoteProtocolError:
     return RemoteProtocolError(f"git upload-pack: protocol error, expected to get object ID, not '{quote_line(line)}'")
 
 
-def _parse_haves(packets: Iterator[bytes | Control], algo: HashAlgorithm) -> tuple[list[bytes], list[bytes | Step]]:
-    """Return the haves, and the steps: the same and the FLUSH or DONE that ends them.
+def _parse_haves(
+    packets: Iterator[bytes | Control], algo: HashAlgorithm
+) -> tuple[list[bytes], list[bytes | Step], RemoteProtocolError | None]:
+    """Return the haves, the steps (the same, and the FLUSH or DONE that ends them), and what is wrong after them.
 
     A body that ends before either is fine: a stateless client goes away once it knows the shallow lines (U0-40), and
     what it said so far is answered.
     """
     haves: list[bytes] = []
-    ending: Step | None = None
-    for packet in packets:
-        if isinstance(packet, Control):
-            ending = Step.FLUSH
-            break
-        line = strip_lf(packet)
-        if line.startswith(b"have "):
-            haves.append(parse_have(line[5:], algo))
-        elif line == b"done":
-            ending = Step.DONE
-            break
-        else:
-            check_not_error(line)
-            raise RemoteProtocolError(f"git upload-pack: expected SHA1 list, got '{quote_line(line)}'")
-    if ending is None:
-        return haves, list[bytes | Step](haves)
-    return haves, [*haves, ending]
+    try:
+        for packet in packets:
+            if isinstance(packet, Control):
+                return haves, [*haves, Step.FLUSH], None
+            line = strip_lf(packet)
+            if line.startswith(b"have "):
+                haves.append(parse_have(line[5:], algo))
+            elif line == b"done":
+                return haves, [*haves, Step.DONE], None
+            else:
+                check_not_error(line)
+                raise RemoteProtocolError(f"git upload-pack: expected SHA1 list, got '{quote_line(line)}'")
+    except RemoteProtocolError as error:
+        return haves, list[bytes | Step](haves), error
+    return haves, list[bytes | Step](haves), None
 
 
 def encode_shallow_lines(shallows: list[bytes], unshallows: list[bytes]) -> bytes:

@@ -116,7 +116,7 @@ def fetched(status: int, headers: dict[str, str], packets: list[bytes], rest: by
         if packet[:2] == b"=\1":
             data += packet[2:]
         elif packet[:2] == b"=\3" or packet.startswith(b"=ERR "):
-            errors.append(packet.rstrip(b"\n"))
+            errors.append(packet.rstrip(b"\n\0"))  # 2.39 sends the NUL of its text
         elif packet[:2] != b"=\2":
             head.append(packet)
     # In a v2 conversation that is all in the side band, band 1 holds the lines, too.

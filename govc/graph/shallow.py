@@ -27,6 +27,10 @@ INFINITE_DEPTH = 0x7FFFFFFF
 """The depth that means "all there is"."""
 
 
+_SLOP = 5
+"""How many hidden commits are looked at that seem too old to matter, as in git's limit_list."""
+
+
 class NoCommitsSelected(GovcError):
     """deepen-since or deepen-not leave nothing. The text is git's."""
 
@@ -161,10 +165,16 @@ def _select(
     popped: set[int] = set()
     ticker = Ticker()
     oldest = 1 << 63
+    slop = _SLOP
     while heap:
         negative_time, number = heappop(heap)
         if not open_count and -negative_time < oldest:
-            break
+            # Only hidden ones are left, older than what was chosen; they may yet lead to it where a clock was wrong.
+            slop -= 1
+            if slop < 0:
+                break
+        else:
+            slop = _SLOP
         if number not in popped and not hidden[number]:
             open_count -= 1
             if since is not None and -negative_time < since:

@@ -27,7 +27,6 @@ from govc.cache.bodies import PRODUCER_QUIET_SECONDS, BodyCache, BodyRequest, Ch
 from govc.cache.flight import Notice, Piece
 from govc.errors import ClientGone, GovcError, LimitExceeded, Refused
 from govc.graph.commits import follow_tags
-from govc.graph.filter import ObjectSelection
 from govc.graph.interface import Work
 from govc.graph.negotiate import Negotiation
 from govc.graph.shallow import INFINITE_DEPTH, ShallowUpdate, deepen, deepen_by_range, deepen_relative
@@ -36,10 +35,12 @@ from govc.limits.admission import Admission, Wish
 from govc.limits.watch import NO_WATCH, LimitWatch
 from govc.objects.types import COMMIT, TAG
 from govc.protocol.bundle_uri import check_bundle_uri_args, encode_bundle_uri
-from govc.protocol.errors import ProtocolError, RemoteProtocolError
+from govc.protocol.errors import ProtocolError
 from govc.protocol.fetch import (
+    Command,
     encode_acknowledgments,
     encode_fatal,
+    encode_line,
     encode_packfile_header,
     encode_shallow_info,
     encode_wanted_refs,
@@ -49,7 +50,7 @@ from govc.protocol.fetch import (
 from govc.protocol.fetch_request import FetchRequest, Step
 from govc.protocol.object_info import iter_object_info, parse_object_info
 from govc.protocol.pktline import FLUSH, encode_error
-from govc.protocol.sideband import KEEPALIVE, Band, frame
+from govc.protocol.sideband import KEEPALIVE, PACKET_MAX_LARGE, Band, frame
 from govc.protocol.upload_pack import Negotiator, encode_shallow_lines, parse_upload_pack_request
 from govc.repo.helper import Progress
 from govc.repo.object_options import read_tree_depth_max
@@ -66,7 +67,8 @@ from govc.service.ls_refs import ls_refs
 from govc.service.pacing import paced
 from govc.service.packfile_uris import choose_elsewhere, send_with_uris
 from govc.service.policy import UploadPolicy
-from govc.service.selection import select_objects
+from govc.service.request_lines import RequestLines, not_our_ref
+from govc.service.selection import FilterUnusable, select_objects
 from govc.service.shown import ShownRefs
 from govc.service.words import known_answer, known_key, remember_key, words_key
 
@@ -143,58 +145,65 @@ class FetchSession:
     # v0 and v1
 
     def serve_v0(self, body: bytes) -> Iterator[Chunk]:
-        """Answer one v0 or v1 request."""
+        """Answer one v0 or v1 request. What is wrong with it is told where git finds out: maybe after ACKs."""
         started = monotonic()
         self._words = body
+        lines = self._request_lines()
+        said: list[bytes] = []
+        side_band = 0
         try:
-            request = parse_upload_pack_request(body, self.snapshot.algo, allow_filter=self.policy.allow_filter)
+            request = parse_upload_pack_request(
+                body, self.snapshot.algo, allow_filter=self.policy.allow_filter, checks=lines
+            )
             if request is None:
                 return
+            side_band = request.side_band
             self._check_haves(sum(isinstance(step, bytes) for step in request.steps))
             self._check_wants_v0(request)
-            request = self._with_known_shallows(request)
-            selection = self._select(request)
-            shallow = self._shallow_reply(request)
-            head = b""
+            request.check_consistent()
+            shallow = self._shallow_reply(request, lines)
             if request.deepens:
-                head = encode_shallow_lines(shallow.update.shallow, shallow.update.unshallow)
-            if not request.wants:
-                yield head
-                return
-            negotiation = Negotiation(self._history, self._paced(request.wants), self.snapshot.commit_view)
-            answer, goes_on = self._answer_haves(request, negotiation)
-            head += answer
-            plan = self._plan(request, negotiation.common, shallow, selection) if goes_on else None
+                said.append(encode_shallow_lines(shallow.update.shallow, shallow.update.unshallow))
+            goes_on = False
+            if request.wants:
+                negotiation = Negotiation(self._history, self._paced(request.wants), self.snapshot.commit_view)
+                goes_on = self._answer_haves(request, negotiation, said)
+            plan = self._plan(request, negotiation.common, shallow) if goes_on else None
             phases.note(phases.NEGOTIATE, started)
+        except FilterUnusable as error:
+            yield from self._give_up(b"".join(said), error, side_band)
         except (GovcError, ProtocolError) as error:
-            yield self._fatal(error)
+            yield b"".join(said) + self._fatal(error)
             return
         if plan is None:
-            yield head
+            yield b"".join(said)
         else:
-            yield from self._send_body(plan, request.side_band, head, FLUSH if request.side_band else b"")
+            yield from self._send_body(plan, side_band, b"".join(said), FLUSH if side_band else b"")
 
-    def _answer_haves(self, request: FetchRequest, negotiation: Negotiation) -> tuple[bytes, bool]:
-        """Return the ACKs and NAKs, and whether the pack follows."""
+    def _request_lines(self) -> RequestLines:
+        return RequestLines(self.shown, self.policy, self._tools.runtime.pause)
+
+    def _answer_haves(self, request: FetchRequest, negotiation: Negotiation, said: list[bytes]) -> bool:
+        """Say the ACKs and NAKs, and return whether the pack follows."""
         negotiator = Negotiator(request.ack_mode, no_done=request.no_done)
-        answer: list[bytes] = []
         for step in self._paced(request.steps):
             if step is Step.FLUSH:
                 text, goes_on = negotiator.flush(lambda: self._run(negotiation.is_ready()))
-                return b"".join([*answer, text]), goes_on
+                said.append(text)
+                return goes_on
             if step is Step.DONE:
-                return b"".join([*answer, negotiator.done()]), True
+                said.append(negotiator.done())
+                return True
             assert isinstance(step, bytes)
             is_common = negotiation.add_have(step)
-            answer.append(negotiator.have(step, is_common, lambda: self._run(negotiation.is_ready())))
-        return b"".join(answer), False
+            said.append(negotiator.have(step, is_common, lambda: self._run(negotiation.is_ready())))
+        if request.fault is not None:
+            raise request.fault
+        return False
 
     def _check_wants_v0(self, request: FetchRequest) -> None:
         """Refuse what this caller may not want (U0-23..25): an unreachable object that no shown ref names."""
         store = self.snapshot.store
-        for oid in self._paced(request.wants):
-            if store.find(oid) < 0:
-                raise _not_our_ref(oid)
         if self.policy.allow_any:
             return
         tips = self._shown_tips()
@@ -212,20 +221,8 @@ class FetchSession:
         commits = {number: oid for number, oid in peeled if number >= 0 and store.type_of(number) == COMMIT}
         lost = self._run(find_unreachable(self._history, commits, self._commit_numbers(tips)))
         if lost:
-            raise _not_our_ref(commits[lost[0]])
-
-    def _with_known_shallows(self, request: FetchRequest) -> FetchRequest:
-        """Drop shallow lines that we don't know; refuse one that names something else than a commit (U0-42)."""
-        store = self.snapshot.store
-        known = []
-        for oid in self._paced(request.shallows):
-            number = store.find(oid, rescan=False)
-            if number < 0:
-                continue
-            if store.type_of(number) != COMMIT:
-                raise RemoteProtocolError(f"git upload-pack: invalid shallow object {oid.hex()}")
-            known.append(oid)
-        return replace(request, shallows=tuple(known))
+            # As git, whose walk doesn't say which it was: the first that no ref names.
+            raise not_our_ref(next(oid for oid in request.wants if oid not in tips))
 
     def _shown_tips(self) -> set[bytes]:
         key = ("shown tips", self.context.namespace)
@@ -262,6 +259,8 @@ class FetchSession:
             )
             if command is None:
                 return
+            if command.name != b"fetch" and command.fault is not None:
+                raise command.fault
             if command.name == b"ls-refs":
                 yield self._remember_words(body, command.args)
                 return
@@ -276,7 +275,7 @@ class FetchSession:
         except (GovcError, ProtocolError) as error:
             yield self._fatal(error)
             return
-        yield from self._fetch_v2(command.args)
+        yield from self._fetch_v2(command)
 
     def _remember_words(self, body: bytes, args: list[bytes]) -> bytes:
         """Return the refs, and keep the answer under the very words of the question if it is kept at all."""
@@ -293,31 +292,32 @@ class FetchSession:
         number = self.snapshot.store.find(oid)
         return self.snapshot.store.size_of(number) if number >= 0 else None
 
-    def _fetch_v2(self, args: list[bytes]) -> Iterator[Chunk]:
+    def _fetch_v2(self, command: Command) -> Iterator[Chunk]:
         started = monotonic()
-        sideband_all = self.policy.allow_sideband_all and b"sideband-all" in args
+        lines = self._request_lines()
+        head: list[bytes] = []
         try:
             blobs: Sequence[BlobElsewhere] = blobs_elsewhere(self.snapshot.config, self.snapshot.algo)
             request = parse_fetch_args(
-                args,
+                command.args,
                 self.snapshot.algo,
                 allow_filter=self.policy.allow_filter,
                 allow_ref_in_want=self.policy.allow_ref_in_want,
                 allow_sideband_all=self.policy.allow_sideband_all,
                 allow_packfile_uris=bool(blobs),
+                checks=lines,
             )
+            if command.fault is not None:
+                raise command.fault
+            sideband_all = request.sideband_all
             self._check_haves(len(request.haves))
-            wanted_refs = self._wanted_refs(request)
-            request = replace(request, wants=tuple(dict.fromkeys((*request.wants, *(oid for oid, _ in wanted_refs)))))
-            for oid in self._paced(request.wants):
-                if self.snapshot.store.find(oid) < 0:
-                    raise _not_our_ref(oid)
-            request = self._with_known_shallows(request)
+            wanted_refs = lines.wanted_refs
+            if wanted_refs:
+                wants = (*request.wants, *(oid for oid, _ in wanted_refs))
+                request = replace(request, wants=tuple(dict.fromkeys(wants)))
             if not request.wants and not request.wait_for_done:
                 return
-            selection = self._select(request)
             negotiation = Negotiation(self._history, self._paced(request.wants), self.snapshot.commit_view)
-            head = []
             if request.haves and not request.done:
                 acks = [oid for oid in self._paced(request.haves) if negotiation.add_have(oid)]
                 ready = not request.wait_for_done and self._run(negotiation.is_ready())
@@ -331,14 +331,21 @@ class FetchSession:
                     negotiation.add_have(oid)
             if wanted_refs:
                 head.append(encode_wanted_refs(wanted_refs, sideband_all=sideband_all))
-            shallow = self._shallow_reply(request)
-            if request.deepens or request.shallows or self.snapshot.shallow:
+            tells_shallow = request.deepens or bool(request.shallows or self.snapshot.shallow)
+            if tells_shallow:
+                head.append(encode_line(b"shallow-info\n", sideband_all=sideband_all))
+            request.check_consistent()
+            shallow = self._shallow_reply(request, lines)
+            if tells_shallow:
                 update = shallow.update
                 head.append(encode_shallow_info(update.shallow, update.unshallow, sideband_all=sideband_all))
-            plan = self._plan(request, negotiation.common, shallow, selection)
+            plan = self._plan(request, negotiation.common, shallow)
             phases.note(phases.NEGOTIATE, started)
+        except FilterUnusable as error:
+            head.append(encode_packfile_header(sideband_all=sideband_all))
+            yield from self._give_up(b"".join(head), error, PACKET_MAX_LARGE)
         except (GovcError, ProtocolError) as error:
-            yield self._fatal(error, sideband_all=sideband_all)
+            yield b"".join(head) + self._fatal(error, sideband_all=lines.is_sideband_all)
             return
         if sideband_all and request.packfile_uris:
             blobs = choose_elsewhere(blobs, request.packfile_uris)
@@ -350,33 +357,19 @@ class FetchSession:
         head.append(encode_packfile_header(sideband_all=sideband_all))
         yield from self._send_body(plan, request.side_band, b"".join(head), FLUSH)
 
-    def _wanted_refs(self, request: FetchRequest) -> list[tuple[bytes, bytes]]:
-        found = []
-        for name in request.want_refs:
-            ref = self.shown.find_ref(name)
-            oid = ref.oid if ref is not None else self.shown.head().oid if name == b"HEAD" else None
-            if oid is None:
-                raise RemoteProtocolError(f"unknown ref {name.decode('utf-8', 'replace')}")
-            found.append((oid, name))
-        return found
-
     # Common to all versions
 
     def _check_haves(self, count: int) -> None:
         if self._tools.haves_max and count > self._tools.haves_max:
             raise LimitExceeded("haves_max", self._tools.haves_max, count)
 
-    def _select(self, request: FetchRequest) -> ObjectSelection:
-        return select_objects(request.filter, self.snapshot, self.policy)
-
-    def _shallow_reply(self, request: FetchRequest) -> _ShallowReply:
-        """Compute the boundary that the client will have. Raises NoCommitsSelected and RemoteProtocolError."""
+    def _shallow_reply(self, request: FetchRequest, lines: RequestLines) -> _ShallowReply:
+        """Compute the boundary that the client will have. Raises NoCommitsSelected."""
         nothing = ShallowUpdate([], [], [], [])
         history = self._history
         if request.deepen_since is not None or request.deepen_not:
-            excluded = [self._deepen_not_oid(name) for name in self._paced(dict.fromkeys(request.deepen_not))]
             work = deepen_by_range(
-                history, request.wants, request.shallows, since=request.deepen_since, exclude=excluded
+                history, request.wants, request.shallows, since=request.deepen_since, exclude=lines.excluded
             )
         elif request.depth and request.deepen_relative:
             work = deepen_relative(history, self._shown_tips(), request.depth, request.shallows)
@@ -389,30 +382,9 @@ class FetchSession:
         update = self._run(work)
         return _ShallowReply(update, frozenset(update.shallow))
 
-    def _deepen_not_oid(self, name: bytes) -> bytes:
-        """Resolve the name as git's expand_ref does: it must name exactly one ref (U0-44)."""
-        rules = (b"%b", b"refs/%b", b"refs/tags/%b", b"refs/heads/%b", b"refs/remotes/%b", b"refs/remotes/%b/HEAD")
-        found = {}
-        for rule in rules:
-            full = rule % name
-            ref = self.shown.find_ref(full)
-            if ref is not None:
-                found[full] = ref.oid
-        head = self.shown.head()
-        if name == b"HEAD" and head.oid is not None:
-            found[name] = head.oid
-        if len(found) != 1:
-            raise RemoteProtocolError(f"git upload-pack: ambiguous deepen-not: {name.decode('utf-8', 'replace')}")
-        return next(iter(found.values()))
-
-    def _plan(
-        self,
-        request: FetchRequest,
-        common: list[bytes],
-        shallow: _ShallowReply,
-        selection: ObjectSelection,
-    ) -> PackPlan:
-        """Return what decides the pack: only what this caller may have gets into it."""
+    def _plan(self, request: FetchRequest, common: list[bytes], shallow: _ShallowReply) -> PackPlan:
+        """Return what decides the pack: only what this caller may have gets into it. Raises FilterUnusable."""
+        selection = select_objects(request.filter, self.snapshot)
         if self._note_wants is not None:
             self._note_wants(len(request.wants))
         return PackPlan(
@@ -528,6 +500,16 @@ class FetchSession:
         candidates: dict[bytes, bytes] = known
         return candidates
 
+    def _give_up(self, head: bytes, error: GovcError, side_band: int) -> Iterator[bytes]:
+        """Say what was to come before the pack, that there can be no pack, and why; then break off, as git does."""
+        log.warning("%s: %s: %s", self.context.request_id, self.snapshot.layout.gitdir, error)
+        if side_band:
+            head += frame(Band.PROGRESS, f"fatal: {error.public_text}\n".encode("utf-8", "replace"), side_band)
+            head += frame(Band.ERROR, ABORTING.encode("ascii"), side_band)
+        if head:
+            yield head
+        raise BrokenStream(str(error)) from error
+
     def _fatal(self, error: GovcError | ProtocolError, *, sideband_all: bool = False) -> bytes:
         """Return the packet that ends the reply, and say why in the log."""
         log.warning("%s: %s: %s", self.context.request_id, self.snapshot.layout.gitdir, error)
@@ -541,10 +523,6 @@ class FetchSession:
 
 class BrokenStream(GovcError):
     """The answer can't be finished; what was sent says so already, and the connection must end unclean."""
-
-
-def _not_our_ref(oid: bytes) -> RemoteProtocolError:
-    return RemoteProtocolError(f"upload-pack: not our ref {oid.hex()}")
 
 
 def serve_upload_pack(

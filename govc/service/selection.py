@@ -6,7 +6,7 @@ which kinds it serves.
 Source: git-config "uploadpackfilter.*", rev-list "--filter"; rows U0-50..53.
 """
 
-from govc.errors import ObjectMissing
+from govc.errors import GovcError, ObjectMissing
 from govc.graph.commits import follow_tags
 from govc.graph.filter import ALL, ALL_TYPES, NO_BLOBS, ObjectSelection
 from govc.graph.sparse import parse_sparse_patterns
@@ -28,17 +28,28 @@ from govc.repo.snapshot import Snapshot
 from govc.service.policy import UploadPolicy
 
 
-def select_objects(object_filter: ObjectFilter | None, snapshot: Snapshot, policy: UploadPolicy) -> ObjectSelection:
-    """Return the selection for a filter. Raises RemoteProtocolError for one that is banned or names no blob."""
-    if object_filter is None:
-        return ALL
+class FilterUnusable(GovcError):
+    """A filter names patterns that can't be read: git finds out when it makes the pack, not before. Its own words."""
+
+    @property
+    def public_text(self) -> str:
+        """Git's own words."""
+        return str(self)
+
+
+def check_filter(object_filter: ObjectFilter, snapshot: Snapshot, policy: UploadPolicy) -> None:
+    """Raise RemoteProtocolError for a filter that is banned here."""
     depth_max = None
     if snapshot.config.find_entry("uploadpackfilter.tree.maxdepth") is not None:
         depth_max = snapshot.config.get_int("uploadpackfilter.tree.maxdepth", 0)
     banned = find_banned_filter(object_filter, lambda kind: policy.allows_filter_kind(snapshot.config, kind), depth_max)
     if banned is not None:
         raise RemoteProtocolError(banned)
-    return _convert(object_filter, snapshot)
+
+
+def select_objects(object_filter: ObjectFilter | None, snapshot: Snapshot) -> ObjectSelection:
+    """Return the selection for a filter. Raises FilterUnusable for one that names no blob."""
+    return ALL if object_filter is None else _convert(object_filter, snapshot)
 
 
 def _convert(object_filter: ObjectFilter, snapshot: Snapshot) -> ObjectSelection:
@@ -77,8 +88,8 @@ def _sparse_blob(object_filter: SparseOid, snapshot: Snapshot) -> bytes:
     raise _unusable(expression)
 
 
-def _unusable(expression: bytes) -> RemoteProtocolError:
-    return RemoteProtocolError(f"unable to access sparse blob in '{expression.decode('utf-8', 'replace')}'")
+def _unusable(expression: bytes) -> FilterUnusable:
+    return FilterUnusable(f"unable to access sparse blob in '{expression.decode('utf-8', 'replace')}'")
 
 
 def _resolve_name(name: bytes, snapshot: Snapshot) -> bytes | None:

@@ -16,7 +16,7 @@ from govc.protocol.fetch import (
     parse_command_request,
     parse_fetch_args,
 )
-from govc.protocol.fetch_request import FetchRequest
+from govc.protocol.fetch_request import FetchRequest, LineChecks
 from govc.protocol.object_filter import TreeDepth
 from govc.protocol.oid import SHA1
 from tests.protocol.lines import body, hexed, oid
@@ -78,7 +78,7 @@ def test_an_empty_request_is_none():
 )
 def test_bad_requests_are_refused_with_gits_text(lines, text):
     with pytest.raises(RemoteProtocolError) as caught:
-        request(*lines)
+        raise request(*lines).fault
     assert text == caught.value.text
 
 
@@ -147,8 +147,29 @@ def test_fetch_arguments_become_the_same_request_as_in_v0():
 )
 def test_bad_arguments_are_refused_with_gits_text(args, text):
     with pytest.raises(RemoteProtocolError) as caught:
-        fetch(*args)
+        fetch(*args).check_consistent()
     assert text == caught.value.text
+
+
+def test_lines_are_looked_at_as_they_come():
+    seen = []
+
+    class Checks(LineChecks):
+        def want(self, oid):
+            seen.append(oid)
+
+        def filter(self, object_filter):
+            raise RemoteProtocolError("not here")
+
+    with pytest.raises(RemoteProtocolError, match="not here"):
+        fetch(f"want {hexed('a')}", "filter blob:none", f"want {hexed('b')}", "x", allow_filter=True, checks=Checks())
+    assert seen == [oid("a")]
+
+
+def test_a_fault_behind_the_arguments_waits_for_theirs():
+    found = request("command=fetch", "object-format=sha1", "0001", f"want {hexed('a')}", "0001")
+    assert found.args == [f"want {hexed('a')}".encode()]
+    assert found.fault.text == "expected flush after fetch arguments"
 
 
 def test_a_want_ref_or_a_list_of_uri_protocols_comes_once():
@@ -168,10 +189,10 @@ def test_acknowledgments_end_in_a_flush_unless_ready():
 
 def test_sections_end_in_a_delim():
     assert body("wanted-refs", f"{hexed('a')} refs/x", "0001") == encode_wanted_refs([(oid("a"), b"refs/x")])
-    assert f"0011shallow-info\n0034shallow {hexed('a')}0036unshallow {hexed('b')}0001".encode() == encode_shallow_info(
+    assert f"0034shallow {hexed('a')}0036unshallow {hexed('b')}0001".encode() == encode_shallow_info(
         [oid("a")], [oid("b")]
     )
-    assert encode_shallow_info([], []) == b"0011shallow-info\n0001"
+    assert encode_shallow_info([], []) == b"0001"
     assert body("packfile-uris", "ab http://x", "0001") == encode_packfile_uris([(b"ab", b"http://x")])
     assert encode_packfile_header() == b"000dpackfile\n"
 

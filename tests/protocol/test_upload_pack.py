@@ -21,7 +21,9 @@ def parse(*lines, **kwargs):
 
 def refusal(*lines):
     with pytest.raises(RemoteProtocolError) as caught:
-        parse(*lines)
+        request = parse(*lines)
+        request.check_consistent()
+        raise request.fault
     return caught.value.text
 
 

@@ -173,6 +173,9 @@ def run_upload_pack(data: tuple[bytes, HashAlgorithm, bool]) -> None:
             negotiator.done()
         else:
             negotiator.have(step, step[0] % 2 == 0, lambda at=at: at % 3 == 0)
+    request.check_consistent()
+    if request.fault is not None:
+        raise request.fault
 
 
 def make_negotiation(draw: Draw) -> tuple[AckMode, bool, list[tuple[int, bool, bool]]]:
@@ -273,6 +276,9 @@ def run_v2(data: tuple[bytes, HashAlgorithm, int]) -> None:
             allow_packfile_uris=every,
         )
         hash(fetched)
+        fetched.check_consistent()
+    if command.fault is not None:
+        raise command.fault
 
 
 # Filters, archives, names, numbers

@@ -1,0 +1,98 @@
+"""What a repository has to say to the lines of a fetch request, one by one, as they are read.
+
+git looks at each line as it comes: a request with several things wrong is refused for the first of them. So the parser
+shows its lines to these checks while it reads, in place of the whole request being judged afterwards.
+
+Source: git's upload-pack.c (receive_needs, process_args, process_shallow, process_deepen_not); rows U0-24, U0-42,
+U0-44, U0-52, V2-24, V2-39.
+"""
+
+from collections.abc import Callable
+
+from govc.graph.interface import Ticker
+from govc.objects.types import COMMIT
+from govc.protocol.errors import RemoteProtocolError
+from govc.protocol.fetch_request import LineChecks
+from govc.protocol.object_filter import ObjectFilter
+from govc.service.policy import UploadPolicy
+from govc.service.selection import check_filter
+from govc.service.shown import HEAD, ShownRefs
+
+_REF_RULES = (b"%b", b"refs/%b", b"refs/tags/%b", b"refs/heads/%b", b"refs/remotes/%b", b"refs/remotes/%b/HEAD")
+"""What a short name may stand for, as in git's expand_ref."""
+
+
+class RequestLines(LineChecks):
+    """The checks of one request; what they found out on the way is kept for what comes after."""
+
+    def __init__(self, shown: ShownRefs, policy: UploadPolicy, pause: Callable[[], None]) -> None:
+        """`pause` lets others run: a request may hold 200,000 lines. May switch."""
+        self._shown = shown
+        self._snapshot = shown.snapshot
+        self._policy = policy
+        self._pause = pause
+        self._ticker = Ticker()
+        self.wanted_refs: list[tuple[bytes, bytes]] = []
+        self.excluded: dict[bytes, None] = {}
+        self.is_sideband_all = False
+
+    def _tick(self) -> None:
+        if self._ticker.due():
+            self._pause()
+            self._ticker.restart()
+
+    def want(self, oid: bytes) -> None:
+        """Refuse an object that isn't here."""
+        self._tick()
+        if self._snapshot.store.find(oid) < 0:
+            raise not_our_ref(oid)
+
+    def want_ref(self, name: bytes) -> None:
+        """Look the ref up; refuse one that isn't shown."""
+        self._tick()
+        ref = self._shown.find_ref(name)
+        oid = ref.oid if ref is not None else self._shown.head().oid if name == HEAD else None
+        if oid is None:
+            raise RemoteProtocolError(f"unknown ref {name.decode('utf-8', 'replace')}")
+        self.wanted_refs.append((oid, name))
+
+    def shallow(self, oid: bytes) -> bool:
+        """Say whether we have that commit; refuse what is no commit."""
+        self._tick()
+        store = self._snapshot.store
+        number = store.find(oid, rescan=False)
+        if number < 0:
+            return False
+        if store.type_of(number) != COMMIT:
+            raise RemoteProtocolError(f"git upload-pack: invalid shallow object {oid.hex()}")
+        return True
+
+    def deepen_not(self, name: bytes) -> None:
+        """Resolve a name as git's expand_ref does: it must stand for exactly one ref."""
+        self._tick()
+        found = {}
+        for rule in _REF_RULES:
+            full = rule % name
+            ref = self._shown.find_ref(full)
+            if ref is not None:
+                found[full] = ref.oid
+        if name == HEAD:
+            head = self._shown.head()
+            if head.oid is not None:
+                found[name] = head.oid
+        if len(found) != 1:
+            raise RemoteProtocolError(f"git upload-pack: ambiguous deepen-not: {name.decode('utf-8', 'replace')}")
+        self.excluded.update(dict.fromkeys(found.values()))
+
+    def filter(self, object_filter: ObjectFilter) -> None:
+        """Refuse a kind of filter that this repository doesn't serve."""
+        check_filter(object_filter, self._snapshot, self._policy)
+
+    def sideband_all(self) -> None:
+        """Note it."""
+        self.is_sideband_all = True
+
+
+def not_our_ref(oid: bytes) -> RemoteProtocolError:
+    """Return the refusal of an object that is not here, or not for this caller."""
+    return RemoteProtocolError(f"upload-pack: not our ref {oid.hex()}")
