@@ -120,8 +120,9 @@ class BodyCache:
         self._call_blocking = call_blocking
         self._count = count
         self._ahead_bytes_max = ahead_bytes_max
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._flights: dict[str, Flight] = {}
+        """Our own. One is entered as it is begun and nobody may look between (`_board`)."""
 
     def serve(self, request: BodyRequest) -> Generator[Chunk, None, None]:
         """Yield the body. Closing the generator ends this reader's part in it. May switch."""
@@ -189,20 +190,35 @@ class BodyCache:
             finally:
                 os.close(descriptor)
             return
-        known = self._flights.get(key)
-        follower = known.join() if known is not None else None
-        if known is not None and follower is not None:
-            yield from self._follow_here(known, follower, request, sent, FOLLOW)
-            return
-        remote = join_remote(folder, key)
-        if remote is not None:
+        boarded = self._board(folder, key, request)
+        if isinstance(boarded, RemoteFlight):
             try:
-                yield from self._follow(_Remote(remote, self._sleep), request, sent, FOLLOW)
+                yield from self._follow(_Remote(boarded, self._sleep), request, sent, FOLLOW)
             finally:
-                remote.close()
+                boarded.close()
             return
-        flight, follower = self._begin(folder, key, request)
-        yield from self._follow_here(flight, follower, request, sent, MISS)
+        flight, follower, how = boarded
+        try:
+            if how == MISS:
+                self._start(folder, flight, request.produce)
+            yield from self._follow(_Local(flight, follower), request, sent, how)
+        finally:
+            flight.leave(follower)
+
+    def _board(
+        self, folder: CacheFolder, key: str, request: BodyRequest
+    ) -> tuple[Flight, Follower, str] | RemoteFlight:
+        """Find a place in the flight of this body: ours, another process's, or a new one of ours.
+
+        All of it is one step under the lock: a flight of ours that nobody has entered yet, or one that takes nobody in
+        any more, looks like another process's. It takes a few short calls to the file system and no switch.
+        """
+        with self._lock:
+            known = self._flights.get(key)
+            follower = known.join() if known is not None else None
+            if known is not None and follower is not None:
+                return known, follower, FOLLOW
+            return join_remote(folder, key) or (*self._begin(folder, key, request), MISS)
 
     def _send_whole(self, folder: CacheFolder, key: str, descriptor: int, sent: int) -> Iterator[Chunk]:
         size = os.fstat(descriptor).st_size
@@ -236,28 +252,31 @@ class BodyCache:
         follower = flight.join()
         assert follower is not None
         self._flights[key] = flight
-        threading.Thread(target=self._run, args=(folder, flight, request.produce), daemon=True).start()
         return flight, follower
+
+    def _start(self, folder: CacheFolder, flight: Flight, produce: Produce) -> None:
+        try:
+            threading.Thread(target=self._run, args=(folder, flight, produce), daemon=True).start()
+        except RuntimeError:  # no thread is to be had, and others may wait for this flight by now
+            self._forget(flight)
+            flight.cancel()
+            raise
+
+    def _forget(self, flight: Flight) -> None:
+        with self._lock:
+            if self._flights.get(flight.key) is flight:
+                del self._flights[flight.key]
 
     def _run(self, folder: CacheFolder, flight: Flight, produce: Produce) -> None:
         try:
             flight.run(produce, _is_worth_keeping)
         finally:
-            if self._flights.get(flight.key) is flight:
-                del self._flights[flight.key]
+            self._forget(flight)
         swept = self._call_blocking(folder.sweep, flight.status.published)
         if swept is not None and swept.evicted:
             self._count(EVICTED, swept.evicted, swept.evicted_bytes)
 
     # Following
-
-    def _follow_here(
-        self, flight: Flight, follower: Follower, request: BodyRequest, sent: int, how: str
-    ) -> Iterator[Chunk]:
-        try:
-            yield from self._follow(_Local(flight, follower), request, sent, how)
-        finally:
-            flight.leave(follower)
 
     def _follow(self, view: "_Local | _Remote", request: BodyRequest, position: int, how: str) -> Iterator[Chunk]:
         """Yield what is published from `position` on, to the end."""

@@ -113,7 +113,7 @@ class Flight:
         sleep: Callable[[float], None],
         call_blocking: CallBlocking,
         ahead_bytes_max: int,
-        lock: threading.Lock,
+        lock: threading.RLock,
     ) -> None:
         self.key = key
         self.started_at = time.monotonic()
@@ -123,7 +123,8 @@ class Flight:
         self.refusal: Refused | None = None
         """Why nothing was produced, when the server was too full for it."""
         self.is_open = True
-        """Whether followers are taken in. Changed under `lock` only, as `followers` is."""
+        """Whether followers are taken in. Changed under `lock` only, as `followers` is: who holds it finds this
+        flight open, or without its name in the folder, never closed and still there for `join_remote`."""
         self.followers: set[Follower] = set()
         self._folder = folder
         self._part_path = part_path
@@ -162,9 +163,9 @@ class Flight:
     def _close_to_others(self) -> None:
         with self._lock:
             self.is_open = False
-        for path in (self._flight_path, self._part_path):
-            with suppress(OSError):
-                os.unlink(path)
+            for path in (self._flight_path, self._part_path):
+                with suppress(OSError):
+                    os.unlink(path)
 
     # The producer
 
@@ -312,7 +313,7 @@ class Flight:
             if self.followers:
                 fcntl.flock(self.part, fcntl.LOCK_UN)
                 return
-            self.is_open = False
+            self._close_to_others()
         raise _Unwanted
 
 
@@ -323,7 +324,7 @@ def begin(
     sleep: Callable[[float], None],
     call_blocking: CallBlocking,
     ahead_bytes_max: int,
-    lock: threading.Lock,
+    lock: threading.RLock,
 ) -> Flight | None:
     """Return a new flight with its files made and locked; None when another process has one. Raises OSError."""
     record, record_path = folder.create()

@@ -195,6 +195,68 @@ def test_fifty_at_once_are_one_production(here, there):
     assert recipe.begun == 1
 
 
+def test_who_comes_while_a_flight_begins_is_in_it_and_not_beside_it(here, monkeypatch):
+    """One who comes between the flight's name in the folder and its entry in our list takes it for another process's:
+    on a disk that fills up he would be dropped."""
+    recipe = Recipe([BIG], permits=0)
+    others, took_ours_for_remote = [], threading.Event()
+    begin, join_remote = flight_room.begin, flight_room.join_remote
+
+    def slow_begin(*arguments, **options):
+        flight = begin(*arguments, **options)
+        others.append(Reader(here, recipe))
+        took_ours_for_remote.wait(0.3)  # as long as the defect gets to show itself
+        return flight
+
+    def watched_join(*arguments):
+        remote = join_remote(*arguments)
+        if remote is not None:
+            took_ours_for_remote.set()
+        return remote
+
+    monkeypatch.setattr(bodies_room, "begin", slow_begin)
+    monkeypatch.setattr(bodies_room, "join_remote", watched_join)
+    first = Reader(here, recipe)
+    wait_until(lambda: others and len(others[0].seen) == len(first.seen) == len(HEAD))
+    assert not took_ours_for_remote.is_set()
+    assert len(here._flights[KEY.hex()].followers) == 2
+    recipe.permits.release()
+    assert first.result() == others[0].result() == recipe.body
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_who_comes_while_a_flight_closes_does_not_follow_it(here, folder, monkeypatch):
+    """A flight that becomes a ring takes nobody in: not as a follower from elsewhere either."""
+    recipe = Recipe([BIG] * 8, permits=1)
+    first = Reader(here, recipe)
+    wait_until(lambda: len(first.seen) > len(HEAD))
+    late, real = [], os.unlink
+
+    def unlink(path, **options):
+        if path.endswith(".flight") and not late:
+            late.append(Reader(here, recipe))
+            time.sleep(0.3)  # as long as the defect gets to show itself
+        real(path, **options)
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    recipe.permits.release(1000)
+    assert first.result() == recipe.body
+    assert late[0].result() == recipe.body
+
+
+def test_without_a_thread_to_produce_in_nobody_waits_for_it(here, folder, monkeypatch):
+    def no_thread(_thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(RuntimeError):
+            read(here, Recipe([BIG]))
+    assert (here._flights, os.listdir(folder.path)) == ({}, [])
+    recipe = Recipe([BIG])
+    assert read(here, recipe) == recipe.body
+
+
 def test_a_reader_who_leaves_ends_only_his_own(here, there):
     recipe = Recipe([BIG, BIG], permits=1)
     first = here.serve(wish(recipe))
