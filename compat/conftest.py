@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 import pytest
 
-from compat import frontends
+from compat import evidence, frontends
 from compat.gitclient import Git
 from compat.programs import find_program
 from compat.repos import BUILDERS
@@ -71,6 +71,21 @@ def program_or_skip(name: str) -> str:
     if found is None:
         lacking(f"{name} is not installed: run compat/install.sh")
     return found
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """What servers and clients do from here on is this test's."""
+    evidence.begin()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows what its servers and clients said."""
+    report = yield
+    if report.failed:
+        report.sections += evidence.sections()
+    return report
 
 
 @dataclass

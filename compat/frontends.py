@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from compat import evidence
 from compat.programs import need_program
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -99,6 +100,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 @contextlib.contextmanager
 def run_logged(command: Sequence[str], env: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process whose output goes to a file, stopped at the end."""
+    evidence.note_log(log)
     with log.open("ab") as output:
         process = subprocess.Popen(
             command,
@@ -119,6 +121,7 @@ def run_logged(command: Sequence[str], env: Mapping[str, str], log: Path) -> Ite
 def start_bridge(name: str, root: Path, program: list[str], env: Mapping[str, str], scratch: Path) -> Iterator[Running]:
     """The CGI bridge with a program behind it."""
     log = scratch / f"{name}.log"
+    evidence.note_log(log)
     with log.open("ab") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "compat.bridge", str(root), "--", *program],

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from compat import evidence
+
 TIMEOUT_SECONDS = 120
 
 CLIENT_CONFIGURATION = """\
@@ -88,8 +90,9 @@ class Git:
             check=False,
         )
         result = Result(os.fsdecode(done.stdout), os.fsdecode(done.stderr), done.returncode)
+        words = " ".join(map(str, arguments))
+        evidence.note_run(f"git {words}", result.code, result.stderr)
         if check and done.returncode != 0:
-            words = " ".join(map(str, arguments))
             raise GitFailed(f"git {words}: status {done.returncode}\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}")
         return result
 
