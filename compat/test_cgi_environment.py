@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import pytest
@@ -16,9 +16,12 @@ from compat.rawhttp import Reply, parse_advertisement, parse_packets
 Templates = Callable[[str, str], Path]
 
 
-def run(program: list[str], env: Mapping[str, str], home: Path, body: bytes = b"") -> Reply:
-    """One request; an empty answer is a 500, as web servers have it."""
+def run(
+    program: list[str], env: Mapping[str, str], home: Path, body: bytes = b"", *, without: Collection[str] = ()
+) -> Reply:
+    """One request; an empty answer is a 500, as web servers have it. `without` names variables that aren't set."""
     clean = client_environment(home) | {"PYTHONPATH": str(PROJECT)}
+    clean = {name: value for name, value in clean.items() if name not in without}
     done = subprocess.run(program, env=clean | dict(env), input=body, capture_output=True, check=False, timeout=60)
     return parse(done.stdout)
 
@@ -34,10 +37,12 @@ def parse(answer: bytes) -> Reply:
     return Reply(int(status[:3]), status[4:], headers, rest)
 
 
-def both(env: Mapping[str, str], home: Path, body: bytes = b"") -> tuple[Reply, Reply]:
+def both(
+    env: Mapping[str, str], home: Path, body: bytes = b"", *, without: Collection[str] = ()
+) -> tuple[Reply, Reply]:
     """Our answer and git's."""
-    ours = run([sys.executable, "-m", "govc.cli", "http-backend"], env, home, body)
-    return ours, run(["git", "http-backend"], env, home, body)
+    ours = run([sys.executable, "-m", "govc.cli", "http-backend"], env, home, body, without=without)
+    return ours, run(["git", "http-backend"], env, home, body, without=without)
 
 
 @pytest.fixture
@@ -49,13 +54,27 @@ def root(tmp_path: Path, templates: Templates) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(["cp", "-R", templates("small", "sha1"), path], check=True)
     (folder / "a.git/git-daemon-export-ok").touch()
+    # Several places where a name may lead; HEAD says which one it was.
+    for place in ("guess/.git", "guess", "guess.git/.git", "guess.git", "guess2.git/.git", "guess2.git", "guess3.git"):
+        make_repository(folder / place)
+    make_repository(folder / ".../c.git")
+    (tmp_path / "link").symlink_to(folder)
     return folder
+
+
+def make_repository(path: Path) -> None:
+    """An empty one, exported, whose HEAD names the place it is at."""
+    for part in ("objects", "refs"):
+        (path / part).mkdir(parents=True)
+    (path / "HEAD").write_text(f"ref: refs/heads/{path.parent.name}-{path.name}\n".replace("/.", "/x"))
+    (path / "refs/heads").mkdir()
+    (path / "git-daemon-export-ok").touch()
 
 
 GET = {"REQUEST_METHOD": "GET", "SERVER_PROTOCOL": "HTTP/1.1", "QUERY_STRING": "", "GATEWAY_INTERFACE": "CGI/1.1"}
 
 
-@pytest.mark.rows("HB-51", "HB-52", "HB-18", "HB-22", "HB-83", "HB-44", "HB-67", "HB-54")
+@pytest.mark.rows("HB-51", "HB-52", "HB-18", "HB-22", "HB-83", "HB-44", "HB-53", "HB-67", "HB-54", "HB-84")
 @pytest.mark.parametrize(
     "variables",
     [
@@ -86,6 +105,16 @@ GET = {"REQUEST_METHOD": "GET", "SERVER_PROTOCOL": "HTTP/1.1", "QUERY_STRING": "
             "REQUEST_URI": "/git/a.git/HEAD",
         },
         {"GIT_PROJECT_ROOT": "ROOT", "PATH_INFO": "/a.git/../a.git/HEAD"},
+        {"GIT_PROJECT_ROOT": "ROOT", "PATH_INFO": "/./a.git/HEAD"},
+        {"GIT_PROJECT_ROOT": "ROOT", "PATH_INFO": "//a.git/HEAD"},
+        {"GIT_PROJECT_ROOT": "ROOT", "PATH_INFO": "/..a.git/HEAD"},
+        {"GIT_PROJECT_ROOT": "ROOT", "PATH_INFO": "/.../a.git/HEAD"},
+        {"GIT_PROJECT_ROOT": "ROOT", "PATH_INFO": "/.../c/HEAD"},
+        {"GIT_PROJECT_ROOT": "ROOT", "PATH_INFO": "/guess/HEAD"},
+        {"GIT_PROJECT_ROOT": "ROOT", "PATH_INFO": "/guess.git/HEAD"},
+        {"GIT_PROJECT_ROOT": "ROOT", "PATH_INFO": "/guess2/HEAD"},
+        {"GIT_PROJECT_ROOT": "ROOT", "PATH_INFO": "/guess3/HEAD"},
+        {"GIT_PROJECT_ROOT": "LINK", "PATH_INFO": "/a.git/HEAD"},
         {"GIT_PROJECT_ROOT": "ROOT", "PATH_INFO": "/a.git/info/refs", "QUERY_STRING": "service=git-receive-pack"},
         {
             "GIT_PROJECT_ROOT": "ROOT",
@@ -103,7 +132,8 @@ GET = {"REQUEST_METHOD": "GET", "SERVER_PROTOCOL": "HTTP/1.1", "QUERY_STRING": "
     ids=lambda variables: " ".join(f"{name}={value}" for name, value in variables.items())[:100],
 )
 def test_where_the_repository_is(root: Path, tmp_path: Path, variables: dict[str, str]) -> None:
-    env = GET | {name: value.replace("ROOT", str(root)) for name, value in variables.items()}
+    places = {"ROOT": str(root), "LINK": str(tmp_path / "link")}
+    env = GET | {name: value.replace(value[:4], places.get(value[:4], value[:4])) for name, value in variables.items()}
     ours, theirs = both(env, tmp_path / "home")
     assert ours.status == theirs.status
     assert ours.headers.get("content-type") == theirs.headers.get("content-type")
@@ -142,6 +172,10 @@ def test_which_protocol(root: Path, tmp_path: Path, variables: dict[str, str], i
         {"GIT_CONFIG_GLOBAL": "/dev/null"},
         {"GIT_CONFIG_SYSTEM": "FILE", "GIT_CONFIG_NOSYSTEM": "0"},
         {"GIT_CONFIG_SYSTEM": "FILE", "GIT_CONFIG_NOSYSTEM": "1"},
+        {"HOME": "HOME"},
+        {"HOME": "HOME", "GIT_CONFIG_GLOBAL": "/dev/null"},
+        {"XDG_CONFIG_HOME": "HOME"},
+        {"XDG_CONFIG_HOME": "HOME", "HOME": "HOME/elsewhere"},
         {"GIT_CONFIG_COUNT": "x"},
         {"GIT_CONFIG_COUNT": "1"},
     ],
@@ -152,9 +186,16 @@ def test_configuration_of_the_environment(root: Path, tmp_path: Path, variables:
     file.write_text("[http]\n\treceivepack = true\n[safe]\n\tdirectory = *\n")
     query = "service=git-receive-pack"
     where = {"GIT_PROJECT_ROOT": str(root), "PATH_INFO": "/a.git/info/refs", "QUERY_STRING": query}
-    env = GET | where | {name: value.replace("FILE", str(file)) for name, value in variables.items()}
-    ours, theirs = both(env, tmp_path / "home")
+    (tmp_path / "own/git").mkdir(parents=True)
+    for name in (".gitconfig", "git/config"):
+        (tmp_path / "own" / name).write_text(file.read_text())
+    folder = str(tmp_path / "own")
+    filled = {name: value.replace("FILE", str(file)).replace("HOME", folder) for name, value in variables.items()}
+    without = set() if "GIT_CONFIG_GLOBAL" in variables else {"GIT_CONFIG_GLOBAL"}
+    ours, theirs = both(GET | where | filled, tmp_path / "home", without=without if "HOME" in str(variables) else set())
     assert ours.status == theirs.status
+    if variables in ({"HOME": "HOME"}, {"XDG_CONFIG_HOME": "HOME", "HOME": "HOME/elsewhere"}):
+        assert ours.status == 200
 
 
 @pytest.mark.rows("HB-73", "FS-29")
@@ -198,3 +239,38 @@ def test_bodies(root: Path, tmp_path: Path, variables: dict[str, str], body: byt
         assert (ours.status, ours.body) == (400, b"")
     else:
         assert (ours.status, ours.body) == (theirs.status, theirs.body)
+
+
+@pytest.mark.rows("HB-46", "CF-05", "SEC-05")
+@pytest.mark.parametrize(
+    ("buffer", "configured", "haves", "length"),
+    [
+        (None, "10k", 1000, True),
+        ("1m", "10k", 1000, True),
+        ("9k", "1m", 1000, False),
+        ("9k", "1m", 170, False),
+        ("1", None, 100, False),
+        ("1", "1m", 170, False),
+        ("1", "1m", 100, True),
+        (None, "5k", 100, True),
+    ],
+)
+def test_how_large_a_fetch_request_may_be(
+    root: Path, tmp_path: Path, git: Git, buffer: str | None, configured: str | None, haves: int, length: bool
+) -> None:
+    """5,000, 8,500 and 50,000 bytes; the variable wins, and without a Content-Length 8 KiB are always allowed."""
+    if configured is not None:
+        git("config", "http.maxRequestBuffer", configured, cwd=root / "a.git")
+    tip = git("rev-parse", "main", cwd=root / "a.git").stdout.strip()
+    text = f"0032want {tip}\n0000" + "".join(f"0032have {n:040x}\n" for n in range(haves)) + "0009done\n"
+    body = text.encode()
+    env = GET | {
+        "GIT_PROJECT_ROOT": str(root),
+        "PATH_INFO": "/a.git/git-upload-pack",
+        "REQUEST_METHOD": "POST",
+        "CONTENT_TYPE": "application/x-git-upload-pack-request",
+    }
+    env |= {"CONTENT_LENGTH": str(len(body))} if length else {}
+    env |= {} if buffer is None else {"GIT_HTTP_MAX_REQUEST_BUFFER": buffer}
+    ours, theirs = both(env, tmp_path / "home", body)
+    assert (b"PACK" in ours.body) == (b"PACK" in theirs.body)

@@ -155,7 +155,7 @@ def test_every_variable_means_what_it_means_to_git(root: Path, tmp_path: Path, p
     assert not different, "\n".join(different)
 
 
-@pytest.mark.rows("HB-54")
+@pytest.mark.rows("HB-68", "SEC-34")
 @pytest.mark.parametrize(
     "identity",
     [

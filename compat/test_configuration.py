@@ -337,13 +337,24 @@ def test_a_bad_value_is_fatal(pair: Pair, key: str, value: str) -> None:
 
 @pytest.mark.rows("CF-74", "HB-59", "SEC-22")
 @pytest.mark.parametrize(
-    ("value", "served"), [("*", True), ("PATH", True), ("/elsewhere", False), ("", False), (None, False)]
+    ("value", "served"),
+    [
+        (["*"], True),
+        (["PATH"], True),
+        (["/elsewhere"], False),
+        ([""], False),
+        ([], False),
+        (["*", ""], False),
+        (["/elsewhere", "", "PATH"], True),
+        (["PARENT/*"], True),
+        (["PARENT"], False),
+    ],
 )
 def test_safe_directories(
     private_server: Callable[..., Any],
     tmp_path_factory: pytest.TempPathFactory,
     tmp_path: Path,
-    value: str | None,
+    value: list[str],
     served: bool,
 ) -> None:
     if os.geteuid() != 0:
@@ -354,9 +365,13 @@ def test_safe_directories(
     server = private_server(env)
     repo = server.create_repo()
     repo.run("config", "safe.directory", "*")  # the repository's own word counts for nothing
-    if value is not None:
-        file.write_text(f'[safe]\n\tdirectory = "{value.replace("PATH", str(repo.path))}"\n')
+    places = [item.replace("PATH", str(repo.path)).replace("PARENT", str(repo.path.parent)) for item in value]
+    file.write_text("[safe]\n" + "".join(f'\tdirectory = "{place}"\n' for place in places))
     os.chown(repo.path, 12345, 12345)
+    if value == ["PARENT/*"]:  # which git knows since 2.46
+        assert discover(repo.url).status == 200
+        os.chown(repo.path, 0, 0)
+        return
     with frontends.start("oracle", server.root, tmp_path_factory.mktemp("oracle-safe"), env) as oracle:
         other = repo.url.replace(server.url, oracle.url, 1)
         assert [discover(url).status for url in (repo.url, other)] == [200 if served else 500] * 2

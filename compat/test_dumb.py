@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
 
 import pytest
 
 from compat.conftest import Repo, Server, agree
 from compat.gitclient import Git
 from compat.rawhttp import Reply, request
+from compat.test_fetch import grow
 
 DUMB = {"GIT_SMART_HTTP": "0"}
 Twin = Callable[[Repo], str]
@@ -59,6 +61,32 @@ def test_lists_and_texts_are_gits(server: Server, git: Git, twin: Twin) -> None:
     (repo.path / "objects/info/alternates").unlink()
 
 
+@pytest.mark.rows("HB-07", "HB-09")
+def test_what_the_lists_leave_out(server: Server, git: Git, twin: Twin) -> None:
+    """Refs whose objects are gone or damaged; packs of alternates."""
+    source = server.create_repo("linear")
+    path = server.root / f"fork-of-{source.path.name}"
+    git("clone", "-q", "--bare", "--shared", source.path, path)
+    (path / "git-daemon-export-ok").touch()
+    fork = server.adopt(path)
+    assert compare(fork, twin, "/objects/info/packs").body == b"\n"
+    grow(fork, 2)
+    fork.run("repack", "-dlq")
+    assert len(compare(fork, twin, "/objects/info/packs").body.splitlines()) == 2
+    repo = server.create_repo()
+    repo.broken = True
+    (repo.path / "refs/heads/gone").write_text("1" * 40 + "\n")
+    tag = repo.git("rev-parse", "v1", cwd=repo.path).stdout.strip()
+    file = repo.path / "objects" / tag[:2] / tag[2:]
+    file.chmod(0o644)
+    listed = compare(repo, twin, "/info/refs").body
+    assert b"gone" not in listed and b"refs/tags/v1\n" in listed
+    # git leaves out a ref whose object is damaged; we leave out nothing in silence (docs/shortcomings.md).
+    file.write_bytes(b"junk")
+    assert b"refs/tags/v1\n" not in request(twin(repo), "GET", "/info/refs").body
+    assert request(repo.url, "GET", "/info/refs").status == 500
+
+
 @pytest.mark.rows("HB-08")
 @pytest.mark.parametrize("head", ["ref: refs/heads/topic\n", "ref: refs/heads/unborn\n", "detached"])
 def test_head_in_three_states(server: Server, twin: Twin, head: str) -> None:
@@ -78,15 +106,28 @@ def test_objects_packs_and_indexes(server: Server, twin: Twin) -> None:
         assert reply.status == 200
         assert str(len(reply.body)) == reply.headers["content-length"]
         assert reply.headers["cache-control"] == "public, max-age=31536000"
-        assert "last-modified" in reply.headers and "expires" in reply.headers
+        date, expires, modified = (
+            parsedate_to_datetime(reply.headers[name]).timestamp() for name in ("date", "expires", "last-modified")
+        )
+        assert expires - date == pytest.approx(31_536_000, abs=2)
+        assert modified == int((repo.path / path[1:]).stat().st_mtime)
     for path in (
         loose.upper(),
         f"/objects/{main[:2]}/{'1' * 38}",
         f"/objects/pack/pack-{'1' * 40}.pack",
         loose + "0",
         f"/objects/{main}",
+        "/objects/pack/other.pack",
+        f"/objects/pack/{pack.name.upper()}",
+        f"/objects/pack/{pack.name}x",
     ):
         assert request(repo.url, "GET", path).status == 404
+    # Neither hiding a ref nor deleting it hides its object here.
+    hidden = grow(repo, 1, ref="refs/hidden/x")
+    repo.config("transfer.hideRefs", "refs/hidden")
+    assert hidden.encode() not in request(repo.url, "GET", "/info/refs?service=git-upload-pack").body
+    repo.run("update-ref", "-d", "refs/hidden/x")
+    assert compare(repo, twin, f"/objects/{hidden[:2]}/{hidden[2:]}").status == 200
 
 
 @pytest.mark.rows("HB-36")

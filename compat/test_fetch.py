@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from compat.conftest import Repo, Server, agree
 from compat.gitclient import Git
+from compat.rawhttp import FLUSH, lines, raw_head
 from compat.repos import Stream
 
 versions = pytest.mark.parametrize("version", ["0", "1", "2"])
@@ -259,3 +262,22 @@ def test_a_clone_continues_from_another_repository_as_reference(server: Server, 
     git("clone", "-q", "--reference", git.cwd / "first.git", repo.url, "second")
     assert tip == git.rev("second", "HEAD")
     git.fsck("second")
+
+
+@pytest.mark.rows("HB-76")
+def test_the_body_may_wait_for_a_100(server: Server) -> None:
+    """A client that sends its body only once it is told to go on."""
+    repo = server.create_repo()
+    body = lines(f"want {repo.rev('main')} side-band-64k", FLUSH, "done")
+    head = raw_head(
+        repo.url, "upload-pack", f"Content-Length: {len(body)}\r\nExpect: 100-continue\r\nConnection: close"
+    )
+    place = urlsplit(repo.url)
+    with socket.create_connection((place.hostname or "", place.port or 80), timeout=30) as connection:
+        connection.sendall(head)
+        answer = connection.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 100 ")
+        connection.sendall(body)
+        while piece := connection.recv(65536):
+            answer += piece
+    assert b"HTTP/1.1 200 " in answer and b"PACK" in answer

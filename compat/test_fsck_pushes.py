@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import zlib
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +13,7 @@ from compat.conftest import Repo
 from compat.gitclient import Git
 from compat.pushing import new_objects, push_body, report_of
 from compat.rawhttp import ZERO, demux, make_pack, receive
+from compat.test_hostile import entry_header
 
 Pair = Callable[..., tuple[Repo, Repo]]
 Settings = dict[str, str]
@@ -180,6 +183,47 @@ def test_links_of_what_nothing_reaches_count_with_the_check_only(pair: Pair, git
         assert nowhere.encode() in demux(replies[0].packets).progress
     for repo in (ours, theirs):
         repo.broken = check == "false"  # git fsck doesn't like what dangles there
+
+
+@pytest.mark.rows("FK-08", "FK-43", "FK-53", "SEC-30")
+@pytest.mark.parametrize("limit", ["1", "1000"])
+@pytest.mark.parametrize("order", ["blob first", "tree first", "blob there already"])
+@pytest.mark.parametrize("name", [".gitmodules", ".gitattributes"])
+def test_special_blobs_are_found_wherever_they_lie(pair: Pair, git: Git, name: str, order: str, limit: str) -> None:
+    ours, theirs = pair(config=WITH_FSCK | {"receive.unpackLimit": limit})
+    content = b'[submodule "x"]\n\turl = -u./payload\n' if name == ".gitmodules" else b"x" * 3000
+    git("clone", "-q", "--bare", ours.path, "maker.git")
+    blob = write(git, "blob", content)
+    tree = write(git, "tree", b"100644 %b\0" % name.encode() + bytes.fromhex(blob))
+    commit = git("commit-tree", "-m", "x", tree, cwd="maker.git").stdout.strip()
+    parts = [commit, *((blob, tree) if order == "blob first" else (tree, blob))]
+    if order == "blob there already":
+        parts.remove(blob)
+        for repo in ours, theirs:
+            repo.run("hash-object", "-w", "--stdin", input=content)
+    entries = [git.output_bytes("cat-file", kind, oid, cwd="maker.git") for oid, kind in kinds_of(git, parts)]
+    pack = pack_of([(KINDS[kind], data) for (_, kind), data in zip(kinds_of(git, parts), entries, strict=True)])
+    replies = [receive(repo.url, push_body([f"{ZERO} {commit} refs/heads/bad"], pack)) for repo in (ours, theirs)]
+    assert report_of(replies[0]) == report_of(replies[1])
+    assert report_of(replies[0])[1] == b"ng refs/heads/bad unpacker error"
+    found = [re.findall(rb"error: object [^\n]*", demux(reply.packets).progress) for reply in replies]
+    assert found[0] == found[1] != []
+
+
+KINDS = {"commit": 1, "tree": 2, "blob": 3}
+
+
+def kinds_of(git: Git, oids: list[str]) -> list[tuple[str, str]]:
+    """The ids with their types."""
+    return [(oid, git("cat-file", "-t", oid, cwd="maker.git").stdout.strip()) for oid in oids]
+
+
+def pack_of(objects: list[tuple[int, bytes]]) -> bytes:
+    """A pack of whole objects in this order."""
+    body = b"PACK\0\0\0\2" + len(objects).to_bytes(4, "big")
+    for kind, data in objects:
+        body += entry_header(kind, len(data)) + zlib.compress(data)
+    return body + hashlib.sha1(body).digest()
 
 
 ODD_REFS = {

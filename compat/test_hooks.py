@@ -200,7 +200,7 @@ def test_the_quarantine_is_read_and_written_by_git(pair: Pair, git: Git) -> None
     assert "refs/heads/from-hook" not in ours.refs()
 
 
-@pytest.mark.rows("RP-34", "RP-36")
+@pytest.mark.rows("RP-23", "RP-34", "RP-36")
 def test_update_and_later_hooks_find_the_objects_in_the_repository(pair: Pair, git: Git) -> None:
     ours, theirs = pair()
     for repo in ours, theirs:

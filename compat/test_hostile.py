@@ -319,7 +319,11 @@ def test_a_body_cut_by_the_client_ends_the_request(watched: Server, kind: str, f
 def test_bad_chunks_are_refused(watched: Server, chunk: bytes) -> None:
     repo = watched.create_repo()
     head = raw_head(repo.url, "upload-pack", "Transfer-Encoding: chunked")
-    assert b"Traceback" not in send_raw(repo.url, head + chunk, timeout=SECONDS_MAX)
+    start = time.monotonic()
+    answer = send_raw(repo.url, head + chunk, timeout=SECONDS_MAX)
+    assert time.monotonic() - start < SECONDS_MAX
+    assert b"Traceback" not in answer and b"PACK" not in answer
+    assert answer == b"" or answer.split(b" ")[1] in (b"400", b"200")
 
 
 @pytest.mark.rows("SEC-12")

@@ -10,19 +10,23 @@ from pathlib import Path
 
 import pytest
 
+from compat import hookkit
 from compat.conftest import Repo, Server
 from compat.gitclient import Git
+from compat.pushing import EMPTY_PACK, new_objects, push_body, report_of
 from compat.rawhttp import (
     FLUSH,
     RECEIVE,
     UPLOAD,
     V2,
+    ZERO,
     Reply,
     demux,
     discover,
     lines,
     pack_objects,
     parse_advertisement,
+    parse_report,
     post,
     raw_head,
     receive,
@@ -75,7 +79,7 @@ def test_answers_of_services_have_git_types_and_are_never_cached(server: Server)
 
 
 @pytest.mark.every_frontend
-@pytest.mark.rows("HB-13", "HB-20")
+@pytest.mark.rows("HB-13", "HB-20", "HB-32")
 @pytest.mark.parametrize(
     "path",
     [
@@ -95,12 +99,25 @@ def test_answers_of_services_have_git_types_and_are_never_cached(server: Server)
         "/index",
         "/objects/pack/pack-" + "1" * 40 + ".rev",
         "/objects/pack/pack-" + "1" * 40 + ".bitmap",
+        "/objects/pack/pack-" + "1" * 40 + ".keep",
+        "/objects/pack/pack-" + "1" * 40 + ".mtimes",
+        "/objects/pack/other.pack",
         "/info/refs/x",
     ],
 )
 def test_nothing_else_is_reachable(server: Server, path: str) -> None:
+    """A file lies at every one of these paths that can be one, so the 404 isn't for want of it."""
     repo = server.create_repo()
-    assert request(repo.url, "GET", path).status == 404
+    file = repo.path / path[1:]
+    made = not path.endswith("/") and not file.exists() and not path.startswith("/info/refs")
+    if made:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("secret")
+    reply = request(repo.url, "GET", path)
+    if made:
+        file.unlink()
+    assert (reply.status, reply.body) == (404, b"")
+    assert_never_cached(reply)
 
 
 @pytest.mark.every_frontend
@@ -132,7 +149,13 @@ def test_head_is_get_without_a_body(server: Server) -> None:
     for path in ("/info/refs", "/HEAD", "/info/refs?service=git-upload-pack"):
         get, head = request(repo.url, "GET", path), request(repo.url, "HEAD", path)
         assert (head.status, head.body) == (200, b"")
-        assert get.headers["content-type"] == head.headers["content-type"]
+        said = [
+            {name: value for name, value in reply.headers.items() if name not in ("date", "content-length")}
+            for reply in (get, head)
+        ]
+        for headers in said:  # how a body is framed says nothing where there is none
+            headers.pop("transfer-encoding", None)
+        assert said[0] == said[1]
 
 
 @pytest.mark.every_frontend
@@ -157,13 +180,15 @@ def test_the_query_is_decoded_and_its_last_value_wins(server: Server) -> None:
         "x=1&service=git-upload-pack",
         "service=foo&service=git-upload-pack",
         "service=git%2Dupload%2Dpack&",
+        "x=a+b%20c&service=git-upload-pack",
     ):
         assert request(repo.url, "GET", f"/info/refs?{query}").headers["content-type"] == ADVERT
     assert request(repo.url, "GET", "/info/refs?service=git-upload-pack&service=foo").status == 403
+    assert request(repo.url, "GET", "/info/refs?service=git-upload-pack+").status == 403
 
 
 @pytest.mark.every_frontend
-@pytest.mark.rows("HB-21", "HB-22", "SEC-20")
+@pytest.mark.rows("HB-21", "HB-22", "HB-32", "SEC-20")
 def test_repositories_that_are_missing_or_not_exported_are_404(server: Server) -> None:
     hidden = server.create_repo(exported=False)
     for base in (f"{server.url}/nosuch.git", hidden.url):
@@ -177,6 +202,8 @@ def test_repositories_that_are_missing_or_not_exported_are_404(server: Server) -
             request(base, "GET", "/objects/info/packs"),
         ]
         assert [(reply.status, reply.reason, reply.body) for reply in replies] == [(404, "Not Found", b"")] * 7
+        for reply in replies:
+            assert_never_cached(reply)
 
 
 @pytest.mark.rows("HB-24", "HB-26", "HB-28")
@@ -206,11 +233,17 @@ def test_configuration_is_read_with_every_request(server: Server) -> None:
         repo.config("http.uploadpack", value)
         assert [status, status] == [discover(repo.url).status, upload(repo.url, b"0000").status]
         assert request(repo.url, "GET", "/HEAD").status == 200
+    main, pack = repo.rev("main"), next(repo.path.glob("objects/pack/*.pack")).stem
+    (repo.path / "objects/info/alternates").write_text("")
+    (repo.path / "objects/info/http-alternates").write_text("")
+    paths = ["/HEAD", "/info/refs", f"/objects/{main[:2]}/{main[2:]}", f"/objects/pack/{pack}.pack"]
+    paths += [f"/objects/pack/{pack}.idx", *(f"/objects/info/{name}" for name in ("packs", "alternates"))]
     for value, status in (("false", 403), ("true", 200)):
         repo.config("http.getanyfile", value)
-        for path in ("/HEAD", "/objects/info/packs"):
-            assert status == request(repo.url, "GET", path).status
+        for path in (*paths, "/objects/info/http-alternates"):
+            assert (path, status) == (path, request(repo.url, "GET", path).status)
         assert discover(repo.url).status == 200
+        assert b"PACK" in upload(repo.url, wanted(repo)).body
 
 
 @pytest.mark.every_frontend
@@ -265,15 +298,19 @@ def test_chunks_of_a_single_byte_are_as_good(server: Server, git: Git) -> None:
 
 @pytest.mark.rows("HB-39", "HB-45", "SEC-02")
 def test_a_truncated_gzip_push_changes_nothing(server: Server, git: Git) -> None:
+    """The whole of it, with something behind the first gzip member, is a push like any other."""
     repo = server.create_repo()
     before = repo.state()
-    command = f"{repo.rev('main~1')} {repo.rev('main')} refs/heads/topic\0 report-status"
-    whole = gzip.compress(lines(command.encode(), FLUSH) + b"PACK" + bytes(5000))
-    for size in (5, 30, len(whole) - 9):
+    old, new, pack = new_objects(git, repo, 20)
+    whole = gzip.compress(push_body([f"{old} {new} refs/heads/main"], pack, caps=" report-status"))
+    for size in (5, 30, len(whole) // 2, len(whole) - 60):
         reply = receive(repo.url, whole[:size], {"Content-Encoding": "gzip"})
-        assert b"ok refs/heads/topic" not in reply.body
+        assert b"ok refs/heads/main" not in reply.body
         assert b"Traceback" not in reply.body
-    assert before == repo.state()
+        assert before == repo.state()
+    reply = receive(repo.url, whole + b"not looked at", {"Content-Encoding": "gzip"})
+    assert parse_report(reply) == [b"unpack ok", b"ok refs/heads/main"]
+    assert new == repo.rev("main")
 
 
 @pytest.mark.rows("HB-38")
@@ -399,8 +436,10 @@ def test_the_highest_known_version_wins(server: Server, value: str, first: bytes
     packets = [
         packet for packet in discover(repo.url, headers={"Git-Protocol": value}).packets if isinstance(packet, bytes)
     ]
-    if packets[0].startswith(b"# service"):
-        packets.pop(0)
+    if first == b"version 2\n":  # which has no line before it
+        assert first == packets[0]
+        return
+    assert packets.pop(0) == b"# service=git-upload-pack\n"
     if first:
         assert first == packets[0]
     else:
@@ -506,12 +545,22 @@ def test_the_servers_own_git_configuration_counts(private_server: Callable[..., 
 def test_git_variables_of_the_servers_environment_do_not_redirect_requests(
     private_server: Callable[..., Server], tmp_path: Path
 ) -> None:
+    """Nor do they reach a hook, whose folder and GIT_DIR are the repository's."""
     other = tmp_path / "elsewhere"
     other.mkdir()
     server = private_server({"GIT_DIR": str(other), "GIT_INDEX_FILE": str(other / "i"), "GIT_WORK_TREE": str(other)})
     repo = server.create_repo()
     assert b"ref: refs/heads/main" in request(repo.url, "GET", "/HEAD").body
     assert discover(repo.url).status == 200
+    for event in hookkit.EVENTS:
+        hookkit.record(repo.path, event)
+    body = push_body([f"{ZERO} {repo.rev('main')} refs/heads/new"], EMPTY_PACK)
+    assert report_of(receive(repo.url, body)) == [b"unpack ok", b"ok refs/heads/new"]
+    called = hookkit.calls(repo.path)
+    assert [call.event for call in called] == list(hookkit.EVENTS)
+    for call in called:
+        assert (call.environment["GIT_DIR"], call.folder) == (".", str(repo.path))
+        assert not {"GIT_INDEX_FILE", "GIT_WORK_TREE"} & set(call.environment)  # git hands them on
 
 
 def test_health_is_told_apart_from_repositories(server: Server) -> None:

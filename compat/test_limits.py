@@ -192,3 +192,47 @@ def test_odd_user_names_leave_reflogs_whole(pair: Pair, git: Git) -> None:
         assert len(repo.run("reflog", "show", "main").splitlines()) == len(lines_)
         (git.cwd / "pusher").rename(git.cwd / f"pusher-{repo.path.name}")
     assert logs[0] == logs[1]
+
+
+@pytest.mark.rows("SEC-43")
+def test_errors_do_not_say_where_a_repository_lies(server: Server, git: Git) -> None:
+    """Statuses, ERR packets, reports and bodies of what goes wrong; band 2 may, as with git."""
+    repo = server.create_repo(config={"uploadpack.allowFilter": "true"})
+    repo.broken = True
+    main, blob = repo.rev("main"), repo.rev("main:merged")
+    loose = f"/objects/{blob[:2]}/{blob[2:]}"
+    (repo.path / loose[1:]).chmod(0o644)
+    (repo.path / loose[1:]).write_bytes(b"junk")
+    lock = repo.path / "refs/heads/main.lock"
+    lock.touch()
+    replies = [
+        request(repo.url, "GET", "/nothing"),
+        request(f"{repo.url}x", "GET", "/HEAD"),
+        request(repo.url, "GET", f"/objects/{'0' * 2}/{'1' * 38}"),
+        request(repo.url, "PUT", "/HEAD"),
+        request(repo.url, "POST", "/git-upload-pack", body=b"0000", headers={"Content-Type": "x"}),
+        request(repo.url, "GET", "/info/refs?service=git-nosuch"),
+        upload(repo.url, lines(f"want {'1' * 40}", FLUSH, "done")),
+        upload(repo.url, lines("want zz", FLUSH)),
+        upload(repo.url, lines(f"want {main} filter", "filter sparse:oid=nosuch", FLUSH, "done")),
+        ask(repo.url, command("nosuch")),
+        ask(repo.url, command("fetch", f"want {'1' * 40}", "done")),
+        receive(repo.url, push_body([f"{ZERO} {main} refs/heads/x"], b"junk")),
+        receive(repo.url, push_body([f"{ZERO} {'1' * 40} refs/heads/x"], EMPTY_PACK)),
+        receive(repo.url, push_body([f"{main} {repo.rev('topic')} refs/heads/main"], EMPTY_PACK)),
+        upload(repo.url, lines(f"want {main} side-band-64k", FLUSH, "done")),
+    ]
+    (repo.path / "config").write_text("[core\n")
+    replies += [discover(repo.url), request(repo.url, "GET", "/HEAD"), receive(repo.url, b"0000")]
+    (repo.path / "HEAD").unlink()
+    replies.append(discover(repo.url))
+    lock.unlink()
+    said = []
+    for reply in replies:
+        text = reply.body + repr((reply.reason, reply.headers)).encode()
+        if reply.status == 200 and reply.body.startswith(b"00"):
+            packets = [packet for packet in reply.packets if isinstance(packet, bytes)]
+            text = b"".join(packet for packet in packets if packet[:1] != b"\2")
+        said.append(text)
+    assert [text for text in said if str(server.root).encode() in text] == []
+    assert [reply.status for reply in replies].count(200) == 9

@@ -257,7 +257,7 @@ def test_a_commit_graph_is_not_believed_where_parents_are_others(
     assert (len(ours) < 300) == (kind != "replace")
 
 
-@pytest.mark.rows("FS-14", "FS-15", "FS-40")
+@pytest.mark.rows("FS-14", "FS-15")
 def test_cruft_packs_are_packs(server: Server, git: Git) -> None:
     repo = server.create_repo("linear")
     lost = repo.run("commit-tree", "-m", "nobody's", f"{repo.rev('main')}^{{tree}}", "-p", "main")

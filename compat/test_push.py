@@ -11,6 +11,7 @@ import pytest
 from compat.conftest import Repo, Server
 from compat.gitclient import Git
 from compat.repos import Stream
+from compat.test_fetch import grow
 
 versions = pytest.mark.parametrize("version", ["0", "1", "2"])
 
@@ -176,6 +177,11 @@ def test_force_with_lease(server: Server, git: Git) -> None:
     git("commit", "-q", "--amend", "-m", "other", cwd="clone")
     git("push", "-q", "--force-with-lease", cwd="clone")
     assert git.rev("clone", "HEAD") == repo.rev("main")
+    moved = grow(repo, 1)
+    git("commit", "-q", "--amend", "-m", "a third", cwd="clone")
+    assert "stale info" in git.fails("push", f"--force-with-lease=main:{'1' * 40}", "origin", "main", cwd="clone")
+    assert git.fails("push", "--force-with-lease", "origin", "main", cwd="clone")
+    assert moved == repo.rev("main")
 
 
 @pytest.mark.rows("RP-10", "FS-29", "FS-30")
@@ -313,13 +319,17 @@ def test_side_files_of_git_survive_a_push(server: Server, git: Git) -> None:
     repo.run("commit-graph", "write", "--reachable")
     pack = next(repo.path.glob("objects/pack/*.pack"))
     pack.with_suffix(".unknown").write_text("junk")
-    before = {path.name for path in repo.path.glob("objects/pack/*")}
+    pack.with_suffix(".keep").write_text("mine")
+    before = {path.name: path.read_bytes() for path in repo.path.glob("objects/pack/*")}
     clone(git, repo)
     git.commit_file("clone", "a.txt", "a\n")
     git("push", "-q", cwd="clone")
-    assert before <= {path.name for path in repo.path.glob("objects/pack/*")}
+    after = {path.name: path.read_bytes() for path in repo.path.glob("objects/pack/*")}
+    assert before == {name: after.get(name) for name in before}
     git("clone", "-q", repo.url, "again")
     assert git.rev("clone", "HEAD") == git.rev("again", "HEAD")
+    repo.run("multi-pack-index", "verify")
+    pack.with_suffix(".keep").unlink()
 
 
 @pytest.mark.rows("RP-89")
@@ -329,6 +339,10 @@ def test_update_server_info_is_kept_for_static_servers(server: Server, git: Git)
     tip = git.commit_file("clone", "a.txt", "a\n")
     git("push", "-q", cwd="clone")
     assert f"{tip}\trefs/heads/main" in (repo.path / "info/refs").read_text().splitlines()
+    files = [repo.path / name for name in ("info/refs", "objects/info/packs")]
+    written = [sorted(path.read_text().splitlines()) for path in files]
+    repo.run("update-server-info", "--force")  # git's order of packs is that of addresses in memory
+    assert [sorted(path.read_text().splitlines()) for path in files] == written
 
 
 @pytest.mark.rows("FS-68")

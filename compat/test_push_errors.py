@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import random
+import re
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from compat.conftest import Repo, Server
@@ -208,5 +211,29 @@ def test_an_unwritable_objects_folder_is_an_unpack_error(server: Server, git: Gi
     words = git.fails("push", "origin", "main", cwd="clone")
     packs.unlink()
     hidden.rename(packs)
-    assert "Traceback" not in words
-    assert before == repo.refs()
+    assert "! [remote rejected] main -> main " in words
+    assert (before, []) == (repo.refs(), repo.leftovers())
+
+
+@pytest.mark.rows("SEC-37")
+def test_a_disk_that_is_full_is_an_unpack_error(private_server: Callable[..., Server], git: Git) -> None:
+    """The system lets the server write no file beyond 300 kB: nothing of the push is left, and the next is taken."""
+    server = private_server({})
+    repo = server.create_repo()
+    clone(git, repo)
+    (git.cwd / "clone/big.bin").write_bytes(random.Random(4).randbytes(1_000_000))
+    git("add", "big.bin", cwd="clone")
+    git("commit", "-q", "-m", "big", cwd="clone")
+    before = repo.state()
+    programs = [psutil.Process(pid) for pid in server.running.pids]
+    programs += [child for program in programs for child in program.children(recursive=True)]
+    for program in programs:
+        program.rlimit(psutil.RLIMIT_FSIZE, (300_000, psutil.RLIM_INFINITY))
+    words = git.fails("push", "origin", "main", cwd="clone")
+    assert re.search(r"error: remote unpack failed: \w+", words), words
+    assert "! [remote rejected] main -> main (unpacker error)" in words
+    assert (before, []) == (repo.state(), repo.leftovers())
+    for program in programs:
+        program.rlimit(psutil.RLIMIT_FSIZE, (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY))
+    git("push", "-q", "origin", "main", cwd="clone")
+    assert git.rev("clone", "main") == repo.rev("main")

@@ -5,13 +5,16 @@ Compared are the report, the refs afterwards and the objects afterwards.
 
 from __future__ import annotations
 
+import hashlib
 import re
+import zlib
 from collections.abc import Callable
 
 import pytest
 
 from compat.conftest import Repo, Server
 from compat.gitclient import Git
+from compat.hookkit import install
 from compat.pushing import CAPS, EMPTY_PACK, compare, new_objects, push_body
 from compat.rawhttp import (
     FLUSH,
@@ -139,8 +142,40 @@ def test_two_commands_for_one_ref_change_nothing_else(pair: Callable[..., tuple[
             push_body([f"{main} {older} refs/heads/main", f"{main} {ours.rev('topic')} refs/heads/main"], EMPTY_PACK),
         )
     )
-    assert any(line.startswith(b"ng refs/heads/main") for line in report)
-    assert ours.rev("main") in (main, older)
+    assert report == [b"unpack ok", *[b"ng refs/heads/main failed to update refs"] * 2]
+    assert ours.rev("main") == main
+
+
+@pytest.mark.different_on_purpose
+@pytest.mark.rows("RP-56", "RP-57", "RP-61")
+def test_what_is_said_of_a_ref_that_is_not_as_expected(pair: Callable[..., tuple[Repo, Repo]]) -> None:
+    """The words of git 2.50 and later; older releases say `failed to update ref` of all."""
+    repo, _ = pair()
+    main, older, topic = repo.rev("main"), repo.rev("main~1"), repo.rev("topic")
+    commands = {
+        f"{older} {topic} refs/heads/main": (
+            "incorrect old value provided",
+            f"cannot lock ref 'refs/heads/main': is at {main} but expected {older}",
+        ),
+        f"{ZERO} {main} refs/heads/topic": (
+            "reference already exists",
+            "cannot lock ref 'refs/heads/topic': reference already exists",
+        ),
+        f"{main} {topic} refs/heads/nosuch": (
+            "reference does not exist",
+            "cannot lock ref 'refs/heads/nosuch': unable to resolve reference 'refs/heads/nosuch'",
+        ),
+        f"{ZERO} {main} refs/heads/feature/deep": (
+            "refname conflict",
+            "cannot lock ref 'refs/heads/feature/deep': 'refs/heads/feature/deep/name' exists;"
+            " cannot create 'refs/heads/feature/deep'",
+        ),
+    }
+    reply = receive(repo.url, push_body([*commands, f"{ZERO} {main} refs/heads/fine"], EMPTY_PACK))
+    reasons = [f"ng {line.split()[2]} {reason}".encode() for line, (reason, _) in commands.items()]
+    assert parse_report(reply) == [b"unpack ok", *reasons, b"ok refs/heads/fine"]
+    for _, text in commands.values():
+        assert text in demux(reply.packets).progress.decode()
 
 
 @pytest.mark.rows("RP-42", "FS-40", "SEC-17")
@@ -213,7 +248,8 @@ def test_deny_settings(pair: Callable[..., tuple[Repo, Repo]], config: dict[str,
     older = ours.rev("main~3")
     for commands in (
         [f"{topic} {older} refs/heads/topic", f"{ZERO} {main} refs/heads/fine"],
-        [f"{light} {ZERO} refs/tags/light", f"{topic} {ZERO} refs/heads/feature/deep/name"],
+        [f"{light} {older} refs/tags/light"],
+        [f"{older} {ZERO} refs/tags/light", f"{topic} {ZERO} refs/heads/feature/deep/name"],
         [f"{main} {ZERO} refs/heads/main", f"{ZERO} {main} refs/heads/fine2"],
     ):
         compare(ours, theirs, push_body(commands, EMPTY_PACK, caps=CAPS + atomic))
@@ -330,8 +366,10 @@ def test_damaged_packs_are_unpack_errors(pair: Callable[..., tuple[Repo, Repo]],
     assert report[1:] == [b"ng refs/heads/main unpacker error", b"ng refs/heads/other unpacker error"]
     if harm != "junk-after":  # which git takes when it explodes a pack, and refuses when it keeps one
         assert theirs_report[1:] == report[1:]
-    if harm in ("signature", "version"):
         assert theirs_report[0].split(b" (")[0] == report[0].split(b" (")[0]
+    if harm not in ("empty", "signature", "version"):  # which the report itself tells
+        for reply in (mine, other) if harm != "junk-after" else (mine,):
+            assert re.search(rb"(fatal|error): \w+", demux(reply.packets).progress)
 
 
 @pytest.mark.rows("RP-15", "RP-16", "RP-17", "SEC-01", "SEC-02")
@@ -363,12 +401,76 @@ def test_malformed_requests_change_nothing(pair: Callable[..., tuple[Repo, Repo]
 
 
 @pytest.mark.rows("RP-16")
-def test_another_object_format_is_refused(pair: Callable[..., tuple[Repo, Repo]]) -> None:
+def test_another_object_format_is_refused(server: Server, pair: Callable[..., tuple[Repo, Repo]]) -> None:
+    """None at all means SHA-1."""
     ours, _ = pair()
     before = ours.state()
     body = push_body([f"{ZERO} {ours.rev('main')} refs/heads/a"], EMPTY_PACK, caps=CAPS + " object-format=sha256")
     assert b"ok refs" not in receive(ours.url, body).body
     assert before == ours.state()
+    wide, theirs = pair("merges", object_format="sha256")
+    for caps, is_fine in ((CAPS, False), (CAPS + " object-format=sha256", True)):
+        line = f"{'0' * 64} {wide.rev('main')} refs/heads/new"
+        empty = EMPTY_PACK[:12] + hashlib.sha256(EMPTY_PACK[:12]).digest()
+        replies = [receive(repo.url, push_body([line], empty, caps=caps)).body for repo in (wide, theirs)]
+        assert [b"ok refs/heads/new" in reply for reply in replies] == [is_fine, is_fine]
+        assert ["refs/heads/new" in repo.refs() for repo in (wide, theirs)] == [is_fine, is_fine]
+
+
+@pytest.mark.rows("RP-29")
+def test_a_keep_file_protects_the_pack_until_the_refs_are_set(pair: Callable[..., tuple[Repo, Repo]], git: Git) -> None:
+    ours, theirs = pair(config={"receive.unpackLimit": "1"})
+    old, new, pack = new_objects(git, ours)
+    seen = []
+    for repo in ours, theirs:
+        install(repo.path, "update", "for file in objects/pack/*.keep; do echo ${file%.keep}; cat $file; done > kept")
+        assert parse_report(receive(repo.url, push_body([f"{old} {new} refs/heads/main"], pack)))[0] == b"unpack ok"
+        name, text = (repo.path / "kept").read_text().splitlines()
+        seen.append(name)
+        # git's names its process; ours the owner of the log, by whom a recovery knows it.
+        assert re.fullmatch(r"govc receive-pack [0-9a-f]{16}" if repo is ours else r"receive-pack \d+ on .+", text)
+        assert (repo.path / f"{name}.pack").exists() and (repo.path / f"{name}.idx").exists()
+        assert not (repo.path / f"{name}.keep").exists()
+        assert name.endswith(f"pack-{(repo.path / f'{name}.pack').read_bytes()[-20:].hex()}")
+    assert seen[0] == seen[1]
+
+
+@pytest.mark.rows("RP-31", "SEC-15")
+@pytest.mark.parametrize("kind", ["loose", "packed"])
+def test_an_object_of_the_same_name_and_other_bytes_is_fatal(
+    pair: Callable[..., tuple[Repo, Repo]], git: Git, kind: str
+) -> None:
+    """As a collision would look: what lies there under the name of the pushed object says something else."""
+    ours, theirs = pair(config={"receive.unpackLimit": "1"})
+    old, new, pack = new_objects(git, ours)
+    victim = git("rev-parse", "main:grown/1.txt", cwd="maker.git").stdout.strip()
+    for repo in ours, theirs:
+        repo.broken = True
+        path = repo.path / "objects" / victim[:2] / victim[2:]
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(zlib.compress(b"blob 5\0other"))
+        if kind == "packed":
+            forge_pack(repo, victim)
+            path.unlink()
+        reply = receive(repo.url, push_body([f"{old} {new} refs/heads/main"], pack))
+        assert parse_report(reply) == [b"unpack index-pack abnormal exit", b"ng refs/heads/main unpacker error"]
+        assert f"SHA1 COLLISION FOUND WITH {victim} !".encode() in demux(reply.packets).progress
+        assert old == repo.rev("main")
+        assert repo.run("cat-file", "blob", victim, check=False) in ("", "other")
+
+
+def forge_pack(repo: Repo, victim: str) -> None:
+    """A pack whose index gives another blob the victim's name."""
+    entry = b"\x35" + zlib.compress(b"other")
+    body = b"PACK\0\0\0\2\0\0\0\1" + entry
+    data = body + hashlib.sha1(body).digest()
+    oid = bytes.fromhex(victim)
+    fanout = b"".join((n >= oid[0]).to_bytes(4, "big") for n in range(256))
+    crc = zlib.crc32(entry).to_bytes(4, "big")
+    index = b"\xfftOc\0\0\0\2" + fanout + oid + crc + (12).to_bytes(4, "big") + data[-20:]
+    name = repo.path / f"objects/pack/pack-{data[-20:].hex()}"
+    name.with_suffix(".pack").write_bytes(data)
+    name.with_suffix(".idx").write_bytes(index + hashlib.sha1(index).digest())
 
 
 @pytest.mark.rows("RP-06", "RP-67")

@@ -7,7 +7,9 @@ differ.
 from __future__ import annotations
 
 import gzip
+import shutil
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -57,6 +59,7 @@ def read_answer(git: Git, reply: Reply, *, banded: bool = True, bases: str | Non
         head, pack = split_pack_lines(reply.body)
         fatal = False
     objects = pack_objects(git, pack, bases=bases) if pack else set()
+    assert bases is not None or not pack or int.from_bytes(pack[8:12], "big") == len(objects), "each object once"
     return Answer(reply.status, head, objects, fatal)
 
 
@@ -211,9 +214,65 @@ def test_lines_without_lf_upper_case_lengths_and_unknown_capabilities(server: Se
         f"want {oid} {BANDED}",
     ):
         compare(git, repo, twin, lines(first.encode(), FLUSH, b"done"))
-    upper = lines(f"want {oid}{BANDED}", FLUSH, "done").replace(b"0009done", b"0009done")
-    upper = upper[:4].upper() + upper[4:]
+    lower = lines(f"want {oid}{BANDED} x=1", FLUSH, "done")
+    upper = lower[:4].upper() + lower[4:]
+    assert upper[:4] == b"005A"
     compare(git, repo, twin, upper)
+
+
+@pytest.mark.rows("U0-02", "SEC-01")
+@pytest.mark.parametrize("size", [65520, 65521])
+def test_the_largest_packet(server: Server, git: Git, twin: Twin, size: int) -> None:
+    repo = server.create_repo()
+    want = f"want {repo.rev('main')}{BANDED} x=".encode()
+    body = b"%04x" % size + want + b"y" * (size - len(want) - 5) + b"\n" + lines(FLUSH, "done")
+    if size == 65520:
+        assert compare(git, repo, twin, body).objects
+    else:  # git looks at its buffer and not at the number, and takes three bytes more
+        assert b"PACK" not in upload(repo.url, body).body
+
+
+@pytest.mark.rows("U0-22", "U0-20")
+@pytest.mark.parametrize(
+    "shuffled",
+    [
+        ["deepen 2", "want"],
+        ["shallow {main~3}", "deepen 5", "want"],
+        ["filter blob:none", "want"],
+        ["want", "filter blob:none", "deepen 1", "shallow {main~3}"],
+        ["deepen-not old", "want", "filter tree:1", "deepen-since 1"],
+        ["want {topic}", "deepen 1", "want"],
+    ],
+    ids=str,
+)
+def test_the_lines_before_the_flush_come_in_any_order(
+    server: Server, git: Git, twin: Twin, shuffled: list[str]
+) -> None:
+    """`want` carries the capabilities wherever it stands."""
+    repo = server.create_repo(config={"uploadpack.allowFilter": "true"})
+    repo.run("update-ref", "refs/heads/old", "main~5")
+    said = f"want {repo.rev('main')}{BANDED} multi_ack_detailed deepen-since deepen-not filter"
+    words = {"{main~3}": repo.rev("main~3"), "{topic}": repo.rev("topic")}
+    items = [said if line == "want" else line for line in shuffled]
+    items = [line.replace("{main~3}", words["{main~3}"]).replace("{topic}", words["{topic}"]) for line in items]
+    body = lines(*items, FLUSH, "done")
+    if shuffled[0].startswith("filter"):  # which has to be negotiated before
+        assert_dies_alike(repo, twin, body)
+        return
+    ours, theirs = (read_shallow(git, upload(url, body)) for url in (repo.url, twin(repo)))
+    assert ours == theirs
+    assert ours.objects
+
+
+@pytest.mark.rows("U0-44")
+def test_a_deepen_not_that_may_mean_two_refs_is_refused(server: Server, twin: Twin) -> None:
+    repo = server.create_repo("linear")
+    repo.run("update-ref", "refs/heads/both", "main~5")
+    repo.run("update-ref", "refs/tags/both", "main~6")
+    assert_dies_alike(repo, twin, lines(f"want {repo.rev('main')}{BANDED}", "deepen-not both", FLUSH, "done"))
+    for name in ("heads/both", "refs/tags/both"):
+        body = lines(f"want {repo.rev('main')}{BANDED}", f"deepen-not {name}", FLUSH, "done")
+        assert [b"PACK" in upload(url, body).body for url in (repo.url, twin(repo))] == [True, True]
 
 
 @pytest.mark.rows("U0-55", "U0-56", "U0-57", "U0-61")
@@ -243,22 +302,30 @@ def test_bands_and_no_bands(server: Server, git: Git, twin: Twin, capabilities: 
     else:
         pack = split_pack_lines(reply.body)[1]
     if "ofs-delta" not in capabilities:
-        assert_has_no_ofs_delta(git, pack)
+        assert entry_kinds(pack)[6] == 0
 
 
-def assert_has_no_ofs_delta(git: Git, pack: bytes) -> None:
-    """Walk the pack's entries: type 6 must not appear."""
+def entry_kinds(pack: bytes) -> Counter[int]:
+    """How many entries of each type a pack has (6: ofs-delta, 7: ref-delta)."""
     position, count = 12, int.from_bytes(pack[8:12], "big")
+    kinds: Counter[int] = Counter()
     for _ in range(count):
         kind = pack[position] >> 4 & 7
-        assert kind != 6
+        kinds[kind] += 1
         while pack[position] & 0x80:
             position += 1
-        position += 21 if kind == 7 else 1
+        position += 1
+        if kind == 7:
+            position += 20
+        elif kind == 6:
+            while pack[position] & 0x80:
+                position += 1
+            position += 1
         inflater = zlib.decompressobj()
         inflater.decompress(pack[position:])
         position = len(pack) - len(inflater.unused_data)
     assert len(pack) - 20 == position
+    return kinds
 
 
 @pytest.mark.rows(
@@ -285,6 +352,9 @@ def assert_has_no_ofs_delta(git: Git, pack: bytes) -> None:
         b"0003",
         b"zzzz",
         b"0000junk",
+        b"0001",
+        b"0002",
+        b"0004",
         b"fff1" + bytes(100),
         b"00",
         b"0032want ",
@@ -412,6 +482,7 @@ def test_negotiation_says_what_git_says(
         ["deepen 3"],
         ["deepen 2147483647"],
         ["deepen 0x2"],
+        ["deepen 010"],
         ["shallow {main~3}"],
         ["shallow {main~3}", "deepen 1"],
         ["shallow {main~3}", "deepen 6"],
@@ -543,17 +614,33 @@ def test_nothing_to_send_is_an_empty_pack(server: Server, git: Git, twin: Twin) 
     assert (pack[:12], len(pack)) == (b"PACK\0\0\0\2\0\0\0\0", 32)
 
 
+def push_a_delta(git: Git, repo: Repo) -> None:
+    """Repack, and push a small change of a file, which is kept as a delta on the old version of it, in one pack."""
+    repo.run("repack", "-adfq", "--depth=50")
+    git("clone", "-q", repo.url, "delta-pusher")
+    path = git.cwd / "delta-pusher/dir0/file0.txt"
+    git.commit_file("delta-pusher", "dir0/file0.txt", path.read_text() + "one more line\n")
+    git("push", "-q", cwd="delta-pusher")
+    repo.run("repack", "-adq")
+
+
 @pytest.mark.rows("U0-60")
 def test_thin_packs_come_only_when_asked_for(server: Server, git: Git, twin: Twin) -> None:
     repo = server.create_repo("linear")
-    repo.run("repack", "-adfq", "--depth=50")
+    push_a_delta(git, repo)
     head = f"want {repo.rev('main')}{BANDED}"
-    rest = lines(FLUSH, f"have {repo.rev('main~1')}", "done")
+    rest = lines(FLUSH, f"have {repo.rev('main~40')}", "done")
     plain = read_answer(git, upload(repo.url, lines(head) + rest))
-    whole = set(repo.run("rev-list", "--objects", "--no-object-names", "main", "^main~1").split())
+    whole = set(repo.run("rev-list", "--objects", "--no-object-names", "main", "^main~40").split())
     assert whole == plain.objects
-    thin = read_answer(git, upload(repo.url, lines(head + " thin-pack") + rest), bases=str(repo.path))
-    assert whole <= thin.objects
+    for url in (repo.url, twin(repo)):
+        reply = upload(url, lines(head + " thin-pack") + rest)
+        assert whole <= read_answer(git, reply, bases=str(repo.path)).objects
+        git("init", "-q", "--bare", "alone.git")
+        pack = demux(reply.packets).data
+        alone = git("index-pack", "--stdin", cwd="alone.git", input=pack, check=False)
+        assert (alone.code, "unresolved delta" in alone.stderr) == (128, True)
+        shutil.rmtree(git.cwd / "alone.git")
 
 
 @pytest.mark.rows("U0-20")

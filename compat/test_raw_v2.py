@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ from compat.rawhttp import (
     upload,
 )
 from compat.test_fetch import grow
+from compat.test_raw_upload_pack import entry_kinds, push_a_delta
 
 Twin = Callable[[Repo], str]
 Item = str | bytes | Special
@@ -76,9 +78,10 @@ def compare(git: Git, repo: Repo, twin: Twin, body: bytes, *, claims: Claims | N
 
 
 def capabilities(reply: Reply) -> list[bytes]:
-    """The lines of a v2 advertisement but for the agent."""
+    """The lines of a v2 advertisement, in order, without the names of the server and of the session."""
     found = [packet.rstrip(b"\n") for packet in reply.packets if isinstance(packet, bytes)]
-    return [line for line in found if not line.startswith((b"agent=", b"# service", b"session-id="))]
+    assert reply.packets[-1] is FLUSH
+    return [line.split(b"=")[0] if line.startswith((b"agent=", b"session-id=")) else line for line in found]
 
 
 @pytest.mark.every_frontend
@@ -91,6 +94,7 @@ def capabilities(reply: Reply) -> list[bytes]:
         {"uploadpack.allowRefInWant": "true"},
         {"lsrefs.unborn": "allow"},
         {"lsrefs.unborn": "ignore"},
+        {"transfer.advertiseSID": "true"},
         {
             "uploadpack.allowFilter": "true",
             "uploadpack.allowRefInWant": "true",
@@ -191,6 +195,8 @@ def test_too_many_prefixes_switch_the_filter_off(server: Server, twin: Twin) -> 
         lines("command=", FLUSH),
         lines("command=fetch", DELIM, "packfile-uris https", "done", FLUSH),
         lines("command=ls-refs", DELIM, DELIM, FLUSH),
+        lines("object-format=sha1", "agent=x", "command=ls-refs", DELIM, "ref-prefix HEAD", FLUSH),
+        lines("agent=x", "command=ls-refs", FLUSH),
     ],
 )
 def test_odd_requests_end_as_in_git(server: Server, twin: Twin, body: bytes) -> None:
@@ -321,6 +327,26 @@ def test_filters_and_tags(server: Server, git: Git, twin: Twin, extra: list[str]
         assert b"PACK" not in ask(repo.url, body).body
         return
     compare(git, repo, twin, body)
+
+
+@pytest.mark.rows("V2-45", "V2-22", "U0-60", "U0-61")
+@pytest.mark.parametrize("ofs", [[], ["ofs-delta"]])
+@pytest.mark.parametrize("thin", [[], ["thin-pack"]])
+def test_deltas_are_of_the_kinds_that_were_asked_for(
+    server: Server, git: Git, twin: Twin, thin: list[str], ofs: list[str]
+) -> None:
+    repo = server.create_repo("linear")
+    push_a_delta(git, repo)
+    asked = [f"want {repo.rev('main')}", f"have {repo.rev('main~40')}", *thin, *ofs, "no-progress", "done"]
+    for url in (repo.url, twin(repo)):
+        pack = demux(ask(url, command("fetch", *asked)).packets, v2=True).data
+        kinds = entry_kinds(pack)
+        assert bool(kinds[6]) == bool(ofs)
+        assert bool(kinds[7]) == bool(thin or not ofs)
+        git("init", "-q", "--bare", "alone.git")
+        alone = git("index-pack", "--stdin", cwd="alone.git", input=pack, check=False)
+        assert (url, "unresolved delta" in alone.stderr, alone.code != 0) == (url, bool(thin), bool(thin))
+        shutil.rmtree(git.cwd / "alone.git")
 
 
 @pytest.mark.rows("V2-38", "V2-39", "V2-40", "V2-32")

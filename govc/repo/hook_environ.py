@@ -1,7 +1,8 @@
 """The environment that hooks run in: what git-http-backend would have handed down.
 
     the server's own variables    without govc's settings (GOVC_*), which may hold secrets, and without CGI
-                                  variables, which come from the request
+                                  variables, which come from the request, and without those that say
+                                  where another repository's index and work tree are
     the request's                 as CGI has them: REMOTE_USER, REMOTE_ADDR, QUERY_STRING, HTTP_*, ...
     GIT_COMMITTER_NAME, _EMAIL    who pushed
     GIT_DIR=.                     the working directory is the repository
@@ -19,6 +20,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 _FROM_THE_REQUEST_ONLY = ("HTTP_", "REMOTE_", "GOVC_")
+_OF_ANOTHER_REPOSITORY = frozenset({"GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_WORK_TREE"})
+"""What would lead a hook's git away from the repository, and was meant for whatever started the server."""
+
 _EXEC_FOLDERS = ("libexec/git-core", "lib/git-core")
 
 
@@ -31,7 +35,11 @@ def hook_environ(
     namespace: str = "",
 ) -> dict[str, str]:
     """Return the variables for all hooks of a push. `request` holds CGI variables that are fit for programs."""
-    variables = {name: value for name, value in server.items() if not name.startswith(_FROM_THE_REQUEST_ONLY)}
+    variables = {
+        name: value
+        for name, value in server.items()
+        if not name.startswith(_FROM_THE_REQUEST_ONLY) and name not in _OF_ANOTHER_REPOSITORY
+    }
     variables.update(request)
     variables["GIT_COMMITTER_NAME"] = committer_name
     variables["GIT_COMMITTER_EMAIL"] = committer_email

@@ -60,7 +60,6 @@ from govc.settings import Settings
 log = logging.getLogger(__name__)
 
 REQUEST_BYTES_DEFAULT = 10 << 20
-REQUEST_BYTES_MIN = 8 << 10
 
 
 CountLog = Callable[[str, float], None]
@@ -444,8 +443,8 @@ class Handle:
         """Return the limit of a fetch request, in bytes: GIT_HTTP_MAX_REQUEST_BUFFER, else http.maxRequestBuffer."""
         given = self._backend.settings.max_request_buffer
         if given is None:
-            given = self.snapshot.config.get_unsigned("http.maxrequestbuffer", REQUEST_BYTES_DEFAULT)
-        return max(given, REQUEST_BYTES_MIN)
+            return self.snapshot.config.get_unsigned("http.maxrequestbuffer", REQUEST_BYTES_DEFAULT)
+        return given
 
     def advertise(self, context: RequestContext) -> bytes:
         """Return the whole body of a smart info/refs answer."""

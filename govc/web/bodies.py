@@ -27,7 +27,7 @@ COMPRESSED_READ_BYTES = 1 << 16
 """One read below gzip, in bytes: zlib copies what it did not consume on every call."""
 
 REQUEST_BYTES_FLOOR = 8192
-"""The least limit for a fetch request, in bytes, whatever is configured: git's first buffer."""
+"""The least limit for a fetch request that doesn't say how long it is, in bytes: git's first buffer."""
 
 INFLATED_RATIO_MAX = 3
 """How much larger than the limit a gzipped fetch request may be when inflated. The limit counts compressed
@@ -178,7 +178,8 @@ def read_bounded_body(environ: Mapping[str, Any], limit: int, bytes_max: int = 0
     Raises `LimitExceeded` (413) before more than the limit, or `INFLATED_RATIO_MAX` times the limit inflated,
     is held.
     """
-    limit = max(limit, REQUEST_BYTES_FLOOR)
+    if not environ.get("CONTENT_LENGTH"):
+        limit = max(limit, REQUEST_BYTES_FLOOR)
     body: BodyReader = CountedBody(raw_body(environ, bytes_max), limit)
     if is_gzipped(environ):
         body = CountedBody(GzipBody(body), limit * INFLATED_RATIO_MAX)

@@ -123,12 +123,14 @@ def test_any_exception_of_the_stream_is_a_broken_body():
         open_body(environ_of(b"", length=3, stream=BrokenStream)).read(3)
 
 
-def test_a_fetch_request_has_a_limit_with_a_floor():
+def test_a_fetch_request_has_a_limit_with_a_floor_where_its_length_is_unknown():
     exact = b"x" * REQUEST_BYTES_FLOOR
-    assert exact == read_bounded_body(environ_of(exact, length=len(exact)), 0)
-    with pytest.raises(LimitExceeded) as caught:
-        read_bounded_body(environ_of(exact + b"y", terminated=True), 0)
-    assert caught.value.http_status == 413
+    assert exact == read_bounded_body(environ_of(exact, terminated=True), 0)
+    assert exact == read_bounded_body(environ_of(exact, length=len(exact)), len(exact))
+    for environ in environ_of(exact + b"y", terminated=True), environ_of(b"y", length=1):
+        with pytest.raises(LimitExceeded) as caught:
+            read_bounded_body(environ, 0)
+        assert caught.value.http_status == 413
 
 
 def test_the_limit_counts_compressed_bytes():
