@@ -11,7 +11,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 FLAGS = ["-O2", "-g0", "-fno-tree-vectorize", "-Wno-psabi", "-Wno-unused-function"]
-"""Vectors are written out where they are wanted: what compilers make of the rest stalls on stores (three times slower)."""
+"""Vectors are written out where they are wanted: what compilers make of the rest stalls on stores (3x slower)."""
 
 HEADERS = {name: sorted(glob("govc/kernels/*.h")) for name in ("_indexing_c", "_sha1_c")}
 """What else each module depends on; its .pxd files Cython finds by itself."""

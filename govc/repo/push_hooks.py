@@ -71,8 +71,8 @@ Running = Generator[bytes, None, bool]
 class HookSurroundings:
     """What the hooks of one push find around them.
 
-    `make_environ` makes the variables of `hook_environ`: most pushes run no hook. `band`: output goes to the pusher; else to the log. `keepalive_seconds` 0: no
-    keepalives. `seconds_max` 0: hooks may take as long as they like.
+    `make_environ` makes the variables of `hook_environ`: most pushes run no hook. `band`: output goes to the pusher;
+    else to the log. `keepalive_seconds` 0: no keepalives. `seconds_max` 0: hooks may take as long as they like.
     """
 
     layout: RepositoryLayout
@@ -355,7 +355,10 @@ class PushHooks:
         around = self._around
         certificate = signed.certificate
         checker = SignatureChecker(
-            signed.signatures, cwd=around.layout.gitdir, environ=around.make_environ(), quiet_seconds=self._quiet_seconds
+            signed.signatures,
+            cwd=around.layout.gitdir,
+            environ=around.make_environ(),
+            quiet_seconds=self._quiet_seconds,
         )
         checking = checker.check(certificate.payload, certificate.signature, certificate.signature_format)
         while True:
