@@ -134,7 +134,7 @@ def test_what_mends_a_failure_may_fail_too(name: str, burst: int, place: Path) -
 
 @pytest.mark.parametrize("burst", [4, 5])
 def test_a_push_in_doubt_keeps_all_its_locks_until_it_is_settled(burst: int, place: Path) -> None:
-    """The note that a record is durable fails, then what takes it back, then giving a lock back: right before a kill."""
+    """The note that a record is durable fails, what takes it back fails, giving a lock back fails; then a kill."""
     failing = Failing(place, "several refs, atomic")
     synced = next(
         at for at, (kind, path) in enumerate(failing.list_calls()) if kind == "syncdata" and path.endswith(".seg")
