@@ -15,7 +15,7 @@ from typing import Protocol
 
 from govc.errors import RefUpdateRefused
 from govc.protocol.oid import HashAlgorithm
-from govc.refs.backend_state import PackedMark, RefState
+from govc.refs.backend_state import RefMark, RefState
 from govc.refs.database import RefDatabase
 from govc.refs.lock import PACKED_LOCK_TIMEOUT_MS, REF_LOCK_TIMEOUT_MS, FileModes, LockOwner, PlainModes, Sleep
 from govc.refs.loose import LooseRef
@@ -154,13 +154,14 @@ class RefBackend(Protocol):
         `before_commit` is called when all is staged; what it raises leaves the symref as it was.
         """
 
-    def mark_of(self, state: RefState) -> PackedMark | None:
-        """Return what `loose_beside` takes later; None when all refs have to be looked at then."""
+    def mark_of(self, state: RefState) -> RefMark | None:
+        """Return what `changed_since` takes later; None when all refs have to be looked at then."""
 
-    def loose_beside(self, mark: PackedMark) -> dict[bytes, LooseRef] | None:
-        """Return the loose refs of now when no others can have changed since the mark, but those loose then; else None.
+    def changed_since(self, mark: RefMark) -> tuple[dict[bytes, LooseRef | None], RefMark] | None:
+        """Return what the refs that can have changed since the mark say now, and the next mark.
 
-        Costs what loose refs cost, however many are packed.
+        None for one that is to be looked up; DELETED for one that is gone. None in place of all that when any ref can
+        have changed. Costs what changed, and what loose refs cost.
         """
 
     def durable_files(self, names: Iterable[bytes]) -> list[str]:

@@ -22,14 +22,16 @@ class RefState:
 
 
 @dataclass(frozen=True, slots=True)
-class PackedMark:
-    """By what packed-refs is known again, and which refs had a loose file beside it.
+class RefMark:
+    """By what the refs of a moment are known again.
 
-    While it is the same, no other refs can have other values than those that are loose now or were then.
+    Files: `base` is by what packed-refs is known, `loose` are the refs that had a file beside it. While the base is the
+    same, no other refs can have other values than those that are loose now or were then. Reftable: `base` is the list
+    of tables; what has changed since is in tables that aren't in it.
     """
 
-    packed: bytes
-    loose: tuple[bytes, ...]
+    base: bytes
+    loose: tuple[bytes, ...] = ()
 
 
 def is_per_worktree(name: bytes) -> bool:

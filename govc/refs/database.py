@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from govc.protocol.oid import HashAlgorithm
 from govc.protocol.refname import check_refname_format
-from govc.refs.backend_state import PEELED_KEPT_MAX, PER_WORKTREE, PackedMark, RefState, is_per_worktree
+from govc.refs.backend_state import PEELED_KEPT_MAX, PER_WORKTREE, RefMark, RefState, is_per_worktree
 from govc.refs.loose import (
     LOOSE_BYTES_MAX,
     LooseRef,
@@ -166,18 +166,19 @@ class RefDatabase:
         loose = state.loose.watched()
         return None if loose is None else [state.head_watch, *loose, state.packed.watch]
 
-    def mark_of(self, state: RefState) -> PackedMark | None:
+    def mark_of(self, state: RefState) -> RefMark | None:
         """Return what shows later that packed-refs is still what it is in `state`; None when nothing does."""
         if not isinstance(state, FilesState) or not state.packed.watch.is_settled:
             return None
         if len(state.loose.refs) > MARKED_LOOSE_MAX:
             return None
-        return PackedMark(_encode_signature(state.packed.watch.signature), tuple(sorted(state.loose.refs)))
+        return RefMark(_encode_signature(state.packed.watch.signature), tuple(sorted(state.loose.refs)))
 
-    def loose_beside(self, mark: PackedMark) -> dict[bytes, LooseRef] | None:
-        """Return the loose refs of now, if packed-refs is still the one of `mark`; else None. It isn't read.
+    def changed_since(self, mark: RefMark) -> tuple[dict[bytes, LooseRef | None], RefMark] | None:
+        """Return what the loose refs of now say, None for those that were loose at the mark; and the next mark.
 
-        Loose ones first: a ref that is being packed in between is met as a packed-refs that has changed.
+        None when packed-refs isn't the one of the mark any more. It isn't read. Loose refs first: one that is being
+        packed in between is met as a packed-refs that has changed.
         """
         loose = scan_loose(
             self._roots,
@@ -186,9 +187,11 @@ class RefDatabase:
             stat=self.stat,
             clock_ns=self.clock_ns,
             grain_ns=self.grain_ns,
-        )
+        ).refs
         now = _encode_signature(signature_of(self.packed_path, self.stat))
-        return loose.refs if now == mark.packed and len(loose.refs) <= MARKED_LOOSE_MAX else None
+        if now != mark.base or len(loose) > MARKED_LOOSE_MAX:
+            return None
+        return dict.fromkeys(mark.loose) | loose, RefMark(mark.base, tuple(sorted(loose)))
 
     def _table(
         self, previous: FilesState | None, head: LooseRef | None, loose: LooseScan, packed: _PackedState

@@ -4,7 +4,7 @@
 
 Readers never notice; writers wait only while the log's lock is held for an append, not while files are synced. What it
 costs goes with what changed since the last one and with the loose refs, with one exception: when packed-refs was
-rewritten, all of it is compared once. (Reftables: whenever something changed.)
+rewritten, or the oldest reftable merged, all of it is compared once.
 
 Source: storage rules 19, 24.
 """
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 
 from govc import disk
 from govc.odb.loose import loose_path
-from govc.refs.backend_state import PackedMark
+from govc.refs.backend_state import RefMark
 from govc.refs.loose import LooseRef
 from govc.refs.table import RefTable
 from govc.repo.journal import Journal, kept_pack_path
@@ -71,11 +71,11 @@ class _Touched:
 
 @dataclass(frozen=True, slots=True)
 class _Observed:
-    """What HEAD says, how many refs something else than us has changed, and by what packed-refs is known again."""
+    """What HEAD says, how many refs something else than us has changed, and by what the refs are known again."""
 
     head: bytes
     changes: int
-    mark: PackedMark | None
+    mark: RefMark | None
 
 
 def write_first_checkpoint(journal: Journal, site: Site, position: Position, log_id: bytes) -> None:
@@ -149,12 +149,15 @@ def _observe(journal: Journal, site: Site, last: Checkpoint | None) -> _Observed
         before = tail
         in_flight = set(_names_in_flight(journal, before.unpublished()))
     # Everything that takes its time is done without the lock; what records change meanwhile is left out below.
-    some, mark = _look_at_some(site, last)
-    if some is None or last is None:
+    looked = None
+    if last is not None and last.packed_mark:
+        looked = site.database.changed_since(RefMark(last.packed_mark, last.loose))
+    if looked is None or last is None:
         state = site.database.load()
         mark = site.database.mark_of(state)
         differences = list(_differences(known, dict(iter_direct(state.table)), site.layout.algo.zero))
     else:
+        some, mark = looked
         names = some.keys() | set(_names_since(journal, last.position.sequence + 1))
         differences = list(_differences_among(site, known, names, some))
     with journal.log.append_lock():
@@ -166,26 +169,13 @@ def _observe(journal: Journal, site: Site, last: Checkpoint | None) -> _Observed
     return _Observed(_head_of(site), len(changes), mark)
 
 
-def _look_at_some(site: Site, last: Checkpoint | None) -> tuple[dict[bytes, LooseRef | None] | None, PackedMark | None]:
-    """Return what the loose refs of now say, None for those that were loose at the last checkpoint; and the new mark.
-
-    (None, None) when all refs have to be compared.
-    """
-    if last is None or not last.packed_mark:
-        return None, None
-    loose = site.database.loose_beside(PackedMark(last.packed_mark, last.loose))
-    if loose is None:
-        return None, None
-    return dict.fromkeys(last.loose) | loose, PackedMark(last.packed_mark, tuple(sorted(loose)))
-
-
 def _differences_among(
-    site: Site, refs: LoggedRefs, names: Iterable[bytes], loose: Mapping[bytes, LooseRef | None]
+    site: Site, refs: LoggedRefs, names: Iterable[bytes], seen: Mapping[bytes, LooseRef | None]
 ) -> Iterator[tuple[bytes, bytes, bytes]]:
     """Yield (name, value in the log, value found) where they differ, of some refs."""
     zero = site.layout.algo.zero
     for name in names:
-        found = loose.get(name) or site.database.read_raw(name)
+        found = seen.get(name) or site.database.read_raw(name)
         value = found.oid if found is not None and found.target is None and name.startswith(b"refs/") else None
         logged = refs.value(name)
         if (value or zero) != logged:
@@ -362,7 +352,7 @@ def _write(
             changes=changes,
             packs=tuple(packs),
             head=observed.head,
-            packed_mark=observed.mark.packed if observed.mark is not None else b"",
+            packed_mark=observed.mark.base if observed.mark is not None else b"",
             loose=observed.mark.loose if observed.mark is not None else (),
         ),
         mode=journal.file_mode,

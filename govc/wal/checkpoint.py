@@ -29,7 +29,8 @@ class Checkpoint:
     """One checkpoint. `changes`: refs that differ from the table, b"" as value for one that isn't there any more.
 
     `packs` are the names (without suffix) of the packs that were durable in objects/pack; `head` is what HEAD said.
-    `packed_mark` is what packed-refs is known by (b"": nothing), `loose` are the refs that had a file of their own.
+    `packed_mark` is what packed-refs is known by, or the list of reftables (b"": nothing); `loose` are the refs
+    that had a file of their own.
     """
 
     position: Position

@@ -17,17 +17,23 @@ import time
 from dataclasses import dataclass
 
 from govc.protocol.oid import HashAlgorithm
-from govc.refs.backend_state import PEELED_KEPT_MAX, PackedMark, RefState, is_per_worktree
+from govc.refs.backend_state import PEELED_KEPT_MAX, RefMark, RefState, is_per_worktree
 from govc.refs.loose import LooseRef
 from govc.refs.reftable.compaction import choose_segment
-from govc.refs.reftable.merged import MergedRefs
-from govc.refs.reftable.stack import Stack, StackState
+from govc.refs.reftable.merged import MergedRefs, merge_refs
+from govc.refs.reftable.stack import LIST_BYTES_MAX, Stack, StackState, parse_tables_list
+from govc.refs.reftable.table import open_table
 from govc.refs.reftable.writer import GEOMETRIC_FACTOR
 from govc.refs.table import DELETED, SYMREF_DEPTH_MAX, RefTable
-from govc.watch import GRAIN_NS, ClockNs, StatFunction, WatchedFile
+from govc.watch import GRAIN_NS, ClockNs, StatFunction, WatchedFile, read_regular
 
 HEAD_STUB = b"ref: refs/heads/.invalid\n"
 HEADS_STUB = b"this repository uses the reftable format\n"
+
+MARK_BYTES_MAX = 32 << 10
+"""Hundreds of tables: a stack that is compacted has a few dozen."""
+
+_NO_TABLES = b"\n"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,13 +119,38 @@ class ReftableDatabase:
         """Return None: the stacks look at their lists themselves."""
         return None
 
-    def mark_of(self, state: RefState) -> PackedMark | None:
-        """Return None: every change is in the list of tables."""
-        return None
+    def mark_of(self, state: RefState) -> RefMark | None:
+        """Return the list of tables; None in a linked worktree, which has two, and when it is too long."""
+        if not isinstance(state, ReftableState) or len(state.stacks) > 1:
+            return None
+        return _mark(state.stacks[0].content)
 
-    def loose_beside(self, mark: PackedMark) -> dict[bytes, LooseRef] | None:
-        """Return None, as there are no loose refs."""
-        return None
+    def changed_since(self, mark: RefMark) -> tuple[dict[bytes, LooseRef | None], RefMark] | None:
+        """Return what the tables say that aren't in the mark, and the next mark.
+
+        A compaction keeps tombstones unless it takes the oldest table, so the tables from the first new one on name
+        every ref that has changed. None when the oldest table is another one.
+        """
+        if len(self.stacks) > 1:
+            return None
+        stack = self.stacks[0]
+        content = read_regular(stack.list_path, LIST_BYTES_MAX) or b""
+        names, before = parse_tables_list(content), parse_tables_list(mark.base)
+        kept = next((n for n, (now, then) in enumerate(zip(names, before, strict=False)) if now != then), None)
+        kept = min(len(names), len(before)) if kept is None else kept
+        following = _mark(content)
+        if (before and not kept) or following is None:
+            return None
+        try:
+            tables = [open_table(stack.folder, name, self.algo) for name in names[kept:]]
+        except FileNotFoundError:
+            return None  # compacted since the list was read
+        found: dict[bytes, LooseRef | None] = {
+            record.name: DELETED if record.is_tombstone else LooseRef(record.oid, record.target)
+            for record in merge_refs(tables, drop_tombstones=False)
+            if record.name.startswith(b"refs/")
+        }
+        return found, following
 
     def is_packing_due(self, state: RefState) -> bool:
         """Say whether there are tables to be merged (`git pack-refs --auto` would)."""
@@ -152,6 +183,10 @@ class ReftableDatabase:
             peeled = {}
         peeled.update(shared.peeled)
         return RefTable(shared.base, on_top, own.get(b"HEAD"), self.algo, warnings=warnings, peeled=peeled)
+
+
+def _mark(content: bytes) -> RefMark | None:
+    return RefMark(content or _NO_TABLES) if len(content) <= MARK_BYTES_MAX else None
 
 
 def _put_own(on_top: dict[bytes, LooseRef], shared: MergedRefs, own: MergedRefs) -> None:
