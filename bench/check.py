@@ -2,8 +2,9 @@
 
 Each operation runs in this process, in two ways. Its Python calls are counted, which no neighbour and no machine
 changes; and its CPU time is put in proportion to a fixed piece of work that is done right before and after it
-(integers, dicts, SHA-1 and zlib), the least of some rounds. What got slower than its tolerance is named, and the status
-is 1. `--record` writes the file anew; a change that costs on purpose records what it costs.
+(integers, dicts, SHA-1 and zlib), the least of some rounds. What seems slower than its tolerance is measured again;
+what stays so is named, and the status is 1. `--record` writes the file anew; a change that costs on purpose records
+what it costs.
 
 Instruction counts would be better; virtual machines mostly don't have them, and a guard that can't run guards nothing.
 """
@@ -30,6 +31,7 @@ from bench.row_pushes import make_bodies
 from bench.wire import Request, fetch, info_refs, is_acknowledged, ls_refs, push
 from bench.world import fill_index
 from compat.gitclient import Git
+from govc import Repository
 from govc.pack.indexer import index_pack
 from govc.protocol.oid import SHA1
 
@@ -37,6 +39,8 @@ RECORDED = Path(__file__).with_name("check.json")
 CALLS_TOLERANCE = 1.1
 CPU_TOLERANCE = 1.5
 ROUNDS = 7
+AGAIN = 3
+"""So often what seems slower is measured again: a neighbour who came in between is no regression."""
 COMMITS = 1_000
 REFS = 10_000
 
@@ -105,6 +109,37 @@ def measure(operation: Operation) -> Figures:
     return Figures(calls, min(shares))
 
 
+def measure_until_fast(operation: Operation, recorded: Figures | None) -> Figures:
+    """The least of the first measurement and, as long as it seems slower than what is recorded, of some more."""
+    found = measure(operation)
+    for _ in range(AGAIN):
+        if recorded is None or not compare({operation.name: found}, {operation.name: recorded}):
+            break
+        again = measure(operation)
+        found = Figures(min(found.calls, again.calls), min(found.cpu, again.cpu))
+    return found
+
+
+def read_all(repository: Repository, oids: Sequence[bytes]) -> None:
+    """Read them."""
+    for oid in oids:
+        repository.objects[oid]
+
+
+def reading(history: Path, many: Path) -> Iterator[Operation]:
+    """What the library is asked."""
+    repository, refs = Repository(history), Repository(many)
+    oids = list(repository.objects)[:1000]
+    log = repository.log().oids
+    pairs = list(itertools.pairwise(log[:: len(log) // 10]))
+    yield Operation("1,000 cached objects", lambda: read_all(repository, oids), 50)
+    yield Operation("opening, and 1,000 first reads", lambda: read_all(Repository(history), oids), 5)
+    yield Operation("full log", lambda: [commit.oid for commit in repository.log()], 100)
+    yield Operation("merge bases", lambda: [repository.merge_base(a, b) for a, b in pairs], 100)
+    yield Operation("listing of 10,000 refs", lambda: refs.refs.list(), 1000)
+    yield Operation("all files of a tree", lambda: repository.files(), 500)
+
+
 def operations(git: Git, root: Path) -> Iterator[Operation]:
     """What is watched."""
     history = generate.build_history(git, root / "history.git", COMMITS)
@@ -140,6 +175,7 @@ def operations(git: Git, root: Path) -> Iterator[Operation]:
     descriptor = os.open(indexing.find_pack(history), os.O_RDONLY)
     yield Operation("indexing a pack", lambda: index_pack(descriptor, SHA1), 2)
     os.close(descriptor)
+    yield from reading(history, many)
 
 
 def read_recorded(path: Path) -> dict[str, Figures]:
@@ -181,8 +217,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         root = Path(folder) / "served"
         root.mkdir()
         for operation in operations(Git(Path(folder) / "home", Path(folder)), root):
-            found = now[operation.name] = measure(operation)
             before = recorded.get(operation.name)
+            found = now[operation.name] = measure_until_fast(operation, None if options.record else before)
             beside = f"(recorded: {before.calls}, {before.cpu:.3g})" if before is not None else "(new)"
             print(f"{operation.name:36} {found.calls:7} calls  {found.cpu:8.3g} units  {beside}", flush=True)
     if options.record:

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import pytest
+
+from bench import check
 from bench.check import CALLS_TOLERANCE, CPU_TOLERANCE, Figures, compare, count_calls, read_recorded, write_recorded
 
 
@@ -43,3 +46,23 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     write_recorded(path, {"a push": Figures(12, 0.25)})
     assert read_recorded(path) == {"a push": Figures(12, 0.25)}
     assert read_recorded(tmp_path / "absent") == {}
+
+
+def test_what_seems_slower_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = iter([Figures(10, 9.0), Figures(10, 1.0), Figures(10, 0.5)])
+    monkeypatch.setattr(check, "measure", lambda operation: next(found))
+    operation = check.Operation("a push", lambda: None, 1)
+    assert check.measure_until_fast(operation, Figures(10, 1.0)) == Figures(10, 1.0)
+    assert check.measure_until_fast(operation, None) == Figures(10, 0.5)
+
+
+def test_what_stays_slower_is_measured_no_more_than_some_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def measure(operation: check.Operation) -> Figures:
+        calls.append(operation)
+        return Figures(100, 1.0)
+
+    monkeypatch.setattr(check, "measure", measure)
+    assert check.measure_until_fast(check.Operation("a push", lambda: None, 1), Figures(10, 1.0)) == Figures(100, 1.0)
+    assert len(calls) == 1 + check.AGAIN
