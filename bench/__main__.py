@@ -111,7 +111,7 @@ def run_row(bench: Bench, number: int) -> Row:
     """Run one, with servers of its own; what raises is said, and what it gave before is kept."""
     bench.begin(number)
     row = Row(bench.lines, report.version(), today(), 0.0, os.getloadavg()[0])
-    began = time.monotonic()
+    began, used = time.monotonic(), sum(os.times()[:4])
     try:
         with limited(bench):
             ROWS[number][1](bench)
@@ -123,7 +123,7 @@ def run_row(bench: Bench, number: int) -> Row:
     except Exception as error:
         say("".join(traceback.format_exception(error)))
     row.seconds = time.monotonic() - began
-    say(f"row {number} done in {row.seconds:.0f} s")
+    say(f"row {number} done in {row.seconds:.0f} s, with {sum(os.times()[:4]) - used:.0f} s of CPU")
     return row
 
 

@@ -32,7 +32,8 @@ def _fill(bench: Bench, row: int) -> None:
         for maker in makers:
             for case in maker(site):
                 if case.row == row:
-                    _add(bench, reads.measure(case, repository.title, bench.plan.rounds, bench.say))
+                    rounds = bench.plan.rounds if bench.has_time() else 1
+                    _add(bench, reads.measure(case, repository.title, rounds, bench.say))
 
 
 def _add(bench: Bench, measured: Line) -> None:
