@@ -102,15 +102,22 @@ def test_refusals_and_atomic_pushes(server: Server, git: Git) -> None:
 
 
 @pytest.mark.rows("RP-92", "FS-47")
-def test_parallel_pushes_all_succeed_and_leave_few_tables(server: Server, git: Git) -> None:
-    repo = Reftable(server, "rt-parallel.git")
+@pytest.mark.parametrize("has_hook", [False, True])
+def test_parallel_pushes_all_succeed_and_leave_few_tables(server: Server, git: Git, has_hook: bool) -> None:
+    """With a hook that is asked under the lock, and more pushes at once than a worker has threads for files."""
+    repo = Reftable(server, f"rt-parallel-{has_hook}.git")
     seed(server, git, repo)
     git("clone", "-q", repo.url, "clone")
+    if has_hook:
+        (repo.path / "hooks").mkdir(exist_ok=True)
+        hook = repo.path / "hooks/reference-transaction"
+        hook.write_text("#!/bin/sh\nexec cat > /dev/null\n")
+        hook.chmod(0o755)
 
     def push(number: int) -> str:
         return git("push", "-q", "origin", f"HEAD:refs/heads/p{number}", cwd="clone", check=False).stderr
 
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(24 if has_hook else 8) as pool:
         assert set(pool.map(push, range(24))) == {""}
     assert {f"refs/heads/p{number}" for number in range(24)} <= set(repo.refs())
     assert len(repo.tables()) <= 8

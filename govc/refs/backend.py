@@ -44,7 +44,8 @@ TIDY_BYTES_MAX = 256 << 10
 class WriteOptions:
     """How refs are written: waiting, permissions, durability, whose the locks are, and the settings of each backend.
 
-    Time-outs in milliseconds, negative: wait for ever. `owner` makes the locks recognisable after a crash.
+    Time-outs in milliseconds, negative: wait for ever; for `packed_queue_ms` see `lock`. `owner` makes the locks
+    recognisable after a crash.
     """
 
     sleep: Sleep = time.sleep
@@ -52,6 +53,7 @@ class WriteOptions:
     fsync: bool = True
     lock_timeout_ms: int = REF_LOCK_TIMEOUT_MS
     packed_timeout_ms: int = PACKED_LOCK_TIMEOUT_MS
+    packed_queue_ms: int = 0
     reftable: ReftableOptions = field(default_factory=ReftableOptions)
     owner: LockOwner | None = None
 
@@ -185,6 +187,7 @@ class FilesBackend(RefDatabase):
             peel=peel,
             lock_timeout_ms=options.lock_timeout_ms,
             packed_timeout_ms=options.packed_timeout_ms,
+            packed_queue_ms=options.packed_queue_ms,
             owner=options.owner,
         )
 

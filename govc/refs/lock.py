@@ -6,6 +6,11 @@ by who meets it. A lock that is taken is waited for,
 with growing pauses of about n^2 ms, up to a time-out (git: 100 ms for a ref, 1000 ms for packed-refs). The
 pauses are made by a `sleep` function that is handed in (gevent's, in the server).
 
+A lock that every push to a repository needs (of a stack of reftables, of packed-refs) is held while a record is synced,
+so with many pushes at once, or a slow disk, a fixed time-out refuses some of them although all goes well. Who waits
+with a `queue_ms` gives up on a holder that stands still, not on a queue that moves: the time-out begins anew when the
+lock changes hands. His pauses stay short, or whoever has waited longest would try least often.
+
 Texts name the path within the repository, never the server's.
 
 Source: git's lockfile.c; git-config "core.filesRefLockTimeout", "core.packedRefsTimeout".
@@ -26,6 +31,7 @@ REF_LOCK_TIMEOUT_MS = 100
 PACKED_LOCK_TIMEOUT_MS = 1000
 
 _BACKOFF_MAX_MS = 1000
+_QUEUE_PAUSE_MAX_MS = 20
 _PARENT_TRIES = 10
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK)
 
@@ -135,15 +141,24 @@ def tolerant() -> Iterator[None]:
 
 
 def acquire_lock(
-    path: str, shown: str, *, timeout_ms: int, sleep: Sleep, modes: FileModes, owner: LockOwner | None = None
+    path: str,
+    shown: str,
+    *,
+    timeout_ms: int,
+    sleep: Sleep,
+    modes: FileModes,
+    owner: LockOwner | None = None,
+    queue_ms: int = 0,
 ) -> LockFile:
     """Return the held lock of `path`, making its parent folders. Raises LockFailed.
 
-    `timeout_ms` 0: one try; negative: for ever.
+    `timeout_ms` 0: one try; negative: for ever. It begins anew with each holder until `queue_ms` have gone by in all.
     """
     lock_path = f"{path}.lock"
     own_path = _create_own(owner)
-    waited_ms = 0.0
+    pause_max_ms = _QUEUE_PAUSE_MAX_MS if queue_ms else _BACKOFF_MAX_MS
+    waited_ms = waited_before_ms = 0.0
+    holder: tuple[int, int] | None = None
     step = 1
     while True:
         try:
@@ -153,16 +168,27 @@ def acquire_lock(
             reason = error.errno or errno.EIO
             if reason == errno.EEXIST and owner is not None and owner.break_dead(lock_path):
                 continue
-            if reason != errno.EEXIST or 0 <= timeout_ms <= waited_ms:
+            if waited_ms < queue_ms and (now := _holder_of(lock_path)) != holder:
+                holder, waited_before_ms = now, waited_ms
+            if reason != errno.EEXIST or 0 <= timeout_ms <= waited_ms - waited_before_ms:
                 if own_path is not None:
                     remove_file(own_path)
                 raise LockFailed(shown, reason) from error
-        pause_ms = min(step * step, _BACKOFF_MAX_MS) * random.uniform(0.75, 1.25)
+        pause_ms = min(step * step, pause_max_ms) * random.uniform(0.75, 1.25)
         if timeout_ms > 0:
-            pause_ms = min(pause_ms, max(timeout_ms - waited_ms, 0.1))
+            pause_ms = min(pause_ms, max(timeout_ms - (waited_ms - waited_before_ms), 0.1))
         sleep(pause_ms / 1000)
         waited_ms += pause_ms
         step += 1
+
+
+def _holder_of(lock_path: str) -> tuple[int, int] | None:
+    """Return what tells one holder of a lock from the next. One who writes into it passes for another: he is alive."""
+    try:
+        status = os.lstat(lock_path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def _create_own(owner: LockOwner | None) -> str | None:

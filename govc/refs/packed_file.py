@@ -37,6 +37,7 @@ class PackedRefsFile:
         sleep: Sleep,
         modes: FileModes,
         timeout_ms: int = PACKED_LOCK_TIMEOUT_MS,
+        queue_ms: int = 0,
         owner: LockOwner | None = None,
     ) -> None:
         """Take the lock and read the file. Raises LockFailed, CorruptRefs."""
@@ -46,7 +47,7 @@ class PackedRefsFile:
         self._new_path = f"{path}.new"
         self._is_staged = False
         self._lock: LockFile = acquire_lock(
-            path, "packed-refs", timeout_ms=timeout_ms, sleep=sleep, modes=modes, owner=owner
+            path, "packed-refs", timeout_ms=timeout_ms, queue_ms=queue_ms, sleep=sleep, modes=modes, owner=owner
         )
         try:
             self.refs: PackedRefs = database.read_packed()

@@ -90,6 +90,7 @@ class RefTransaction:
         peel: Peel | None = None,
         lock_timeout_ms: int = REF_LOCK_TIMEOUT_MS,
         packed_timeout_ms: int = 1000,
+        packed_queue_ms: int = 0,
         owner: LockOwner | None = None,
     ) -> None:
         """Take the surroundings.
@@ -109,6 +110,7 @@ class RefTransaction:
         self._peel = peel
         self._lock_timeout_ms = lock_timeout_ms
         self._packed_timeout_ms = packed_timeout_ms
+        self._packed_queue_ms = packed_queue_ms
         self._owner = owner
         self._zero = database.algo.zero
         self._updates: list[RefUpdate] = []
@@ -372,6 +374,7 @@ class RefTransaction:
                 sleep=self._sleep,
                 modes=self._modes,
                 timeout_ms=self._packed_timeout_ms,
+                queue_ms=self._packed_queue_ms,
                 owner=self._owner,
             )
             changes: dict[bytes, bytes | None] = {c.target: c.update.new for c in creations}

@@ -23,6 +23,10 @@ from govc.repo.modes import RefModes
 REFTABLE_LOCK_TIMEOUT_MS = 1000
 """Every writer of a stack passes through one lock, so we wait as git does for packed-refs, not as for one ref."""
 
+LOCK_QUEUE_MS = 60_000
+"""How long a lock that goes from hand to hand is waited for where no time-out is configured: sixty pushes, each with a
+sync of a second, may queue. One that stands still is given up after its time-out, as with git."""
+
 
 def read_write_options(
     layout: RepositoryLayout, config: Config, *, sleep: Sleep, owner: LockOwner | None = None
@@ -37,6 +41,7 @@ def read_write_options(
         index_objects=config.get_bool("reftable.indexobjects", True),
         geometric_factor=config.get_int("reftable.geometricfactor", 0) or GEOMETRIC_FACTOR,
         lock_timeout_ms=config.get_int("reftable.locktimeout", REFTABLE_LOCK_TIMEOUT_MS),
+        lock_queue_ms=_queue_ms(config, "reftable.locktimeout"),
     )
     problem = check_options(reftable)
     if problem is not None:
@@ -47,9 +52,15 @@ def read_write_options(
         fsync=owner is None or layout.ref_storage == REFTABLE,
         lock_timeout_ms=config.get_int("core.filesreflocktimeout", 100),
         packed_timeout_ms=config.get_int("core.packedrefstimeout", 1000),
+        packed_queue_ms=_queue_ms(config, "core.packedrefstimeout"),
         reftable=reftable,
         owner=owner,
     )
+
+
+def _queue_ms(config: Config, key: str) -> int:
+    """Return how long a queue is waited for: a time-out that somebody has set is one for all of the waiting."""
+    return LOCK_QUEUE_MS if config.find_entry(key) is None else 0
 
 
 def read_log_updates(config: Config, *, is_bare: bool) -> LogUpdates:

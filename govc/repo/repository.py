@@ -12,8 +12,10 @@ Nothing here locks and no call switches greenlets, except where a file system ma
 
 import logging
 import os
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,6 +52,7 @@ OID_FILE_BYTES_MAX = 64 << 20
 
 CONFIG_TRIES = 5
 ALTERNATE_TIPS_MAX = 100_000
+TURN_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +110,7 @@ class Repository:
         self.is_recovered = False
         self._counted = NO_LOG_STATISTICS
         self._recoveries: list[RecoveryReport] = []
+        self._turn = threading.Lock()
 
     @property
     def layout(self) -> RepositoryLayout:
@@ -119,6 +123,23 @@ class Repository:
         """The refs on disk, for transactions."""
         assert self._refs is not None, "snapshot() comes first"
         return self._refs
+
+    @contextmanager
+    def writers_turn(self) -> Iterator[None]:
+        """Queue for the one lock that all writers of a stack of reftables need, before a thread is taken for it.
+
+        Ten writers that wait for a lock file inside the pool of threads would leave none to the one who holds it, when
+        he has asked his hook and goes on. After TURN_SECONDS a writer goes on all the same: the lock file decides.
+        """
+        if self.layout.ref_storage != REFTABLE:
+            yield  # each ref has a lock of its own, and pushes that arrive together share a sync
+            return
+        has_turn = self._turn.acquire(timeout=TURN_SECONDS)
+        try:
+            yield
+        finally:
+            if has_turn:
+                self._turn.release()
 
     def site(self, sleep: Sleep) -> Site:
         """Return where records are applied. Reads the configuration, and no refs: those may be torn."""

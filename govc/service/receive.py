@@ -31,6 +31,7 @@ from govc.protocol.errors import ProtocolError, RemoteProtocolError
 from govc.protocol.pktline import NEED_DATA, encode_error
 from govc.protocol.proc_receive import matches_any
 from govc.protocol.receive_pack import PushRequest, PushRequestParser
+from govc.refs.backend import REFTABLE
 from govc.repo.hook_environ import hook_environ
 from govc.repo.journal import NO_OBJECTS, Journal, StagedObjects
 from govc.repo.journal import NONE as NO_DURABILITY
@@ -177,10 +178,12 @@ class ReceiveSession:
                 yield from self._decide(state, hooks, journal, None, None)
 
     def _arriving(self, journal: Journal, hooks: PushHooks) -> AbstractContextManager[object]:
-        """Let a sync wait for this push, if it is soon done: it is small, and waits for no hook."""
+        """Let a sync wait for this push, if it is soon done: it is small, and waits for no hook, nor for who syncs."""
         length = self._context.environ.get("CONTENT_LENGTH", "")
         is_small = length.isdigit() and int(length) <= self._tools.inline_bytes_max
-        return journal.arriving() if is_small and not any(map(hooks.has, EARLY_HOOKS)) else nullcontext()
+        has_one_lock = self._snapshot.layout.ref_storage == REFTABLE
+        is_soon_done = is_small and not has_one_lock and not any(map(hooks.has, EARLY_HOOKS))
+        return journal.arriving() if is_soon_done else nullcontext()
 
     def _read_request(self, parser: PushRequestParser, body: BodyReader) -> PushRequest:
         while True:

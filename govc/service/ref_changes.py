@@ -229,10 +229,11 @@ class RefChanges:
         )
         wanted = tuple(updates.values())
         call = around.tools.runtime.call_blocking
-        if around.hooks.has(REFERENCE_TRANSACTION):
-            refused = yield from self._change_in_steps(writer.change_in_steps(wanted, atomic=atomic))
-        else:
-            refused = call(_change, writer, wanted, atomic)
+        with around.repository.writers_turn():
+            if around.hooks.has(REFERENCE_TRANSACTION):
+                refused = yield from self._change_in_steps(writer.change_in_steps(wanted, atomic=atomic))
+            else:
+                refused = call(_change, writer, wanted, atomic)
         self.sequences += writer.sequences
         self.has_moved = self.has_moved or len(refused) < len(wanted)
         self._refuse(refused, updates)

@@ -43,7 +43,11 @@ class Addition:
         self.stack = stack
         self.name = ""
         self._lock: LockFile | None = stack.lock(
-            timeout_ms=options.lock_timeout_ms, sleep=sleep, modes=modes, owner=owner
+            timeout_ms=options.lock_timeout_ms,
+            queue_ms=options.lock_queue_ms,
+            sleep=sleep,
+            modes=modes,
+            owner=owner,
         )
         try:
             self.state = stack.load(previous)

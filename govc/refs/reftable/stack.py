@@ -135,7 +135,14 @@ class Stack:
         return tuple(open_table(self.folder, name, self.algo) for name in self.read_names())
 
     def lock(
-        self, *, timeout_ms: int, sleep: Sleep, modes: FileModes, owner: LockOwner | None, name: str = TABLES_LIST
+        self,
+        *,
+        timeout_ms: int,
+        sleep: Sleep,
+        modes: FileModes,
+        owner: LockOwner | None,
+        name: str = TABLES_LIST,
+        queue_ms: int = 0,
     ) -> LockFile:
         """Take the lock of the list, or that of a table. Raises LockFailed."""
         return acquire_lock(
@@ -145,6 +152,7 @@ class Stack:
             sleep=sleep,
             modes=modes,
             owner=owner,
+            queue_ms=queue_ms,
         )
 
 

@@ -69,6 +69,7 @@ class ReftableOptions:
     index_objects: bool = True
     geometric_factor: int = GEOMETRIC_FACTOR
     lock_timeout_ms: int = LOCK_TIMEOUT_MS
+    lock_queue_ms: int = 0
 
 
 class _BlockBuilder:
