@@ -424,7 +424,7 @@ def test_namespaces_share_nothing(
 
 
 def test_a_repository_replaced_at_the_same_path_has_its_own_answers(
-    private_server: Callable[..., Server], wide_repo: Wide
+    private_server: Callable[..., Server], git: Git, wide_repo: Wide
 ) -> None:
     server = private_server()
     repo = wide_repo(server)
@@ -437,8 +437,9 @@ def test_a_repository_replaced_at_the_same_path_has_its_own_answers(
     oid = re.search(rb"want (\w+)", body)
     assert oid is not None
     assert parse_packets(upload(repo.url, body).body) == [b"ERR upload-pack: not our ref " + oid[1]]
-    shutil.rmtree(repo.path)
+    repo.path.rename(repo.path.with_name("successor.git"))  # not removed: its server may be at work in it
     aside.rename(repo.path)
+    check_pack(git, pack_of(upload(repo.url, body)), repo)
 
 
 # nginx

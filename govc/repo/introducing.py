@@ -56,9 +56,14 @@ FORWARD_GAIN = 0.6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntroduceTask:
-    """One repository whose index is to be filled. Picklable. `tips`: the values of its refs."""
+    """One repository whose index is to be filled. Picklable. `tips`: the values of its refs.
+
+    `identity`: the folder's device and inode. A helper starts late on a busy machine, and what lies at the path then
+    may be another repository, in which nobody asked for an index; None: it was gone at once.
+    """
 
     commondir: str
+    identity: tuple[int, int] | None
     objects_dir: str
     algo_name: str
     shared_bits: int
@@ -70,6 +75,7 @@ class IntroduceTask:
         layout = snapshot.layout
         return cls(
             commondir=layout.commondir,
+            identity=_identity_of(layout.commondir),
             objects_dir=layout.objects_dir,
             algo_name=layout.algo.name,
             shared_bits=layout.shared.bits,
@@ -98,6 +104,8 @@ def fill_introductions(task: IntroduceTask) -> IntroduceReport:
     """Bring the index of one repository up to date. Raises OSError, Corrupt, LimitExceeded."""
     algo = find_algorithm(task.algo_name)
     assert algo is not None
+    if task.identity is None or task.identity != _identity_of(task.commondir):
+        return IntroduceReport(skipped="the repository is gone, or another one lies there")
     index = Introductions(task.commondir, algo, task.shared_bits)
     index.make_folder()
     descriptor = os.open(index.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -131,6 +139,14 @@ def merge_small(index: Introductions) -> None:
         return
     finally:
         os.close(descriptor)
+
+
+def _identity_of(folder: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def forward_is_due(snapshot: Snapshot, index: Introductions) -> bool:

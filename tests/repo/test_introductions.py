@@ -293,6 +293,18 @@ def test_one_process_fills_at_a_time(path: Path) -> None:
         os.close(descriptor)
 
 
+def test_what_was_to_be_filled_late_is_not_done_to_a_successor(path: Path) -> None:
+    task = IntroduceTask.of(open_repository(path).snapshot())
+    aside = path.rename(path.with_name("aside.git"))
+    assert fill_introductions(task).skipped
+    git(path.parent, "init", "-q", "--bare", "-b", "main", str(path))
+    assert fill_introductions(task).skipped
+    assert not (path / "govc").exists()
+    path.rename(path.with_name("successor.git"))
+    aside.rename(path)
+    assert fill_introductions(task).commits_added == 40
+
+
 @pytest.mark.parametrize("how", ["shallow", "grafts", "partial"])
 def test_history_that_is_cut_has_no_index(path: Path, tmp_path: Path, how: str) -> None:
     repository = open_repository(path)
