@@ -177,7 +177,7 @@ def _receive_pack_body(
     else:
         refs = (_bare(first),)
         # Megabytes, where refs are many: not copied. Of refs that are hidden there is an empty piece.
-        beginning, *others = filter(None, listing(shown, _RECEIVE_STYLE, pace))
+        beginning, *others = (piece for piece in listing(shown, _RECEIVE_STYLE, pace) if piece)
         encoded = (memoryview(beginning)[len(_RECEIVE_STYLE.encode(first)) :], *others)
     return iter_advertisement(
         refs,
