@@ -99,6 +99,11 @@ def _remove_keeps(paths: Iterable[str]) -> None:
             return
 
 
+def end_pack_file(descriptor: int) -> None:
+    """Let nobody write to a pack of `create_pack_file` any more: it has git's mode then, 0444 but for the umask."""
+    os.fchmod(descriptor, os.fstat(descriptor).st_mode & 0o444)
+
+
 class Quarantine:
     """One folder for one push. Use it in a `with` block; leaving it discards what wasn't migrated."""
 
@@ -133,8 +138,10 @@ class Quarantine:
     def create_pack_file(self) -> tuple[int, str]:
         """Return a descriptor for reading and writing, the caller's to close, and the path of a new empty
         file.
+
+        Its owner may open it again for writing until `end_pack_file` has been called: indexing does, elsewhere.
         """
-        return create_temporary(self.pack_dir, "tmp_pack_", 0o444)
+        return create_temporary(self.pack_dir, "tmp_pack_", 0o644)
 
     def add_pack(self, path: str, indexed: WritableIndex) -> str:
         """Name the complete pack at `path` (of `create_pack_file`), write its .rev and .idx, return the new

@@ -21,6 +21,7 @@ from govc.graph.trees import TREE_DEPTH_MAX
 from govc.objects.fsck import PushFsck
 from govc.objects.fsck_messages import FsckPolicy
 from govc.odb.explode import explode_pack
+from govc.odb.quarantine import end_pack_file
 from govc.odb.store import ObjectStore
 from govc.pack.compiled import Call, call_here
 from govc.pack.indexer import PHASE_RESOLVING, IndexedPack, index_pack
@@ -200,6 +201,7 @@ def _index_file(
     descriptor = os.open(task.pack_path, os.O_RDWR | os.O_CLOEXEC)
     try:
         indexed = _index(descriptor, base, task, emit, pause, fsck, call)
+        end_pack_file(descriptor)
         if task.fsync and is_helper:
             os.fsync(descriptor)  # here, where nobody waits for it, rather than when the files move
     finally:
