@@ -108,6 +108,10 @@ class RefDatabase:
         self._check_name(name)
         return f"{self._base_of(name)}/logs/{os.fsdecode(name)}"
 
+    def has_reflogs(self) -> bool:
+        """Say whether some ref may have a reflog."""
+        return any(os.path.isdir(f"{base}/logs") for base in {self.gitdir, self.commondir})
+
     def kept_folder_of(self, name: bytes, *, logs: bool = False) -> str:
         """Return the folder that stays when empty ones are pruned: refs/heads, refs/tags and their like."""
         parts = os.fsdecode(name).split("/")[:-1][:2]

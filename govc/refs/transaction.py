@@ -306,7 +306,8 @@ class RefTransaction:
 
     def _stage_loose(self) -> None:
         """Write the lock files and open the reflogs."""
-        head = self._database.follow(b"HEAD")
+        has_logs = self._log_updates is not LogUpdates.NONE or self._database.has_reflogs()
+        head = self._database.follow(b"HEAD") if has_logs else None
         head_target = head[0] if head is not None else b"HEAD"
         logs_open = 0
         for change in self._changes:
@@ -316,7 +317,8 @@ class RefTransaction:
                 if change.update.new != self._zero and not change.goes_packed and self._moves(change):
                     content = to_hex(change.update.new) + b"\n"
                     change.lock.write(content, self._modes, fsync=self._fsync)
-                self._open_logs(change, head_target)
+                if has_logs:
+                    self._open_logs(change, head_target)
             except LockFailed as error:
                 self._refuse(change, refuse(change.target, REASON_FAILED, str(error)))
             except OSError as error:

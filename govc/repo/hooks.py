@@ -43,10 +43,25 @@ class Hook:
         return ["/bin/sh", "-c", line, self.command, *extra]
 
 
-def find_hooks(layout: RepositoryLayout, config: Config, event: str) -> tuple[Hook, ...]:
-    """Return what runs for an event, in order. Raises BadConfigValue where git dies."""
+def list_hook_files(layout: RepositoryLayout, config: Config) -> frozenset[str] | None:
+    """Return the names in the hooks folder, so that it is asked once for all events; None when it can't be listed."""
+    try:
+        return frozenset(os.listdir(_hooks_folder(layout, config)))
+    except FileNotFoundError:
+        return frozenset()
+    except OSError:
+        return None
+
+
+def find_hooks(
+    layout: RepositoryLayout, config: Config, event: str, names: frozenset[str] | None = None
+) -> tuple[Hook, ...]:
+    """Return what runs for an event, in order. Raises BadConfigValue where git dies.
+
+    `names`: those of `list_hook_files`.
+    """
     found = [Hook(event=event, command=command) for command in _configured_commands(config, event)]
-    file = find_hook_file(layout, config, event)
+    file = find_hook_file(layout, config, event) if names is None or event in names else None
     return (*found, file) if file is not None else tuple(found)
 
 

@@ -39,7 +39,7 @@ from govc.protocol.sideband import KEEPALIVE, Band, frame
 from govc.repo.helper import Quiet
 from govc.repo.hook_environ import hook_environ
 from govc.repo.hook_runner import STATUS_TIMED_OUT, Channel, Conversation, ProgramNotStarted, run
-from govc.repo.hooks import Hook, find_hook_file, find_hooks
+from govc.repo.hooks import Hook, find_hook_file, find_hooks, list_hook_files
 from govc.repo.layout import RepositoryLayout
 from govc.repo.modes import object_modes
 from govc.repo.signatures import SignatureChecker, SignatureVerdict
@@ -101,6 +101,7 @@ class PushHooks:
         self._signed = signed
         self._certificate: dict[str, str] | None = None
         self._found: dict[str, tuple[Hook, ...]] = {}
+        self._names: frozenset[str] | None = None
         is_audible = around.band and around.keepalive_seconds > 0
         self._quiet_seconds = float(around.keepalive_seconds) if is_audible else NO_KEEPALIVE_SECONDS
         self._is_kept_alive = is_audible
@@ -147,7 +148,10 @@ class PushHooks:
     def _find(self, event: str) -> tuple[Hook, ...]:
         found = self._found.get(event)
         if found is None:
-            found = self._found[event] = find_hooks(self._around.layout, self._around.config, event)
+            layout, config = self._around.layout, self._around.config
+            if not self._found:
+                self._names = list_hook_files(layout, config)
+            found = self._found[event] = find_hooks(layout, config, event, self._names)
         return found
 
     # The hooks, in the order in which a push meets them
