@@ -41,6 +41,7 @@ class PackSet:
         "_refused",
         "_small_table",
         "_stat",
+        "descriptors",
         "next_number",
         "vanished",
     )
@@ -50,6 +51,8 @@ class PackSet:
         self._stat = stat
         self._clock_ns = clock_ns
         self.next_number = 0
+        self.descriptors = 0
+        """How many the packs hold open together."""
         self.vanished = False
         self._packs: list[PackFile] = []
         self._first_numbers = array("Q")
@@ -85,6 +88,7 @@ class PackSet:
         """
         continued = PackSet(self._algo, stat=self._stat, clock_ns=self._clock_ns)
         continued.next_number = self.next_number
+        continued.descriptors = self.descriptors
         continued._packs = list(self._packs)
         continued._first_numbers = self._first_numbers[:]
         continued._by_path = dict(self._by_path)
@@ -107,6 +111,7 @@ class PackSet:
         self._by_path[pack.path] = pack
         self._first_numbers.append(pack.first_number)
         self.next_number += pack.count
+        self.descriptors += pack.descriptor_count
         table = self._small_table
         if pack.count <= _SMALL_PACK_COUNT_MAX and len(table) + pack.count <= _SMALL_TABLE_COUNT_MAX:
             for number, oid in enumerate(pack.index.iter_oids(), pack.first_number):

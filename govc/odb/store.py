@@ -574,13 +574,18 @@ class ObjectStore:
             return False
         return True
 
+    @property
+    def descriptor_count(self) -> int:
+        """How many files the packs hold open."""
+        return self._packs.descriptors
+
     def statistics(self) -> StoreStatistics:
         """Return the sizes for metrics."""
         return StoreStatistics(
             packs=len(self._packs),
             packed_objects=self._packs.next_number,
             loose_objects_seen=len(self._loose_oids),
-            descriptors=sum(pack.descriptor_count for pack in self._packs),
+            descriptors=self._packs.descriptors,
             mapped_bytes=sum(pack.mapped_bytes for pack in self._packs),
             pack_bytes=sum(pack.size for pack in self._packs),
             cache=self.cache.statistics(),

@@ -49,6 +49,9 @@ class RepositoryPool:
         self._open: OrderedDict[str, Repository] = OrderedDict()
         self._opened = 0
         self._dropped = 0
+        # Of each repository as of its last use: nobody adds up all packs of all repositories at each request.
+        self._counts: dict[str, int] = {}
+        self._descriptors = 0
 
     def get(self, gitdir: str) -> Repository:
         """Return the repository at `gitdir` (absolute).
@@ -73,8 +76,7 @@ class RepositoryPool:
             try:
                 self._admit(gitdir)
             except GovcError:
-                del self._open[gitdir]
-                self._dropped += 1
+                self._drop(gitdir)
 
     def opened(self) -> list[Repository]:
         """Return the repositories that are open now."""
@@ -85,17 +87,24 @@ class RepositoryPool:
         if self._open.get(repository.gitdir) is repository:
             self._open.move_to_end(repository.gitdir)
 
-    def trim(self) -> None:
-        """Drop what is over the limits, least recently used first; the last one used always stays."""
-        while len(self._open) > 1 and (
-            len(self._open) > self._limits.repositories_max or self._descriptor_count() > self._limits.descriptors_max
-        ):
-            self._open.popitem(last=False)
-            self._dropped += 1
+    def trim(self, used: Repository) -> None:
+        """Drop what is over the limits, least recently used first; the last one used always stays.
 
-    def _descriptor_count(self) -> int:
-        return sum(repository.descriptor_count for repository in self._open.values())
+        `used`: the one that may have opened packs since.
+        """
+        if self._open.get(used.gitdir) is used:
+            self._descriptors += used.descriptor_count - self._counts.get(used.gitdir, 0)
+            self._counts[used.gitdir] = used.descriptor_count
+        while len(self._open) > 1 and (
+            len(self._open) > self._limits.repositories_max or self._descriptors > self._limits.descriptors_max
+        ):
+            self._drop(next(iter(self._open)))
+
+    def _drop(self, gitdir: str) -> None:
+        del self._open[gitdir]
+        self._descriptors -= self._counts.pop(gitdir, 0)
+        self._dropped += 1
 
     def statistics(self) -> PoolStatistics:
         """Return the sizes for metrics."""
-        return PoolStatistics(len(self._open), self._descriptor_count(), self._opened, self._dropped)
+        return PoolStatistics(len(self._open), self._descriptors, self._opened, self._dropped)

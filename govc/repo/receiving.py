@@ -135,7 +135,8 @@ class ReceiveResult:
 
     `shallow_tips` are whole only if history may end where the pusher's does; `new_shallow` are the commits where it
     then would (to be recorded when receive.shallowUpdate allows it). `missing_tips` are not there at all.
-    `is_unpacked`: the objects lie in the quarantine one by one.
+    `is_unpacked`: the objects lie in the quarantine one by one. `store`: the one they were looked at by, with the
+    repository's own numbers; None from another process.
     """
 
     object_count: int
@@ -144,6 +145,7 @@ class ReceiveResult:
     shallow_tips: frozenset[bytes]
     new_shallow: frozenset[bytes]
     missing_tips: frozenset[bytes]
+    store: ObjectStore | None = field(default=None, repr=False, compare=False)
 
 
 class FsckRefused(Corrupt):
@@ -180,7 +182,7 @@ def receive_pack_file(
     with Timed(CONNECTIVITY):
         result = _check(store, task, count, pause)
     if stem is None or not task.unpacks:
-        return result
+        return replace(result, store=store) if reuse is not None else result
     explode_pack(stem, task.quarantine_dir, store, base, level=task.loose_level)
     return replace(result, is_unpacked=True)
 

@@ -197,7 +197,7 @@ class Repository:
     @property
     def descriptor_count(self) -> int:
         """How many files the packs hold open."""
-        return self._store.statistics().descriptors if self._store is not None else 0
+        return self._store.descriptor_count if self._store is not None else 0
 
     @property
     def last_snapshot(self) -> Snapshot | None:
@@ -245,6 +245,14 @@ class Repository:
             lasting=_lasting(old, config.config, refs, store),
         )
         return self._snapshot
+
+    def configured_snapshot(self) -> Snapshot:
+        """Return a snapshot of which the configuration is true now; refs and objects may be those of the last one.
+
+        For who will take a true one when it is clear what is wanted: a push, once all of it has come.
+        """
+        old, config = self._snapshot, self._validate_config()
+        return old if old is not None and old is self._snapshot and old.config is config.config else self.snapshot()
 
     def watched(self) -> list[WatchedFile] | None:
         """Return all files whose stamps prove the last snapshot true; None when there is more to it."""

@@ -92,11 +92,10 @@ class RefWriter:
         journal: JournalOptions,
         *,
         clock: Clock = time.time,
-        objects: StagedObjects = NO_OBJECTS,
         shallow: Sequence[bytes] = (),
         arrival: object = None,
     ) -> None:
-        """`objects` and `shallow` came with the change: they go into its first record. `clock`: seconds since 1970.
+        """`shallow` came with the change: it goes into its first record. `clock`: seconds since 1970.
         `arrival`: the mark of `Journal.arriving`, when others may wait for this one.
         """
         self._arrival = arrival
@@ -105,9 +104,14 @@ class RefWriter:
         self._origin = origin
         self._options = journal
         self._clock = clock
-        self._objects = objects
+        self._objects = NO_OBJECTS
         self._shallow = tuple(shallow)
+        self._write: WriteOptions | None = None
         self.sequences: list[int] = []
+
+    def take_objects(self, objects: StagedObjects) -> None:
+        """Take the objects that came with the change, before it is made: they go into its first record."""
+        self._objects = objects
 
     def change(self, updates: Sequence[RefUpdate], *, atomic: bool = False) -> dict[bytes, RefUpdateRefused]:
         """Make the changes; return the refused ones by name. With `atomic`, one refusal means that nothing changes.
@@ -294,9 +298,11 @@ class RefWriter:
         )
 
     def _write_options(self, journal: Journal) -> WriteOptions:
-        return read_write_options(
-            self._snapshot.layout, self._snapshot.config, sleep=self._options.sleep, owner=journal
-        )
+        if self._write is None or self._write.owner is not journal:
+            self._write = read_write_options(
+                self._snapshot.layout, self._snapshot.config, sleep=self._options.sleep, owner=journal
+            )
+        return self._write
 
 
 def _without(group: Sequence[RefUpdate], refused: dict[bytes, RefUpdateRefused]) -> tuple[RefUpdate, ...]:

@@ -129,6 +129,7 @@ class Backend:
         )
         self._note_pool = note_pool
         self._noted_pool = (0, 0)
+        self._log_sizes: dict[str, int] = {}
 
         def make_slots(work: str, count: int) -> HelperSlots:
             if count_helpers is None:
@@ -223,8 +224,7 @@ class Backend:
                     self._guard.check_place(access, proved.gitdir, context)
                 return Handle(self, proved.repository, proved.snapshot, context)
             del self._proved[path_info]
-        root = self.settings.root
-        stamps = stamp_path(resolve_repository_path("/" if root is None else root, path_info))
+        stamps = self._stamp(path_info) if context.service != RECEIVE_PACK else None
         try:
             found = self._find(path_info)
         except RepositoryNotFound:
@@ -236,19 +236,27 @@ class Backend:
             found = self._find(path_info)  # made just now, by us or by somebody else; or none may be made
         if self._guard is not None and access is not None:
             access = self._guard.check_place(access, found.gitdir, context)
-        if context.service == RECEIVE_PACK:
+        is_push = context.service == RECEIVE_PACK
+        if is_push:
             self._check_link_target(found)
         repository = self.pool.get(found.gitdir)
         if not repository.is_recovered:
             self.runtime.call_blocking(repository.recover, self.journal_options)
             self._run_late_hooks(repository.gitdir)
-        snapshot = repository.snapshot()
-        self.pool.trim()
+        if is_push and not context.is_discovery:
+            snapshot = repository.configured_snapshot()  # the push takes one when all of it has come
+        else:
+            snapshot = repository.snapshot()
+        self.pool.trim(repository)
         self._tell_pool()
         if stamps is not None:
             self._keep_proof(path_info, stamps, found, repository, snapshot)
-        rules = access.branch_rules() if access is not None and context.service == RECEIVE_PACK else NO_RULES
+        rules = access.branch_rules() if access is not None and is_push else NO_RULES
         return Handle(self, repository, snapshot, context, rules)
+
+    def _stamp(self, path_info: str) -> PathStamps | None:
+        root = self.settings.root
+        return stamp_path(resolve_repository_path("/" if root is None else root, path_info))
 
     def _find(self, path_info: str) -> FoundRepository:
         root = self.settings.root
@@ -278,11 +286,12 @@ class Backend:
 
     def _count_checkpoint(self, what: str, number: float) -> None:
         self._count_log(what, number)
+        self._log_sizes = {each.gitdir: each.log_size() for each in self.pool.opened() if each.has_journal}
         self._tell_log_size()
 
     def _tell_log_size(self) -> None:
         if self._note_log_size is not None:
-            self._note_log_size(max((each.log_size() for each in self.pool.opened()), default=0))
+            self._note_log_size(max(self._log_sizes.values(), default=0))
 
     def count_log(self, repository: Repository) -> None:
         """Tell the metrics what a repository's log has done since last time."""
@@ -293,6 +302,8 @@ class Backend:
         for report in recoveries:
             self._count_log("recoveries", 1)
             self._count_log("torn_records", report.torn_records)
+        # Of the others as of their last push here, or the last checkpoint: they are many, and each is a read.
+        self._log_sizes[repository.gitdir] = repository.log_size()
         self._tell_log_size()
 
     def _tell_pool(self) -> None:

@@ -4,6 +4,9 @@
     → move the objects out of quarantine → proc-receive → judge each command, ask update → lock, verify, stage → publish
     → report → post-receive, post-update → maintenance
 
+Where nothing looks at the objects in between (no hook, no work tree), they move only when every command was judged, in
+the call that changes the refs. What a push is judged by is a snapshot that was taken when all of it had come.
+
 A failure before `publish` leaves no ref changed. Nothing of a refused push stays on disk: the quarantine is removed on
 every way out. The reasons in the report are git's own words, since scripts and people read them.
 
@@ -21,11 +24,11 @@ import os
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from time import monotonic
 
 from govc.auth.branches import NO_RULES, BranchRules
 from govc.errors import GovcError
-from govc.odb.quarantine import KEEP_PREFIX, Migration, MigrationFailed, Quarantine
+from govc.graph.commits import CommitTable
+from govc.odb.quarantine import Quarantine
 from govc.phases import RECEIVE, Timed
 from govc.protocol.errors import ProtocolError, RemoteProtocolError
 from govc.protocol.pktline import NEED_DATA, encode_error
@@ -33,8 +36,7 @@ from govc.protocol.proc_receive import matches_any
 from govc.protocol.receive_pack import PushRequest, PushRequestParser
 from govc.refs.backend import REFTABLE
 from govc.repo.hook_environ import hook_environ
-from govc.repo.journal import NO_OBJECTS, Journal, StagedObjects
-from govc.repo.journal import NONE as NO_DURABILITY
+from govc.repo.journal import Journal
 from govc.repo.modes import RefModes, object_modes
 from govc.repo.push_hooks import EARLY_HOOKS, LATE_HOOKS, HookSurroundings, PushHooks, run_late_hooks
 from govc.repo.receiving import ReceiveResult
@@ -49,19 +51,17 @@ from govc.service.admitting import PUSH, admitted, wish_of
 from govc.service.audit import REFUSAL as AUDIT_REFUSAL
 from govc.service.context import RequestContext
 from govc.service.identity import committer_ident, committer_variables
-from govc.service.policy import ReceivePolicy
+from govc.service.policy import DenyAction, ReceivePolicy
 from govc.service.push_limits import PushRoom
 from govc.service.push_state import PushState
+from govc.service.pushed_objects import NotMoved, PushedObjects
 from govc.service.receive_tools import ReceiveTools
 from govc.service.ref_changes import PushSurroundings, RefChanges
 from govc.service.shown import ShownRefs
-from govc.service.unpacking import READ_BYTES, BodyReader, NotUnpacked, Unpacker
+from govc.service.unpacking import READ_BYTES, BodyReader, NotUnpacked, ReadAhead, Unpacker
 from govc.wal.errors import LogError
 
 log = logging.getLogger(__name__)
-
-AT_ONCE_SECONDS = 0.005
-"""A pack that was read within so long is as old as the snapshot that its request began with: no repack is so quick."""
 
 
 class ReceiveSession:
@@ -86,7 +86,6 @@ class ReceiveSession:
         self._changes: RefChanges | None = None
         self._has_late_hooks = False
         self._arrival: object = None
-        self._began = monotonic()
 
     # The steps
 
@@ -125,24 +124,25 @@ class ReceiveSession:
         with admitted(self._tools.admission, wish_of(self._context, PUSH, self._repository.gitdir)):
             state = PushState(request)
             hooks = self._make_hooks(request)
-            yield from self._take_in(state, hooks, parser, body)
+            yield from self._take_in(state, hooks, ReadAhead(parser.take_rest(), body))
         self._tools.audit.note_push(self._context, self._repository.gitdir, state)
         yield from state.drain()
         yield from state.iter_report()
         yield from self._follow_up(state, hooks)
         yield from state.iter_end()
 
-    def _take_in(
-        self, state: PushState, hooks: PushHooks, parser: PushRequestParser, body: BodyReader
-    ) -> Iterator[bytes]:
+    def _take_in(self, state: PushState, hooks: PushHooks, body: ReadAhead) -> Iterator[bytes]:
         try:
+            if state.request.wants_pack:
+                body.fill(READ_BYTES)
+            self._look()
             room = PushRoom(self._tools.push_limits, self._snapshot, self._tools.runtime)
             if not state.request.options_agree:
                 state.fail_all("inconsistent push options")
             if room.check_commands(state) and state.is_lost:
                 _read_to_the_end(body)
             elif self._tools.audit.accepts_push(self._context, self._repository.gitdir, state):
-                yield from self._serve_recorded(state, hooks, room, parser.take_rest(), body)
+                yield from self._serve_recorded(state, hooks, room, body)
             else:
                 state.fail_all(AUDIT_REFUSAL)
                 _read_to_the_end(body)
@@ -157,9 +157,7 @@ class ReceiveSession:
             self._tools.audit.note_push(self._context, self._repository.gitdir, state, broke_off=True)
             raise
 
-    def _serve_recorded(
-        self, state: PushState, hooks: PushHooks, room: PushRoom, first: bytes, body: BodyReader
-    ) -> Iterator[bytes]:
+    def _serve_recorded(self, state: PushState, hooks: PushHooks, room: PushRoom, body: ReadAhead) -> Iterator[bytes]:
         """Open the log, then receive and update: without a log that can be written nothing is accepted."""
         try:
             journal: Journal = self._repository.current_journal() or self._tools.runtime.call_blocking(
@@ -173,7 +171,7 @@ class ReceiveSession:
         with self._arriving(journal, hooks) as self._arrival:
             if state.request.wants_pack:
                 unpacker = Unpacker(state, self._policy, self._tools, room)
-                yield from self._receive_and_update(state, hooks, journal, unpacker, first, body)
+                yield from self._receive_and_update(state, hooks, journal, unpacker, body)
             else:
                 yield from self._decide(state, hooks, journal, None, None)
 
@@ -198,13 +196,7 @@ class ReceiveSession:
             parser.receive_data(data)
 
     def _receive_and_update(
-        self,
-        state: PushState,
-        hooks: PushHooks,
-        journal: Journal,
-        unpacker: Unpacker,
-        first: bytes,
-        body: BodyReader,
+        self, state: PushState, hooks: PushHooks, journal: Journal, unpacker: Unpacker, body: ReadAhead
     ) -> Iterator[bytes]:
         try:
             quarantine = Quarantine(self._snapshot.layout.objects_dir, object_modes(self._snapshot.layout.shared))
@@ -212,21 +204,18 @@ class ReceiveSession:
             raise NotUnpacked("unable to create temporary object directory", error.strerror or "") from error
         with quarantine:
             with Timed(RECEIVE):
-                pack_path, size, count = unpacker.store_pack(quarantine, first, body)
-            self._look_again()
+                had_come = body.has_ended
+                pack_path, size, count = unpacker.store_pack(quarantine, body)
+            if not had_come:
+                self._look()  # it may have been hours on its way, and what it builds on may have been pruned
             result = yield from unpacker.check_pack(self._snapshot, quarantine, pack_path, size, count)
             self._note_broken(state, result)
             if not self._policy.shallow_update:
                 self._fail_shallow(state, result, "shallow update not allowed")
             yield from self._decide(state, hooks, journal, quarantine, result)
 
-    def _look_again(self) -> None:
-        """Take a new snapshot: the pack may have been hours on its way, and what it builds on may have been pruned.
-
-        What came at once is judged by the snapshot that there is: nothing is pruned so young.
-        """
-        if monotonic() - self._began < AT_ONCE_SECONDS:
-            return
+    def _look(self) -> None:
+        """Take a snapshot, by which what has come is judged."""
         try:
             self._snapshot = self._repository.snapshot()
             self._shown = ShownRefs(self._snapshot, "receive", self._context.namespace)
@@ -253,14 +242,13 @@ class ReceiveSession:
         if state.is_lost:
             state.fail_rest_if_atomic()
             return
-        migration: Migration | None = None
-        objects = NO_OBJECTS
-        if quarantine is not None and result is not None:
-            moved = self._migrate(state, journal, quarantine, result)
-            if moved is None:
-                return
-            migration, objects = moved
+        call = self._tools.runtime.call_blocking
+        objects = PushedObjects(journal, quarantine, result)
         try:
+            snapshot = self._snapshot_beyond(result, hooks)
+            if snapshot is None:
+                call(objects.move)
+                snapshot = self._repository.snapshot()
             new_shallow: tuple[bytes, ...] = ()
             if result is not None and result.shallow_tips and self._policy.shallow_update:
                 new_shallow = self._record_shallow(state, result)
@@ -277,11 +265,27 @@ class ReceiveSession:
                 arrival=self._arrival,
             )
             self._changes = RefChanges(state, around)
-            snapshot = self._repository.snapshot() if migration is not None else self._snapshot
             yield from self._changes.carry_out(snapshot, result.missing_tips if result is not None else frozenset())
+        except NotMoved as error:
+            log.error("%s: %s: %s", self._context.request_id, self._snapshot.layout.gitdir, error)
+            state.fail_all(error.reason)
         finally:
-            if migration is not None:
-                self._tools.runtime.call_blocking(migration.release_keep)
+            if objects.is_kept:
+                call(objects.release)
+
+    def _snapshot_beyond(self, result: ReceiveResult | None, hooks: PushHooks) -> Snapshot | None:
+        """Return the snapshot with what came, as it lies in quarantine; None when somebody has to find it moved."""
+        if result is None:
+            return self._snapshot
+        is_looked_at = any(map(hooks.has, EARLY_HOOKS)) or (
+            self._policy.deny_current_branch is DenyAction.UPDATE_INSTEAD or bool(result.shallow_tips)
+        )
+        if is_looked_at or result.store is None:
+            return None
+        index, known = self._snapshot.introductions, self._snapshot.commits
+        commits = CommitTable(result.store, index.find_commit if index is not None else None)
+        commits.graphs = known.graphs
+        return replace(self._snapshot, store=result.store, commits=commits, derived={}, lasting={})
 
     def _follow_up(self, state: PushState, hooks: PushHooks) -> Iterator[bytes]:
         """After the report: hooks that are told, maintenance, the files of the dumb protocol."""
@@ -390,25 +394,7 @@ class ReceiveSession:
             self._fail_shallow(state, result, "shallow error")
             return ()
 
-    # Objects and files
-
-    def _migrate(
-        self, state: PushState, journal: Journal, quarantine: Quarantine, result: ReceiveResult
-    ) -> tuple[Migration, StagedObjects] | None:
-        """Make the objects visible, and ready for the record; None, with every command failed, if that can't be."""
-        call = self._tools.runtime.call_blocking
-        try:
-            migration, objects = call(_migrate_staged, journal, quarantine)
-            if result.object_count and not (migration.pack_paths or result.is_unpacked):
-                raise MigrationFailed("the pack is gone: something prunes the quarantine")
-            return migration, objects
-        except (MigrationFailed, OSError) as error:
-            log.error("%s: %s: %s", self._context.request_id, self._snapshot.layout.gitdir, error)
-            state.fail_all("unable to migrate objects to permanent storage")
-        except LogError as error:
-            log.error("%s: %s: %s", self._context.request_id, self._snapshot.layout.gitdir, error)
-            state.fail_all(error.public_text)
-        return None
+    # Files
 
     def _update_server_info(self) -> None:
         """Write the two files that a plain web server needs to serve the dumb protocol (RP-89)."""
@@ -442,22 +428,6 @@ def _read_to_the_end(body: BodyReader) -> None:
             continue
     except RemoteProtocolError as error:
         log.info("the rest of a refused push broke off: %s", error)
-
-
-def _migrate_staged(journal: Journal, quarantine: Quarantine) -> tuple[Migration, StagedObjects]:
-    """Publish the objects under a `.keep` that names us; the record makes them durable, with what is in it.
-
-    Loose objects that are too much for a record are synced here instead.
-    """
-    syncs = quarantine.loose_bytes() > journal.options.inline_bytes_max and journal.options.durability != NO_DURABILITY
-    migration = quarantine.migrate(
-        f"{KEEP_PREFIX}{journal.log.owner.token.hex()}", fsync=syncs, next_own_path=journal.next_lock_path
-    )
-    try:
-        return migration, journal.stage_objects(replace(migration, loose_paths=()) if syncs else migration)
-    except BaseException:
-        migration.release_keep()
-        raise
 
 
 def serve_receive_pack(

@@ -20,7 +20,6 @@ from govc.protocol.receive_pack import Command
 from govc.refs.plan import RefUpdate
 from govc.repo.checkout import NOT_UPDATED, CheckoutTask, checkout_job
 from govc.repo.helper import Job, drain, run_helper
-from govc.repo.journal import StagedObjects
 from govc.repo.push_hooks import PUSH_TO_CHECKOUT, REFERENCE_TRANSACTION, UPDATE, PushHooks
 from govc.repo.repository import Repository
 from govc.repo.snapshot import Snapshot
@@ -31,6 +30,7 @@ from govc.service.pacing import paced
 from govc.service.policy import ReceivePolicy
 from govc.service.protection import RefProtection
 from govc.service.push_state import ATOMIC_FAILURE, PushState
+from govc.service.pushed_objects import PushedObjects
 from govc.service.receive_tools import ReceiveTools
 from govc.service.shown import ShownRefs
 
@@ -41,7 +41,10 @@ HOOK_DECLINED = "hook declined"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushSurroundings:
-    """What the refs of one push are changed with; `objects` and `new_shallow` came with it, for its record."""
+    """What the refs of one push are changed with; `objects` and `new_shallow` came with it, for its record.
+
+    The objects move when the refs change, unless that was done before.
+    """
 
     repository: Repository
     shown: ShownRefs
@@ -50,7 +53,7 @@ class PushSurroundings:
     hooks: PushHooks
     origin: Origin
     tools: ReceiveTools
-    objects: StagedObjects
+    objects: PushedObjects
     new_shallow: tuple[bytes, ...]
     arrival: object = None
 
@@ -66,7 +69,7 @@ class RefChanges:
         self.sequences: list[int] = []
 
     def carry_out(self, snapshot: Snapshot, missing_tips: frozenset[bytes]) -> Iterator[bytes]:
-        """Do what still stands. `missing_tips`: new values that didn't come. May switch."""
+        """Do what still stands. `missing_tips`: new values that didn't come. May switch. Raises NotMoved."""
         state = self._state
         if self._around.branch_rules:
             yield from self._protect(snapshot)
@@ -81,7 +84,7 @@ class RefChanges:
             if index not in state.given_away
         }
         if updates:
-            yield from self._change_refs(updates, snapshot)
+            yield from self._change_refs(updates)
 
     # Branch protection
 
@@ -215,15 +218,14 @@ class RefChanges:
             return RefUpdate(name, None, command.new)
         return RefUpdate(name, command.old, command.new)
 
-    def _change_refs(self, updates: Mapping[int, RefUpdate], snapshot: Snapshot) -> Iterator[bytes]:
+    def _change_refs(self, updates: Mapping[int, RefUpdate]) -> Iterator[bytes]:
         around, atomic = self._around, self._state.request.atomic
         writer = RefWriter(
             around.repository,
-            snapshot,
+            around.shown.snapshot,
             around.origin,
             around.tools.journal,
             clock=around.tools.clock,
-            objects=around.objects,
             shallow=around.new_shallow,
             arrival=around.arrival,
         )
@@ -231,9 +233,10 @@ class RefChanges:
         call = around.tools.runtime.call_blocking
         with around.repository.writers_turn():
             if around.hooks.has(REFERENCE_TRANSACTION):
+                writer.take_objects(call(around.objects.move))
                 refused = yield from self._change_in_steps(writer.change_in_steps(wanted, atomic=atomic))
             else:
-                refused = call(_change, writer, wanted, atomic)
+                refused = call(_change, writer, around.objects, wanted, atomic)
         self.sequences += writer.sequences
         self.has_moved = self.has_moved or len(refused) < len(wanted)
         self._refuse(refused, updates)
@@ -283,8 +286,15 @@ class RefChanges:
                 self._state.say(f"error: {error.detail}")
 
 
-def _change(writer: RefWriter, updates: tuple[RefUpdate, ...], atomic: bool) -> dict[bytes, RefUpdateRefused]:
-    return writer.change(updates, atomic=atomic)
+def _change(
+    writer: RefWriter, objects: PushedObjects, updates: tuple[RefUpdate, ...], atomic: bool
+) -> dict[bytes, RefUpdateRefused]:
+    """Do all that blocks, in one go."""
+    try:
+        writer.take_objects(objects.move())
+        return writer.change(updates, atomic=atomic)
+    finally:
+        objects.release()
 
 
 def _advance(steps: Steps, consent: bool | None) -> tuple[Stage | None, dict[bytes, RefUpdateRefused] | None]:

@@ -54,6 +54,40 @@ class BodyReader(Protocol):
         """Return 1 to `size` bytes, b"" at the end. A body cut short raises RemoteProtocolError."""
 
 
+class ReadAhead:
+    """A body whose beginning is read before it is asked for; what goes wrong there is raised where it is met."""
+
+    def __init__(self, first: bytes, body: BodyReader) -> None:
+        """`first`: what was read of it, and not used."""
+        self._pieces = [first] if first else []
+        self._body = body
+        self._error: RemoteProtocolError | None = None
+        self.has_ended = False
+
+    def fill(self, size: int) -> None:
+        """Read until `size` bytes are here, or there are no more (`has_ended`). May switch."""
+        size -= sum(map(len, self._pieces))
+        try:
+            while size > 0:
+                data = self._body.read(size)
+                if not data:
+                    self.has_ended = True
+                    return
+                self._pieces.append(data)
+                size -= len(data)
+        except RemoteProtocolError as error:
+            self._error = error
+
+    def read(self, size: int, /) -> bytes:
+        """Read on; as `BodyReader`."""
+        if self._pieces:
+            return self._pieces.pop(0)
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        return b"" if self.has_ended else self._body.read(size)
+
+
 class NotUnpacked(GovcError):
     """The pack can't be taken: `reason` for the report's first line, `detail` for band 2."""
 
@@ -72,7 +106,7 @@ class Unpacker:
         self._policy = policy
         self._tools = tools
 
-    def store_pack(self, quarantine: Quarantine, first: bytes, body: BodyReader) -> tuple[str, int, int]:
+    def store_pack(self, quarantine: Quarantine, body: BodyReader) -> tuple[str, int, int]:
         """Write the pack into quarantine as it comes; return its path, size in bytes and stated object count."""
         size_max = self._policy.pack_bytes_max
         try:
@@ -80,7 +114,7 @@ class Unpacker:
         except OSError as error:
             raise NotUnpacked("unable to create temporary object directory", error.strerror or "") from error
         try:
-            header = first
+            header = b""
             while len(header) < PACK_HEADER_BYTES:
                 data = body.read(READ_BYTES)
                 if not data:

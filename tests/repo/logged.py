@@ -98,8 +98,10 @@ class Logged:
 
     def writer(self, objects=None, **origin):
         values = {"committer": b"c <c@x>", "message": b"push", "actor": "ann", "address": "127.0.0.1"}
-        more = {"objects": objects} if objects is not None else {}
-        return RefWriter(self.repository, self.repository.snapshot(), Origin(**(values | origin)), self.options, **more)
+        writer = RefWriter(self.repository, self.repository.snapshot(), Origin(**(values | origin)), self.options)
+        if objects is not None:
+            writer.take_objects(objects)
+        return writer
 
     def push(self, *updates, atomic=False, without=(), options=None):
         """Push (name, old, new) as a server does: objects through quarantine, then refs. Returns the refusals."""
