@@ -6,7 +6,7 @@ DIR    ?= repositories
 BIND   ?= 127.0.0.1:8000
 
 .DEFAULT_GOAL := help
-.PHONY: bench-reads bench-connections bench-fetching help setup serve test check format lint types layers tests compat bench torture mutations row-mutations bench-durability real-repos conformance fuzz fuzz-sanitized fuzz-coverage fuzz-http properties clean bench-check bench-growth
+.PHONY: bench-reads bench-connections bench-fetching help setup serve test check format lint types layers tests compat bench torture mutations row-mutations bench-durability real-repos conformance fuzz fuzz-sanitized fuzz-coverage fuzz-http properties clean bench-check bench-growth bench-limits
 
 help: ## print this menu
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -65,6 +65,9 @@ bench: setup ## ROWS=1,4 BENCH_REPOS="NAME=PATH .." KEEP=FOLDER: every row of th
 
 bench-check: setup ## has anything become slower than what bench/check.json records? Names it, in about a minute
 	$(BIN)/python -m bench.check
+
+bench-limits: setup ## PACKS="NAME=REPOSITORY ..": what no server does faster on this machine; writes bench/LIMITS.md
+	$(BIN)/python -m bench.limits $(PACKS)
 
 bench-growth: setup ## how costs grow, as pictures in docs/growth/ (needs pip install 'govc[bench]')
 	sh compat/install.sh

@@ -304,7 +304,7 @@ def by_clients(decades: int) -> Iterator[list[Curve]]:
                     continue
                 rates: list[Rate] = []
                 try:
-                    with Memory(server) as seen:
+                    with Memory(server, every_seconds=1) as seen:
                         for _ in range(ROUNDS):
                             rates.append(measure_rate(server, ls_refs("r.git"), 2, one.scratch, connections=count))
                 except Refused as error:  # so many are too many: the curve ends here
@@ -357,7 +357,7 @@ def by_repositories(decades: int) -> Iterator[list[Curve]]:
             asked: list[Request] = [ls_refs(f"{n % count}.git") for n in range(max(count, 200))]
             for server in (*one.running, roomy):
                 chosen = asked[:REPOSITORIES_ASKED_GIT] if server.name == GIT else asked
-                with contextlib.closing(connect(server)) as connection, Memory(server) as seen:
+                with contextlib.closing(connect(server)) as connection, Memory(server, every_seconds=1) as seen:
 
                     def work(connection=connection, chosen=chosen) -> None:  # type: ignore[no-untyped-def]
                         for request in chosen:

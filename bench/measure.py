@@ -140,8 +140,9 @@ def _load_wrk(wrk: str, server: Server, request: Request, seconds: int, scratch:
 class Memory:
     """Peak private memory of a server while the `with` block runs: the sum, and the largest process."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, *, every_seconds: float = SAMPLE_SECONDS) -> None:
         self._server = server
+        self._every_seconds = every_seconds
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.sum_mib = 0.0
@@ -156,7 +157,7 @@ class Memory:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._end.wait(SAMPLE_SECONDS):
+        while not self._end.wait(self._every_seconds):
             sizes = [0.0]
             for process in self._server.processes():
                 with contextlib.suppress(psutil.Error, OSError):
