@@ -480,11 +480,11 @@ def format_lines(lines: Sequence[Line]) -> str:
     return "\n".join(out) + "\n"
 
 
-REASONS = """\
-## Where it falls short, and why
+CONSISTS = """\
+## What a read consists of
 
-- **Cached objects, beside a tuned libgit2.** A read of ours is one look into a hash, some tens of nanoseconds, of which
-  half is Python's own loop and list. libgit2's is a look into its cache, a copy of the bytes and a tuple.
+- **A cached object.** A read of ours is one look into a hash, beside Python's own loop and list. libgit2's is a look into
+  its cache, a copy of the bytes and a tuple.
 - **A working set larger than the budget.** What isn't in the cache has to be inflated, by us as by libgit2: there the
   ratio is that of first reads, and the share of hits decides about the whole. Which policy it is matters less (below).
 - **First reads** are inflating and deltas for everybody. We inflate with libdeflate and don't hash; but packs are read
@@ -520,7 +520,7 @@ Written by `python -m bench.reads` on {time.strftime("%Y-%m-%d", time.gmtime())}
   git's default simplification; with libgit2 it is the program in bench/path_log.py, which gives the same commits.
 
 """
-    return head + format_lines(lines) + "\n" + REASONS + "\n" + policy_text
+    return head + format_lines(lines) + "\n" + CONSISTS + "\n" + policy_text
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -196,10 +196,10 @@ Written by `{command}` on {time.strftime("%Y-%m-%d", time.gmtime())} in {minutes
   children) and nginx. Each nginx has {servers.WORKERS} workers. Both columns of govc are compared with the same peer.
 - The column "git" is libgit2 in rows 12 and 13 (which one stands in the first column), `git index-pack` in rows 10 and
   11, and `git repack -adb` in row 16.
-- Figures are medians of {plan.rounds} round{"s" if plan.rounds > 1 else ""} (least to most); of fewer where a contender took more than
-  {plan.row_seconds_max:.0f} s for a line, or the row more than {plan.row_rounds_seconds:.0f} s. CPU is user and system
-  time of every process of a server, helpers, nginx, and CGI programs that ended included ({cpu}); what clients use is
-  in no figure.
+- Figures are medians of {plan.rounds} round{"s" if plan.rounds > 1 else ""} (least to most); of fewer where a contender
+  took more than {plan.row_seconds_max:.0f} s for a line, or the row more than {plan.row_rounds_seconds:.0f} s. CPU is
+  user and system time of every process of a server, helpers, nginx, and CGI programs that ended included ({cpu}); what
+  clients use is in no figure.
 - "times better" are ratios of medians: govc / govc behind nginx. "met" needs both. "took": the seconds of a row, and
   the machine's load average before it, which the rows before it are part of.
 """
