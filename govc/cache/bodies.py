@@ -18,6 +18,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,6 +35,7 @@ from govc.cache.flight import (
     span_at,
 )
 from govc.cache.folder import CacheFolder
+from govc.cache.grown import Elder, Whole
 from govc.cache.record import FlightState, FlightStatus
 from govc.cache.span import CallBlocking, FileSpan
 from govc.errors import ClientGone, Refused
@@ -78,6 +80,10 @@ def _nobody_knows() -> bool:
     return False
 
 
+def _nothing_noted() -> bytes | None:
+    return None
+
+
 def count_nothing(_what: str, _number: int, _bytes: int) -> None:
     """Nobody wants to know."""
 
@@ -90,6 +96,9 @@ class BodyRequest:
     that has got no more than that and progress may start over. `expected_bytes`: about how large the body will be.
     `is_gone` says whether the reader has hung up; it is asked while there is nothing that could be sent.
 
+    `line`, not empty, names the line of bodies that this one belongs to, and `note` says, once it was produced whole,
+    what whoever makes the next one has to know of it (`grown`); None when nothing may grow out of it.
+
     A production may raise Refused before its first piece, and may wait for that as long as it likes, yielding None:
     nothing is sent meanwhile, so that the refusal is an answer of its own.
     """
@@ -101,6 +110,8 @@ class BodyRequest:
     keepalive: bytes
     quiet_seconds: float
     is_gone: Callable[[], bool] = _nobody_knows
+    line: str = ""
+    note: Callable[[], bytes | None] = _nothing_noted
 
 
 class BodyCache:
@@ -147,14 +158,21 @@ class BodyCache:
 
     def serve_whole(self, key: bytes) -> Generator[Chunk, None, bool]:
         """Yield the body if it lies there whole; return whether it did."""
-        descriptor = self.folder.open_body(key.hex()) if self.folder is not None else -1
-        if self.folder is None or descriptor < 0:
+        body = self.folder.open_whole(key.hex()) if self.folder is not None else None
+        if self.folder is None or body is None:
             return False
-        try:
-            yield from self._send_whole(self.folder, key.hex(), descriptor, 0)
-        finally:
-            os.close(descriptor)
+        with closing(body):
+            yield from self._send_whole(self.folder, key.hex(), body, 0)
         return True
+
+    def find_elder(self, line: str) -> Elder | None:
+        """Return the last whole body of a line, opened, and what was noted of it; None when there is none."""
+        return self.folder.find_elder(line) if self.folder is not None else None
+
+    def forget_line(self, line: str) -> None:
+        """Let nothing grow out of a line's last body any more: it isn't what was noted of it."""
+        if self.folder is not None:
+            self.folder.forget_line(line)
 
     def _serve_direct(self, request: BodyRequest, skipped: int) -> Iterator[Chunk]:
         said_at = time.monotonic()
@@ -172,7 +190,10 @@ class BodyCache:
                 elif piece:
                     said_at = time.monotonic()
                     self._count(DIRECT, 0, len(piece))
-                    yield piece
+                    if isinstance(piece, bytes):
+                        yield piece
+                    else:
+                        yield from self._spans(piece.body, piece.start, piece.end)
                 elif has_begun and request.keepalive and time.monotonic() - said_at >= request.quiet_seconds:
                     said_at = time.monotonic()
                     yield request.keepalive
@@ -183,12 +204,10 @@ class BodyCache:
 
     def _serve_shared(self, folder: CacheFolder, key: str, request: BodyRequest, sent: int) -> Iterator[Chunk]:
         """Serve from the folder. Raises _NotHere when this body can't be shared, _Gone when its flight ended early."""
-        descriptor = folder.open_body(key)
-        if descriptor >= 0:
-            try:
-                yield from self._send_whole(folder, key, descriptor, sent)
-            finally:
-                os.close(descriptor)
+        body = folder.open_whole(key)
+        if body is not None:
+            with closing(body):
+                yield from self._send_whole(folder, key, body, sent)
             return
         boarded = self._board(folder, key, request)
         if isinstance(boarded, RemoteFlight):
@@ -200,7 +219,7 @@ class BodyCache:
         flight, follower, how = boarded
         try:
             if how == MISS:
-                self._start(folder, flight, request.produce)
+                self._start(folder, flight, request)
             yield from self._follow(_Local(flight, follower), request, sent, how)
         finally:
             flight.leave(follower)
@@ -220,11 +239,16 @@ class BodyCache:
                 return known, follower, FOLLOW
             return join_remote(folder, key) or (*self._begin(folder, key, request), MISS)
 
-    def _send_whole(self, folder: CacheFolder, key: str, descriptor: int, sent: int) -> Iterator[Chunk]:
-        size = os.fstat(descriptor).st_size
-        self._count(HIT, 1, size - sent)
-        name = "" if sent else folder.relative_name(key)
-        yield FileSpan(descriptor, sent, size - sent, self._call_blocking, name)
+    def _send_whole(self, folder: CacheFolder, key: str, body: Whole, sent: int) -> Iterator[Chunk]:
+        self._count(HIT, 1, body.size - sent)
+        if body.base < 0 and not sent:
+            yield FileSpan(body.descriptor, 0, body.size, self._call_blocking, folder.relative_name(key))
+        else:
+            yield from self._spans(body, sent, body.size)
+
+    def _spans(self, body: Whole, start: int, end: int) -> Iterator[FileSpan]:
+        for descriptor, offset, length in body.iter_places(start, end):
+            yield FileSpan(descriptor, offset, length, self._call_blocking)
 
     # Producing
 
@@ -254,9 +278,9 @@ class BodyCache:
         self._flights[key] = flight
         return flight, follower
 
-    def _start(self, folder: CacheFolder, flight: Flight, produce: Produce) -> None:
+    def _start(self, folder: CacheFolder, flight: Flight, request: BodyRequest) -> None:
         try:
-            threading.Thread(target=self._run, args=(folder, flight, produce), daemon=True).start()
+            threading.Thread(target=self._run, args=(folder, flight, request), daemon=True).start()
         except RuntimeError:  # no thread is to be had, and others may wait for this flight by now
             self._forget(flight)
             flight.cancel()
@@ -267,9 +291,12 @@ class BodyCache:
             if self._flights.get(flight.key) is flight:
                 del self._flights[flight.key]
 
-    def _run(self, folder: CacheFolder, flight: Flight, produce: Produce) -> None:
+    def _run(self, folder: CacheFolder, flight: Flight, request: BodyRequest) -> None:
         try:
-            flight.run(produce, _is_worth_keeping)
+            flight.run(request.produce, _is_worth_keeping)
+            if flight.is_kept and request.line and (note := request.note()) is not None:
+                with suppress(OSError):  # the folder may be gone, or full: then nothing grows out of this one
+                    folder.write_line(request.line, flight.key, note)
         finally:
             self._forget(flight)
         swept = self._call_blocking(folder.sweep, flight.status.published)
@@ -290,7 +317,7 @@ class BodyCache:
                 self._sleep(LITTLE_SECONDS)
             elif position < status.published:
                 yield from self._next_chunk(view, status, position)
-                length = span_at(status, position)[1]
+                length = view.place(status, position)[2]
                 position += length
                 view.move_to(position)
                 self._count(how, 0, length)
@@ -317,15 +344,15 @@ class BodyCache:
                 view.wait()
 
     def _next_chunk(self, view: "_Local | _Remote", status: FlightStatus, position: int) -> Iterator[Chunk]:
-        offset, length = span_at(status, position)
+        descriptor, offset, length = view.place(status, position)
         if view.is_dropped(status):
             raise Dropped("too slow for a body that the disk has no room for")
         if not status.window:
-            yield FileSpan(view.descriptor, offset, length, self._call_blocking)
+            yield FileSpan(descriptor, offset, length, self._call_blocking)
             if view.is_dropped(view.read()):  # it may have been overwritten while it was sent
                 raise Dropped("the disk has no room for a body that another process produces")
         else:
-            yield os.pread(view.descriptor, length, offset)
+            yield os.pread(descriptor, length, offset)
 
 
 def _is_worth_keeping(flight: Flight) -> bool:
@@ -336,7 +363,6 @@ class _Local:
     """A flight of this process, as its follower sees it."""
 
     def __init__(self, flight: Flight, follower: Follower) -> None:
-        self.descriptor = flight.part
         self._flight = flight
         self._follower = follower
         self._news = flight.news
@@ -347,6 +373,9 @@ class _Local:
 
     def wait(self) -> None:
         self._news.wait(WAIT_SECONDS)
+
+    def place(self, status: FlightStatus, position: int) -> tuple[int, int, int]:
+        return span_at(status, self._flight.part, self._flight.base, position)
 
     def move_to(self, position: int) -> None:
         self._follower.move_to(position)
@@ -362,7 +391,6 @@ class _Remote:
     """A flight of another process."""
 
     def __init__(self, flight: RemoteFlight, sleep: Callable[[float], None]) -> None:
-        self.descriptor = flight.part
         self._flight = flight
         self._sleep = sleep
         self._polls = 0
@@ -373,6 +401,9 @@ class _Remote:
     def wait(self) -> None:
         self._sleep(POLL_SECONDS[min(self._polls, len(POLL_SECONDS) - 1)])
         self._polls += 1
+
+    def place(self, status: FlightStatus, position: int) -> tuple[int, int, int]:
+        return span_at(status, self._flight.part, self._flight.base, position)
 
     def move_to(self, position: int) -> None:
         self._polls = 0

@@ -15,9 +15,14 @@ spool at their own pace. Followers in the same process hear of news at once, tho
   own process (who stands still for STALL_SECONDS is dropped, with an error in his stream). Followers in other
   processes end with an error before anything that they have not read is overwritten.
 
+- **Borrowed bytes** (`grown`) are not written: the file keeps a hole, and who reads there reads the base. They are
+  copied where nothing may be lent: a body of no single base, a folder whose bodies nginx sends. A disk that fills up
+  later ends such a flight: a file with a hole is no ring.
+
 Published is what may be read; it always ends between two packets, so a follower that has to wait may say keepalive.
 """
 
+import errno
 import fcntl
 import logging
 import os
@@ -26,7 +31,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
-from govc.cache.folder import FLIGHT, NEW, PART, CacheFolder
+from govc.cache.folder import BASE, FLIGHT, GROWN, NEW, PART, CacheFolder
+from govc.cache.grown import (
+    NOTHING_LENT,
+    Borrowed,
+    Lent,
+    encode_footer,
+    link_same,
+    may_borrow,
+    place_at,
+)
 from govc.cache.record import (
     FlightState,
     FlightStatus,
@@ -62,8 +76,8 @@ class Notice(bytes):
     __slots__ = ()
 
 
-Piece = bytes | None
-"""What a production yields: whole packets, a `Notice`, or None for a silence."""
+Piece = bytes | Borrowed | None
+"""What a production yields: whole packets, a `Notice`, whole packets of an older body, or None for a silence."""
 
 Produce = Callable[[], Iterator[Piece]]
 
@@ -118,6 +132,9 @@ class Flight:
         self.key = key
         self.started_at = time.monotonic()
         self.part, self._record = descriptors
+        self.base = -1
+        """The file that bytes are borrowed from."""
+        self.is_kept = False
         self.status = FlightStatus(FlightState.RUNNING, 0, 0, 0)
         self.news = threading.Event()
         self.refusal: Refused | None = None
@@ -159,11 +176,13 @@ class Flight:
             is_last = not self._users
         if is_last:
             os.close(self.part)
+            if self.base >= 0:
+                os.close(self.base)
 
     def _close_to_others(self) -> None:
         with self._lock:
             self.is_open = False
-            for path in (self._flight_path, self._part_path):
+            for path in (self._flight_path, self._part_path, self._base_path):
                 with suppress(OSError):
                     os.unlink(path)
 
@@ -202,11 +221,25 @@ class Flight:
         # The body has its name before the flight loses its own: who comes now finds one or the other.
         if is_kept:
             with suppress(OSError):  # the folder may be gone: then nothing is kept
-                os.rename(self._part_path, self._folder.body_path(self.key))
+                self._keep()
         self._close_to_others()
         self._tell(self.status._replace(state=state))
         os.close(self._record)
         self._let_go()
+
+    def _keep(self) -> None:
+        if self.base < 0:
+            os.rename(self._part_path, self._folder.body_path(self.key))
+        else:
+            os.pwrite(self.part, encode_footer(self.status.lent, self.base), self.status.published)
+            stem = f"{self._folder.path}/{self.key}"
+            os.rename(self._base_path, stem + BASE)
+            os.rename(self._part_path, stem + GROWN)
+        self.is_kept = True
+
+    @property
+    def _base_path(self) -> str:
+        return self._part_path[: -len(PART)] + BASE
 
     def _tell(self, status: FlightStatus) -> None:
         self.status = status
@@ -220,7 +253,13 @@ class Flight:
         waiting_bytes = 0
         flushed_at = 0.0
         for piece in pieces:
-            if piece:
+            if isinstance(piece, Borrowed):
+                if waiting:
+                    self._publish(b"".join(waiting))
+                    waiting.clear()
+                    waiting_bytes = 0
+                self._borrow(piece)
+            elif piece:
                 if not self.status.data_start and not isinstance(piece, Notice):
                     start = self.status.published + waiting_bytes
                     self.status = self.status._replace(data_start=start)
@@ -235,6 +274,45 @@ class Flight:
             self._check_wanted()
         if waiting:
             self._publish(b"".join(waiting))
+
+    def _borrow(self, piece: Borrowed) -> None:
+        """Lend what may be lent of an older body, and copy the rest."""
+        at, body = piece.start, piece.body
+        while at < piece.end:
+            descriptor, offset, length = place_at(body.lent, body.descriptor, body.base, at, piece.end)
+            is_base = descriptor == (body.base if body.base >= 0 else body.descriptor)
+            if not (
+                is_base
+                and self._folder.lends
+                and may_borrow(body)
+                and self._lend(body.path, descriptor, offset, length)
+            ):
+                self._copy(descriptor, offset, length)
+            at += length
+
+    def _lend(self, path: str, descriptor: int, offset: int, length: int) -> bool:
+        """Leave a hole for bytes of a base, the first time or right behind what was lent; False when that can't be."""
+        at, lent = self.status.published, self.status.lent
+        if self.status.window:
+            return False
+        if lent == NOTHING_LENT:
+            if not link_same(path, descriptor, self._base_path):
+                return False
+            self.base = os.dup(descriptor)
+            lent = Lent(at, at, offset)
+        elif lent.end != at or lent.offset + at - lent.start != offset:
+            return False
+        self._tell(self.status._replace(published=at + length, lent=lent._replace(end=at + length)))
+        return True
+
+    def _copy(self, descriptor: int, offset: int, length: int) -> None:
+        data = b""
+        while len(data) < length:  # one piece: what is published ends between two packets
+            more = self._call_blocking(os.pread, descriptor, length - len(data), offset + len(data))
+            if not more:
+                raise OSError(errno.EIO, "a cached body ends early")
+            data = data + more if data else more
+        self._publish(data)
 
     def _publish(self, data: bytes) -> None:
         """Write whole packets and say so."""
@@ -263,7 +341,7 @@ class Flight:
             count: int = self._call_blocking(os.pwrite, self.part, view, offset)
             return count
         except OSError as error:
-            if window or at < WINDOW_BYTES_MIN:
+            if window or at < WINDOW_BYTES_MIN or self.base >= 0:
                 raise _NoSpace from error
             log.warning("%s: no space: a body of more than %d bytes is not kept", self._folder.path, at)
             self._become_ring(at)
@@ -369,9 +447,12 @@ def _give_up(descriptor: int, path: str) -> None:
 class RemoteFlight:
     """A flight of another process, as one follower of ours sees it. Made by `join_remote`."""
 
-    def __init__(self, part: int, record: int) -> None:
+    def __init__(self, part: int, record: int, part_path: str) -> None:
         self.part = part
+        self.base = -1
         self._record = record
+        self._base_path = part_path[: -len(PART)] + BASE
+        self._kept_base_path = self._base_path[: -len(BASE)].rpartition(".")[0] + BASE
 
     def read(self) -> FlightStatus:
         """Return how far it is; ABANDONED when its producer is dead."""
@@ -380,6 +461,8 @@ class RemoteFlight:
             status = read_status(self._record)
         except OSError:
             return FlightStatus(FlightState.ABANDONED, 0, 0, 0)
+        if status.lent != NOTHING_LENT and self.base < 0 and not self._open_base():
+            return status._replace(state=FlightState.ABANDONED)
         # In this order: a producer that ended between the two calls has said so.
         if status.state is FlightState.RUNNING and not is_alive:
             return status._replace(state=FlightState.ABANDONED)
@@ -394,6 +477,16 @@ class RemoteFlight:
         """Stop following."""
         os.close(self.part)
         os.close(self._record)
+        if self.base >= 0:
+            os.close(self.base)
+
+    def _open_base(self) -> bool:
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+        for path in (self._base_path, self._kept_base_path):
+            with suppress(OSError):
+                self.base = os.open(path, flags)
+                return True
+        return False
 
 
 def join_remote(folder: CacheFolder, key: str) -> RemoteFlight | None:
@@ -418,13 +511,13 @@ def join_remote(folder: CacheFolder, key: str) -> RemoteFlight | None:
         os.close(part)
         os.close(record)
         return None
-    return RemoteFlight(part, record)
+    return RemoteFlight(part, record, part_path)
 
 
-def span_at(status: FlightStatus, position: int) -> tuple[int, int]:
-    """Return (offset in the spool, length) of what may be read next at `position`, at most READ_BYTES."""
+def span_at(status: FlightStatus, own: int, base: int, position: int) -> tuple[int, int, int]:
+    """Return (descriptor, offset, length) of what may be read next at `position`, at most READ_BYTES."""
     length = min(READ_BYTES, status.published - position)
-    if not status.window:
-        return position, length
-    offset = position % status.window
-    return offset, min(length, status.window - offset)
+    if status.window:
+        offset = position % status.window
+        return own, offset, min(length, status.window - offset)
+    return place_at(status.lent, own, base, position, position + length)

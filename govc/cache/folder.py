@@ -1,8 +1,10 @@
 """The folder that holds the bodies: private, bounded, and safe to delete at any moment.
 
-    <cache_dir>/bodies-1-<boot id>/
+    <cache_dir>/bodies-2-<boot id>/
         <key>.body              a whole body; nothing but its bytes, so that nginx can send it
-        <key>.<id>.part         a body that is being produced
+        <key>.grown, .base      a whole body that borrows from an older one, and that one (`grown`)
+        <key>.<id>.part, .base  a body that is being produced, and what it borrows from
+        <line>.line             the last body of a line
         <key>.flight            who produces it and how far it is (`flight`); locked for as long as its producer lives
         new-<id>                a file that has no name of its own yet
 
@@ -35,13 +37,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from govc.cache.grown import Elder, Whole, encode_line, open_grown, read_line
 from govc.cache.record import clear_if_dead
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 PREFIX = "bodies-"
 BODY, PART, FLIGHT, NEW = ".body", ".part", ".flight", "new-"
+GROWN, BASE, LINE = ".grown", ".base", ".line"
+_BLOCK_BYTES = 512
 RESERVE_BYTES_MAX = 1 << 30
 RESERVE_SHARE = 20
 ABANDONED_SECONDS = 3600
@@ -57,7 +62,7 @@ class Body(NamedTuple):
     """One whole body in the folder. `is_used`: since the hand came by last."""
 
     path: str
-    size: int
+    size: int  # of what it alone holds: what two names share counts half for each
     entered_ns: int
     is_used: bool
 
@@ -141,6 +146,8 @@ class CacheFolder:
         self.bytes_max = bytes_max
         self.name = f"{PREFIX}{FORMAT}-{read_boot_id() if boot_id is None else boot_id}"
         self.path = f"{self.cache_dir}/{self.name}"
+        self.lends = not group_reads
+        """Whether bodies may borrow from others: nginx sends one file only."""
         self.folder_mode = 0o750 if group_reads else 0o700
         self.file_mode = 0o640 if group_reads else 0o600
         self._next_sweep = 0.0
@@ -189,9 +196,55 @@ class CacheFolder:
         touch(descriptor)
         return descriptor
 
+    def open_whole(self, key: str) -> Whole | None:
+        """Return a whole body of either kind, None when there is none; it counts as used."""
+        descriptor = self.open_body(key)
+        if descriptor >= 0:
+            return Whole(self.body_path(key), descriptor, os.fstat(descriptor).st_size)
+        body = open_grown(f"{self.path}/{key}{GROWN}", f"{self.path}/{key}{BASE}")
+        if body is not None:
+            touch(body.descriptor)
+        return body
+
     def has_body(self, key: str) -> bool:
         """Say whether there is a whole body."""
-        return os.path.exists(self.body_path(key))
+        if os.path.exists(self.body_path(key)):
+            return True
+        body = open_grown(f"{self.path}/{key}{GROWN}", f"{self.path}/{key}{BASE}")
+        if body is not None:
+            body.close()
+        return body is not None
+
+    def find_elder(self, line: str) -> Elder | None:
+        """Return the last body of a line, None when it is gone. It doesn't count as used: the next one will be."""
+        known = read_line(f"{self.path}/{line}{LINE}")
+        if known is None:
+            return None
+        key, note = known[0].hex(), known[1]
+        path = self.body_path(key)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            body = open_grown(f"{self.path}/{key}{GROWN}", f"{self.path}/{key}{BASE}")
+            return Elder(body, note) if body is not None else None
+        return Elder(Whole(path, descriptor, os.fstat(descriptor).st_size), note)
+
+    def write_line(self, line: str, key: str, note: bytes) -> None:
+        """Note that this body is the last of its line. Raises OSError."""
+        descriptor, path = self.create()
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(encode_line(bytes.fromhex(key), note))
+            os.rename(path, f"{self.path}/{line}{LINE}")
+        except OSError:
+            with suppress(OSError):
+                os.unlink(path)
+            raise
+
+    def forget_line(self, line: str) -> None:
+        """Let nothing grow out of a line's last body any more."""
+        with suppress(OSError):
+            os.unlink(f"{self.path}/{line}{LINE}")
 
     def has_room_for(self, expected_bytes: int) -> bool:
         """Say whether a body of about so many bytes may be begun."""
@@ -226,13 +279,13 @@ class CacheFolder:
             for entry in entries:
                 with suppress(FileNotFoundError):
                     status = entry.stat(follow_symlinks=False)
-                    if entry.name.endswith(BODY):
+                    if entry.name.endswith((BODY, GROWN)):
                         is_used = status.st_atime_ns > status.st_mtime_ns
-                        bodies.append(Body(entry.path, status.st_size, status.st_mtime_ns, is_used))
+                        bodies.append(Body(entry.path, _share_of(status), status.st_mtime_ns, is_used))
                     else:
                         others.append((entry.path, status))
-        total = sum(body.size for body in bodies) + sum(status.st_size for _, status in others)
-        total -= _remove_abandoned(others)
+        total = sum(body.size for body in bodies) + sum(_share_of(status) for _, status in others)
+        total -= _remove_abandoned(others, {body.path for body in bodies})
         return _turn_clock(bodies, total, self.bytes_max)
 
 
@@ -263,27 +316,43 @@ def _turn_clock(bodies: list[Body], total: int, bytes_max: int) -> Swept:
                 os.unlink(body.path)
                 evicted += 1
                 evicted_bytes += body.size
+                if body.path.endswith(GROWN):
+                    os.unlink(body.path[: -len(GROWN)] + BASE)
             total -= body.size
     return Swept(total, evicted, evicted_bytes)
 
 
-def _remove_abandoned(files: list[tuple[str, os.stat_result]]) -> int:
-    """Remove what dead producers left; return how many bytes that freed."""
+def _share_of(status: os.stat_result) -> int:
+    """Return what one name of a file costs in bytes: a hole costs nothing, a file with two names half for each."""
+    return min(status.st_size, status.st_blocks * _BLOCK_BYTES) // max(status.st_nlink, 1)
+
+
+def _remove_abandoned(files: list[tuple[str, os.stat_result]], bodies: set[str]) -> int:
+    """Remove what dead producers left, and what belongs to bodies that are gone; return how many bytes that freed."""
     freed = 0
     flights = {path for path, _ in files if path.endswith(FLIGHT)}
     for path in list(flights):
         if _clear_if_dead(path):
             flights.discard(path)
     for path, status in files:
+        owner = f"{os.path.dirname(path)}/{os.path.basename(path).partition('.')[0]}"
         if path.endswith(PART):
-            key_path = path[: -len(PART)].rpartition(".")[0]
-            if key_path + FLIGHT in flights or _age_of(status) < SWEEP_SECONDS:
+            if owner + FLIGHT in flights or _age_of(status) < SWEEP_SECONDS:
+                continue
+        elif path.endswith(BASE):
+            # Its mtime is that of the body which it was before; who has just renamed it has a flight, or a body by now.
+            if owner + FLIGHT in flights or (path == owner + BASE and os.path.exists(owner + GROWN)):
+                continue
+        elif path.endswith(LINE):
+            known = read_line(path)
+            key_path = f"{os.path.dirname(path)}/{known[0].hex()}" if known is not None else ""
+            if key_path + BODY in bodies or key_path + GROWN in bodies or _age_of(status) < SWEEP_SECONDS:
                 continue
         elif path.endswith(FLIGHT) or _age_of(status) < ABANDONED_SECONDS:
             continue
         with suppress(OSError):
             os.unlink(path)
-            freed += status.st_size
+            freed += _share_of(status)
     return freed
 
 

@@ -5,7 +5,8 @@
     8     published        8    bytes of the body that may be read; always a boundary between packets
     16    data start       8    where the first packet of pack data begins; 0: not yet known
     24    window           8    0; else the file is a ring of so many bytes (see `flight`)
-    32    CRC-32 of these 32 bytes, 4
+    32    lent             24   start, end, offset: what lies in the base (see `grown`); 0: nothing
+    56    CRC-32 of these 56 bytes, 4
     64    the id in the part's name, 16 hexadecimal digits
     128   fastest          8    how far the fastest follower of another process is: a hint that several may write
 
@@ -23,7 +24,9 @@ from contextlib import suppress
 from enum import IntEnum
 from typing import NamedTuple
 
-_RECORD = struct.Struct(">4sIQQQ")
+from govc.cache.grown import NOTHING_LENT, Lent
+
+_RECORD = struct.Struct(">4sIQQQQQQ")
 _CRC = struct.Struct(">I")
 _NUMBER = struct.Struct(">Q")
 _MAGIC = b"GVFL"
@@ -50,11 +53,12 @@ class FlightStatus(NamedTuple):
     published: int
     data_start: int
     window: int
+    lent: Lent = NOTHING_LENT
 
 
 def encode_status(status: FlightStatus) -> bytes:
     """Return the record."""
-    record = _RECORD.pack(_MAGIC, status.state, status.published, status.data_start, status.window)
+    record = _RECORD.pack(_MAGIC, status.state, status.published, status.data_start, status.window, *status.lent)
     return record + _CRC.pack(zlib.crc32(record))
 
 
@@ -64,10 +68,10 @@ def decode_status(data: bytes) -> FlightStatus | None:
         data[: _RECORD.size]
     ):
         return None
-    magic, state, published, data_start, window = _RECORD.unpack_from(data)
+    magic, state, published, data_start, window, *lent = _RECORD.unpack_from(data)
     if magic != _MAGIC or state not in FlightState.__members__.values():
         return None
-    return FlightStatus(FlightState(state), published, data_start, window)
+    return FlightStatus(FlightState(state), published, data_start, window, Lent(*lent))
 
 
 def write_status(descriptor: int, status: FlightStatus) -> None:

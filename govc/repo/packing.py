@@ -33,6 +33,7 @@ from govc.phases import ENUMERATE, WRITE, Timed, timed_steps
 from govc.protocol.oid import find_algorithm
 from govc.repo.bitmaps import open_bitmaps
 from govc.repo.helper import Emit, HelperSlots, Job, Progress, Quiet, run_helper
+from govc.repo.pack_growth import WantsBefore
 from govc.repo.pack_plan import PackPlan, tell_counts, tell_total
 from govc.repo.runtime import Breather, Runtime
 from govc.repo.snapshot import Snapshot, make_history
@@ -218,6 +219,14 @@ class PackProducer:
             slots=self._slots,
             quiet_seconds=quiet_seconds,
         )
+
+    def produce_added(
+        self, snapshot: Snapshot, plan: PackPlan, before: WantsBefore
+    ) -> Generator[bytes | Progress, None, None] | None:
+        """Yield a pack of what one made for `before` lacks; None when that one can't be extended. May switch."""
+        with Timed(ENUMERATE):
+            added = self._sweeper.prepare_added(snapshot, plan, before)
+        return timed_steps(WRITE, added) if added is not None else None
 
     def _try_inline(self, snapshot: Snapshot, plan: PackPlan, spoken: list[Progress]) -> Closure | None:
         """Enumerate within the budget; None when a helper should do it."""

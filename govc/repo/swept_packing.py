@@ -29,6 +29,7 @@ from govc.repo.helper import Progress
 from govc.repo.introducing import forward_is_due
 from govc.repo.introductions import Introductions
 from govc.repo.near_deltas import NearDeltas
+from govc.repo.pack_growth import WantsBefore, brings_all_tags, can_grow, plan_addition, reaches_all
 from govc.repo.pack_plan import PackPlan, tell_counts, tell_total
 from govc.repo.runtime import Breather, Runtime
 from govc.repo.snapshot import Snapshot
@@ -74,9 +75,7 @@ class SweptPacking:
         if index is None or table is None or not plan.ofs_delta or plan.tree_depth_max < TREE_DEPTH_MAX:
             return None  # the index knows only that no tree is nested deeper than TREE_DEPTH_MAX
         torn = TornWatch((snapshot.layout.commondir, *snapshot.store.directories))
-        if not index.is_current():
-            self._runtime.call_blocking(index.refresh)
-        if not self._cover(snapshot, index, plan):
+        if not self._is_covered(snapshot, index, plan):
             self._want_index(snapshot)
             return None
         if index.is_crowded or forward_is_due(snapshot, index):
@@ -89,6 +88,36 @@ class SweptPacking:
         if swept is None:
             return None
         return self._produce(snapshot.store, plan, _Found(index, view, table, swept, torn))
+
+    def prepare_added(
+        self, snapshot: Snapshot, plan: PackPlan, before: WantsBefore
+    ) -> Generator[bytes | Progress, None, None] | None:
+        """Return what yields a pack of the objects that one made for `before` lacks, each once, with deltas on what it
+        has; None when that one holds too much, or nobody knows. May switch.
+        """
+        index = snapshot.introductions
+        table = snapshot.store.pack_table() if AVAILABLE and index is not None else None
+        if index is None or table is None or not can_grow(plan) or plan.tree_depth_max < TREE_DEPTH_MAX:
+            return None
+        torn = TornWatch((snapshot.layout.commondir, *snapshot.store.directories))
+        if not self._is_covered(snapshot, index, plan):
+            return None
+        more = plan_addition(snapshot, plan, before)
+        view = index.view
+        if more is None or not reaches_all(snapshot, view, before, plan):
+            return None
+        try:
+            swept = self._sweep(snapshot, view, more, table, call)
+        except (ObjectMissing, Corrupt):
+            return None  # making it anew says what is wrong
+        if swept is None or not brings_all_tags(snapshot, view, before, plan, swept.closure):
+            return None
+        return self._produce(snapshot.store, more, _Found(index, view, table, swept, torn))
+
+    def _is_covered(self, snapshot: Snapshot, index: Introductions, plan: PackPlan) -> bool:
+        if not index.is_current():
+            self._runtime.call_blocking(index.refresh)
+        return self._cover(snapshot, index, plan)
 
     def _cover(self, snapshot: Snapshot, index: Introductions, plan: PackPlan) -> bool:
         """Have the index know what is wanted and what is had; False when that is too much for now."""

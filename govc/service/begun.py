@@ -32,7 +32,7 @@ class Begun:
         for piece in pieces:
             self._made.append(piece)
             size += len(piece) if piece else 0
-            if piece is None or size > LITTLE_BYTES or clock() > deadline:
+            if not isinstance(piece, bytes) or size > LITTLE_BYTES or clock() > deadline:
                 self._rest = pieces
                 return False
         return True
@@ -42,7 +42,7 @@ class Begun:
         made, self._made = self._made, []
         rest, self._rest = self._rest, None
         if self.is_whole and made:
-            return iter((b"".join(piece for piece in made if piece),))
+            return iter((b"".join(piece for piece in made if isinstance(piece, bytes)),))
         return chain(made, rest) if rest is not None else self._produce()
 
     def close(self) -> None:

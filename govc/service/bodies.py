@@ -22,6 +22,7 @@ from govc.repo.packing import PackPlan
 from govc.repo.repository import identity_of
 from govc.repo.snapshot import Snapshot
 from govc.service.context import RequestContext
+from govc.service.growing import line_plan
 
 _NO_TAGS: Mapping[bytes, bytes] = {}
 
@@ -46,6 +47,17 @@ def body_key(snapshot: Snapshot, context: RequestContext, plan: PackPlan, framin
             _tags_digest(snapshot, context, plan, tags),
         )
     )
+
+
+def body_line(snapshot: Snapshot, context: RequestContext, plan: PackPlan, side_band: int) -> str:
+    """Return the line of bodies that may grow out of each other, "" for a body that can't: what the key holds without
+    wants, tags, and what is said around the pack.
+    """
+    common = line_plan(plan) if side_band else None
+    if common is None or snapshot.introductions is None:
+        return ""
+    seen = (context.namespace, _hidden_refs(snapshot), context.visibility)
+    return digest_of((__version__, "line", _repository_digest(snapshot), seen, side_band, common)).hex()
 
 
 def _repository_digest(snapshot: Snapshot) -> bytes:

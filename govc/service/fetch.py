@@ -23,8 +23,8 @@ from time import monotonic
 from typing import TypeVar
 
 from govc import phases
-from govc.cache.bodies import PRODUCER_QUIET_SECONDS, BodyCache, BodyRequest, Chunk
-from govc.cache.flight import Notice, Piece
+from govc.cache.bodies import BodyCache, BodyRequest, Chunk
+from govc.cache.flight import Piece
 from govc.errors import ClientGone, GovcError, LimitExceeded, Refused
 from govc.graph.commits import follow_tags
 from govc.graph.interface import Work
@@ -52,7 +52,6 @@ from govc.protocol.object_info import iter_object_info, parse_object_info
 from govc.protocol.pktline import FLUSH, encode_error
 from govc.protocol.sideband import KEEPALIVE, PACKET_MAX_LARGE, Band, frame
 from govc.protocol.upload_pack import Negotiator, encode_shallow_lines, parse_upload_pack_request
-from govc.repo.helper import Progress
 from govc.repo.object_options import read_tree_depth_max
 from govc.repo.packing import PackPlan, PackProducer
 from govc.repo.runtime import Runtime
@@ -60,10 +59,11 @@ from govc.repo.snapshot import Snapshot
 from govc.service.admitting import CLONE, FETCH, admitted, iter_in_turn, wish_of
 from govc.service.advertise import v2_features
 from govc.service.begun import Begun
-from govc.service.bodies import body_key
+from govc.service.bodies import body_key, body_line
 from govc.service.context import RequestContext, is_never_gone
 from govc.service.elsewhere import BlobElsewhere, blobs_elsewhere, bundle_list
 from govc.service.ls_refs import ls_refs
+from govc.service.making import BodyMaker, Framing
 from govc.service.pacing import paced
 from govc.service.packfile_uris import choose_elsewhere, send_with_uris
 from govc.service.policy import UploadPolicy
@@ -118,7 +118,6 @@ class FetchSession:
         note_wants: Callable[[int], None] | None = None,
     ) -> None:
         self._note_wants = note_wants
-        self._recorder = phases.CURRENT.get()
         self.snapshot = snapshot
         self.context = context
         self.policy = snapshot.config.remembered(UploadPolicy.from_config)
@@ -403,8 +402,10 @@ class FetchSession:
     def _send_body(self, plan: PackPlan, side_band: int, head: bytes, tail: bytes) -> Iterator[Chunk]:
         """Yield the head, the pack in the frames that the client asked for, and the tail."""
 
-        def make() -> Iterator[Piece]:
-            return self._make_body(plan, side_band, head, tail)
+        framing = Framing(side_band=side_band, head=head, tail=tail)
+        tools = self._tools
+        maker = BodyMaker(self.snapshot, plan, framing, tools.producer, tools.bodies, tools.runtime.call_blocking)
+        make = maker.make
 
         def produce() -> Iterator[Piece]:
             return iter_in_turn(self._tools.admission, self._wish(plan), make)
@@ -423,6 +424,8 @@ class FetchSession:
                 begun.close()
                 begun = None
             key = None if is_little else body_key(self.snapshot, self.context, plan, (side_band, head, tail))
+            if key is not None:
+                maker.line = body_line(self.snapshot, self.context, plan, side_band)
             remember_key(self.snapshot, self.context, self._words, key)
             wish = BodyRequest(
                 key=key,
@@ -432,6 +435,8 @@ class FetchSession:
                 keepalive=KEEPALIVE if side_band and keepalive_seconds > 0 else b"",
                 quiet_seconds=float(keepalive_seconds) if keepalive_seconds > 0 else 3600.0,
                 is_gone=self.context.is_gone if self._has_queue else is_never_gone,
+                line=maker.line,
+                note=maker.note,
             )
             with closing(self._tools.bodies.serve(wish)) as chunks:
                 for chunk in chunks:
@@ -470,21 +475,6 @@ class FetchSession:
 
     def _wish(self, plan: PackPlan) -> Wish:
         return wish_of(self.context, FETCH if plan.haves else CLONE, self.snapshot.layout.gitdir)
-
-    def _make_body(self, plan: PackPlan, side_band: int, head: bytes, tail: bytes) -> Iterator[Piece]:
-        """Make the body, whoever it is for. Yields None for silences."""
-        phases.CURRENT.set(self._recorder)  # a production shared by many runs in a thread of its own
-        if head:
-            yield Notice(head)
-        for item in self._tools.producer.produce(self.snapshot, plan, PRODUCER_QUIET_SECONDS):
-            if isinstance(item, bytes):
-                yield frame(Band.DATA, item, side_band) if side_band else item
-            elif isinstance(item, Progress):
-                yield Notice(frame(Band.PROGRESS, item.text.encode("utf-8"), side_band))
-            else:
-                yield None
-        if tail:
-            yield tail
 
     def _tag_candidates(self) -> dict[bytes, bytes]:
         key = ("tags", self.context.namespace)
