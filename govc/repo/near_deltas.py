@@ -5,10 +5,15 @@ was expanded just before (packs hold the newest first). A delta on one of them c
 and is a fraction of its size. Bounded: so many objects of one answer, so many versions looked at, objects of so many
 bytes.
 
+Making one costs ten times what sending it does, and neighbours in time ask for the same: what was made is kept, within
+a few megabytes for each worker (`MadeDeltas`).
+
 Never a cycle: the base is at the client and not sent, or it was asked for here before, and stands on such a one itself.
 """
 
 import zlib
+from itertools import islice
+from typing import Literal
 
 from govc.errors import GovcError
 from govc.graph.view import View
@@ -21,12 +26,54 @@ OBJECTS_MAX = 400
 VERSIONS_MAX = 12
 OBJECT_BYTES_MAX = 1 << 20
 COMPRESSION_LEVEL = 6
+MADE_BYTES_MAX = 8 << 20
+ENTRY_BYTES = 400
+"""What one costs beside its stream: three names, a tuple, a place in the dictionary."""
+EVICTED_AT_ONCE = 64
+
+
+class MadeDeltas:
+    """Deltas that were made for some answer, by repository, object and base; None for one that isn't worth it.
+
+    Any thread may call: each step is one operation of a dictionary. What came first goes first.
+    """
+
+    def __init__(self, bytes_max: int = MADE_BYTES_MAX) -> None:
+        self._made: dict[tuple[str, bytes, bytes], ForwardDelta | None] = {}
+        self._bytes_max = bytes_max
+        self._bytes = 0
+
+    def get(self, key: tuple[str, bytes, bytes]) -> "ForwardDelta | Literal[False] | None":
+        """Return what was made, False when nobody has tried."""
+        return self._made.get(key, False)
+
+    def put(self, key: tuple[str, bytes, bytes], delta: ForwardDelta | None) -> None:
+        """Keep one."""
+        if self._made.setdefault(key, delta) is delta:
+            self._bytes += _cost(delta)
+        while self._bytes > self._bytes_max and (oldest := list(islice(self._made, EVICTED_AT_ONCE))):
+            for known in oldest:
+                self._bytes -= _cost(self._made.pop(known, None))
+
+
+def _cost(delta: ForwardDelta | None) -> int:
+    return ENTRY_BYTES + (len(delta.stream) if delta is not None else 0)
 
 
 class NearDeltas:
-    """For one answer, in one thread at a time."""
+    """For one answer, in one thread at a time. `made`, `repository`: what was made before, and where."""
 
-    def __init__(self, view: View, table: PackTable, reader: PackReader, painting: Painting) -> None:
+    def __init__(
+        self,
+        view: View,
+        table: PackTable,
+        reader: PackReader,
+        painting: Painting,
+        made: MadeDeltas | None = None,
+        repository: str = "",
+    ) -> None:
+        self._made = made if made is not None else MadeDeltas()
+        self._repository = repository
         self._view = view
         self._table = table
         self._reader = reader
@@ -41,6 +88,10 @@ class NearDeltas:
         self._asked.add(oid)
         if base is None:
             return None
+        key = self._repository, oid, base
+        known = self._made.get(key)
+        if known is not False:
+            return known
         base_number = self._table.find(base)
         if base_number < 0:
             return None
@@ -51,7 +102,9 @@ class NearDeltas:
         except GovcError:
             return None  # expanding says what is wrong
         delta = make_delta(base_content, content, len(content) // 2)
-        return None if delta is None else ForwardDelta(base, len(delta), zlib.compress(delta, COMPRESSION_LEVEL))
+        found = None if delta is None else ForwardDelta(base, len(delta), zlib.compress(delta, COMPRESSION_LEVEL))
+        self._made.put(key, found)
+        return found
 
     def _find_base(self, oid: bytes) -> bytes | None:
         later = self._later.get(oid)

@@ -16,7 +16,7 @@ from typing import Any
 from govc.errors import Corrupt, ObjectMissing
 from govc.graph.commits import follow_tags
 from govc.graph.filter import ALL
-from govc.graph.sweep_closure import Swept, call, sweep_closure
+from govc.graph.sweep_closure import ClientHas, HasNumber, Swept, call, sweep_closure
 from govc.graph.trees import TREE_DEPTH_MAX
 from govc.graph.view import View
 from govc.kernels.packcopy import AVAILABLE, sort_numbers
@@ -28,7 +28,7 @@ from govc.pack.copying import CopiedPack
 from govc.repo.helper import Progress
 from govc.repo.introducing import forward_is_due
 from govc.repo.introductions import Introductions
-from govc.repo.near_deltas import NearDeltas
+from govc.repo.near_deltas import MadeDeltas, NearDeltas
 from govc.repo.pack_growth import WantsBefore, brings_all_tags, can_grow, plan_addition, reaches_all
 from govc.repo.pack_plan import PackPlan, tell_counts, tell_total
 from govc.repo.runtime import Breather, Runtime
@@ -64,6 +64,7 @@ class SweptPacking:
         """`want_index` is told of repositories whose index should be filled."""
         self._runtime = runtime
         self._want_index = want_index
+        self._made = MadeDeltas()
 
     def prepare(self, snapshot: Snapshot, plan: PackPlan) -> Generator[bytes | Progress, None, None] | None:
         """Return what yields the pack, None when it can't be done this way. May switch.
@@ -159,12 +160,12 @@ class SweptPacking:
             reader,
             packed,
             loose,
-            at_peer=closure.client_has.__contains__ if is_thin else None,
+            at_peer=_at_peer(closure.client_has, table) if is_thin else None,
             forward=found.index.find_forward(found.swept, found.view) if is_incremental else None,
             level=COMPRESSION_LEVEL,
             chunk_bytes=SMALL_CHUNK_BYTES if is_small else LARGE_CHUNK_BYTES,
             whole_pack=store.pack_of,
-            make_delta=NearDeltas(found.view, table, reader, found.swept.painting) if is_incremental else None,
+            make_delta=self._near_deltas(store, reader, found) if is_incremental else None,
         )
         # Reading a file from the page cache is no work for a thread; loose objects are the store's to read, and it
         # belongs to the hub.
@@ -176,6 +177,10 @@ class SweptPacking:
             yield chunk
             breathe()
         yield from tell_total(plan, count)
+
+    def _near_deltas(self, store: ObjectStore, reader: PackReader, found: _Found) -> NearDeltas:
+        # An object's name stands for its content in one repository; in another it may be somebody's collision.
+        return NearDeltas(found.view, found.table, reader, found.swept.painting, self._made, store.directories[0])
 
 
 def _iter_commits(store: ObjectStore, oids: Iterable[bytes]) -> Iterator[bytes]:
@@ -190,6 +195,11 @@ def _iter_commits(store: ObjectStore, oids: Iterable[bytes]) -> Iterator[bytes]:
             continue  # whoever asks for it gets the error
         if type_number == COMMIT:
             yield store.oid_of(target)
+
+
+def _at_peer(client_has: HasNumber, table: PackTable) -> Callable[[int], bool]:
+    """Return what tells of a packed object whether the client has it: asked for each delta on what isn't sent."""
+    return client_has.named_by(table.oid_of) if isinstance(client_has, ClientHas) else client_has.__contains__
 
 
 def _canonical(

@@ -5,13 +5,17 @@ import zlib
 from array import array
 from pathlib import Path
 
+import pytest
+
 from govc.graph.introduce import introduce
 from govc.graph.segment import iter_encoded, parse_segment
 from govc.graph.view import View
+from govc.kernels.packcopy import ForwardDelta
 from govc.odb.store import ObjectStore
 from govc.pack.copying import CopiedPack
 from govc.pack.delta import apply_delta
-from govc.repo.near_deltas import NearDeltas
+from govc.repo import near_deltas
+from govc.repo.near_deltas import ENTRY_BYTES, MadeDeltas, NearDeltas
 from tests.graph.builder import RepositoryBuilder
 from tests.graph.packed import write_packs
 from tests.kernels.both import needs_compiled
@@ -79,3 +83,43 @@ def test_the_copier_asks_where_nobody_has_the_base(tmp_path: Path) -> None:
             deltas_on_others.add(number)
     assert deltas_on_others
     assert deltas_on_others == set(asked)
+
+
+@needs_compiled
+def test_what_was_made_for_one_answer_serves_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repo = RepositoryBuilder()
+    commits: list[bytes] = []
+    for number in range(3):
+        commits.append(repo.commit({b"a": version(number)}, commits[-1:]))
+    made = introduce(repo, commits[-1:], View(repo.algo).knows)
+    view = View(repo.algo).extended(parse_segment(b"".join(iter_encoded(made, repo.algo)), repo.algo))
+    write_packs(repo, tmp_path / "store", [range(len(repo.objects))])
+    store = ObjectStore.open(str(tmp_path / "store"), repo.algo)
+    table, reader = store.pack_table(), store.pack_reader()
+    assert table is not None
+    assert reader is not None
+    cids = array("I", [view.sweep.cid_of(commits[2])]), array("I", [view.sweep.cid_of(commits[0])]), array("I")
+    painting, kept = view.sweep.paint(*cids), MadeDeltas()
+    number = table.find(repo.blob_oid(version(2)))
+    first = NearDeltas(view, table, reader, painting, kept, "a")(number)
+    assert first is not None
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("made twice")
+
+    monkeypatch.setattr(near_deltas, "make_delta", refuse)
+    assert NearDeltas(view, table, reader, painting, kept, "a")(number) == first
+    with pytest.raises(AssertionError, match="made twice"):
+        NearDeltas(view, table, reader, painting, kept, "another repository")(number)
+
+
+def test_what_was_made_is_bounded_and_the_oldest_goes_first() -> None:
+    made = MadeDeltas(1000 * (ENTRY_BYTES + 100))
+    for number in range(3000):
+        made.put(("a", b"%d" % number, b"base"), ForwardDelta(b"base", 1, bytes(100)))
+        made.put(("a", b"%d" % number, b"base"), ForwardDelta(b"base", 1, bytes(100)))  # counts once
+    kept = [number for number in range(3000) if made.get(("a", b"%d" % number, b"base")) is not False]
+    assert 900 <= len(kept) <= 1000
+    assert kept == list(range(kept[0], 3000))
+    made.put(("a", b"none", b"base"), None)
+    assert made.get(("a", b"none", b"base")) is None
