@@ -5,12 +5,13 @@ for it in the cache and to share its production costs more than to make it again
 was asked for: what comes to its end soon is sent as it is, in one piece; of anything else what was made is the
 beginning of what is shared.
 
-Bounds: so many bytes, so many seconds, and no silence (a production that waits for a helper process is no little one).
+Bounds: so many bytes, so many seconds of CPU (what a busy machine does meanwhile makes no answer longer), and no silence
+(a production that waits for a helper process is no little one).
 """
 
 from collections.abc import Callable, Iterator
 from itertools import chain
-from time import monotonic
+from time import thread_time
 
 from govc.cache.flight import Piece, Produce
 
@@ -21,7 +22,7 @@ LITTLE_SECONDS = 0.010
 class Begun:
     """One production. `produce` is called at once, and again for every `take` after the first."""
 
-    def __init__(self, produce: Produce, *, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, produce: Produce, *, clock: Callable[[], float] = thread_time) -> None:
         self._produce = produce
         self._rest: Iterator[Piece] | None = None
         self._made: list[Piece] = []

@@ -31,7 +31,8 @@ from gunicorn import http, util
 from gunicorn.workers.ggevent import GeventWorker
 
 from govc.web.gunicorn_master import STOPPING
-from govc.web.lane import HEAD_BYTES_MAX, encode_answer, make_environ, read_request
+from govc.web.lane import HEAD_BYTES_MAX, make_environ, read_request
+from govc.web.lane_answer import LaneAnswer
 
 RECEIVE_BYTES = 64 << 10
 UNSENT_BYTES_MAX = 256 << 10
@@ -177,8 +178,12 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
             self.nr += 1
             if self.nr >= self.max_requests:
                 self.alive = False
-            self._answer(client, make_environ(base, request, io.BytesIO(request.body)), waits)
-            if not self.alive:
+            environ = make_environ(base, request, io.BytesIO(request.body))
+            stays = request.stays and self.alive
+            if request.streams:
+                environ["gunicorn.socket"] = client  # as gunicorn has it: who waits for the client asks there
+            self._answer(client, environ, stays=stays, waits=None if request.streams else waits)
+            if not stays or not self.alive:
                 return
 
     def _base_environ(self, listener: Any, addr: Any) -> dict[str, Any]:
@@ -202,19 +207,21 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
             base["REMOTE_ADDR"] = addr.decode() if isinstance(addr, bytes) else addr
         return base
 
-    def _answer(self, client: Any, environ: dict[str, Any], waits: Any) -> None:
-        head: list[Any] = []
-        chunks = self.wsgi(environ, lambda status, headers, _info=None: head.extend((status, headers)))
+    def _answer(self, client: Any, environ: dict[str, Any], *, stays: bool, waits: Any) -> None:
+        """Answer one request of the lane. `waits` None: the application watches the client's pace itself."""
+        answer = LaneAnswer(client, self._http_date(), stays=stays)
+        chunks = self.wsgi(environ, answer.start)
         try:
-            pieces = encode_answer(head[0], head[1], chunks, self._http_date(), stays=self.alive)
+            if waits is None:
+                answer.send(chunks)
+            else:
+                made = list(chunks)
+                waits.begins()
+                answer.send(made)  # an error ends the connection, and with it the waiting
         finally:
             close = getattr(chunks, "close", None)
             if close is not None:
                 close()
-        if waits is not None:
-            waits.begins()
-        for piece in pieces:
-            client.sendall(piece)  # an error ends the connection, and with it the waiting
         if waits is not None:
             waits.ends()
 

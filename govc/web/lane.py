@@ -6,11 +6,12 @@ arrived first. `read_request` takes a request only when all of it is in the buff
 client sends it:
 
     GET TARGET HTTP/1.1        TARGET ends in /info/refs?service=…
-    POST TARGET HTTP/1.1       TARGET ends in /git-upload-pack, a Content-Length, and a body that asks for ls-refs
+    POST TARGET HTTP/1.1       TARGET ends in /git-upload-pack, a Content-Length, and a body that asks for ls-refs, or
+                               fetches and says what it has
     Name: value                letters, digits and dashes; no name twice; none that change how a message is read
 
 Anything else (no end yet, other methods and targets, percent signs, other versions, folded lines, control characters,
-underscores, Transfer-Encoding, Expect, Upgrade, Connection other than keep-alive, a proxy's https) is left to
+underscores, Transfer-Encoding, Expect, Upgrade, Connection other than keep-alive or close, a proxy's https) is left to
 gunicorn's parser, with all its rules. So the lane knows one form of a request, in which there is nothing to disagree
 about with a proxy in front.
 
@@ -20,7 +21,7 @@ Source: RFC 9112 "Message Format"; PEP 3333 "environ Variables".
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 BODY_BYTES_MAX = 16 << 10
@@ -35,6 +36,8 @@ _HEAD = re.compile(rb"(GET|POST) " + _TARGET + rb" HTTP/1\.1\r\n((?:" + _HEADER 
 _HEADERS = re.compile(_HEADER)
 _LENGTH = re.compile(r"[0-9]{1,5}")
 _LS_REFS = b"command=ls-refs"
+_FETCH = b"command=fetch"
+_HAVE = b"have "
 
 # How a message is read, or over what it came: never decided here.
 _NOT_OURS = frozenset(
@@ -65,6 +68,10 @@ class LaneRequest(NamedTuple):
     variables: dict[str, str]
     body: bytes
     size: int
+    stays: bool
+    """Whether the client keeps the connection."""
+    streams: bool
+    """Whether the answer may be long: a pack."""
 
 
 def read_request(data: bytes, head_bytes_max: int = HEAD_BYTES_MAX, fields_max: int = FIELDS_MAX) -> LaneRequest | None:
@@ -77,13 +84,14 @@ def read_request(data: bytes, head_bytes_max: int = HEAD_BYTES_MAX, fields_max: 
     if variables is None or len(variables) > fields_max:
         return None
     end = match.end()
-    body = b""
+    body, streams = b"", False
     length = variables.get("CONTENT_LENGTH")
     if method == b"POST":
         if length is None or not _LENGTH.fullmatch(length) or int(length) > BODY_BYTES_MAX:
             return None
         body = data[end : end + int(length)]
-        if len(body) != int(length) or body[4 : 4 + len(_LS_REFS)] != _LS_REFS:
+        streams = body.startswith(_FETCH, 4)
+        if len(body) != int(length) or not (body.startswith(_LS_REFS, 4) or (streams and _HAVE in body)):
             return None
         end += len(body)
     elif length is not None:
@@ -91,7 +99,8 @@ def read_request(data: bytes, head_bytes_max: int = HEAD_BYTES_MAX, fields_max: 
     path, _, query = target.decode("ascii").partition("?")
     if method == b"GET" and not query:
         return None
-    return LaneRequest(method.decode("ascii"), path, query, variables, body, end)
+    stays = variables.get("HTTP_CONNECTION", "").lower() != "close"
+    return LaneRequest(method.decode("ascii"), path, query, variables, body, end, stays, streams)
 
 
 def _read_fields(fields: bytes) -> dict[str, str] | None:
@@ -102,7 +111,7 @@ def _read_fields(fields: bytes) -> dict[str, str] | None:
         if not variable or variable in variables:
             return None
         text = value.decode("latin-1").strip(" \t")
-        if variable == "HTTP_CONNECTION" and text.lower() != "keep-alive":
+        if variable == "HTTP_CONNECTION" and text.lower() not in ("keep-alive", "close"):
             return None
         if variable == "HTTP_X_FORWARDED_PROTO" and text != "http":
             return None
@@ -124,27 +133,32 @@ def _variable_of(name: bytes) -> str:
 
 
 def encode_answer(
-    status: str, headers: Iterable[tuple[str, str]], chunks: Iterable[bytes], date: str, *, stays: bool
+    status: str, headers: Sequence[tuple[str, str]], chunks: Iterable[bytes], date: str, *, stays: bool
 ) -> list[bytes]:
     """Return an answer as one or a few pieces to write. Without a Content-Length it is one chunk, or none.
 
     `stays` says whether the connection does.
     """
     body = b"".join(chunks)
+    if any(name == "Content-Length" for name, _ in headers):
+        head, end = _encode_lines(status, headers, date, stays) + b"\r\n", b""
+    elif body:
+        head, end = encode_head(status, headers, date, stays=stays) + b"%x\r\n" % len(body), b"\r\n0\r\n\r\n"
+    else:
+        head, end = encode_head(status, headers, date, stays=stays) + b"0\r\n\r\n", b""
+    return [b"".join((head, body, end))] if len(body) <= JOIN_BYTES_MAX else [head, body, end]
+
+
+def encode_head(status: str, headers: Iterable[tuple[str, str]], date: str, *, stays: bool) -> bytes:
+    """Return the head of an answer in chunks."""
+    return _encode_lines(status, headers, date, stays) + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+def _encode_lines(status: str, headers: Iterable[tuple[str, str]], date: str, stays: bool) -> bytes:
     connection = "keep-alive" if stays else "close"
     lines = [f"HTTP/1.1 {status}\r\nServer: gunicorn\r\nDate: {date}\r\nConnection: {connection}\r\n"]
-    is_sized = False
-    for name, value in headers:
-        lines.append(f"{name}: {value}\r\n")
-        is_sized = is_sized or name == "Content-Length"
-    if is_sized:
-        start, end = b"\r\n", b""
-    elif body:
-        start, end = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(body), b"\r\n0\r\n\r\n"
-    else:
-        start, end = b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b""
-    head = "".join(lines).encode("latin-1") + start
-    return [b"".join((head, body, end))] if len(body) <= JOIN_BYTES_MAX else [head, body, end]
+    lines += [f"{name}: {value}\r\n" for name, value in headers]
+    return "".join(lines).encode("latin-1")
 
 
 def make_environ(base: dict[str, Any], request: LaneRequest, stream: Any) -> dict[str, Any]:

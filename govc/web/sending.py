@@ -22,6 +22,7 @@ from typing import Any
 
 from govc.cache.span import READ_BYTES, FileSpan
 from govc.repo.runtime import Breather, Runtime
+from govc.web.lane_answer import LaneAnswer
 
 NO_ACCEL_VARIABLE = "HTTP_X_GOVC_NO_ACCEL"
 """Set by nginx when the file that we named was gone, to have the body from us."""
@@ -80,6 +81,8 @@ def find_outlet(
     if wait_writable is None or connection is None or isinstance(connection, ssl.SSLSocket):
         return None
     kind = type(response)
+    if kind is LaneAnswer:
+        return Outlet(response, connection, wait_writable, runtime)
     if (kind.__module__, kind.__qualname__) != ("gunicorn.http.wsgi", "Response"):
         return None
     if not all(hasattr(response, name) for name in ("send_headers", "chunked", "sent")):

@@ -1,5 +1,7 @@
 """The fast lane takes only what it reads as gunicorn does."""
 
+import socket
+
 import pytest
 from gunicorn.config import Config
 from gunicorn.http.parser import RequestParser
@@ -7,6 +9,8 @@ from gunicorn.http.wsgi import create
 from hypothesis import given
 from hypothesis import strategies as st
 
+from govc.cache.span import FileSpan
+from govc.repo.runtime import PLAIN
 from govc.web.lane import (
     BODY_BYTES_MAX,
     HEAD_BYTES_MAX,
@@ -15,10 +19,13 @@ from govc.web.lane import (
     make_environ,
     read_request,
 )
+from govc.web.lane_answer import LaneAnswer
+from govc.web.sending import find_outlet
 
 GET = b"GET /a/b.git/info/refs?service=git-upload-pack HTTP/1.1\r\n"
 POST = b"POST /a/b.git/git-upload-pack HTTP/1.1\r\n"
 LS_REFS = b"0014command=ls-refs\n0000"
+FETCH = b"0012command=fetch\n00010032have " + b"1" * 40 + b"\n0009done\n0000"
 USUAL = (
     b"Host: example.com\r\nUser-Agent: git/2.39.5\r\nAccept: */*\r\nAccept-Encoding: deflate, gzip\r\n"
     b"Pragma: no-cache\r\nGit-Protocol: version=2\r\n"
@@ -52,7 +59,7 @@ def check_same(data):
     names = {name for name in {*environ, *ours} if name.startswith(("HTTP_", "CONTENT_"))}
     for name in (*names, "REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "SERVER_PROTOCOL"):
         assert ours.get(name) == environ.get(name), name
-    assert (request.body, data[request.size :], closes) == (body, rest, False)
+    assert (request.body, data[request.size :], closes) == (body, rest, not request.stays)
     return True
 
 
@@ -68,6 +75,10 @@ def check_same(data):
         post(),
         post() + post(),
         post(b"0014command=ls-refs\n" + b"x" * 5000),
+        post(FETCH),
+        post(FETCH) + post(),
+        post(FETCH, USUAL + TYPE + b"Connection: close\r\n"),
+        GET + USUAL + b"Connection: Close\r\n\r\n",
     ],
 )
 def test_what_the_usual_client_sends_is_for_the_lane(data):
@@ -101,7 +112,7 @@ def test_what_the_usual_client_sends_is_for_the_lane(data):
         GET + USUAL + b"X-A: b\rc\r\n\r\n",
         GET + USUAL + b"X-A: b\n\r\n",
         GET + USUAL + b": b\r\n\r\n",
-        GET + USUAL + b"Connection: close\r\n\r\n",
+        GET + USUAL + b"Connection: close, TE\r\n\r\n",
         GET + USUAL + b"Connection: upgrade\r\nUpgrade: h2c\r\n\r\n",
         GET + USUAL + b"X-Forwarded-Proto: https\r\n\r\n",
         GET + USUAL + b"X-Forwarded-Ssl: on\r\n\r\n",
@@ -110,7 +121,8 @@ def test_what_the_usual_client_sends_is_for_the_lane(data):
         post(fields=USUAL + b"Content-Encoding: gzip\r\n"),
         post(fields=USUAL + b"Transfer-Encoding: chunked\r\n"),
         post(fields=USUAL + b"Content-Length: 24\r\n"),
-        post(b"0012command=fetch\n0000"),
+        post(b"0012command=fetch\n00010032want " + b"1" * 40 + b"\n0009done\n0000"),
+        post(FETCH + b"x" * BODY_BYTES_MAX),
         post(b"0032want " + b"1" * 40 + b"\n00000009done\n"),
         post(length=len(LS_REFS) + 1),
         post(b"0014command=ls-refs\n" + b"x" * BODY_BYTES_MAX),
@@ -137,6 +149,8 @@ pieces = st.sampled_from(
         USUAL,
         TYPE,
         LS_REFS,
+        FETCH,
+        b"Connection: close\r\n",
         b"\r\n",
         b"\n",
         b"\r",
@@ -191,3 +205,72 @@ def test_answers(size):
     status, fields, rest = decode(encode_answer("200 OK", [], [body[:3], body[3:]], "now", stays=False))
     assert (fields["Connection"], fields["Transfer-Encoding"]) == ("close", "chunked")
     assert rest == (b"%x\r\n%b\r\n0\r\n\r\n" % (size, body) if size else b"0\r\n\r\n")
+
+
+class Connection:
+    """Takes bytes, and remembers in how many writes."""
+
+    def __init__(self):
+        self.writes = []
+
+    def sendall(self, data):
+        self.writes.append(data)
+
+
+def answered(chunks, headers=()):
+    connection = Connection()
+    answer = LaneAnswer(connection, "now", stays=True)
+    answer.start("200 OK", list(headers))
+    answer.send(chunks)
+    return connection.writes
+
+
+def test_one_chunk_leaves_in_one_write():
+    (data,) = answered([b"body"])
+    assert data.endswith(b"Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n")
+    (data,) = answered([])
+    assert data.endswith(b"\r\n\r\n0\r\n\r\n")
+    (data,) = answered([b"body"], [("Content-Length", "4")])
+    assert data.endswith(b"Content-Length: 4\r\n\r\nbody")
+
+
+def test_several_chunks_leave_as_they_come():
+    writes = answered([b"one", b"three", b"x"])
+    assert decode(writes)[2] == b"3\r\none\r\n5\r\nthree\r\n1\r\nx\r\n0\r\n\r\n"
+    assert len(writes) == 4
+
+
+def test_an_answer_that_breaks_off_has_no_end_and_what_was_made_is_sent():
+    def broken(count):
+        yield from (b"abc",) * count
+        raise ValueError("broken")
+
+    for count in (1, 2):
+        connection = Connection()
+        answer = LaneAnswer(connection, "now", stays=True)
+        answer.start("200 OK", [])
+        with pytest.raises(ValueError, match="broken"):
+            answer.send(broken(count))
+        assert decode(connection.writes)[2] == b"3\r\nabc\r\n" * count
+
+
+def test_a_span_goes_out_between_chunks(tmp_path):
+    """By sendfile, which is given the connection; everything in order, and in chunks."""
+    (tmp_path / "f").write_bytes(b"0123456789")
+    ours, theirs = socket.socketpair()
+    with ours, theirs, open(tmp_path / "f", "rb") as file:
+        answer = LaneAnswer(ours, "now", stays=True)
+        answer.start("200 OK", [])
+        span = FileSpan(file.fileno(), 2, 5, lambda function, *arguments: function(*arguments))
+        outlet = find_outlet({"gunicorn.socket": ours, "REQUEST_METHOD": "POST"}, answer.start, lambda _: None, PLAIN)
+
+        def chunks():
+            yield b"head"
+            outlet.send(span)
+            yield b"tail"
+
+        answer.send(chunks())
+        ours.shutdown(socket.SHUT_WR)
+        received = b"".join(iter(lambda: theirs.recv(1000), b""))
+    assert decode([received])[2] == b"4\r\nhead\r\n5\r\n23456\r\n4\r\ntail\r\n0\r\n\r\n"
+    assert answer.sent == 5

@@ -1,0 +1,70 @@
+"""An answer of the fast lane on its way: in one write when it is little, as chunks when there is more of it.
+
+The first chunk is held until it is known whether another follows. A whole answer leaves with its head, in one
+write; else the head goes out and every piece is a chunk of HTTP's, as gunicorn would do it. Spans of files go out by
+`sending.Outlet`, which takes this for gunicorn's response: `send_headers`, `chunked` and `sent` are its names.
+
+An answer that breaks off ends without its last chunk, and what was held is sent before: the connection is to be closed.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from govc.web.lane import encode_answer, encode_head
+
+
+class LaneAnswer:
+    """One answer. `start` is its WSGI start_response; `date` for its head; `stays`: whether the connection does."""
+
+    chunked = True
+
+    def __init__(self, connection: Any, date: str, *, stays: bool) -> None:
+        self.connection = connection
+        self.sent = 0
+        self._date = date
+        self._stays = stays
+        self._status = ""
+        self._headers: list[tuple[str, str]] = []
+        self._held: bytes | None = None
+        self._is_open = False
+
+    def start(self, status: str, headers: list[tuple[str, str]], _exc_info: Any = None) -> None:
+        """Take status and headers."""
+        self._status, self._headers = status, headers
+
+    def send_headers(self) -> None:
+        """Send the head and what was held, unless that is done."""
+        if not self._is_open:
+            self._is_open = True
+            head = encode_head(self._status, self._headers, self._date, stays=self._stays)
+            held, self._held = self._held, None
+            self._write(head + _chunk(held) if held else head)
+
+    def send(self, chunks: Iterable[bytes]) -> None:
+        """Send the answer. Raises OSError, and what `chunks` raises. May switch."""
+        try:
+            for chunk in chunks:
+                if not self._is_open and self._held is None:
+                    self._held = chunk
+                    continue
+                self.send_headers()
+                self._write(_chunk(chunk))
+        except OSError:
+            raise
+        except Exception:
+            if self._held is not None:
+                self.send_headers()
+            raise
+        if self._is_open:
+            self._write(b"0\r\n\r\n")
+            return
+        held = (self._held,) if self._held is not None else ()
+        for piece in encode_answer(self._status, self._headers, held, self._date, stays=self._stays):
+            self._write(piece)
+
+    def _write(self, data: bytes) -> None:
+        self.connection.sendall(data)
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
