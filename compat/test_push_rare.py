@@ -45,6 +45,9 @@ def push_to_both(ours: Repo, theirs: Repo, commands: list[str], pack: bytes) -> 
             ["OLD NEW refs/heads/alias", "OLD OLDER refs/heads/main"],
             [b"ng refs/heads/alias inconsistent aliased update", b"ng refs/heads/main inconsistent aliased update"],
         ),
+        (["OLDER NEW refs/heads/main", "OLDER NEW refs/heads/alias"], None),
+        (["OLD NEW HEAD", "OLD OLDER refs/heads/main"], None),
+        (["OLD NEW HEAD", "OLD NEW refs/heads/main"], None),
         (["OLD NEW refs/heads/far"], [b"ok refs/heads/far"]),
         (["ZERO NEW refs/heads/dangling"], [b"ok refs/heads/dangling"]),
         (["ZERO NEW refs/heads/dangling", "ZERO NEW refs/heads/nowhere"], None),
@@ -67,6 +70,19 @@ def test_a_push_to_a_symbolic_ref_moves_what_it_names(
     only_deletes = all("ZERO" == command.split()[1] for command in commands)
     report = push_to_both(ours, theirs, lines, b"" if only_deletes else pack)
     assert expected is None or report == [b"unpack ok", *expected]
+
+
+@pytest.mark.rows("RP-63")
+def test_aliases_that_disagree_are_refused_for_that_whatever_else_is_wrong(pair: Pair, git: Git) -> None:
+    ours, theirs = pair()
+    old, new, pack = new_objects(git, ours)
+    for repo in ours, theirs:
+        repo.run("symbolic-ref", "refs/heads/alias", "refs/heads/main")
+    commands = [f"{old} {'1' * 40} refs/heads/main", f"{old} {new} refs/heads/alias"]
+    reports = [report_of(receive(repo.url, push_body(commands, pack))) for repo in (ours, theirs)]
+    refused = [f"ng refs/heads/{name} inconsistent aliased update".encode() for name in ("main", "alias")]
+    assert reports == [[b"unpack ok", *refused]] * 2
+    assert ours.refs() == theirs.refs()
 
 
 @pytest.mark.rows("RP-65", "RP-64")

@@ -185,6 +185,7 @@ class PushRequestParser:
                 raise RemoteProtocolError(f"protocol error: expected shallow sha, got '{quote_line(line[8:])}'")
             self._shallows[oid] = None
             return
+        words = words.partition(b"\0")[0]  # there git's text ends
         if words:
             self._take_capabilities(words)
         if line == b"push-cert":

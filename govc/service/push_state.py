@@ -24,6 +24,8 @@ class PushState:
         """Commands that a proc-receive hook carries out."""
         self.absent: set[int] = set()
         """Deletions of refs that aren't there: fine, but hooks aren't told of them."""
+        self.done_elsewhere: set[int] = set()
+        """Commands for symbolic refs whose target another command changes in the same way."""
         self.reports: dict[int, list[RefReport]] = {}
         """What a proc-receive hook did instead."""
         self.unpack = "ok"

@@ -17,16 +17,17 @@ from govc.auth.branches import BranchRules
 from govc.errors import GovcError, RefUpdateRefused
 from govc.protocol.proc_receive import FAILED_TO_RUN, ProcReceive
 from govc.protocol.receive_pack import Command
-from govc.refs.plan import RefUpdate
+from govc.refs.plan import REASON_DUPLICATE, RefUpdate
 from govc.repo.checkout import NOT_UPDATED, CheckoutTask, checkout_job
 from govc.repo.helper import Job, drain, run_helper
 from govc.repo.push_hooks import PUSH_TO_CHECKOUT, REFERENCE_TRANSACTION, UPDATE, PushHooks
 from govc.repo.repository import Repository
 from govc.repo.snapshot import Snapshot
 from govc.repo.writing import Origin, RefWriter, Stage, State, Steps
+from govc.service.aliases import find_doubled, refuse_aliased
 from govc.service.archive import line_ends, server_attributes
 from govc.service.judge import CommandJudge, shown_name
-from govc.service.pacing import paced
+from govc.service.pacing import Pace, paced
 from govc.service.policy import ReceivePolicy
 from govc.service.protection import RefProtection
 from govc.service.push_state import ATOMIC_FAILURE, PushState
@@ -37,6 +38,8 @@ from govc.service.shown import ShownRefs
 log = logging.getLogger(__name__)
 
 HOOK_DECLINED = "hook declined"
+ATOMIC_FAILURE_LATE = "atomic transaction failed"
+"""What befell the transaction of an atomic push, in place of what a rule forbids."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +74,8 @@ class RefChanges:
     def carry_out(self, snapshot: Snapshot, missing_tips: frozenset[bytes]) -> Iterator[bytes]:
         """Do what still stands. `missing_tips`: new values that didn't come. May switch. Raises NotMoved."""
         state = self._state
+        refuse_aliased(state, self._around.shown, snapshot.table, Pace(self._pause))
+        state.fail_rest_if_atomic()
         if self._around.branch_rules:
             yield from self._protect(snapshot)
         if state.given_away:
@@ -81,8 +86,9 @@ class RefChanges:
         updates = {
             index: self._ref_update(command, snapshot)
             for index, command in paced(state.iter_standing(), self._pause)
-            if index not in state.given_away
+            if index not in state.given_away and index not in state.done_elsewhere
         }
+        self._refuse_doubled(updates, snapshot)
         if updates:
             yield from self._change_refs(updates)
 
@@ -148,7 +154,7 @@ class RefChanges:
         judge = CommandJudge(snapshot, around.shown, around.policy, say=state.say, pause=self._pause)
         asks_update = around.hooks.has(UPDATE)
         for index, command in paced(list(state.iter_standing()), self._pause):
-            if index in state.given_away:
+            if index in state.given_away or index in state.done_elsewhere:
                 continue
             reason = judge.judge(command, missing_tips)
             if reason is None and asks_update:
@@ -210,6 +216,19 @@ class RefChanges:
 
     # Changing
 
+    def _refuse_doubled(self, updates: dict[int, RefUpdate], snapshot: Snapshot) -> None:
+        """Refuse all of a transaction in which two updates would change one ref; git has one for deletions alone."""
+        phases: tuple[list[int], ...] = ([], [])
+        for index, update in updates.items():
+            phases[any(update.new) or self._state.request.atomic].append(index)
+        for phase in phases:
+            detail = find_doubled((updates[index] for index in phase), snapshot.table, Pace(self._pause))
+            if detail is not None:
+                self._state.say(f"error: {detail}")
+                for index in phase:
+                    self._state.fail(index, ATOMIC_FAILURE_LATE if self._state.request.atomic else REASON_DUPLICATE)
+                    del updates[index]
+
     def _ref_update(self, command: Command, snapshot: Snapshot) -> RefUpdate:
         name = self._around.shown.full_name(command.refname)
         is_deletion = not any(command.new)
@@ -239,9 +258,10 @@ class RefChanges:
                 refused = call(_change, writer, around.objects, wanted, atomic)
         self.sequences += writer.sequences
         self.has_moved = self.has_moved or len(refused) < len(wanted)
-        self._refuse(refused, updates)
         if refused and atomic:
-            self._state.fail_all(ATOMIC_FAILURE)
+            # git doesn't say in the report which of them it was; band 2 does.
+            self._state.fail_all(ATOMIC_FAILURE_LATE)
+        self._refuse(refused, updates)
 
     def _change_in_steps(self, steps: Steps) -> Generator[bytes, None, dict[bytes, RefUpdateRefused]]:
         """Change refs with reference-transaction's consent. What was prepared ends committed or aborted, always."""
