@@ -35,6 +35,7 @@ from compat.rawhttp import (
     upload,
 )
 
+Twin = Callable[[Repo], str]
 ADVERT = "application/x-git-upload-pack-advertisement"
 NO_CACHE = {
     "expires": "Fri, 01 Jan 1980 00:00:00 GMT",
@@ -251,7 +252,7 @@ def test_configuration_is_read_with_every_request(server: Server) -> None:
 @pytest.mark.parametrize(
     "kind", [None, "text/plain", UPLOAD + "; charset=utf-8", RECEIVE, "Application/x-git-upload-pack-request"]
 )
-def test_another_content_type_is_unsupported(server: Server, kind: str | None) -> None:
+def test_another_content_type_is_unsupported(server: Server, twin: Twin, kind: str | None) -> None:
     repo = server.create_repo()
     headers = {} if kind is None else {"Content-Type": kind}
     reply = request(repo.url, "POST", "/git-upload-pack", body=b"0000", headers=headers)
@@ -260,6 +261,10 @@ def test_another_content_type_is_unsupported(server: Server, kind: str | None) -
     assert UPLOAD.encode() in reply.body
     if kind is not None:
         assert kind.encode() in reply.body
+    theirs = request(twin(repo), "POST", "/git-upload-pack", body=b"0000", headers=headers)
+    assert (theirs.status, theirs.headers.get("content-type")) == (415, reply.headers.get("content-type"))
+    if kind is not None:
+        assert theirs.body == reply.body
 
 
 @pytest.mark.every_frontend
@@ -311,6 +316,16 @@ def test_a_truncated_gzip_push_changes_nothing(server: Server, git: Git) -> None
     reply = receive(repo.url, whole + b"not looked at", {"Content-Encoding": "gzip"})
     assert parse_report(reply) == [b"unpack ok", b"ok refs/heads/main"]
     assert new == repo.rev("main")
+
+
+@pytest.mark.rows("HB-39", "HB-49")
+@pytest.mark.parametrize("harm", ["cut", "not gzip"])
+def test_a_fetch_that_is_no_gzip_fails_behind_the_headers_of_a_success(server: Server, twin: Twin, harm: str) -> None:
+    repo = server.create_repo()
+    body = gzip.compress(wanted(repo))[:-9] if harm == "cut" else wanted(repo)
+    ours, theirs = (upload(url, body, {"Content-Encoding": "gzip"}) for url in (repo.url, twin(repo)))
+    assert (ours.status, ours.headers["content-type"]) == (theirs.status, theirs.headers["content-type"])
+    assert [packet[:4] for packet in ours.packets if isinstance(packet, bytes)] == [b"ERR "]
 
 
 @pytest.mark.rows("HB-38")
@@ -447,9 +462,11 @@ def test_the_highest_known_version_wins(server: Server, value: str, first: bytes
 
 
 @pytest.mark.rows("HB-66", "V2-55")
-def test_receive_pack_has_no_version_2(server: Server) -> None:
+def test_receive_pack_has_no_version_2(server: Server, twin: Twin) -> None:
     repo = server.create_repo()
-    reply = discover(repo.url, "receive-pack", V2)
+    reply, theirs = (discover(url, "receive-pack", V2) for url in (repo.url, twin(repo)))
+    assert parse_advertisement(reply.packets)[0] == parse_advertisement(theirs.packets)[0]
+    assert len(reply.packets) == len(theirs.packets)  # neither has the service line
     refs, capabilities = parse_advertisement(reply.packets)
     assert f"{repo.rev('main')} refs/heads/main".encode() in refs
     assert b"report-status-v2" in capabilities
@@ -468,13 +485,14 @@ def test_a_repository_of_another_user_is_refused(server: Server) -> None:
 
 
 @pytest.mark.rows("CF-05", "HB-46")
-def test_a_fetch_request_beyond_the_limit_fails_and_hurts_nobody(server: Server) -> None:
+def test_a_fetch_request_beyond_the_limit_fails_and_hurts_nobody(server: Server, twin: Twin) -> None:
     repo = server.create_repo(config={"http.maxRequestBuffer": "10k"})
     haves = "".join(f"0032have {n:040x}\n" for n in range(1000)).encode()
     body = lines(f"want {repo.rev('main')}", FLUSH) + haves + lines("done")
-    reply = upload(repo.url, body)
-    assert b"PACK" not in reply.body
-    assert b"Traceback" not in reply.body
+    reply, theirs = upload(repo.url, body), upload(twin(repo), body)
+    assert (reply.status, reply.headers["content-type"]) == (theirs.status, theirs.headers["content-type"])
+    assert b"PACK" not in theirs.body
+    assert reply.packets == [b"ERR limit exceeded: maxRequestBuffer: more than 10240"]
     assert discover(repo.url).status == 200
 
 

@@ -462,6 +462,8 @@ def _environment_values(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]
         git_name: str = knob.metadata["git_name"]
         if git_name in environ:
             value: Any = True if knob.name == "export_all" else environ[git_name]
+            if value == _UNSET and knob.name == "max_request_buffer":  # git dies of it, for an empty root it doesn't
+                raise BadSetting(knob.name, git_name, "wants a number of bytes, not ''")
             if value != _UNSET:
                 found[knob.name] = (value, git_name)
         own_name = environment_name(knob.name)

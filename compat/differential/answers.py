@@ -44,8 +44,8 @@ def look_at(request: Request, reply: Reply) -> Seen:
     headers["expires"] = "in 1980" if "1980" in expires else "later" if expires else ""
     if "last-modified" in reply.headers:
         headers["last-modified"] = str(parsedate_to_datetime(reply.headers["last-modified"]).timestamp())
-    if not reply.body and reply.status != 200:
-        headers.pop("content-length", None)  # git leaves it to the web server to say that there is nothing
+    if (not reply.body and reply.status != 200) or reply.status == 415:
+        headers.pop("content-length", None)  # git leaves it to the web server to say how much there is
     if request.variables.get("REQUEST_METHOD") == "HEAD":  # git leaves it to the web server to cut the body off
         headers.pop("content-length", None)
         return Seen(reply.status, headers, (), b"", died=reply.cut)

@@ -39,11 +39,6 @@ def _says_why(request: Request, ours: Seen, theirs: Seen) -> bool:
     )
 
 
-def _has_type(request: Request, ours: Seen, theirs: Seen) -> bool:
-    added = {name: ours.headers.get(name, "") for name in ("content-type", "content-length")}
-    return ours.status == theirs.status == 415 and ours.rest == theirs.rest and ours.headers == theirs.headers | added
-
-
 _OBJECT_INFO = b"=object-info\n"
 
 
@@ -52,11 +47,6 @@ def _newer_object_info(request: Request, ours: Seen, theirs: Seen) -> bool:
     is_told = request.kind == "discovery" and _OBJECT_INFO in theirs.packets and ours.packets == without
     is_asked = ours.errors == (b"=ERR invalid command 'object-info'",)
     return _is_answer(ours, theirs) and (is_told or is_asked)
-
-
-def _has_service_line(request: Request, ours: Seen, theirs: Seen) -> bool:
-    line = b"=# service=git-receive-pack\n", b"0000"
-    return _is_answer(ours, theirs) and request.kind == "discovery" and ours.packets == line + theirs.packets
 
 
 def _is_gzip(request: Request) -> bool:
@@ -73,11 +63,6 @@ def _reports(request: Request, ours: Seen, theirs: Seen) -> bool:
     is_silent = not any(packet.startswith((b"=unpack", b"=ok", b"=ng")) for packet in theirs.packets)
     has_died = theirs.died or "HTTP_CONTENT_ENCODING" in request.variables  # with gzip it dies with status 0
     return _is_answer(ours, theirs) and request.kind == "push" and is_refused and has_died and is_silent
-
-
-def _bad_gzip(request: Request, ours: Seen, theirs: Seen) -> bool:
-    is_encoded = request.variables.get("HTTP_CONTENT_ENCODING") in ("gzip", "x-gzip")
-    return ours.status == 400 and theirs.status == 200 and is_encoded and not _is_gzip(request)
 
 
 def _tells_capabilities(request: Request, ours: Seen, theirs: Seen) -> bool:
@@ -101,14 +86,6 @@ def _twice(request: Request, ours: Seen, theirs: Seen) -> bool:
 
 def _hides(request: Request, ours: Seen, theirs: Seen) -> bool:
     return _is_answer(ours, theirs) and any(b"ambiguous deepen-not: refs/heads/topic" in error for error in ours.errors)
-
-
-def _aliased(request: Request, ours: Seen, theirs: Seen) -> bool:
-    def names(seen: Seen) -> list[bytes]:
-        return [packet.split(b" ")[1] for packet in seen.packets if packet.startswith(b"=ng ")]
-
-    is_aliased = any(b"inconsistent aliased update" in packet for packet in theirs.packets)
-    return _is_answer(ours, theirs) and is_aliased and names(ours) == names(theirs)
 
 
 _UNKNOWN = tuple(f"=ACK {digit * 40} ".encode() for digit in "01f")
@@ -142,31 +119,15 @@ DIFFERENCES: tuple[Difference, ...] = (
         _says_why,
     ),
     Difference(
-        "415 has a type",
-        "the sentence of a 415 says that it is plain text; git leaves the type out, and browsers guess",
-        _has_type,
-    ),
-    Difference(
         "object-info is off",
         "newer releases of git tell of object-info only when it is configured, and so do we; 2.39 always does",
         _newer_object_info,
-    ),
-    Difference(
-        "receive-pack has its service line",
-        "who asks receive-pack for v2 gets v0, and with it the line that says so; git leaves the line out, and no "
-        "client can read what is left",
-        _has_service_line,
     ),
     Difference(
         "reports a broken pack",
         "a push whose pack can't be unpacked gets its report; git http-backend dies when its receive-pack has stopped "
         "reading, and the report with it",
         _reports,
-    ),
-    Difference(
-        "400 for a body that isn't gzip",
-        "a body that can't be inflated is a bad request; git dies behind the headers of a success",
-        _bad_gzip,
     ),
     Difference(
         "capabilities of an empty repository",
@@ -177,11 +138,6 @@ DIFFERENCES: tuple[Difference, ...] = (
         "deepen-not of a hidden ref",
         "who may not see a ref can't find out by deepen-not whether it is there",
         _hides,
-    ),
-    Difference(
-        "an alias with another fault",
-        "of two updates that meet by a symref both are refused; each for its own first fault, if it has one",
-        _aliased,
     ),
     Difference(
         "ready at another have",

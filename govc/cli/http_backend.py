@@ -20,7 +20,10 @@ def http_backend() -> None:
         application = room("govc.app").create_app(load_settings(os.environ), metrics=False, helper_processes_max=0)
     except BadSetting as error:
         click.echo(f"govc http-backend: {error}", err=True)
-        click.echo("Status: 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n", nl=False)
+        responses = room("govc.web.responses")
+        answer = responses.error_response(500)
+        lines = (f"{name}: {value}\r\n" for name, value in [("Status", responses.status_line(500)), *answer.headers])
+        click.echo("".join(lines) + "\r\n", nl=False)
         return
     # A web server that has lost its client ends its program: what a push began is undone, its hooks are ended.
     signal.signal(signal.SIGTERM, _leave)

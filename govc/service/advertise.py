@@ -106,7 +106,8 @@ def _iter_body(
     shown: ShownRefs, context: RequestContext, environ: Mapping[str, str], pace: Pace
 ) -> Iterator[bytes | memoryview]:
     if context.service == RECEIVE_PACK:
-        yield service_header(b"git-receive-pack")
+        if context.protocol_version != 2:  # asked for v2, git leaves the line out and tells v0 all the same (HB-66)
+            yield service_header(b"git-receive-pack")
         yield from _receive_pack_body(shown, context, environ, pace)
     elif context.protocol_version == 2:
         yield encode_capability_advertisement(v2_features(shown.snapshot, context, environ).encode_lines())

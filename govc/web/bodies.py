@@ -34,6 +34,7 @@ INFLATED_RATIO_MAX = 3
 bytes, as git's does; the hex digits of haves compress to less than half, and nothing honest beats 3."""
 
 BODY_LIMIT = "body_bytes_max"
+REQUEST_LIMIT = "maxRequestBuffer"
 
 _LENGTH_MAX = (1 << 63) - 1
 _GZIP_WBITS = 16 + zlib.MAX_WBITS
@@ -110,7 +111,7 @@ class GzipBody:
 class CountedBody:
     """Another body, of at most `limit` bytes."""
 
-    def __init__(self, body: BodyReader, limit: int, limit_name: str = "maxRequestBuffer") -> None:
+    def __init__(self, body: BodyReader, limit: int, limit_name: str = REQUEST_LIMIT) -> None:
         self._body = body
         self._limit = limit
         self._limit_name = limit_name
@@ -175,7 +176,7 @@ def open_body(environ: Mapping[str, Any], bytes_max: int = 0) -> BodyReader:
 def read_bounded_body(environ: Mapping[str, Any], limit: int, bytes_max: int = 0) -> bytes:
     """Return a whole fetch request, inflated. `limit`, and that of all bodies, count the bytes as sent.
 
-    Raises `LimitExceeded` (413) before more than the limit, or `INFLATED_RATIO_MAX` times the limit inflated,
+    Raises `LimitExceeded` before more than the limit, or `INFLATED_RATIO_MAX` times the limit inflated,
     is held.
     """
     if not environ.get("CONTENT_LENGTH"):

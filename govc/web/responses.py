@@ -79,7 +79,10 @@ def whole_response(content_type: str, body: bytes) -> Response:
 def error_response(status: int, *more: Header, sentence: bytes = b"") -> Response:
     """Return an answer for what failed; nothing in it says why except the `sentence`, if one is given."""
     headers = [*NEVER_CACHE, *more]
-    if sentence:
+    if sentence and status != 415:
         headers.append(("Content-Type", "text/plain; charset=utf-8"))
+    elif sentence:
+        # As git, which doesn't say what it is. It repeats what the client has sent: no browser may take it for HTML.
+        headers.append(("X-Content-Type-Options", "nosniff"))
     headers.append(("Content-Length", str(len(sentence))))
     return Response(status, headers, sentence)

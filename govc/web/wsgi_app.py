@@ -28,13 +28,14 @@ from govc.auth.gate import client_key
 from govc.auth.principal import AccessDenied, LoginBusy, LoginFailed, Principal
 from govc.cache.bodies import Chunk
 from govc.cache.span import FileSpan
-from govc.errors import GovcError, Refused
+from govc.errors import GovcError, LimitExceeded, Refused
 from govc.limits.rates import Rates
 from govc.limits.watch import NO_WATCH, LimitWatch
 from govc.protocol.errors import RemoteProtocolError
 from govc.repo.runtime import PLAIN, Runtime
 from govc.service.context import RECEIVE_PACK, UPLOAD_PACK, RequestContext, is_never_gone
 from govc.web.access_log import Exchange
+from govc.web.bodies import BodyError
 from govc.web.dumb import serve_dumb
 from govc.web.health import Health
 from govc.web.identity import Identity, TrustedProxies, header_variable, identify
@@ -485,10 +486,19 @@ class Application:
             return self._challenge("the service wants a login", exchange)
         if route.kind is RouteKind.RPC:
             exchange.listen()
-            return serve_rpc(handle, service, context, environ, self._options.body_bytes_max)
+            note = partial(self._note_refused_body, exchange)
+            return serve_rpc(handle, service, context, environ, self._options.body_bytes_max, note)
         if wanted is not None:
             return advertise(handle, service, context)
         return serve_dumb(handle, route)
+
+    def _note_refused_body(self, exchange: Exchange, error: BodyError | LimitExceeded) -> None:
+        """Note why a body is not taken; raise it again when its client was too slow, which is a 408."""
+        if exchange.waits is not None and exchange.waits.broken_limit:
+            raise error
+        exchange.error = str(error)
+        if isinstance(error, LimitExceeded):
+            self.limit_watch.refused(error.limit_name)
 
     def _context(
         self,
@@ -500,7 +510,7 @@ class Application:
     ) -> RequestContext:
         git_protocol = environ.get("GIT_PROTOCOL") or self._options.git_protocol or environ.get("HTTP_GIT_PROTOCOL")
         version = parse_protocol_version(git_protocol)
-        if service == RECEIVE_PACK and version == 2:
+        if service == RECEIVE_PACK and version == 2 and route.kind is RouteKind.RPC:
             version = 0  # There is no v2 of pushing; git answers such a request as v0.
         variables: dict[str, str] = {}
         if route.kind is RouteKind.RPC and service == RECEIVE_PACK:  # nothing else runs hooks

@@ -63,7 +63,7 @@ def test_archives_are_a_service_with_a_bounded_request(client):
     answer = client.rpc("upload-archive", b"0000")
     assert answer.status == 200
     assert answer.headers["Content-Type"] == "application/x-git-upload-archive-result"
-    assert client.rpc("upload-archive", bytes(9 << 20)).status == 413
+    assert client.rpc("upload-archive", bytes(9 << 20)).body.startswith(b"003bERR limit exceeded: maxRequestBuffer")
     client.backend.handle.allowed["upload-archive"] = False
     assert client.rpc("upload-archive", b"0000").status == 403
 
@@ -87,6 +87,7 @@ def test_a_disabled_service_is_forbidden_on_discovery_and_post(client, service):
 def test_another_content_type_is_415_with_a_sentence(client, content_type):
     answer = client.rpc("upload-pack", CONTENT_TYPE=content_type)
     assert answer.status == 415
+    assert (answer.headers.get("Content-Type"), answer.headers["X-Content-Type-Options"]) == (None, "nosniff")
     assert is_never_cached(answer)
     assert b"application/x-git-upload-pack-request" in answer.body
     assert content_type.encode() in answer.body
@@ -202,16 +203,19 @@ def test_a_truncated_push_is_400_when_nothing_was_sent(client):
     assert client.rpc("receive-pack", b"abc", CONTENT_LENGTH="10").status == 400
 
 
-def test_a_fetch_request_beyond_the_limit_is_413(client):
+def test_a_fetch_request_beyond_the_limit_is_refused_behind_the_headers_as_in_git(client):
     client.backend.handle.max_bytes = 10000
     assert client.rpc("upload-pack", bytes(10000)).status == 200
-    assert client.rpc("upload-pack", bytes(10001)).status == 413
+    answer = client.rpc("upload-pack", bytes(10001))
+    assert (answer.status, answer.body[4:]) == (200, b"ERR limit exceeded: maxRequestBuffer: more than 10000")
     assert client.rpc("receive-pack", bytes(10001)).status == 200
 
 
 @pytest.mark.parametrize("value", ["x", "-5"])
-def test_an_unusable_content_length_is_400(client, value):
-    assert client.rpc("upload-pack", CONTENT_LENGTH=value).status == 400
+def test_an_unusable_content_length_is_told_behind_the_headers_as_in_git(client, value):
+    answer = client.rpc("upload-pack", CONTENT_LENGTH=value)
+    assert (answer.status, answer.body[4:]) == (200, b"ERR unusable Content-Length")
+    assert client.backend.handle.bodies == []
 
 
 @pytest.mark.parametrize(
