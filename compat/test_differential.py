@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from compat.differential.__main__ import run
+from compat.differential.__main__ import check, run
 from compat.differential.answers import look_at
-from compat.differential.differences import DIFFERENCES, judge
+from compat.differential.differences import DIFFERENCES, Kind, judge
 from compat.differential.requests import make_request
-from compat.differential.world import World
+from compat.differential.world import Request, World
 from tests.fuzz.draw import Draw
 
 
@@ -39,6 +41,23 @@ def test_the_same_requests_get_the_same_answers_or_a_judged_difference(world: Wo
     assert sum(number for verdict, number in verdicts.items() if verdict.endswith("agree")) > 70
 
 
+def test_what_is_said_to_be_newer_gits_is_asked_of_it(world: World) -> None:
+    """Asked of the very git that answers otherwise, it isn't so."""
+    world.reset()
+    head = {"SERVER_PROTOCOL": "HTTP/1.1", "REMOTE_ADDR": "127.0.0.1", "REQUEST_METHOD": "GET"}
+    where = {"PATH_INFO": "/plain.git/info/refs", "QUERY_STRING": "service=git-upload-pack"}
+    request = Request(head | where | {"HTTP_GIT_PROTOCOL": "version=2"}, kind="discovery")
+    verdict, _ = check(world, request)
+    assert verdict in ("", "object-info is off")
+    world.newer = "git"
+    try:
+        asked, text = check(world, request)
+    finally:
+        world.newer = None
+    assert asked == ("" if verdict == "" else None)
+    assert verdict == "" or text.startswith("object-info is off: newer git says otherwise")
+
+
 def test_an_answer_that_was_doctored_is_a_finding(world: World) -> None:
     """Another status, header, packet or pack: nothing in the list explains it."""
     world.reset()
@@ -58,3 +77,11 @@ def test_an_answer_that_was_doctored_is_a_finding(world: World) -> None:
             noticed += 1
     assert noticed >= 40
     assert len({difference.name for difference in DIFFERENCES}) == len(DIFFERENCES)
+    assert all(isinstance(difference.kind, Kind) and difference.reason for difference in DIFFERENCES)
+
+
+def test_the_document_lists_every_difference_and_its_kind() -> None:
+    words = {Kind.GIT_FAILS: "git fails", Kind.NEWER_GIT: "git 2.55", Kind.PROTECTS: "protects"}
+    text = (Path(__file__).parents[1] / "docs/fuzzing.md").read_text()
+    listed = set(re.findall(r"^\| ([^|]*) \| (git fails|git 2\.55|protects) \|", text, re.MULTILINE))
+    assert listed == {(difference.name, words[difference.kind]) for difference in DIFFERENCES}

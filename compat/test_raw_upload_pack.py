@@ -473,6 +473,48 @@ def test_negotiation_says_what_git_says(
     compare(git, repo, twin, lines(*items), thin=bool(thin), claims=Claims.of(items))
 
 
+@pytest.mark.rows("U0-27", "U0-34")
+@pytest.mark.parametrize("haves", [["main", "main"], ["main", "main~1", "main~2"], ["main~1", "main"], ["main~4", "v"]])
+def test_without_multi_ack_what_says_nothing_new_is_acknowledged_again(
+    server: Server, git: Git, twin: Twin, haves: list[str]
+) -> None:
+    """As long as the haves amount to one commit, git answers each of them."""
+    repo = server.create_repo("linear")
+    repo.run("update-ref", "refs/heads/v", "main~2")
+    items: list[str | bytes | Special] = [f"want {repo.rev('main')}{BANDED}", FLUSH]
+    items += [f"have {repo.rev(have)}" for have in haves]
+    compare(git, repo, twin, lines(*items, "done"), claims=Claims.of(items))
+
+
+@pytest.mark.rows("U0-29", "U0-33", "U0-39", "U0-41", "U0-46", "U0-48")
+@pytest.mark.parametrize("template", ["linear", "merges"])
+@pytest.mark.parametrize(
+    ("shallow", "haves"),
+    [
+        (["deepen 2"], ["main~3", "unknown"]),
+        (["deepen 5"], ["main~3", "unknown"]),
+        (["deepen 2"], ["main~1"]),
+        (["shallow {main~2}"], ["main~3", "unknown"]),
+        (["shallow {main~2}"], ["main~2", "unknown"]),
+        (["shallow {main~2}", "deepen 4"], ["main~2", "unknown"]),
+        (["shallow {main~2}", "deepen 4"], ["main~5", "unknown"]),
+        (["shallow {main~2}", "deepen 2147483647"], ["main~4", "unknown"]),
+        (["deepen-not old"], ["main~6", "unknown"]),
+    ],
+)
+def test_whether_a_fetch_is_ready_is_asked_within_the_boundary(
+    server: Server, git: Git, twin: Twin, template: str, shallow: list[str], haves: list[str]
+) -> None:
+    repo = server.create_repo(template)
+    repo.run("update-ref", "refs/heads/old", "main~5")
+    items: list[str | bytes | Special] = [f"want {repo.rev('main')} multi_ack_detailed no-done{BANDED}"]
+    items += [line.replace("{main~2}", repo.rev("main~2")) for line in shallow]
+    items.append(FLUSH)
+    items += ["have " + ("f" * 40 if have == "unknown" else repo.rev(have)) for have in haves]
+    ours, theirs = (read_shallow(git, upload(url, lines(*items, FLUSH))) for url in (repo.url, twin(repo)))
+    assert (theirs.status, theirs.head, theirs.fatal) == (ours.status, ours.head, ours.fatal)
+
+
 @pytest.mark.rows("U0-22", "U0-39", "U0-37", "U0-38", "U0-41", "U0-42", "U0-43", "U0-44", "U0-46", "U0-48")
 @pytest.mark.parametrize("template", ["linear", "merges"])
 @pytest.mark.parametrize(

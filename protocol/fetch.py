@@ -31,7 +31,7 @@ from govc.protocol.pktline import (
     encode,
     encode_error,
     iter_packets,
-    strip_lf,
+    text_of,
 )
 from govc.protocol.sideband import PACKET_MAX_LARGE, Band, frame
 from govc.protocol.text import quote_line
@@ -90,7 +90,7 @@ def parse_command_request(
         if isinstance(packet, Control):
             ending = packet
             break
-        line = strip_lf(packet)
+        line = text_of(packet)
         if line.startswith(b"command="):
             name = _parse_command_name(line[8:], name, commands)
         else:
@@ -149,7 +149,7 @@ def _parse_args(packets: Iterator[bytes | Control], name: bytes) -> tuple[list[b
             if isinstance(packet, Control):
                 prefix = "object-info: " if name == b"object-info" else ""
                 raise RemoteProtocolError(f"{prefix}expected flush after {quote_line(name)} arguments")
-            line = strip_lf(packet)
+            line = text_of(packet)
             check_not_error(line)
             args.append(line)
         raise RemoteProtocolError(HUNG_UP)

@@ -130,11 +130,11 @@ class DeepenLines:
         self.filter: ObjectFilter | None = None
 
     def take(self, line: bytes) -> bool:
-        """Take the line (without LF) when it is one of those; return False when it isn't. It ends at a NUL, as git's.
+        """Take the line (without LF) when it is one of those; return False when it isn't.
 
         Raises RemoteProtocolError with git's text on a bad value.
         """
-        word, _, value = line.partition(b"\0")[0].partition(b" ")
+        word, _, value = line.partition(b" ")
         if word == b"shallow":
             # git reads the hex digits and leaves what follows them alone
             oid = self._algo.parse_hex(value[: self._algo.hex_size])

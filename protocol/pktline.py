@@ -77,6 +77,12 @@ def strip_lf(line: bytes) -> bytes:
     return line[:-1] if line.endswith(b"\n") else line
 
 
+def text_of(packet: bytes) -> bytes:
+    """Return a line as git reads it: without its LF, and up to a NUL, where C's texts end."""
+    line = strip_lf(packet)
+    return line if b"\0" not in line else line.partition(b"\0")[0]
+
+
 def check_not_error(line: bytes) -> None:
     """Raise RemoteProtocolError when the peer said `ERR …`: its fatal end of the conversation."""
     if line.startswith(b"ERR "):

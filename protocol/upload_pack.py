@@ -31,7 +31,7 @@ from govc.protocol.fetch_request import (
     parse_have,
 )
 from govc.protocol.oid import HashAlgorithm
-from govc.protocol.pktline import HUNG_UP, Control, check_not_error, encode_text, iter_packets, strip_lf
+from govc.protocol.pktline import HUNG_UP, Control, check_not_error, encode_text, iter_packets, text_of
 from govc.protocol.sideband import PACKET_MAX_LARGE, PACKET_MAX_SMALL
 from govc.protocol.text import quote_line
 
@@ -96,7 +96,7 @@ def _parse_wants(
     for packet in packets:
         if isinstance(packet, Control):
             return wants, capabilities, deepen
-        line = strip_lf(packet)
+        line = text_of(packet)
         if line.startswith(b"want "):
             oid, words = _parse_want(line, algo)
             checks.want(oid)
@@ -115,12 +115,12 @@ def _parse_wants(
 
 
 def _parse_want(line: bytes, algo: HashAlgorithm) -> tuple[bytes, bytes]:
-    """Return the oid and what follows it, up to a NUL: there git's text ends."""
+    """Return the oid and what follows it."""
     end = 5 + algo.hex_size
     oid = algo.parse_hex(line[5:end])
     if oid is None:
         raise _bad_want(line)
-    return oid, line[end:].partition(b"\0")[0]
+    return oid, line[end:]
 
 
 def _bad_want(line: bytes) -> RemoteProtocolError:
@@ -140,7 +140,7 @@ def _parse_haves(
         for packet in packets:
             if isinstance(packet, Control):
                 return haves, [*haves, Step.FLUSH], None
-            line = strip_lf(packet)
+            line = text_of(packet)
             if line.startswith(b"have "):
                 haves.append(parse_have(line[5:], algo))
             elif line == b"done":
@@ -182,11 +182,10 @@ class Negotiator:
         """True when any have so far was common."""
         return self._last_common is not None
 
-    def have(self, oid: bytes, is_common: bool, ready: Callable[[], bool]) -> bytes:
-        """Answer one have."""
+    def have(self, oid: bytes, is_common: bool, ready: Callable[[], bool], *, is_alone: bool = True) -> bytes:
+        """Answer one have. `is_alone`: the common ones so far, this one included, say no more than one commit would."""
         if not is_common:
             return self._have_unknown(oid, ready)
-        is_first = self._last_common is None
         self._last_common = oid
         self._got_common = True
         if not self._is_ready:
@@ -195,7 +194,7 @@ class Negotiator:
             return _ack(oid, b" common")
         if self._mode is AckMode.MULTI:
             return _ack(oid, b" continue")
-        return _ack(oid) if is_first else b""
+        return _ack(oid) if is_alone else b""
 
     def _have_unknown(self, oid: bytes, ready: Callable[[], bool]) -> bytes:
         self._got_other = True

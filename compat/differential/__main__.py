@@ -1,4 +1,4 @@
-"""The long run: `python -m compat.differential [--minutes M | --inputs N] [--seed S] [--number N]`.
+"""The long run: `python -m compat.differential [--minutes M | --inputs N] [--seed S] [--number N] [--newer GIT]`.
 
 Exits with 1 when an answer differs in a way that isn't judged. Each finding names its seed and number; `--number` sends
 the requests from the last reset up to that one again, and shows both answers.
@@ -16,7 +16,7 @@ from collections import Counter
 from pathlib import Path
 
 from compat.differential.answers import look_at
-from compat.differential.differences import TWICE, judge, names_twice
+from compat.differential.differences import TWICE, is_of_newer_git, judge, names_twice
 from compat.differential.requests import make_request
 from compat.differential.world import Request, World
 from tests.fuzz.draw import Draw
@@ -31,13 +31,22 @@ def make(world: World, seed: int, number: int) -> Request:
 
 
 def check(world: World, request: Request) -> tuple[str | None, str]:
-    """Ask both; return the verdict (see `judge`) and, for None, what to show."""
+    """Ask both; return the verdict (see `judge`) and, for None, what to show.
+
+    A difference that is said to be newer git's is asked of it, where there is one.
+    """
+    before = world.copy_theirs() if world.newer and request.kind == "push" and names_twice(request) else world.theirs
     mine, other = world.ask_ours(request), world.ask_theirs(request)
     if world.has_crashed:
         world.reset()
         return "git crashes", ""
     ours, theirs = look_at(request, mine), look_at(request, other)
     verdict = judge(request, ours, theirs)
+    if world.newer and verdict and is_of_newer_git(verdict):
+        newest = look_at(request, world.ask_newer(request, before))
+        agreed = judge(request, ours, newest)
+        if agreed is None or is_of_newer_git(agreed):
+            return None, f"{verdict}: newer git says otherwise\nours   {shown(ours)}\nnewer  {shown(newest)}"
     name = request.repository
     if verdict == TWICE:
         world.reset()
@@ -83,11 +92,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--inputs", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--number", type=int, default=None)
+    parser.add_argument("--newer", help="the program of a newer git, asked where we are said to answer as newer ones")
     given = parser.parse_args(arguments)
     logging.disable(logging.CRITICAL)
     seed = given.seed or int(time.time())
     folder = Path(tempfile.mkdtemp(prefix="govc-differential-"))
-    world = World(folder / "world")
+    world = World(folder / "world", given.newer)
     try:
         if given.number is not None:
             first = given.number - given.number % RESET_EVERY

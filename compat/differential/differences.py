@@ -1,7 +1,9 @@
-"""Where govc and git http-backend may answer differently, each with its reason. Whatever isn't here is a finding.
+"""Where govc and git http-backend may answer differently, each with its kind and reason. What isn't here is a finding.
 
-"Different on purpose" is for what docs/conformance.md lists as such: proper HTTP dates, the places where git fails,
-and what protects from abuse. `judge` names the first that explains a pair of answers.
+The kinds are closed: "different on purpose" is for the places where git fails, for what protects from abuse, and for
+what newer releases of git answer. The oracle is the git on PATH, 2.39; the rows of the drop-in table were read from
+2.55, and where the two differ we answer as 2.55 (`python -m compat.differential --newer PROGRAM` asks it each time).
+`judge` names the first difference that explains a pair of answers.
 """
 
 from __future__ import annotations
@@ -10,16 +12,26 @@ import gzip
 import re
 import zlib
 from collections.abc import Callable
+from enum import Enum
 from typing import NamedTuple
 
 from compat.differential.answers import Seen
 from compat.differential.world import Request
 
 
+class Kind(Enum):
+    """Why a difference is allowed. There are no others."""
+
+    GIT_FAILS = "git fails here: it hangs up without a word, dies behind the headers of a success or breaks a row"
+    PROTECTS = "protects from abuse"
+    NEWER_GIT = "git 2.55 answers so"
+
+
 class Difference(NamedTuple):
-    """One difference that is allowed: its name, the reason, and how to tell it."""
+    """One difference that is allowed: its name, its kind, the reason, and how to tell it."""
 
     name: str
+    kind: Kind
     reason: str
     explains: Callable[[Request, Seen, Seen], bool]
 
@@ -49,13 +61,19 @@ def _newer_object_info(request: Request, ours: Seen, theirs: Seen) -> bool:
     return _is_answer(ours, theirs) and (is_told or is_asked)
 
 
-def _is_gzip(request: Request) -> bool:
-    body = request.body[: int(request.variables.get("CONTENT_LENGTH", len(request.body)))]
+def _is_gzip(body: bytes) -> bool:
     try:
         gzip.decompress(body)
     except (OSError, EOFError, zlib.error):
         return False
     return bool(body)
+
+
+def body_of(request: Request) -> bytes:
+    """The body as it was meant: as long as it says, inflated where it can be."""
+    body = request.body[: int(request.variables.get("CONTENT_LENGTH", len(request.body)))]
+    is_encoded = request.variables.get("HTTP_CONTENT_ENCODING") in ("gzip", "x-gzip")
+    return gzip.decompress(body) if is_encoded and _is_gzip(body) else body
 
 
 def _reports(request: Request, ours: Seen, theirs: Seen) -> bool:
@@ -65,18 +83,24 @@ def _reports(request: Request, ours: Seen, theirs: Seen) -> bool:
     return _is_answer(ours, theirs) and request.kind == "push" and is_refused and has_died and is_silent
 
 
+def _cut_gzip(request: Request, ours: Seen, theirs: Seen) -> bool:
+    is_encoded = request.variables.get("HTTP_CONTENT_ENCODING") in ("gzip", "x-gzip")
+    body = request.body[: int(request.variables.get("CONTENT_LENGTH", len(request.body)))]
+    return _is_answer(ours, theirs) and is_encoded and not _is_gzip(body) and not ours.packets and len(ours.errors) == 1
+
+
 def _tells_capabilities(request: Request, ours: Seen, theirs: Seen) -> bool:
     line = f"={'0' * 40} capabilities^{{}}\0".encode()
     without = tuple(packet for packet in ours.packets if not packet.startswith(line))
     return _is_answer(ours, theirs) and request.kind == "discovery" and without == theirs.packets
 
 
+_COMMAND = re.compile(rb"([0-9a-f]{40}) ([0-9a-f]{40}) (refs/[^\0\n]*)")
+
+
 def names_twice(request: Request) -> bool:
     """Whether a push has two commands for one ref."""
-    body = request.body
-    if "HTTP_CONTENT_ENCODING" in request.variables and _is_gzip(request):
-        body = gzip.decompress(body)
-    names = re.findall(rb"[0-9a-f]{40} [0-9a-f]{40} (refs/[^\0\n]*)", body)
+    names = [name for _, _, name in _COMMAND.findall(body_of(request))]
     return len(set(names)) < len(names)
 
 
@@ -88,25 +112,18 @@ def _hides(request: Request, ours: Seen, theirs: Seen) -> bool:
     return _is_answer(ours, theirs) and any(b"ambiguous deepen-not: refs/heads/topic" in error for error in ours.errors)
 
 
-_UNKNOWN = tuple(f"=ACK {digit * 40} ".encode() for digit in "01f")
+def _beyond_2038(request: Request, ours: Seen, theirs: Seen) -> bool:
+    found = re.search(rb"deepen-since 0*([0-9]+)", body_of(request))
+    return _is_answer(ours, theirs) and found is not None and len(found[1]) < 20 and int(found[1]) >= 1 << 31
 
 
-def _is_ready(request: Request, ours: Seen, theirs: Seen) -> bool:
-    def plain(seen: Seen) -> list[bytes]:
-        return [packet for packet in seen.packets if not (packet.endswith(b" ready\n") or packet.startswith(_UNKNOWN))]
-
-    first, second = sorted((plain(ours), plain(theirs)), key=len)
-    is_unknown = any(packet.startswith(_UNKNOWN) for packet in theirs.packets)
-    is_deepened = is_unknown or (
-        ours.packets[:1] == theirs.packets[:1] != () and ours.packets[0].startswith((b"=shallow", b"0000"))
-    )
-    return _is_answer(ours, theirs) and is_deepened and second[: len(first)] == first
+def _doubled_want_ref(request: Request, ours: Seen, theirs: Seen) -> bool:
+    return _is_answer(ours, theirs) and any(b"duplicate want-ref" in error for error in ours.errors)
 
 
-def _acks_once(request: Request, ours: Seen, theirs: Seen) -> bool:
-    return (
-        _is_answer(ours, theirs) and b"a pack" in ours.packets and tuple(dict.fromkeys(theirs.packets)) == ours.packets
-    )
+def _all_or_nothing(request: Request, ours: Seen, theirs: Seen) -> bool:
+    is_atomic = b" atomic" in body_of(request)
+    return _is_answer(ours, theirs) and is_atomic and any(b"atomic push failure" in packet for packet in ours.packets)
 
 
 TWICE = "one ref twice"
@@ -115,45 +132,67 @@ TWICE = "one ref twice"
 DIFFERENCES: tuple[Difference, ...] = (
     Difference(
         "says why",
+        Kind.GIT_FAILS,
         "a fatal error is an ERR packet (band 3 once the side band is open) behind what git says before; git hangs up",
         _says_why,
     ),
     Difference(
-        "object-info is off",
-        "newer releases of git tell of object-info only when it is configured, and so do we; 2.39 always does",
-        _newer_object_info,
-    ),
-    Difference(
         "reports a broken pack",
-        "a push whose pack can't be unpacked gets its report; git http-backend dies when its receive-pack has stopped "
-        "reading, and the report with it",
+        Kind.GIT_FAILS,
+        "a push whose pack can't be unpacked gets its report (RP-26, RP-27); git http-backend dies when its "
+        "receive-pack has stopped reading, and mostly the report with it",
         _reports,
     ),
     Difference(
+        "a body that isn't whole gzip",
+        Kind.GIT_FAILS,
+        "it is refused before anything is made of it; git hands on what it could inflate, dies, and prints a second "
+        "set of headers into the answer",
+        _cut_gzip,
+    ),
+    Difference(
+        "object-info is off",
+        Kind.NEWER_GIT,
+        "object-info is told of only when it is configured (V2-47, V2-48); 2.39 always does",
+        _newer_object_info,
+    ),
+    Difference(
         "capabilities of an empty repository",
-        "newer releases of git tell them in v0, too, and so do we; 2.39 sends nothing but a flush",
+        Kind.NEWER_GIT,
+        "they are told in v0, too (U0-06); 2.39 sends nothing but a flush",
         _tells_capabilities,
     ),
     Difference(
-        "deepen-not of a hidden ref",
-        "who may not see a ref can't find out by deepen-not whether it is there",
-        _hides,
+        "deepen-since beyond 2038",
+        Kind.NEWER_GIT,
+        "it is taken as it is said; 2.39 keeps the lower 32 bits",
+        _beyond_2038,
     ),
     Difference(
-        "ready at another have",
-        "whether a fetch is ready is asked of the whole history, and of commits; git looks no further than the "
-        "boundary that it has just told, and takes trees and blobs for commits that have it",
-        _is_ready,
-    ),
-    Difference(
-        "one ACK",
-        "without multi_ack one have is acknowledged, once; git does it again for the same have, which no client sends",
-        _acks_once,
+        "a want-ref twice",
+        Kind.NEWER_GIT,
+        "it is refused (V2-39); 2.39 tells it twice",
+        _doubled_want_ref,
     ),
     Difference(
         TWICE,
-        "two commands for one ref are both refused, as newer releases of git do; 2.39 does one after the other",
+        Kind.NEWER_GIT,
+        "two commands that would change one ref are refused with all of their transaction (RP-61); 2.39 does one after "
+        "the other",
         _twice,
+    ),
+    Difference(
+        "atomic, and refused early",
+        Kind.GIT_FAILS,
+        "any failure refuses the whole push (RP-60); git carries out the rest of an atomic push of which some part was "
+        "hidden, lacked objects or was aliased",
+        _all_or_nothing,
+    ),
+    Difference(
+        "deepen-not of a hidden ref",
+        Kind.PROTECTS,
+        "who may not see a ref can't find out by deepen-not whether it is there, and what its history is",
+        _hides,
     ),
 )
 
@@ -163,3 +202,8 @@ def judge(request: Request, ours: Seen, theirs: Seen) -> str | None:
     if ours == theirs:
         return ""
     return next((each.name for each in DIFFERENCES if each.explains(request, ours, theirs)), None)
+
+
+def is_of_newer_git(name: str) -> bool:
+    """Whether a difference claims that newer releases of git answer as we do."""
+    return any(each.name == name and each.kind is Kind.NEWER_GIT for each in DIFFERENCES)

@@ -135,7 +135,7 @@ def with_body(draw: Draw, world: World, repository: str, service: str, body: byt
 def deepen_lines(draw: Draw, world: World, repository: str) -> list[Callable[[], str]]:
     return [
         lambda: f"deepen {draw.pick('1', '2', '100', '2147483647', '0', '-1', 'x', '0x2')}",
-        lambda: f"deepen-since {draw.pick('1700000600', '1', '9999999999', 'x')}",
+        lambda: f"deepen-since {draw.pick('1700000600', '1', '2000000000', 'x')}",
         lambda: f"deepen-not {draw.pick('refs/heads/topic', 'v1', 'nothing')}",
         lambda: f"shallow {oid_of(draw, world, repository)}",
     ]

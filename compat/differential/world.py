@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,8 @@ class World:
     """Both folders and both servers; `folder` is empty at first."""
 
     folder: Path
-    cgi_environ: dict[str, str] = field(default_factory=dict)
+    newer: str | None = None
+    """The program of a newer git."""
 
     def __post_init__(self) -> None:
         home = self.folder / "home"
@@ -124,7 +125,8 @@ class World:
             "XDG_CACHE_HOME": str(home / "cache"),
         }
         os.environ.update(self.environ)
-        self.ours, self.theirs = self.folder / "ours", self.folder / "theirs"
+        self.ours = self.theirs = self.folder / "none"
+        self._resets = 0
         self.has_crashed = False
         self._app: Any = None
         self.reset()
@@ -140,11 +142,14 @@ class World:
         return [name for name in found if "info" not in name]
 
     def reset(self) -> None:
-        """Put both folders back to what they were."""
+        """Begin again with what there was, in new folders: in the old ones something may still be working."""
         if self._app is not None:
             self._app.close()
         for root in (self.ours, self.theirs):
             shutil.rmtree(root, ignore_errors=True)
+        self._resets += 1
+        self.ours, self.theirs = (self.folder / f"{name}-{self._resets}" for name in ("ours", "theirs"))
+        for root in (self.ours, self.theirs):
             shutil.copytree(self.pristine, root, symlinks=True, copy_function=shutil.copy2)
         settings = Settings(root=str(self.ours), durability="none", cache_dir=str(self.folder / "cache"), metrics=False)
         self._app = create_app(settings)
@@ -176,9 +181,24 @@ class World:
 
         `has_crashed` tells whether one of git's programs was ended by a signal.
         """
-        environ = self.environ | {"GIT_PROJECT_ROOT": str(self.theirs)} | dict(request.variables)
+        return self._ask_git("git", self.theirs, request)
+
+    def ask_newer(self, request: Request, root: Path) -> Reply:
+        """The answer of the newer git, over the folder `root`."""
+        assert self.newer is not None
+        return self._ask_git(self.newer, root, request)
+
+    def copy_theirs(self) -> Path:
+        """A copy of git's folder as it is now, for one question."""
+        copy = self.folder / "copy"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(self.theirs, copy, symlinks=True)
+        return copy
+
+    def _ask_git(self, program: str, root: Path, request: Request) -> Reply:
+        environ = self.environ | {"GIT_PROJECT_ROOT": str(root)} | dict(request.variables)
         done = subprocess.run(
-            ["git", "http-backend"], env=environ, input=request.body, capture_output=True, timeout=ANSWER_SECONDS_MAX
+            [program, "http-backend"], env=environ, input=request.body, capture_output=True, timeout=ANSWER_SECONDS_MAX
         )
         self.has_crashed = b"died of signal" in done.stderr
         head, found, body = done.stdout.partition(b"\r\n\r\n")

@@ -165,7 +165,7 @@ class FetchSession:
                 said.append(encode_shallow_lines(shallow.update.shallow, shallow.update.unshallow))
             goes_on = False
             if request.wants:
-                negotiation = Negotiation(self._history, self._paced(request.wants), self.snapshot.commit_view)
+                negotiation = self._negotiate_within(request, shallow.update)
                 goes_on = self._answer_haves(request, negotiation, said)
             plan = self._plan(request, negotiation.common, shallow) if goes_on else None
             phases.note(phases.NEGOTIATE, started)
@@ -182,6 +182,17 @@ class FetchSession:
     def _request_lines(self) -> RequestLines:
         return RequestLines(self.shown, self.policy, self._tools.runtime.pause)
 
+    def _negotiate_within(self, request: FetchRequest, update: ShallowUpdate) -> Negotiation:
+        """Begin to negotiate over the history that the client will have: cut where its own ends and will end (v0, v1).
+
+        In v2 git tells the boundary behind the ACKs, and negotiates over all there is.
+        """
+        edge = [number for number in map(self.snapshot.store.find, (*request.shallows, *update.shallow)) if number >= 0]
+        if not edge:
+            return Negotiation(self._history, self._paced(request.wants), self.snapshot.commit_view)
+        wants = dict.fromkeys((*request.wants, *update.more_wants))
+        return Negotiation(self._history.cut(edge), self._paced(wants))
+
     def _answer_haves(self, request: FetchRequest, negotiation: Negotiation, said: list[bytes]) -> bool:
         """Say the ACKs and NAKs, and return whether the pack follows."""
         negotiator = Negotiator(request.ack_mode, no_done=request.no_done)
@@ -195,7 +206,8 @@ class FetchSession:
                 return True
             assert isinstance(step, bytes)
             is_common = negotiation.add_have(step)
-            said.append(negotiator.have(step, is_common, lambda: self._run(negotiation.is_ready())))
+            is_alone = len(negotiation.common) == 1
+            said.append(negotiator.have(step, is_common, lambda: self._run(negotiation.is_ready()), is_alone=is_alone))
         if request.fault is not None:
             raise request.fault
         return False

@@ -153,8 +153,8 @@ MUTATIONS = (
         "U0-25",
         "any object may be wanted in version 0",
         "govc/service/fetch.py",
-        "        if lost:\n            raise _not_our_ref(",
-        "        if not lost and lost:\n            raise _not_our_ref(",
+        "        if lost:\n            # As git, whose walk",
+        "        if not lost and lost:\n            # As git, whose walk",
         f"{RAW_V0}::test_what_may_be_wanted",
     ),
     Mutation(
@@ -187,8 +187,8 @@ MUTATIONS = (
         "V2-33",
         "a client with shallow lines that doesn't deepen gets no section",
         "govc/service/fetch.py",
-        "            if request.deepens or request.shallows or self.snapshot.shallow:\n",
-        "            if request.deepens or self.snapshot.shallow:\n",
+        "            tells_shallow = request.deepens or bool(request.shallows or self.snapshot.shallow)\n",
+        "            tells_shallow = request.deepens or bool(self.snapshot.shallow)\n",
         f"{RAW_V2}::test_shallow_requests",
     ),
     Mutation(
@@ -291,8 +291,8 @@ MUTATIONS = (
         "U0-40",
         "a request that ends behind its deepen lines is malformed",
         "protocol/upload_pack.py",
-        "    if ending is None:\n        return haves,",
-        "    if ending is None:\n        raise RemoteProtocolError(HUNG_UP)\n        return haves,",
+        "    return haves, list[bytes | Step](haves), None\n",
+        "    return haves, list[bytes | Step](haves), RemoteProtocolError(HUNG_UP)\n",
         f"{RAW_V0}::test_a_depth_request_may_end_after_its_shallow_lines",
     ),
 )

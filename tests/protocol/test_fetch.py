@@ -166,6 +166,11 @@ def test_lines_are_looked_at_as_they_come():
     assert seen == [oid("a")]
 
 
+def test_a_line_ends_at_a_nul():
+    found = request("command=fetch\0x", "object-format=sha1\0", "0001", "done\0x", "deepen 1\0x", "0000")
+    assert (found.name, found.args) == (b"fetch", [b"done", b"deepen 1"])
+
+
 def test_a_fault_behind_the_arguments_waits_for_theirs():
     found = request("command=fetch", "object-format=sha1", "0001", f"want {hexed('a')}", "0001")
     assert found.args == [f"want {hexed('a')}".encode()]

@@ -170,12 +170,13 @@ def never_asked():
     raise AssertionError("asked whether it is ready")
 
 
-def test_without_multi_ack_only_the_first_common_is_acknowledged():
+def test_without_multi_ack_what_amounts_to_one_commit_is_acknowledged():
     negotiator = Negotiator(AckMode.NONE)
     assert negotiator.have(oid("1"), False, never_asked) == b""
     assert negotiator.flush(never_asked) == (NAK, False)
     assert body(f"ACK {hexed('2')}") == negotiator.have(oid("2"), True, never_asked)
-    assert negotiator.have(oid("3"), True, never_asked) == b""
+    assert body(f"ACK {hexed('4')}") == negotiator.have(oid("4"), True, never_asked, is_alone=True)
+    assert negotiator.have(oid("3"), True, never_asked, is_alone=False) == b""
     assert negotiator.flush(never_asked) == (b"", False)
     assert negotiator.done() == b""
 
