@@ -383,6 +383,31 @@ def test_describe(server: Server, git: Git, options: str) -> None:
     assert ours.data == theirs.data
 
 
+@pytest.mark.rows("HB-86")
+def test_names_from_mailmaps_trailers_and_padding(server: Server, git: Git) -> None:
+    """The mailmap is that of HEAD in a bare repository, whichever commit is asked for; mailmap.file comes on top."""
+    text = "$Format:%<(30)%aN|%aE|%cN|%cE|%>(20)%cL|%(trailers:only,separator=%x2C )|%an$\n$Format:%(trailers)$ %ah"
+    files = {".gitattributes": "v export-subst\n", "v": text}
+    repo = build(server, git, files, config=OPEN)
+    work = git.cwd / "mapped"
+    git("clone", "-q", repo.path, work)
+    message = "s\n\nb\n\nSigned-off-by: X <x@y>\nFixes: 12\n"
+    git("commit", "-q", "--allow-empty", "-m", message, cwd=work, env={"GIT_AUTHOR_EMAIL": "Old@Example.com"})
+    git("push", "-q", repo.path, "HEAD:refs/heads/old", cwd=work)
+    git.commit_file(work, ".mailmap", "The Author <new@example.com> <old@example.com>\nAda L. <ada@example.com>\n")
+    git("push", "-q", repo.path, "HEAD:main", cwd=work)
+    own = git.cwd / "own-mailmap"
+    own.write_text("<site@example.com> <ada@example.com>\n")
+    for key, value in ((None, ""), ("mailmap.file", str(own)), ("mailmap.blob", "old:v"), ("mailmap.blob", "nosuch")):
+        if key is not None:
+            repo.config(key, value)
+        for name in ("old", "main"):
+            body = asking(name, "v")
+            ours, theirs = ask(repo, body), from_git(git, repo, body)
+            assert (ours.fatal, ours.data) == (b"", theirs.data)
+    assert b"|" in ours.data and b"Fixes: 12" in ask(repo, asking("old", "v")).data
+
+
 @pytest.mark.rows("HB-86", "FS-54")
 def test_sha256(server: Server, git: Git) -> None:
     repo = server.create_repo("small", object_format="sha256", config=OPEN)

@@ -1,9 +1,8 @@
 """`$Format:...$` in files with export-subst: what `git log --format` says of the archive's commit.
 
-Known: %H %h %T %t %P %p, %a and %c with n N e E l L t d D i I s r, %d %D, %e, %s %f %b %B, %m, %n %% %xNN, %G?, colours
-(which are off), the modifiers %+ %- and %(space), and %(describe). What isn't known stays as it is written, as git does
-with its own unknowns: so do %(trailers), %(decorate), padding and wrapping, %ah and %ch, which git knows. Names are
-those in the commit: no mailmap is applied.
+Known: %H %h %T %t %P %p, %a and %c with n N e E l L t d D i I s r h, %d %D, %e, %s %f %b %B, %m, %n %% %xNN, %G?,
+colours (which are off), the modifiers %+ %- and %(space), padding, %(describe), %(trailers) and %(decorate). What isn't
+known stays as it is written, as git does with its own unknowns: so does %w(...), which git knows.
 
 Source: gitattributes "export-subst", git-log "PRETTY FORMATS"; git's limit of one %(describe) an archive.
 """
@@ -12,8 +11,13 @@ import codecs
 import re
 import time as clock
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from govc.archive.dates import format_date
+from govc.archive.mailmap import Mailmap
+from govc.archive.padding import Padding, pad, parse_padding
+from govc.archive.trailers import expand_literals, format_trailers, parse_trailer_options
 from govc.objects.commit import parse_commit_links
 from govc.protocol.oid import SHA1, SHA256, to_hex
 
@@ -21,9 +25,11 @@ _FORMAT = re.compile(rb"\$Format:([^$]*)\$")
 _PERSON = re.compile(rb"([^<\n]*)<([^>\n]*)>[^\n]*?(?: (\d{1,18}) ([+-]\d{1,6}))?\s*")
 _COLOUR = re.compile(rb"C(?:\([^)]*\)|red|green|blue|reset)")
 _DESCRIBE = re.compile(rb"\(describe(?::([^)]*))?\)")
+_TRAILERS = re.compile(rb"\(trailers(?::([^)]*))?\)")
+_DECORATE = re.compile(rb"\(decorate(?::([^)]*))?\)")
+_DECORATE_WORDS = {b"prefix": b" (", b"suffix": b")", b"separator": b", ", b"pointer": b" -> ", b"tag": b"tag: "}
 _HEX = re.compile(rb"x([0-9a-fA-F]{2})")
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_BLANK_LINES = re.compile(rb"(?:[ \t\r\f\v]*\n)+")
 _UNSAFE = re.compile(rb"[^A-Za-z0-9._]+")
 _ENCODING = re.compile(r"[A-Za-z0-9._:+-]{1,40}")
 _NO_CHARACTER_SETS = (
@@ -37,9 +43,18 @@ _NO_CHARACTER_SETS = (
 """What Python counts among its encodings and no iconv does; some take quadratic time."""
 
 
+class Decoration(NamedTuple):
+    """A name that git log decorates a commit with; `is_head` where HEAD points to it."""
+
+    name: bytes
+    is_tag: bool = False
+    is_head: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitFacts:
     """The commit, and what is known of it: how ids are shortened, its decorations, and how it is described.
+
 
     `describe(options)` takes what stands behind `describe:` and returns b"" when there is nothing to say.
     """
@@ -47,7 +62,8 @@ class CommitFacts:
     oid: bytes
     data: bytes
     shorten: Callable[[bytes], bytes]
-    decorations: tuple[bytes, ...] = ()
+    decorations: tuple[Decoration, ...] = ()
+    mailmap: Mailmap = field(default_factory=Mailmap)
     describe: Callable[[bytes], bytes] = lambda _options: b""
     now: Callable[[], float] = clock.time
 
@@ -76,12 +92,22 @@ class Substitution:
         """Return one format expanded."""
         out = bytearray()
         position = 0
+        padding: Padding | None = None
         while (at := text.find(b"%", position)) >= 0:
             out += text[position:at]
             position = at + 1
+            parsed = parse_padding(text[position:])
+            if parsed is not None:
+                position += parsed[0]
+                if padding is not None:  # is spent on another, as in git
+                    pad(out, b"", padding)
+                padding = parsed[1] if padding is None else None
+                continue
             modifier = text[position : position + 1]
             start = position + (modifier in (b"+", b"-", b" "))
             found = self._placeholder(text[start:])
+            if padding is not None and (text[start : start + 1] != b"%" or start > position):
+                found, padding = self._padded(out, text[start:], padding, found), None
             if found is None:
                 out += b"%"
                 continue
@@ -91,6 +117,33 @@ class Substitution:
             out += value
             position = start + used
         return bytes(out + text[position:])
+
+    def _padded(
+        self, out: bytearray, text: bytes, padding: Padding, found: tuple[int, bytes] | None
+    ) -> tuple[int, bytes] | None:
+        """Return what was found, padded for its place behind `out`; blanks alone where nothing was found.
+
+        Colours are no value: the padding goes on to what stands behind them.
+        """
+        used, value = found if found is not None else (0, b"")
+        while found is not None and _COLOUR.match(text[used - found[0] : used]) is not None:
+            if text[used : used + 1] != b"%":
+                break
+            found = self._placeholder(text[used + 1 :])
+            if found is None:
+                break
+            used, value = used + 1 + found[0], value + found[1]
+        padded = bytearray(out)
+        pad(padded, value, padding)
+        taken = bytes(padded[len(out) :]) if padded.startswith(out) else None
+        if taken is None:  # blanks that stood before were taken
+            del out[:]
+            out += padded
+            taken = b""
+        if used == 0:
+            out += taken
+            return None
+        return used, taken
 
     def _placeholder(self, text: bytes) -> tuple[int, bytes] | None:
         """Return (bytes used, value) of the placeholder at the beginning of `text`."""
@@ -107,6 +160,14 @@ class Substitution:
         if match is not None and self._may_describe:
             self._may_describe = False
             return match.end(), self._facts.describe(match[1] or b"")
+        match = _TRAILERS.match(text)
+        if match is not None:
+            options = parse_trailer_options(match[1] or b"")
+            return (match.end(), format_trailers(self._message(), options)) if options is not None else None
+        match = _DECORATE.match(text)
+        if match is not None:
+            value = self._decorate(match[1] or b"")
+            return None if value is None else (match.end(), value)
         if letter in (b"a", b"c"):
             value = self._person(b"author" if letter == b"a" else b"committer", text[1:2])
             return None if value is None else (2, value)
@@ -127,8 +188,7 @@ class Substitution:
         if letter in (b"P", b"p"):
             return b" ".join(map(to_hex if letter == b"P" else shorten, self._links.parents))
         if letter in (b"d", b"D"):
-            names = b", ".join(facts.decorations)
-            return b" (" + names + b")" if names and letter == b"d" else names
+            return self._decorate(b"" if letter == b"d" else b"prefix=,suffix=")
         if letter == b"e":
             return self._headers.get(b"encoding", b"")
         if letter == b"m":
@@ -154,17 +214,40 @@ class Substitution:
         if match is None:
             return b"" if part in b"netdDri" and part else None
         name, mail, seconds, zone = match.groups()
+        if part in (b"N", b"E", b"L"):
+            name, mail = self._facts.mailmap.find(name.strip(), mail)
         if part in (b"n", b"N"):
             return name.strip()
         if part in (b"e", b"E", b"l", b"L"):
             return mail if part in (b"e", b"E") else mail.partition(b"@")[0]
-        if part not in (b"t", b"d", b"D", b"i", b"I", b"s", b"r"):
+        if part not in (b"t", b"d", b"D", b"i", b"I", b"s", b"r", b"h"):
             return None
         if seconds is None:
             return b""
         if part == b"t":
             return bytes(seconds)
         return format_date(int(seconds), int(zone), part.decode("ascii"), self._facts.now()).encode("ascii")
+
+    def _message(self) -> bytes:
+        """Return the message from its subject on."""
+        blanks = _BLANK_LINES.match(self._body)
+        return self._body[blanks.end() :] if blanks is not None else self._body
+
+    def _decorate(self, text: bytes) -> bytes | None:
+        """Return the decorations, in the words that the options say; None for an option that nobody knows."""
+        words = dict(_DECORATE_WORDS)
+        for option in filter(None, text.split(b",")):
+            name, equals, value = option.partition(b"=")
+            if not equals or name not in words:
+                return None
+            words[name] = expand_literals(value)
+        if not self._facts.decorations:
+            return b""
+        names = (
+            (b"HEAD" + words[b"pointer"] if one.is_head else b"") + (words[b"tag"] if one.is_tag else b"") + one.name
+            for one in self._facts.decorations
+        )
+        return words[b"prefix"] + words[b"separator"].join(names) + words[b"suffix"]
 
     def _split_message(self) -> tuple[list[bytes], bytes]:
         """Return the lines of the subject, and the body."""
@@ -200,54 +283,3 @@ def _modify(out: bytearray, modifier: bytes, value: bytes) -> None:
 def _sanitized(line: bytes) -> bytes:
     """Return a subject as a file name: runs of other characters become one dash, dots are not doubled."""
     return re.sub(rb"\.{2,}", b".", _UNSAFE.sub(b"-", line).strip(b"-")).rstrip(b".-")
-
-
-def format_date(seconds: int, zone: int, form: str, now: float = 0) -> str:
-    """Return a date as git shows it. `zone` is +hhmm as a number, `form` the letter of the placeholder."""
-    if form == "r":
-        return _relative(seconds, now)
-    minutes = (abs(zone) // 100 * 60 + abs(zone) % 100) * (-1 if zone < 0 else 1)
-    try:
-        t = clock.gmtime(seconds + minutes * 60)
-    except (OverflowError, ValueError, OSError):
-        t, zone = clock.gmtime(0), 0
-    time = f"{t.tm_hour:02}:{t.tm_min:02}:{t.tm_sec:02}"
-    day = f"{t.tm_year:04}-{t.tm_mon:02}-{t.tm_mday:02}"
-    weekday, month = _DAYS[t.tm_wday], _MONTHS[t.tm_mon - 1]
-    if form == "D":
-        return f"{weekday}, {t.tm_mday} {month} {t.tm_year} {time} {zone:+05}"
-    if form == "i":
-        return f"{day} {time} {zone:+05}"
-    if form == "I":
-        offset = "Z" if zone == 0 else f"{'-' if zone < 0 else '+'}{abs(zone) // 100:02}:{abs(zone) % 100:02}"
-        return f"{day}T{time}{offset}"
-    if form == "s":
-        return day
-    return f"{weekday} {month} {t.tm_mday} {time} {t.tm_year} {zone:+05}"
-
-
-def _relative(seconds: int, now: float) -> str:
-    age = int(now) - seconds
-    if age < 0:
-        return "in the future"
-    steps = ((1, 90, "second"), (60, 90, "minute"), (60, 36, "hour"), (24, 14, "day"))
-    value = age
-    for divisor, limit, unit in steps:
-        value = value if divisor == 1 else (value + divisor // 2) // divisor
-        if value < limit:
-            return _ago(value, unit)
-    if value < 70:
-        return _ago((value + 3) // 7, "week")
-    if value < 365:
-        return _ago((value + 15) // 30, "month")
-    if value < 1825:
-        months = (value * 12 * 2 + 365) // (365 * 2)
-        years, months = divmod(months, 12)
-        if months:
-            return f"{years} year{'s' * (years != 1)}, {_ago(months, 'month')}"
-        return _ago(years, "year")
-    return _ago((value + 183) // 365, "year")
-
-
-def _ago(count: int, unit: str) -> str:
-    return f"{count} {unit}{'s' * (count != 1)} ago"

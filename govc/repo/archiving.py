@@ -23,9 +23,10 @@ from govc.archive.attributes import Attributes, parse_attributes
 from govc.archive.convert import LineEnds
 from govc.archive.describe import TagName, describe, parse_describe_options
 from govc.archive.entries import TREE_DEPTH_MAX, ArchiveEntry, EntrySettings, TreeWalk
+from govc.archive.mailmap import Mailmap
 from govc.archive.options import ArchiveRefused
 from govc.archive.pathspec import parse_pathspec
-from govc.archive.substitute import CommitFacts, Substitution
+from govc.archive.substitute import CommitFacts, Decoration, Substitution
 from govc.archive.tar import DEFAULT_UMASK, TarSettings, write_tar
 from govc.archive.zip import ZipSettings, write_zip
 from govc.graph.commits import History
@@ -46,7 +47,7 @@ class ArchivePlan:
 
     `container` is "tar", "gzip" or "zip"; `command` a filter's shell command (then the container is "tar"); `level` -1
     for the default. `above`, `below`: attributes files of the server that win over the tree's, and lose against them.
-    `reads_attributes`: whether the tree's own .gitattributes count.
+    `reads_attributes`: whether the tree's own .gitattributes count. `mailmaps`: later ones win.
     """
 
     tree: bytes
@@ -65,7 +66,8 @@ class ArchivePlan:
     above: tuple[bytes, ...] = ()
     below: tuple[bytes, ...] = ()
     reads_attributes: bool = True
-    decorations: tuple[bytes, ...] = ()
+    decorations: tuple[Decoration, ...] = ()
+    mailmaps: tuple[bytes, ...] = ()
     tags: tuple[TagName, ...] = ()
     tree_depth_max: int = TREE_DEPTH_MAX
 
@@ -200,6 +202,7 @@ def _substitution(store: ObjectStore, history: History, plan: ArchivePlan) -> Su
             data=store.read_oid(commit)[1],
             shorten=shorten,
             decorations=plan.decorations,
+            mailmap=Mailmap(plan.mailmaps),
             describe=tell,
         )
     )

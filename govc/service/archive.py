@@ -19,11 +19,13 @@ from dataclasses import dataclass
 from govc.archive.convert import LineEnds
 from govc.archive.describe import TagName
 from govc.archive.options import ArchiveOptions, ArchiveRefused, parse_archive_options
+from govc.archive.substitute import Decoration
 from govc.archive.tar import DEFAULT_UMASK
 from govc.config.config import Config, bool_of
 from govc.config.values import BadValue, parse_expiry
 from govc.errors import GovcError
 from govc.objects.commit import parse_commit_links
+from govc.objects.types import BLOB
 from govc.protocol.errors import RemoteProtocolError
 from govc.protocol.pktline import FLUSH
 from govc.protocol.sideband import KEEPALIVE, Band, frame
@@ -39,7 +41,7 @@ from govc.service.context import RequestContext
 log = logging.getLogger(__name__)
 
 SYSTEM_ATTRIBUTES = "/etc/gitattributes"
-ATTRIBUTES_BYTES_MAX = 1 << 20
+ATTRIBUTES_BYTES_MAX = MAILMAP_BYTES_MAX = 1 << 20
 TAGS_MAX = 50_000
 _INTERNAL_GZIP = "git archive gzip"
 
@@ -154,6 +156,7 @@ def _make_plan(
         below=below,
         reads_attributes=not options.worktree_attributes,
         decorations=_decorations(snapshot, commit),
+        mailmaps=_mailmaps(snapshot) if commit is not None else (),
         tags=_tags(snapshot) if commit is not None else (),
         tree_depth_max=read_tree_depth_max(config),
     )
@@ -252,7 +255,28 @@ def _read(path: str) -> bytes:
         return b""
 
 
-def _decorations(snapshot: Snapshot, commit: bytes | None) -> tuple[bytes, ...]:
+def _mailmaps(snapshot: Snapshot) -> tuple[bytes, ...]:
+    """Return the mailmaps that git would read: mailmap.blob (HEAD:.mailmap where nobody works), mailmap.file."""
+    name = snapshot.config.get("mailmap.blob")
+    if name is None and snapshot.layout.is_bare:
+        name = "HEAD:.mailmap"
+    texts = []
+    oid = resolve(snapshot, os.fsencode(name)) if name else None
+    if oid is not None:
+        number = snapshot.store.find(oid)
+        if (
+            number >= 0
+            and snapshot.store.type_of(number) == BLOB
+            and snapshot.store.size_of(number) <= MAILMAP_BYTES_MAX
+        ):
+            texts.append(snapshot.store.read(number)[1])
+    file = snapshot.config.get_path("mailmap.file")
+    if file is not None:
+        texts.append(_read(os.path.join(snapshot.layout.gitdir, file)))
+    return tuple(filter(None, texts))
+
+
+def _decorations(snapshot: Snapshot, commit: bytes | None) -> tuple[Decoration, ...]:
     """Return the names that git log decorates a commit with, in its order."""
     if commit is None:
         return ()
@@ -265,19 +289,19 @@ def _decorations(snapshot: Snapshot, commit: bytes | None) -> tuple[bytes, ...]:
     names.reverse()
     if head.oid == commit:
         target = head.symref_target
-        names.insert(0, b"HEAD" if target is None else b"HEAD -> " + _decoration(target))
+        names.insert(0, Decoration(b"HEAD") if target is None else _decoration(target)._replace(is_head=True))
     elif head.symref_target is not None and snapshot.table.resolve(head.symref_target) == commit:
         names.append(_decoration(head.symref_target))
     return tuple(names)
 
 
-def _decoration(name: bytes) -> bytes:
+def _decoration(name: bytes) -> Decoration:
     if name.startswith(b"refs/tags/"):
-        return b"tag: " + name.removeprefix(b"refs/tags/")
+        return Decoration(name.removeprefix(b"refs/tags/"), is_tag=True)
     for prefix in (b"refs/heads/", b"refs/remotes/"):
         if name.startswith(prefix):
-            return name.removeprefix(prefix)
-    return name
+            return Decoration(name.removeprefix(prefix))
+    return Decoration(name)
 
 
 def _tags(snapshot: Snapshot) -> tuple[TagName, ...]:

@@ -8,9 +8,9 @@ import zipfile
 
 import pytest
 
+from govc.archive.dates import format_date
 from govc.archive.entries import LINK, REGULAR, ArchiveEntry
 from govc.archive.options import ArchiveRefused
-from govc.archive.substitute import format_date
 from govc.archive.tar import BLOCK_BYTES, TarSettings, write_tar
 from govc.archive.zip import ZipSettings, write_zip
 from govc.service.archive import parse_mtime

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from govc.archive.attributes import Attributes, parse_attributes
 from govc.archive.options import ArchiveRefused, parse_archive_options
 from govc.archive.pathspec import parse_pathspec
-from govc.archive.substitute import CommitFacts, Substitution
+from govc.archive.substitute import CommitFacts, Decoration, Substitution
 from govc.errors import LimitExceeded
 from govc.graph.trees import entry_kind, split_tree
 from govc.objects import fsck_attributes
@@ -391,7 +391,7 @@ def run_substitution(data: tuple[bytes, list[bytes], HashAlgorithm]) -> None:
         oid=b"\1" * algo.oid_size,
         data=content,
         shorten=lambda oid: oid.hex()[:7].encode(),
-        decorations=(b"HEAD -> main", b"tag: v1"),
+        decorations=(Decoration(b"main", is_head=True), Decoration(b"v1", is_tag=True)),
         describe=lambda options: options,
         now=lambda: 1.8e9,
     )
