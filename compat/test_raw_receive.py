@@ -51,6 +51,24 @@ def test_the_advertisement_is_gits(
     assert sorted(other[1]) == sorted(mine[1])
 
 
+@pytest.mark.rows("CF-57", "RP-10")
+@pytest.mark.parametrize(
+    "prefixes", ["refs/heads", "refs/heads/", "refs/heads/ma", "refs/tags refs/heads/main", "refs/*/topic", "refs/none"]
+)
+def test_which_refs_of_an_alternate_are_told(server: Server, git: Git, twin: Twin, prefixes: str) -> None:
+    source = server.create_repo()
+    for number, name in enumerate(("heads/main", "heads/topic", "tags/new", "other/topic")):
+        grow(source, 1 + number, ref=f"refs/{name}", start="refs/heads/main^0")
+    path = server.root / f"prefixed-{source.path.name}"
+    git("clone", "-q", "--bare", "--shared", source.path, path)
+    (path / "git-daemon-export-ok").touch()
+    repo = server.adopt(path, {"http.receivepack": "true", "core.alternateRefsPrefixes": prefixes})
+    for name in repo.refs():
+        repo.run("update-ref", "-d", name)
+    ours, theirs = (parse_advertisement(discover(url, "receive-pack").packets)[0] for url in (repo.url, twin(repo)))
+    assert sorted(ours) == sorted(theirs)
+
+
 @pytest.mark.rows("RP-10")
 def test_tips_of_alternates_are_advertised_as_have_lines(server: Server, git: Git, twin: Twin) -> None:
     source = server.create_repo()

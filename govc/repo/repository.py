@@ -21,6 +21,7 @@ from typing import Any
 
 from govc.config.config import Config
 from govc.config.loader import load_config
+from govc.config.wildmatch import matches
 from govc.errors import GovcError, RepositoryNotFound
 from govc.graph.commit_graph_file import open_commit_graphs
 from govc.graph.commits import CommitTable
@@ -211,7 +212,7 @@ class Repository:
         refs = self._validate_refs(config.layout, old.refs if old is not None else None)
         cut = self._validate_cut(config.layout)
         store = self._validate_store(config.layout)
-        tips = self._alternate_tips(store, config.layout.algo)
+        tips = self._alternate_tips(store, config.layout.algo, config.config)
         if (
             old is not None
             and old.config is config.config
@@ -399,11 +400,15 @@ class Repository:
             self._graphs_of = state
             self._commits.graphs = open_commit_graphs(store.directories, store.algo)
 
-    def _alternate_tips(self, store: ObjectStore, algo: HashAlgorithm) -> tuple[bytes, ...]:
-        """Return the ref values of the repositories whose objects we borrow, without doubles, in order."""
+    def _alternate_tips(self, store: ObjectStore, algo: HashAlgorithm, config: Config) -> tuple[bytes, ...]:
+        """Return the ref values of the repositories whose objects we borrow, without doubles, in order.
+
+        Only of refs that core.alternateRefsPrefixes names, where it is set.
+        """
         alternates = store.directories[1:]
         if not alternates:
             return ()
+        patterns = (config.get("core.alternaterefsprefixes") or "").split()
         kept: dict[str, _AlternateRefs] = {}
         tips: dict[bytes, None] = {}
         for objects_dir in alternates:
@@ -412,6 +417,8 @@ class Repository:
                 continue
             known = kept[gitdir] = self._validate_alternate(gitdir, algo)
             for ref in known.state.table.iter_refs():
+                if patterns and not any(is_below(pattern, os.fsdecode(ref.name)) for pattern in patterns):
+                    continue
                 tips[ref.oid] = None
                 if len(tips) >= ALTERNATE_TIPS_MAX:
                     break
@@ -428,6 +435,13 @@ class Repository:
         if known.database.is_current(known.state):
             return known
         return _AlternateRefs(known.database, known.database.load(known.state), known.config)
+
+
+def is_below(pattern: str, refname: str) -> bool:
+    """Say whether for-each-ref lists a ref for a pattern: one of its folders, or a glob."""
+    if refname.startswith(pattern) and (pattern.endswith("/") or refname[len(pattern) :][:1] in ("", "/")):
+        return True
+    return matches(pattern, refname)
 
 
 def _where_it_is(path: str, layout: RepositoryLayout) -> str:

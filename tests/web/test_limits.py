@@ -57,6 +57,7 @@ def statuses(client, path, count, **more):
     return [client.get(path, **more).status for _ in range(count)]
 
 
+@pytest.mark.rows("HB-80")
 def test_too_many_requests(client, clock, registry):
     assert statuses(client, LISTING, 2) == [200, 200]
     answer = client.get(LISTING)
