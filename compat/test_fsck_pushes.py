@@ -210,6 +210,29 @@ def test_special_blobs_are_found_wherever_they_lie(pair: Pair, git: Git, name: s
     assert found[0] == found[1] != []
 
 
+@pytest.mark.rows("FK-49", "FK-52", "CF-52")
+@pytest.mark.parametrize("limit", ["1", "1000"])
+@pytest.mark.parametrize("order", ["blob first", "tree first"])
+@pytest.mark.parametrize("name", [".gitmodules", ".gitattributes"])
+def test_special_blobs_that_are_streamed_are_too_large(pair: Pair, git: Git, name: str, order: str, limit: str) -> None:
+    """Above core.bigFileThreshold, and kept in a pack: what git unpacks it reads whole."""
+    ours, theirs = pair(config=WITH_FSCK | {"receive.unpackLimit": limit, "core.bigFileThreshold": "100"})
+    content = b"# fine\n" * 20
+    git("clone", "-q", "--bare", ours.path, "maker.git")
+    blob = write(git, "blob", content)
+    tree = write(git, "tree", b"100644 %b\0" % name.encode() + bytes.fromhex(blob))
+    commit = git("commit-tree", "-m", "x", tree, cwd="maker.git").stdout.strip()
+    commit_text = git.output_bytes("cat-file", "commit", commit, cwd="maker.git")
+    tree_text = git.output_bytes("cat-file", "tree", tree, cwd="maker.git")
+    rest = [(3, content), (2, tree_text)] if order == "blob first" else [(2, tree_text), (3, content)]
+    body = push_body([f"{ZERO} {commit} refs/heads/large"], pack_of([(1, commit_text), *rest]))
+    replies = [receive(repo.url, body) for repo in (ours, theirs)]
+    assert report_of(replies[0]) == report_of(replies[1])
+    assert (report_of(replies[0])[0] == b"unpack ok") == (limit == "1000")
+    found = [re.findall(rb"error: object [^\n]*", demux(reply.packets).progress) for reply in replies]
+    assert found[0] == found[1]
+
+
 KINDS = {"commit": 1, "tree": 2, "blob": 3}
 
 

@@ -337,7 +337,7 @@ def test_output_comes_at_once_and_silence_is_filled(pair: Pair, git: Git) -> Non
 
 
 @pytest.mark.every_frontend
-@pytest.mark.rows("RP-41", "RP-87")
+@pytest.mark.rows("RP-40", "RP-41", "RP-87")
 def test_the_report_comes_before_post_receive(pair: Pair, git: Git) -> None:
     ours, theirs = pair()
     for repo in ours, theirs:

@@ -2,6 +2,7 @@
 
     core.looseCompression    zlib's level for loose objects; core.compression when it isn't set, else 1
     pack.indexVersion        1 or 2: of which version the indexes of packs are
+    core.bigFileThreshold    blobs larger than this are read in pieces
     core.maxTreeDepth        trees nested deeper than this are refused, by fetches, pushes and archives alike
 
 Source: git-config; git's environment.c, config.c (git_default_core_config).
@@ -15,6 +16,7 @@ LOOSE_LEVEL = 1
 """git's default: Z_BEST_SPEED."""
 
 INDEX_VERSION = 2
+BIG_FILE_BYTES = 512 << 20
 
 _LEVELS = range(-1, 10)
 
@@ -40,6 +42,11 @@ def read_index_version(config: Config) -> int:
         assert entry is not None
         raise BadConfigValue(entry.source, entry.line, f"bad pack.indexVersion={version}")
     return version or 1  # zero is no version; git makes the first of it
+
+
+def read_big_file_bytes(config: Config) -> int:
+    """Return from which size on blobs are streamed. Raises BadConfigValue."""
+    return config.get_unsigned("core.bigfilethreshold", BIG_FILE_BYTES)
 
 
 def read_tree_depth_max(config: Config) -> int:

@@ -30,7 +30,7 @@ from govc.phases import CONNECTIVITY, INDEX, Timed
 from govc.protocol.oid import find_algorithm
 from govc.repo.fsck_push import push_fsck_policy
 from govc.repo.helper import Emit, Progress
-from govc.repo.object_options import read_index_version, read_loose_level, read_tree_depth_max
+from govc.repo.object_options import read_big_file_bytes, read_index_version, read_loose_level, read_tree_depth_max
 from govc.repo.snapshot import Snapshot, make_history
 
 PROGRESS_SECONDS = 0.2
@@ -63,7 +63,8 @@ class ReceiveTask:
 
     `new_tips`: the new values of the push's commands. `ref_tips`: values of existing refs, alternates' included.
     `shallow`: the repository's boundary. `client_shallow`: the pusher's own, as far as it isn't ours. `unpacks`: the
-    objects shall be kept one by one (receive.unpackLimit), compressed at `loose_level`.
+    objects shall be kept one by one (receive.unpackLimit), compressed at `loose_level`. `special_bytes_max`: a
+    .gitmodules or .gitattributes in the pack beyond this is an error (with the check on).
     """
 
     quarantine_dir: str
@@ -86,6 +87,7 @@ class ReceiveTask:
     index_version: int = 2
     unpacks: bool = False
     loose_level: int = 1
+    special_bytes_max: int = FSCK_BLOB_BYTES_MAX
     tree_depth_max: int = TREE_DEPTH_MAX
 
     @classmethod
@@ -103,8 +105,12 @@ class ReceiveTask:
         threads: int,
         progress: bool,
         unpacks: bool,
+        git_unpacks: bool,
     ) -> "ReceiveTask":
-        """Take what the snapshot knows."""
+        """Take what the snapshot knows. `git_unpacks`: git would keep the objects one by one, whatever we do."""
+        special_bytes_max = FSCK_BLOB_BYTES_MAX
+        if not git_unpacks:  # else it holds them as a whole
+            special_bytes_max = min(special_bytes_max, read_big_file_bytes(snapshot.config))
         return cls(
             quarantine_dir=quarantine_dir,
             pack_path=pack_path,
@@ -125,6 +131,7 @@ class ReceiveTask:
             index_version=read_index_version(snapshot.config),
             unpacks=unpacks,
             loose_level=read_loose_level(snapshot.config),
+            special_bytes_max=special_bytes_max,
             tree_depth_max=read_tree_depth_max(snapshot.config),
         )
 
@@ -226,7 +233,7 @@ def _finish_fsck(fsck: PushFsck, store: ObjectStore, task: ReceiveTask, emit: Em
         number = store.find(oid)
         if number < 0:
             return None
-        if store.size_of(number) > FSCK_BLOB_BYTES_MAX:
+        if store.size_of(number) > (task.special_bytes_max if store.is_overlaid(number) else FSCK_BLOB_BYTES_MAX):
             return store.type_of(number), None
         return store.read(number)
 

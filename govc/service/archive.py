@@ -32,7 +32,7 @@ from govc.protocol.sideband import KEEPALIVE, Band, frame
 from govc.protocol.upload_archive import ARCHIVER_DIED, encode_acknowledgment, parse_archive_request
 from govc.repo.archiving import ArchivePlan, current_umask, produce_archive
 from govc.repo.helper import HelperFailed, HelperSlots, Progress
-from govc.repo.object_options import read_tree_depth_max
+from govc.repo.object_options import read_big_file_bytes, read_tree_depth_max
 from govc.repo.revision import find_ref, peel_to_tree, resolve
 from govc.repo.runtime import Runtime
 from govc.repo.snapshot import Snapshot
@@ -150,7 +150,7 @@ def _make_plan(
         verbose=options.verbose,
         umask=_umask(config),
         line_ends=line_ends(config),
-        big_file_bytes=config.get_unsigned("core.bigfilethreshold", 512 << 20),
+        big_file_bytes=read_big_file_bytes(config),
         binary_drivers=_binary_drivers(config),
         above=above,
         below=below,

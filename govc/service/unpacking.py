@@ -160,8 +160,10 @@ class Unpacker:
 
     def _unpacker(self, count: int) -> str:
         """Return what git says when the program that it would have started gave up (RP-27)."""
-        limit = UNPACK_LIMIT if self._policy.unpack_limit is None else self._policy.unpack_limit
-        return "unpack-objects abnormal exit" if count < limit else "index-pack abnormal exit"
+        return f"{'unpack-objects' if self._is_unpacked_by_git(count) else 'index-pack'} abnormal exit"
+
+    def _is_unpacked_by_git(self, count: int) -> bool:
+        return count < (UNPACK_LIMIT if self._policy.unpack_limit is None else self._policy.unpack_limit)
 
     def _index_and_connect(
         self, snapshot: Snapshot, quarantine: Quarantine, pack_path: str, size: int, count: int
@@ -179,6 +181,7 @@ class Unpacker:
             threads=self._tools.threads,
             progress=request.side_band and not request.quiet,
             unpacks=count < (self._policy.unpack_limit or 0),
+            git_unpacks=self._is_unpacked_by_git(count),
         )
         try:
             limits = self._inline_limits(task, size, count)

@@ -163,6 +163,7 @@ def test_an_include_from_the_environment_must_be_absolute(site: Site) -> None:
         site.load()
 
 
+@pytest.mark.rows("FS-63")
 def test_includes_end_at_a_depth_of_ten(site: Site) -> None:
     for i in range(10):
         (site.repo / f"inc{i}").write_text(f"[a]\nb = {i}\n[include]\npath = inc{i + 1}\n")
