@@ -1,4 +1,4 @@
-"""The list of rows that are broken on purpose fits the draw, the sources, the markers and what is written of it."""
+"""The list of rows that are broken on purpose fits the draws, the sources, the markers and what is written of it."""
 
 from __future__ import annotations
 

@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from govc.errors import Corrupt
+from govc.odb.cache import BaseCache
 from govc.odb.midx import MultiPackIndex, read_multi_pack_index
 from govc.odb.store import ObjectStore
 from govc.protocol.oid import SHA1, SHA256
 from govc.repo.maintenance import maintain_path
+from govc.repo.repository import Repository, Surroundings
 
 ENVIRON = {"GIT_CONFIG_NOSYSTEM": "1", "HOME": "/nonexistent"}
 
@@ -101,6 +103,25 @@ def test_settings_and_other_parents_forbid(repository: Path) -> None:
     (repository / "info/grafts").unlink()
     git(repository, "replace", "--graft", "HEAD")
     assert maintain_path(str(repository), ENVIRON).commits_graphed == 0
+
+
+@pytest.mark.rows("FS-26", "FS-24", "CF-54")
+@pytest.mark.parametrize("kind", ["shallow", "grafts", "replace", "core.commitGraph"])
+def test_a_commit_graph_is_read_only_where_parents_are_what_commits_say(repository: Path, kind: str) -> None:
+    git(repository, "commit-graph", "write", "--reachable")
+    around = Surroundings(environ=ENVIRON, base_cache=BaseCache(1 << 20), object_bytes_max=1 << 30)
+    opened = Repository(str(repository), around)
+    assert len(opened.snapshot().commits.graphs) == 1
+    cut = git(repository, "rev-parse", "HEAD~3")
+    if kind == "replace":
+        git(repository, "replace", "--graft", cut)
+    elif kind == "core.commitGraph":
+        git(repository, "config", kind, "false")
+    else:
+        place = repository / ("shallow" if kind == "shallow" else "info/grafts")
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(f"{cut}\n")
+    assert opened.snapshot().commits.graphs == ()
 
 
 @pytest.mark.rows("FS-66")
