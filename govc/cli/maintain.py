@@ -14,8 +14,8 @@ from govc.errors import GovcError
 def maintain(paths: tuple[str, ...]) -> None:
     """Look after the repositories PATHS, as the server does by itself.
 
-    Packs and reftables are merged, loose refs packed, leftovers removed; commit-graph, multi-pack-index and reverse
-    indexes written.
+    Packs and reftables are merged, loose refs packed, leftovers removed; commit-graph, multi-pack-index, reverse
+    indexes and reachability bitmaps written.
     """
     maintenance = room("govc.repo.maintenance")
     failed = False
@@ -31,6 +31,7 @@ def maintain(paths: tuple[str, ...]) -> None:
             if report.skipped
             else f"{path}: {report.packs_merged} packs merged, {report.refs_packed} files of refs packed, "
             f"{report.leftovers_removed} leftovers removed, {report.commits_graphed} commits graphed, "
-            f"{report.packs_indexed} packs indexed together, {report.reverse_indexes} reverse indexes written"
+            f"{report.packs_indexed} packs indexed together, {report.reverse_indexes} reverse indexes written, "
+            f"{report.commits_bitmapped} commits bitmapped"
         )
     sys.exit(1 if failed else 0)

@@ -53,7 +53,7 @@ class ReachabilityBitmaps(Protocol):
         """Return what a commit reaches, None for one without a set of its own. Raises CorruptBitmap."""
 
 
-class _Side:
+class Side:
     """What wants or haves reach: a set, and the fresh commits above it."""
 
     __slots__ = ("bits", "fresh")
@@ -74,10 +74,10 @@ def find_by_bitmaps(history: History, request: ClosureRequest, bitmaps: Reachabi
     haves = yield from peel_haves(history, request.haves)
     if wants.trees or haves.trees:
         return None
-    had = yield from _reach(history, haves.commits, bitmaps, 0)
+    had = yield from reach(history, haves.commits, bitmaps, 0)
     if had is None:
         return None
-    wanted = yield from _reach(history, wants.commits, bitmaps, had.bits)
+    wanted = yield from reach(history, wants.commits, bitmaps, had.bits)
     if wanted is None:
         return None
     depth_max = request.tree_depth_max
@@ -145,12 +145,12 @@ class _Had:
         return number in self._few or self._marks.get(number) == 1
 
 
-def _reach(history: History, starts: Sequence[int], bitmaps: ReachabilityBitmaps, stops: int) -> Work[_Side | None]:
+def reach(history: History, starts: Sequence[int], bitmaps: ReachabilityBitmaps, stops: int) -> Work[Side | None]:
     """Walk down to commits that have sets, or that are among `stops`; None when that is too far.
 
     The newest commits come first: of many tips (old tags) most turn out to be below what another one reaches.
     """
-    side = _Side()
+    side = Side()
     oid_of, time = history.reader.oid_of, history.time
     ticker = Ticker()
     seen = set(starts)

@@ -72,12 +72,11 @@ def decode_ewah(data: bytes | memoryview, start: int = 0, *, bits_max: int) -> t
 
 def encode_ewah(value: int, bits: int) -> bytes:
     """Return a set of `bits` bits in git's form."""
-    room = (bits + 63) // 64
+    # Zeros at the end need no words.
+    room = (value.bit_length() + 63) // 64
     column = array("Q", value.to_bytes(room * _WORD_BYTES, "little"))
     if sys.byteorder == "big":
         column.byteswap()
-    while column and not column[-1]:
-        column.pop()
     words = array("Q")
     last = 0
     for bit, running, literals in _runs(column):

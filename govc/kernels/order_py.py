@@ -90,9 +90,7 @@ def invert(order: "array[int]") -> "array[int]":
     return ranks
 
 
-def match_oids(
-    oids_sorted: bytes | bytearray, oid_size: int, table: Buffer, start: int, stride: int, count: int
-) -> "array[int]":
+def match_oids(oids_sorted: Buffer, oid_size: int, table: Buffer, start: int, stride: int, count: int) -> "array[int]":
     """Return the ranks in `oids_sorted` (array of I, ascending) of those that are in `table`, too.
 
     The table has `count` oids in ascending order, the first one at `start`, one every `stride` bytes.

@@ -6,10 +6,12 @@
     PNAM    names of the packs' .idx files, in order, each with a NUL, padded to 4
     OIDF    fan-out        OIDL  oids in order
     OOFF    pack (4) and offset (4) per object; LOFF the offsets that don't fit, 8 bytes each
+    RIDX    where bitmaps stand beside it: the places of the objects in the order of their bits
 
 We write it so that plain git beside us finds objects quickly, and read it to know whether it is still right; our own
 look-ups keep to the indexes of packs, of which small ones lie together in memory. An object that lies in several packs
-is listed in the one that was written last.
+is listed in the one that was written last; where there are bitmaps, in the preferred pack first, whose objects git then
+sends as they lie.
 
 Source: gitformat-pack "multi-pack-index (MIDX) files"; rows FS-19..21, CF-55.
 """
@@ -23,6 +25,7 @@ from contextlib import suppress
 from heapq import merge
 from typing import NamedTuple
 
+from govc import disk
 from govc.errors import Corrupt
 from govc.odb.packs import PackFile
 from govc.pack.chunks import (
@@ -146,38 +149,81 @@ def read_multi_pack_index(objects_dir: str, algo: HashAlgorithm) -> MultiPackInd
         return None
 
 
-def encode_multi_pack_index(packs: Sequence[PackFile], algo: HashAlgorithm) -> Iterator[bytes]:
-    """Yield the file over these packs of one folder."""
+class Listing(NamedTuple):
+    """The objects of several packs of one folder, each once.
+
+    packs     in the order of their names, which gives them their numbers
+    oids      ascending, one after the other; an object's rank is its place
+    owners    array of "I" by place: the number of the pack in which the object is listed
+    offsets   array of "Q" by place
+    places    by pack: array of "I", the place of each position of its index
+    """
+
+    packs: tuple[PackFile, ...]
+    oids: bytes
+    owners: "array[int]"
+    offsets: "array[int]"
+    places: "tuple[array[int], ...]"
+
+    def pseudo_pack_order(self, preferred: PackFile) -> "array[int]":
+        """Return the places as if the packs followed each other, the preferred one first: the order of bitmaps."""
+        first = self.packs.index(preferred)
+        order = array("I")
+        for number in (first, *(n for n in range(len(self.packs)) if n != first)):
+            places, owners = self.places[number], self.owners
+            for position in self.packs[number].positions_by_offset():
+                place = places[position]
+                if owners[place] == number:
+                    order.append(place)
+        return order
+
+
+def list_objects(packs: Sequence[PackFile], preferred: PackFile | None = None) -> Listing:
+    """List the objects of packs of one folder. One in several packs counts for `preferred`, else for the newest one."""
     ordered = sorted(packs, key=lambda pack: _idx_name(pack))
-    ranked = sorted(range(len(ordered)), key=lambda number: (-int(os.stat(ordered[number].path).st_mtime), number))
+    ranked = sorted(
+        range(len(ordered)),
+        key=lambda number: (ordered[number] is not preferred, -int(os.stat(ordered[number].path).st_mtime), number),
+    )
     rank_of = {number: rank for rank, number in enumerate(ranked)}
-    oids: list[bytes] = []
-    places: list[tuple[int, int]] = []
+    oids = bytearray()
+    owners, offsets = array("I"), array("Q")
+    places = tuple(array("I") for _ in ordered)
     previous = b""
     for oid, _rank, number, offset in merge(*(_rows(pack, n, rank_of[n]) for n, pack in enumerate(ordered))):
         if oid != previous:
-            oids.append(oid)
-            places.append((number, offset))
+            oids += oid
+            owners.append(number)
+            offsets.append(offset)
             previous = oid
+        places[number].append(len(owners) - 1)
+    return Listing(tuple(ordered), bytes(oids), owners, offsets, places)
+
+
+def encode_multi_pack_index(
+    listing: Listing, algo: HashAlgorithm, pseudo_pack_order: "array[int] | None" = None
+) -> Iterator[bytes]:
+    """Yield the file; with an order it is one that bitmaps may stand beside."""
     large = array("Q")
-    needs_large = any(offset > _U32_MAX for _, offset in places)
+    needs_large = any(offset > _U32_MAX for offset in listing.offsets)
     out = bytearray()
-    for number, offset in places:
+    for number, offset in zip(listing.owners, listing.offsets, strict=True):
         if needs_large and offset >= _LARGE_BIT:
             out += _PLACE.pack(number, _LARGE_BIT | len(large))
             large.append(offset)
         else:
             out += _PLACE.pack(number, offset)
-    names = b"".join(os.fsencode(_idx_name(pack)) + b"\0" for pack in ordered)
+    names = b"".join(os.fsencode(_idx_name(pack)) + b"\0" for pack in listing.packs)
     chunks = [
         (b"PNAM", names + bytes(-len(names) % _ALIGNMENT)),
-        (b"OIDF", fanout_of(bytes(oid[0] for oid in oids))),
-        (b"OIDL", b"".join(oids)),
+        (b"OIDF", fanout_of(listing.oids[:: algo.oid_size])),
+        (b"OIDL", listing.oids),
         (b"OOFF", bytes(out)),
         (b"LOFF", big_endian(large)),
+        (b"RIDX", big_endian(pseudo_pack_order) if pseudo_pack_order is not None else b""),
     ]
     count = sum(bool(content) for _, content in chunks)
-    return encode_chunks(algo, _HEADER.pack(b"MIDX", 1, HASH_IDS[algo.name], count, 0, len(ordered)), chunks)
+    return encode_chunks(algo, _HEADER.pack(b"MIDX", 1, HASH_IDS[algo.name], count, 0, len(listing.packs)), chunks)
 
 
 def _idx_name(pack: PackFile) -> str:
@@ -189,9 +235,14 @@ def _rows(pack: PackFile, number: int, rank: int) -> Iterator[tuple[bytes, int, 
         yield oid, rank, number, offset
 
 
+def bitmap_path(folder: str, checksum: bytes) -> str:
+    """Return where the bitmaps of the multi-pack-index with that checksum lie."""
+    return f"{folder}/{FILE_NAME}-{checksum.hex()}.bitmap"
+
+
 def remove_side_files(folder: str, checksum: bytes) -> None:
     """Remove the bitmaps and reverse indexes of other multi-pack-indexes than the one with this checksum."""
     for name in os.listdir(folder):
         if name.startswith(f"{FILE_NAME}-") and name.endswith((".bitmap", ".rev")) and checksum.hex() not in name:
             with suppress(FileNotFoundError):
-                os.unlink(f"{folder}/{name}")
+                disk.unlink(f"{folder}/{name}")

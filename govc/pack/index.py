@@ -185,6 +185,12 @@ class PackIndex:
             for pos in range(0, number * stride, stride):
                 yield chunk[pos : pos + size]
 
+    def oids(self) -> bytes | memoryview:
+        """Return the oids one after the other."""
+        if self.version == 1:
+            return b"".join(self.iter_oids())
+        return memoryview(self._buffer)[self._oid_start : self._crc_start]
+
     def offsets(self) -> "array[int]":
         """Return a new array('Q') of the offsets by position (8 bytes for each object)."""
         if self.version == 1:

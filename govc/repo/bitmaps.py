@@ -20,7 +20,7 @@ from collections.abc import Iterable, Sequence
 from govc.errors import Corrupt
 from govc.graph.bitmap_file import BitmapFile
 from govc.graph.ewah import CorruptBitmap
-from govc.odb.midx import MultiPackIndex, read_multi_pack_index
+from govc.odb.midx import FILE_NAME, MultiPackIndex, bitmap_path, read_multi_pack_index
 from govc.odb.packs import PackFile
 from govc.odb.store import ObjectStore
 from govc.pack.format import HASH_IDS
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 SUFFIX = ".bitmap"
 
 
-class _Bitmaps:
+class StoreBitmaps:
     """One file's sets, by the object numbers of a store. Fits graph.bitmap_closure.ReachabilityBitmaps."""
 
     def __init__(self, file: BitmapFile, order: Sequence[int], place_by_bit: Sequence[int]) -> None:
@@ -58,7 +58,7 @@ class _Bitmaps:
         return self._file.reachable(place) if place >= 0 and self._file.has(place) else None
 
 
-class PackBitmaps(_Bitmaps):
+class PackBitmaps(StoreBitmaps):
     """The bitmaps of one pack."""
 
     def __init__(self, pack: PackFile, data: bytes) -> None:
@@ -76,7 +76,7 @@ class PackBitmaps(_Bitmaps):
         return self._index.find(oid)
 
 
-class MultiPackBitmaps(_Bitmaps):
+class MultiPackBitmaps(StoreBitmaps):
     """The bitmaps of a multi-pack-index."""
 
     def __init__(self, index: MultiPackIndex, packs: dict[str, PackFile], data: bytes, reverse: bytes) -> None:
@@ -115,7 +115,7 @@ def _number_of(index: MultiPackIndex, packs: dict[str, PackFile], place: int) ->
     return pack.first_number + position
 
 
-def open_bitmaps(store: ObjectStore, wants: Iterable[bytes]) -> _Bitmaps | None:
+def open_bitmaps(store: ObjectStore, wants: Iterable[bytes]) -> StoreBitmaps | None:
     """Return the bitmaps that know most of what is wanted, None when there are none that can be used."""
     wanted = tuple(wants)
     for directory in store.directories:
@@ -123,32 +123,33 @@ def open_bitmaps(store: ObjectStore, wants: Iterable[bytes]) -> _Bitmaps | None:
         if opened is not None:
             return opened
     best = max(
-        (pack for pack in store.packs if os.path.exists(_bitmap_path(pack))),
+        (pack for pack in store.packs if os.path.exists(pack_bitmap_path(pack))),
         key=lambda pack: (sum(pack.index.find(oid) >= 0 for oid in wanted), pack.count),
         default=None,
     )
     if best is None:
         return None
     try:
-        return PackBitmaps(best, _read_checked(_bitmap_path(best), best.algo))
+        return PackBitmaps(best, _read_checked(pack_bitmap_path(best), best.algo))
     except (Corrupt, OSError) as error:
-        log.warning("%s is not used: %s", _bitmap_path(best), error)
+        log.warning("%s is not used: %s", pack_bitmap_path(best), error)
         return None
 
 
-def _bitmap_path(pack: PackFile) -> str:
+def pack_bitmap_path(pack: PackFile) -> str:
+    """Return where the bitmaps of a pack lie."""
     return pack.path.removesuffix(".pack") + SUFFIX
 
 
-def _open_of_index(store: ObjectStore, directory: str) -> _Bitmaps | None:
+def _open_of_index(store: ObjectStore, directory: str) -> StoreBitmaps | None:
     """Return the bitmaps of a folder's multi-pack-index."""
     folder = f"{directory}/pack"
-    if not any(name.startswith("multi-pack-index-") and name.endswith(SUFFIX) for name in _names(folder)):
+    if not any(name.startswith(f"{FILE_NAME}-") and name.endswith(SUFFIX) for name in _names(folder)):
         return None
     index = read_multi_pack_index(directory, store.algo)
     if index is None:
         return None
-    path = f"{folder}/multi-pack-index-{index.checksum.hex()}{SUFFIX}"
+    path = bitmap_path(folder, index.checksum)
     packs = {
         os.path.basename(pack.path).removesuffix(".pack") + ".idx": pack
         for pack in store.packs

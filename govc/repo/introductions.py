@@ -255,6 +255,20 @@ class Introductions:
         self._memory.append(segment)
         return True
 
+    def whole_view(self, store: ObjectStore, commits: Iterable[bytes], *, cache_bytes: int) -> View:
+        """Return a view that knows these commits and all below them; of what the files lack nothing is kept.
+
+        Some ten microseconds for each object that they lack. Raises ObjectMissing, Corrupt, LimitExceeded, BadSegment.
+        """
+        self.refresh()
+        view = self._file_view
+        missing = [oid for oid in commits if not view.knows(oid)]
+        if not missing:
+            return view
+        made = make_segment(store, store.pack_reader(cache_bytes), missing, view.knows)
+        encoded = b"".join(iter_encoded(made, self.algo))
+        return view.extended(parse_segment(encoded, self.algo, name="in memory", trusted=True))
+
     def _make_small(self, store: ObjectStore, tips: Sequence[bytes], view: View) -> Segment | None:
         try:
             made = make_segment(

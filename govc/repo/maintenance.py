@@ -20,17 +20,23 @@ from dataclasses import dataclass, replace
 
 from govc.config.config import Config
 from govc.config.loader import load_config
+from govc.errors import GovcError
 from govc.odb.leftovers import find_leftovers, remove_leftovers
+from govc.odb.packs import PackFile
 from govc.odb.repack import choose_packs_to_merge, is_mergeable, merge_packs, remove_merged_packs
 from govc.odb.store import ObjectStore
 from govc.protocol.oid import find_algorithm
 from govc.refs.backend import RefBackend, WriteOptions, open_ref_backend
+from govc.refs.table import RefTable
+from govc.repo.bitmap_writing import BitmapSite, Written, write_bitmaps
 from govc.repo.discover import enter_repository
 from govc.repo.helper import Emit
+from govc.repo.introductions import Introductions
 from govc.repo.layout import RepositoryLayout, SharedPermissions, find_commondir, read_layout
 from govc.repo.modes import object_modes
 from govc.repo.native_files import (
     NativeFileSettings,
+    commit_numbers,
     write_commit_graph,
     write_multi_pack_index,
     write_reverse_indexes,
@@ -74,7 +80,7 @@ class MaintenanceTask:
             algo_name=layout.algo.name,
             shared=layout.shared,
             precious_objects=layout.precious_objects,
-            native_files=NativeFileSettings.from_config(config),
+            native_files=NativeFileSettings.from_config(config, is_bare=layout.is_bare),
             ref_storage=layout.ref_storage,
             refs_gitdir=layout.refs_gitdir,
             refs_commondir=layout.refs_commondir,
@@ -92,6 +98,7 @@ class MaintenanceReport:
     commits_graphed: int = 0
     packs_indexed: int = 0
     reverse_indexes: int = 0
+    commits_bitmapped: int = 0
     skipped: str = ""
 
 
@@ -149,16 +156,51 @@ def _write_native_files(task: MaintenanceTask, report: MaintenanceReport) -> Mai
     store = ObjectStore.open(task.objects_dir, algo)
     own = [pack for pack in store.packs if pack.path.startswith(f"{task.objects_dir}/pack/")]
     modes = object_modes(task.shared)
+    files = task.native_files
     graphed = indexed = reversed_ = 0
-    if task.native_files.reverse_index:
-        reversed_ = write_reverse_indexes(own, store, modes)
-    if task.native_files.commit_graph and not _has_other_parents(task.commondir):
+    bitmaps = Written()
+    if files.reverse_index:
+        reversed_ = write_reverse_indexes(own, store, task.objects_dir, modes)
+    if not _has_other_parents(task.commondir):
         refs = _open_refs(task).load().table
-        if not refs.has_prefix(b"refs/replace/"):
+        if files.commit_graph and not refs.has_prefix(b"refs/replace/"):
             graphed = write_commit_graph(store, (ref.oid for ref in refs.iter_refs()), task.objects_dir, modes)
-    if task.native_files.multi_pack_index:
-        indexed = write_multi_pack_index(own, store, task.objects_dir, modes)
-    return replace(report, commits_graphed=graphed, packs_indexed=indexed, reverse_indexes=reversed_)
+        if files.bitmaps.wanted:
+            bitmaps = _write_bitmaps(task, store, own, refs)
+    if files.multi_pack_index:
+        keeps = files.bitmaps.wanted
+        indexed = write_multi_pack_index(own, store, task.objects_dir, modes, keeps_bitmaps=keeps)
+    return replace(
+        report,
+        commits_graphed=graphed,
+        packs_indexed=indexed or bitmaps.packs_indexed,
+        reverse_indexes=reversed_,
+        commits_bitmapped=bitmaps.commits,
+    )
+
+
+def _write_bitmaps(task: MaintenanceTask, store: ObjectStore, own: list[PackFile], refs: RefTable) -> Written:
+    """Write bitmaps; none where something is missing or damaged."""
+    files = task.native_files
+
+    def commits_of(prefix: bytes) -> list[bytes]:
+        return list(map(store.oid_of, commit_numbers(store, (ref.oid for ref in refs.iter_refs(prefix)))))
+
+    try:
+        site = BitmapSite(
+            store=store,
+            packs=own,
+            objects_dir=task.objects_dir,
+            modes=object_modes(task.shared),
+            tips=commits_of(b""),
+            preferred=[oid for prefix in files.bitmaps.preferred for oid in commits_of(prefix)],
+            with_multi_pack_index=files.multi_pack_index,
+            lookup_table=files.bitmaps.lookup_table,
+        )
+        return write_bitmaps(site, Introductions(task.commondir, store.algo, task.shared.bits))
+    except GovcError as error:
+        log.warning("%s: no bitmaps are written: %s", task.objects_dir, error)
+        return Written()
 
 
 def _has_other_parents(commondir: str) -> bool:

@@ -3,6 +3,7 @@
     objects/info/commit-graph          when enough commits aren't in the one that is there
     objects/pack/pack-*.rev            for packs that have none (git before 2.41 wrote none)
     objects/pack/multi-pack-index      when there are several packs, and it isn't what it would be
+    bitmaps                            `bitmap_writing`
 
 They are what `git gc`, `git repack` and `git multi-pack-index write` leave, under the same settings. Each is written
 beside its place, under git's own lock where it has one, synced (git believes what it finds) and renamed; when somebody
@@ -15,10 +16,9 @@ git-commit-graph, git-multi-pack-index; rows FS-13, FS-19, FS-24, FS-26, CF-54, 
 
 import logging
 import os
-import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from govc import disk
 from govc.config.config import Config
@@ -26,13 +26,22 @@ from govc.errors import GovcError
 from govc.graph.commit_graph_file import CommitGraph, CommitRow, encode_commit_graph, open_commit_graph
 from govc.graph.commits import CommitTable, follow_tags
 from govc.objects.types import COMMIT
-from govc.odb.midx import FILE_NAME, encode_multi_pack_index, read_multi_pack_index, remove_side_files
+from govc.odb.midx import (
+    FILE_NAME,
+    bitmap_path,
+    encode_multi_pack_index,
+    list_objects,
+    read_multi_pack_index,
+    remove_side_files,
+)
 from govc.odb.modes import FileModes
 from govc.odb.packs import PackFile
 from govc.odb.store import ObjectStore
 from govc.pack.index_writer import encode_reverse_index
 from govc.pack.tables import sort_by_offset
+from govc.repo.bitmap_writing import BitmapSettings
 from govc.repo.object_options import read_index_version
+from govc.repo.placing import replace_locked, write_temporary
 
 log = logging.getLogger(__name__)
 
@@ -48,15 +57,17 @@ class NativeFileSettings:
     multi_pack_index: bool = True
     reverse_index: bool = True
     index_version: int = 2
+    bitmaps: BitmapSettings = field(default_factory=BitmapSettings)
 
     @classmethod
-    def from_config(cls, config: Config) -> "NativeFileSettings":
+    def from_config(cls, config: Config, *, is_bare: bool) -> "NativeFileSettings":
         """Read the settings. Raises BadConfig."""
         return cls(
             commit_graph=config.get_bool("core.commitgraph", True) and config.get_bool("gc.writecommitgraph", True),
             multi_pack_index=config.get_bool("core.multipackindex", True),
             reverse_index=config.get_bool("pack.writereverseindex", True),
             index_version=read_index_version(config),
+            bitmaps=BitmapSettings.from_config(config, is_bare=is_bare),
         )
 
 
@@ -69,7 +80,7 @@ def write_commit_graph(store: ObjectStore, tips: Iterable[bytes], objects_dir: s
     table = CommitTable(store)
     table.graphs = (known,) if known is not None else ()
     try:
-        numbers = _commit_numbers(store, tips)
+        numbers = commit_numbers(store, tips)
         if not _is_worth_it(store, table, numbers, known):
             return 0
         rows = list(_iter_rows(store, table, numbers))
@@ -80,14 +91,14 @@ def write_commit_graph(store: ObjectStore, tips: Iterable[bytes], objects_dir: s
         return 0
     modes.make_directory(f"{objects_dir}/info")
     path = f"{objects_dir}/info/commit-graph"
-    if not _replace(path, encode_commit_graph(rows, store.algo), modes):
+    if not replace_locked(path, objects_dir, encode_commit_graph(rows, store.algo), modes):
         return 0
     _remove_chain(f"{objects_dir}/info/commit-graphs")
     return len(rows)
 
 
-def _commit_numbers(store: ObjectStore, tips: Iterable[bytes]) -> list[int]:
-    """Return the commits that the tips lead to. Raises ObjectMissing."""
+def commit_numbers(store: ObjectStore, tips: Iterable[bytes]) -> list[int]:
+    """Return the numbers of the commits that these refs lead to. Raises ObjectMissing."""
     found: dict[int, None] = {}
     for oid in tips:
         number = store.find(oid)
@@ -144,23 +155,30 @@ def _remove_chain(folder: str) -> None:
                 disk.unlink(f"{folder}/{name}")
 
 
-def write_multi_pack_index(packs: list[PackFile], store: ObjectStore, objects_dir: str, modes: FileModes) -> int:
-    """Write the index over the packs of a folder; return how many packs, 0 when there is nothing to do. OSError."""
+def write_multi_pack_index(
+    packs: list[PackFile], store: ObjectStore, objects_dir: str, modes: FileModes, *, keeps_bitmaps: bool
+) -> int:
+    """Write the index over the packs of a folder; return how many packs, 0 when there is nothing to do. OSError.
+
+    `keeps_bitmaps`: one with bitmaps stays as long as it is right, though packs have come: they would go with it.
+    """
     folder = f"{objects_dir}/pack"
     if len(packs) < 2:
         return 0
     known = read_multi_pack_index(objects_dir, store.algo)
     names = sorted(os.path.basename(pack.path).removesuffix(".pack") + ".idx" for pack in packs)
-    if known is not None and sorted(known.packs) == names and known.is_whole():
-        return 0
-    pieces = list(encode_multi_pack_index(packs, store.algo))
-    if not _replace(f"{folder}/{FILE_NAME}", pieces, modes):
+    if known is not None and known.is_whole():
+        has_bitmaps = keeps_bitmaps and os.path.exists(bitmap_path(folder, known.checksum))
+        if sorted(known.packs) == names or (has_bitmaps and set(known.packs) <= set(names)):
+            return 0
+    pieces = list(encode_multi_pack_index(list_objects(packs), store.algo))
+    if not replace_locked(f"{folder}/{FILE_NAME}", objects_dir, pieces, modes):
         return 0
     remove_side_files(folder, pieces[-1])
     return len(packs)
 
 
-def write_reverse_indexes(packs: list[PackFile], store: ObjectStore, modes: FileModes) -> int:
+def write_reverse_indexes(packs: list[PackFile], store: ObjectStore, objects_dir: str, modes: FileModes) -> int:
     """Write the .rev of the packs that have none; return how many. OSError."""
     count = 0
     for pack in packs:
@@ -168,45 +186,8 @@ def write_reverse_indexes(packs: list[PackFile], store: ObjectStore, modes: File
         if os.path.lexists(path) or not pack.is_on_disk():
             continue
         order = sort_by_offset(pack.index.offsets())
-        temporary = f"{os.path.dirname(path)}/tmp_rev_{os.path.basename(path)}"
-        _write(temporary, encode_reverse_index(store.algo, order, pack.index.pack_checksum), modes)
+        pieces = encode_reverse_index(store.algo, order, pack.index.pack_checksum)
+        temporary = write_temporary(objects_dir, "rev", pieces, modes)
         disk.rename(temporary, path)
         count += 1
     return count
-
-
-def _replace(path: str, pieces: Iterable[bytes], modes: FileModes) -> bool:
-    """Put a file in place under git's lock for it; False when somebody else holds that.
-
-    It is whole before it becomes the lock, and is renamed at once: writing takes its time, and who is killed with the
-    lock in hand leaves one that nobody dares to remove. What a kill leaves of the temporary file goes as others do.
-    """
-    lock = f"{path}.lock"
-    folder, name = os.path.split(path)
-    temporary = f"{os.path.dirname(folder)}/pack/tmp_{name}_{secrets.token_hex(8)}"
-    _write(temporary, pieces, modes)
-    try:
-        disk.rename_new(temporary, lock)
-    except FileExistsError:
-        log.info("%s: somebody else is writing it", path)
-        disk.unlink(temporary)
-        return False
-    disk.rename(lock, path)
-    return True
-
-
-def _write(path: str, pieces: Iterable[bytes], modes: FileModes) -> None:
-    """Create a file, which must not exist; nothing of it stays when that fails."""
-    descriptor = disk.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
-    try:
-        try:
-            for piece in pieces:
-                disk.write_all(descriptor, piece)
-            disk.sync(descriptor)
-        finally:
-            disk.close(descriptor)
-        modes.adjust(path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            disk.unlink(path)
-        raise

@@ -66,7 +66,12 @@ def algo_of(path: Path):
 
 
 @pytest.mark.rows("FS-13", "FS-19", "FS-24", "CF-54", "CF-55", "CF-68", "CF-73", "RP-88")
-def test_git_verifies_what_maintenance_writes(repository: Path) -> None:
+@pytest.mark.parametrize("bitmaps", ["true", "false"])
+def test_git_verifies_what_maintenance_writes(repository: Path, bitmaps: str) -> None:
+    git(repository, "config", "repack.writeBitmaps", bitmaps)
+    largest = max(
+        (repository / "objects/pack").glob("*.pack"), key=lambda path: path.with_suffix(".idx").stat().st_size
+    )
     report = maintain_path(str(repository), ENVIRON)
     assert report.commits_graphed == int(git(repository, "rev-list", "--count", "--all"))
     assert report.packs_indexed == len(list((repository / "objects/pack").glob("*.pack"))) > 1
@@ -78,7 +83,10 @@ def test_git_verifies_what_maintenance_writes(repository: Path) -> None:
         (path,) = (repository / "objects").rglob(name)
         ours = path.read_bytes()
         path.unlink()
-        git(repository, name, "write", *(["--reachable"] if name == "commit-graph" else []))
+        options = ["--reachable"] if name == "commit-graph" else []
+        if name == "multi-pack-index" and bitmaps == "true":
+            options = ["--bitmap", f"--preferred-pack={largest.name}"]
+        git(repository, name, "write", *options)
         assert path.read_bytes() == ours
     for rev in (repository / "objects/pack").glob("*.rev"):
         ours = rev.read_bytes()
@@ -88,6 +96,7 @@ def test_git_verifies_what_maintenance_writes(repository: Path) -> None:
     # What is there already is left alone.
     again = maintain_path(str(repository), ENVIRON)
     assert (again.commits_graphed, again.packs_indexed, again.reverse_indexes) == (0, 0, 0)
+    assert again.commits_bitmapped == 0
 
 
 @pytest.mark.rows("FS-26", "CF-54", "CF-55", "CF-68")
