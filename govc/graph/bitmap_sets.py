@@ -70,6 +70,7 @@ class _SegmentBits:
         self.starts = array("I", bytes(segment.intro_starts))
         self.intros = array("I", map(self.objects.__getitem__, segment.intros.cast("I")))
         self.types = segment.types
+        self.name_hashes = segment.name_hashes.cast("I")
 
     def introduced(self, place: int) -> "array[int]":
         """Return the bits of what the commit at a place introduces."""
@@ -103,6 +104,16 @@ class BitmapMaker:
             else:
                 sets.add(bit, self._order.place_by_bit[bit], found)
         return Bitmaps(self._types(type_of), sets.entries)
+
+    def name_hashes(self) -> "array[int]":
+        """Return the hash of a path of each object by place, 0 where none is known: array of "I"."""
+        hashes = array("I", bytes(4 * self._order.bit_count))
+        place_by_bit = self._order.place_by_bit
+        for segment in self._segments:
+            for bit, name_hash in zip(segment.objects, segment.name_hashes, strict=True):
+                if name_hash and bit != NONE:
+                    hashes[place_by_bit[bit]] = name_hash
+        return hashes
 
     def _row(self, cid: int) -> tuple[int, Sequence[int], tuple[int, ...], int]:
         """Return a commit's bit, the bits of what it introduces, its parents, its time."""

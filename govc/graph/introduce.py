@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from govc.errors import CorruptObject, GovcError, LimitExceeded, ObjectMissing
 from govc.graph.interface import ObjectReader
+from govc.graph.name_hash import hash_path
 from govc.graph.segment import FOREIGN, NONE, SIZE_MAX, Introduced
 from govc.graph.trees import TREE_DEPTH_MAX, entry_kind, split_tree
 from govc.kernels import introduce as kernel
@@ -91,6 +92,7 @@ class _Builder:
         self._types = bytearray()
         self._sizes = array("I")
         self._previous = array("I")
+        self._name_hashes = array("I")
         self._stamps = array("I")
         self._intros = array("I")
         self._commit = 0
@@ -161,6 +163,7 @@ class _Builder:
             self._types.append(kind)
             self._sizes.append(NONE)
             self._previous.append(NONE)
+            self._name_hashes.append(0)
             self._stamps.append(NONE)
         if is_introduced and kind == BLOB and self._sizes[rank] == NONE:
             number = self._reader.find(oid)
@@ -177,7 +180,7 @@ class _Builder:
         self._stamps[rank] = self._commit
         if old_roots and self._previous[rank] == NONE:
             self._previous[rank] = self._enter(old_roots[0], TREE, is_introduced=False)
-        stack = [self._compare(root, rank, old_roots)]
+        stack = [self._compare(root, rank, old_roots, 0)]
         while stack:  # depth first, as the kernel does it
             below = next(stack[-1], None)
             if below is None:
@@ -199,8 +202,13 @@ class _Builder:
             entries.append(_Entry(name + b"/" if kind == TREE else name, name, kind, entry[-self._size :]))
         return len(data), entries
 
-    def _compare(self, oid: bytes, rank: int, olds: list[bytes]) -> Iterator[tuple[bytes, int, list[bytes]]]:
-        """Add what a tree introduces; yield the trees to descend into, each with its old ones."""
+    def _compare(
+        self, oid: bytes, rank: int, olds: list[bytes], path_hash: int
+    ) -> Iterator[tuple[bytes, int, list[bytes], int]]:
+        """Add what a tree introduces; yield the trees to descend into, each with its old ones.
+
+        `path_hash`: of what stands before the names of its entries.
+        """
         size, entries = self._entries(oid)
         self._sizes[rank] = min(size, SIZE_MAX)
         sides = [self._entries(old)[1] for old in olds]
@@ -231,10 +239,12 @@ class _Builder:
             if len(self._intros) >= self._entries_max:
                 raise LimitExceeded("introductions", self._entries_max)
             self._intros.append(child)
+            name_hash = hash_path(new.name, path_hash)
+            self._name_hashes[child] = self._name_hashes[child] or name_hash
             if before is not None and self._previous[child] == NONE:
                 self._previous[child] = self._enter(before, new.kind, is_introduced=False)
             if new.kind == TREE:
-                yield new.oid, child, children
+                yield new.oid, child, children, hash_path(b"/", name_hash)
 
     def _finish(
         self,
@@ -264,6 +274,7 @@ class _Builder:
             types=bytes(self._types[rank] for rank in ranks),
             sizes=array("I", [self._sizes[rank] for rank in ranks]).tobytes(),
             previous=array("I", [places[p] if p != NONE else NONE for p in previous]).tobytes(),
+            name_hashes=array("I", [self._name_hashes[rank] for rank in ranks]).tobytes(),
             intro_starts=intro_starts.tobytes(),
             intros=array("I", [places[rank] for rank in self._intros]).tobytes(),
         )
@@ -302,6 +313,15 @@ def merge(parts: Sequence[Introduced], oid_size: int) -> Introduced:
     return _Merger(oid_size).merge(parts)
 
 
+class _Detail(NamedTuple):
+    """What segments say of an object; `previous` is a name, b"" for none."""
+
+    type_number: int
+    size: int
+    previous: bytes
+    name_hash: int
+
+
 class _Merger:
     def __init__(self, oid_size: int) -> None:
         self._size = oid_size
@@ -337,7 +357,7 @@ class _Merger:
                 parent_starts.append(len(parents))
                 intros.extend(ranks[rank] for rank in entries[places[place] : places[place + 1]])
                 intro_starts.append(len(intros))
-        previous = (value[2] for value in details.values())
+        previous = (value.previous for value in details.values())
         return Introduced(
             commit_oids=b"".join(self._commits),
             times=times.tobytes(),
@@ -346,9 +366,10 @@ class _Merger:
             parents=parents.tobytes(),
             foreign_oids=b"".join(self._foreign),
             object_oids=b"".join(details),
-            types=bytes(value[0] for value in details.values()),
-            sizes=array("I", [value[1] for value in details.values()]).tobytes(),
+            types=bytes(value.type_number for value in details.values()),
+            sizes=array("I", [value.size for value in details.values()]).tobytes(),
             previous=array("I", [rank_of[oid] if oid else NONE for oid in previous]).tobytes(),
+            name_hashes=array("I", [value.name_hash for value in details.values()]).tobytes(),
             intro_starts=intro_starts.tobytes(),
             intros=intros.tobytes(),
         )
@@ -357,17 +378,18 @@ class _Merger:
         place = self._commits.get(oid)
         return place if place is not None else FOREIGN | self._foreign.setdefault(oid, len(self._foreign))
 
-    def _merge_objects(self, parts: Sequence[Introduced]) -> dict[bytes, tuple[int, int, bytes]]:
-        """Return type, size and name of the previous version by name, sorted."""
-        found: dict[bytes, tuple[int, int, bytes]] = {}
+    def _merge_objects(self, parts: Sequence[Introduced]) -> dict[bytes, _Detail]:
+        """Return what the parts say of each object, by name, sorted."""
+        found: dict[bytes, _Detail] = {}
         for part in parts:
             names = self._names(part.object_oids)
-            sizes, previous = array("I", part.sizes), array("I", part.previous)
+            sizes, previous, hashes = array("I", part.sizes), array("I", part.previous), array("I", part.name_hashes)
             for rank, oid in enumerate(names):
                 old = found.get(oid)
                 before = names[previous[rank]] if previous[rank] != NONE else b""
                 if old is None:
-                    found[oid] = part.types[rank], sizes[rank], before
+                    found[oid] = _Detail(part.types[rank], sizes[rank], before, hashes[rank])
                 else:
-                    found[oid] = old[0], min(old[1], sizes[rank]), old[2] or before
+                    size, name_hash = min(old.size, sizes[rank]), old.name_hash or hashes[rank]
+                    found[oid] = _Detail(old.type_number, size, old.previous or before, name_hash)
         return dict(sorted(found.items()))

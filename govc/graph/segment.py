@@ -22,7 +22,7 @@ from govc.errors import GovcError
 from govc.protocol.oid import SHA1, SHA256, HashAlgorithm
 
 MAGIC = b"GVIN"
-VERSION = 1
+VERSION = 2
 NONE = 0xFFFFFFFF
 FOREIGN = 0x80000000
 SIZE_MAX = NONE - 1
@@ -50,6 +50,7 @@ class Introduced(NamedTuple):
     types             one byte: 2 tree, 3 blob
     sizes             I, bytes; NONE when not known, SIZE_MAX for that and more
     previous          I, rank of what the first parent has at the path at which the object first appeared, NONE for none
+    name_hashes       I, git's hash of the path at which the object first appeared (`graph.name_hash`), 0 for none
     intro_starts      I, one more than commits; `intros` I: ranks of objects
     """
 
@@ -63,6 +64,7 @@ class Introduced(NamedTuple):
     types: bytes
     sizes: bytes
     previous: bytes
+    name_hashes: bytes
     intro_starts: bytes
     intros: bytes
 
@@ -125,6 +127,7 @@ class _Counts(NamedTuple):
             self.objects * 4,
             self.objects * 4,
             self.objects * 4,
+            self.objects * 4,
             (self.commits + 1) * 4,
             self.intros * 4,
             self.multi_objects * 4,
@@ -164,6 +167,7 @@ def iter_encoded(introduced: Introduced, algo: HashAlgorithm) -> Iterator[bytes]
         introduced.types,
         introduced.sizes,
         introduced.previous,
+        introduced.name_hashes,
         inverted.introducers,
         introduced.intro_starts,
         introduced.intros,
@@ -202,6 +206,7 @@ class Segment:
             self.types,
             self.sizes,
             self.previous,
+            self.name_hashes,
             self.introducers,
             self.intro_starts,
             self.intros,
@@ -272,6 +277,7 @@ class Segment:
             self.types,
             self.sizes,
             self.previous,
+            self.name_hashes,
             self.intro_starts,
             self.intros,
         )

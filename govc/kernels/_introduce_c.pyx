@@ -189,6 +189,15 @@ cdef int order_of(const TreeEntry *one, const TreeEntry *other) noexcept:
     return a - b
 
 
+cdef uint32_t hash_on(uint32_t so_far, const uint8_t *name, Py_ssize_t size) noexcept:
+    """As graph.name_hash."""
+    cdef Py_ssize_t i
+    for i in range(size):
+        if name[i] != 32 and name[i] != 9 and name[i] != 10 and name[i] != 13:
+            so_far = (so_far >> 2) + (<uint32_t>name[i] << 24)
+    return so_far
+
+
 cdef class Builder:
     cdef PackReader reader
     cdef PackTable table
@@ -198,6 +207,7 @@ cdef class Builder:
     cdef bytearray types
     cdef Column sizes
     cdef Column previous
+    cdef Column name_hashes
     cdef Column stamps
     cdef Column intros
     cdef uint32_t commit
@@ -212,6 +222,7 @@ cdef class Builder:
         self.types = bytearray()
         self.sizes = Column()
         self.previous = Column()
+        self.name_hashes = Column()
         self.stamps = Column()
         self.intros = Column()
         self.entries_max = entries_max
@@ -249,6 +260,7 @@ cdef class Builder:
             self.types.append(type_number)
             self.sizes.push(<uint32_t>NONE)
             self.previous.push(<uint32_t>NONE)
+            self.name_hashes.push(0)
             self.stamps.push(<uint32_t>NONE)
         if is_introduced and type_number == BLOB and self.sizes.data[rank] == <uint32_t>NONE:
             self.note_size(oid, rank)
@@ -287,10 +299,10 @@ cdef class Builder:
         self.stamps.data[rank] = commit
         if old_count and self.previous.data[rank] == <uint32_t>NONE:
             self.previous.data[rank] = self.add(olds[0], TREE, False)
-        self.walk(root, rank, olds, old_count, 1)
+        self.walk(root, rank, olds, old_count, 1, 0)
         return 0
 
-    cdef int walk(self, const uint8_t *oid, uint32_t rank, const uint8_t **olds, int old_count, int depth) except -1:
+    cdef int walk(self, const uint8_t *oid, uint32_t rank, const uint8_t **olds, int old_count, int depth, uint32_t path_hash) except -1:
         """Compare a tree with old ones at the same path; `oid` may be a pointer into a node that stays pinned."""
         cdef Node *node
         cdef Node **old_nodes = NULL
@@ -319,7 +331,7 @@ cdef class Builder:
                 count += 1
                 if step(&cursors[count - 1], self.size) < 0:
                     raise CorruptObject((<const char *>olds[i])[:self.size], "malformed tree")
-            self.compare(oid, node, cursors, children, count, depth)
+            self.compare(oid, node, cursors, children, count, depth, path_hash)
         finally:
             for i in range(count):
                 self.reader.release(old_nodes[i])
@@ -329,12 +341,14 @@ cdef class Builder:
             free(children)
         return 0
 
-    cdef int compare(self, const uint8_t *oid, Node *node, Cursor *cursors, const uint8_t **children, int count, int depth) except -1:
+    cdef int compare(self, const uint8_t *oid, Node *node, Cursor *cursors, const uint8_t **children, int count, int depth, uint32_t path_hash) except -1:
         cdef Cursor new
         cdef int i, found, child_count
         cdef bint is_old
-        cdef uint32_t rank
+        cdef uint32_t rank, name_hash
         cdef const uint8_t *before
+        if depth > 1:
+            path_hash = hash_on(path_hash, b"/", 1)
         new.at = node.data
         new.end = node.data + node.size
         new.is_over = 0
@@ -372,11 +386,14 @@ cdef class Builder:
             if self.intros.count >= self.entries_max:
                 raise LimitExceeded("introductions", self.entries_max)
             self.intros.push(rank)
+            name_hash = hash_on(path_hash, new.entry.name, new.entry.name_size)
+            if self.name_hashes.data[rank] == 0:
+                self.name_hashes.data[rank] = name_hash
             if before != NULL and self.previous.data[rank] == <uint32_t>NONE:
                 i = self.add(before, new.entry.kind, False)
                 self.previous.data[rank] = i
             if new.entry.kind == TREE:
-                self.walk(new.entry.oid, rank, children, child_count, depth + 1)
+                self.walk(new.entry.oid, rank, children, child_count, depth + 1, name_hash)
 
 
 cdef int hex_digit(uint8_t c) noexcept:
@@ -605,11 +622,13 @@ cdef sorted_columns(Builder builder, OidTable commits, OidTable foreign, order, 
         types = PyBytes_FromStringAndSize(NULL, n)
         sizes = PyBytes_FromStringAndSize(NULL, 4 * <Py_ssize_t>n)
         previous = PyBytes_FromStringAndSize(NULL, 4 * <Py_ssize_t>n)
+        name_hashes = PyBytes_FromStringAndSize(NULL, 4 * <Py_ssize_t>n)
         for i in range(n):
             rank = ranks[i]
             memcpy(PyBytes_AS_STRING(oids) + <size_t>i * size, builder.objects.oids + <size_t>rank * size, size)
             PyBytes_AS_STRING(types)[i] = <char>old_types[rank]
             (<uint32_t *>PyBytes_AS_STRING(sizes))[i] = builder.sizes.data[rank]
+            (<uint32_t *>PyBytes_AS_STRING(name_hashes))[i] = builder.name_hashes.data[rank]
             rank = builder.previous.data[rank]
             (<uint32_t *>PyBytes_AS_STRING(previous))[i] = places[rank] if rank != <uint32_t>NONE else <uint32_t>NONE
         for i in range(builder.intros.count):
@@ -629,6 +648,7 @@ cdef sorted_columns(Builder builder, OidTable commits, OidTable foreign, order, 
         types,
         sizes,
         previous,
+        name_hashes,
         intro_starts.tobytes(),
         builder.intros.block(),
     )

@@ -16,7 +16,7 @@ _module = find("introduce")
 AVAILABLE = _module is not None
 """Whether the kernel was compiled."""
 
-Columns = tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes]
+Columns = tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes]
 
 if TYPE_CHECKING:
 

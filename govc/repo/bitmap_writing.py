@@ -17,9 +17,9 @@ Source: git-config "repack.writeBitmaps", "pack.writeBitmapHashCache", "pack.wri
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from govc import disk
@@ -27,7 +27,7 @@ from govc.config.config import Config
 from govc.graph.bitmap_closure import reach
 from govc.graph.bitmap_encoding import encode_bitmap_file
 from govc.graph.bitmap_order import BitOrder
-from govc.graph.bitmap_sets import BitmapMaker, Bitmaps
+from govc.graph.bitmap_sets import BitmapMaker
 from govc.graph.commits import CommitTable, History
 from govc.graph.interface import drain
 from govc.graph.view import View
@@ -36,7 +36,7 @@ from govc.odb.midx import FILE_NAME, bitmap_path, encode_multi_pack_index, list_
 from govc.odb.modes import FileModes
 from govc.odb.packs import PackFile
 from govc.odb.store import ObjectStore
-from govc.repo.bitmaps import MultiPackBitmaps, open_bitmaps, pack_bitmap_path
+from govc.repo.bitmaps import SUFFIX, MultiPackBitmaps, open_bitmaps, pack_bitmap_path
 from govc.repo.introductions import Introductions
 from govc.repo.placing import replace_locked, write_temporary
 
@@ -54,6 +54,7 @@ class BitmapSettings:
     """What the configuration says. `preferred`: prefixes of refs whose commits shall have sets."""
 
     wanted: bool = True
+    name_hashes: bool = True
     lookup_table: bool = False
     preferred: tuple[bytes, ...] = ()
 
@@ -63,6 +64,7 @@ class BitmapSettings:
         old_name = config.get_bool("pack.writebitmaps", is_bare)
         return cls(
             wanted=config.get_bool("repack.writebitmaps", old_name),
+            name_hashes=config.get_bool("pack.writebitmaphashcache", True),
             lookup_table=config.get_bool("pack.writebitmaplookuptable", False),
             preferred=tuple(map(os.fsencode, config.get_all("pack.preferbitmaptips"))),
         )
@@ -77,9 +79,9 @@ class BitmapSite:
     objects_dir: str
     modes: FileModes
     tips: Sequence[bytes]
-    preferred: Sequence[bytes] = field(default=())
+    preferred: Sequence[bytes]
+    settings: BitmapSettings
     with_multi_pack_index: bool = True
-    lookup_table: bool = False
 
 
 class Written(NamedTuple):
@@ -123,27 +125,28 @@ def _are_enough(site: BitmapSite) -> bool:
 
 def _write_for_pack(site: BitmapSite, pack: PackFile, view: View) -> Written:
     order = BitOrder(pack.index.oids(), pack.algo.oid_size, pack.positions_by_offset(), pack.index.pack_checksum)
-    bitmaps = _make(site, order, view, lambda place: site.store.type_of(pack.first_number + place))
-    if not bitmaps.entries:
+    count, pieces = _make(site, order, view, lambda place: site.store.type_of(pack.first_number + place))
+    if not count:
         return Written()
     path = pack_bitmap_path(pack)
-    temporary = write_temporary(site.objects_dir, "bitmap", _encode(site, bitmaps, order), site.modes)
+    temporary = write_temporary(site.objects_dir, "bitmap", pieces, site.modes)
     if not pack.is_on_disk():  # somebody repacks: bitmaps without their pack would only lie about
         disk.unlink(temporary)
         return Written()
     disk.rename(temporary, path)
-    _remove(other for pack in site.packs if (other := pack_bitmap_path(pack)) != path)
+    _remove(other for one in site.packs if (other := pack_bitmap_path(one)) != path)
     folder = f"{site.objects_dir}/pack"
-    _remove(f"{folder}/{name}" for name in os.listdir(folder) if name.startswith(f"{FILE_NAME}-"))
-    return Written(len(bitmaps.entries))
+    of_index = (name for name in os.listdir(folder) if name.startswith(f"{FILE_NAME}-") and name.endswith(SUFFIX))
+    _remove(f"{folder}/{name}" for name in of_index)
+    return Written(count)
 
 
 def _write_for_index(site: BitmapSite, preferred: PackFile, view: View) -> Written:
     algo = site.store.algo
     listing = list_objects(site.packs, preferred)
     place_by_bit = listing.pseudo_pack_order(preferred)
-    pieces = list(encode_multi_pack_index(listing, algo, place_by_bit))
-    order = BitOrder(listing.oids, algo.oid_size, place_by_bit, pieces[-1])
+    index_pieces = list(encode_multi_pack_index(listing, algo, place_by_bit))
+    order = BitOrder(listing.oids, algo.oid_size, place_by_bit, index_pieces[-1])
     packs, owners, oid_size = listing.packs, listing.owners, algo.oid_size
 
     def type_of(place: int) -> int:
@@ -151,32 +154,39 @@ def _write_for_index(site: BitmapSite, preferred: PackFile, view: View) -> Writt
         oid = listing.oids[place * oid_size : (place + 1) * oid_size]
         return site.store.type_of(pack.first_number + pack.index.find(oid))
 
-    bitmaps = _make(site, order, view, type_of)
-    if not bitmaps.entries:
+    count, pieces = _make(site, order, view, type_of)
+    if not count:
         return Written()
     folder = f"{site.objects_dir}/pack"
     path = bitmap_path(folder, order.checksum)
-    temporary = write_temporary(site.objects_dir, "bitmap", _encode(site, bitmaps, order), site.modes)
+    temporary = write_temporary(site.objects_dir, "bitmap", pieces, site.modes)
     if not all(pack.is_on_disk() for pack in site.packs):
         disk.unlink(temporary)
         return Written()
     # First the bitmaps, then the index that they belong to: nobody looks for them before.
     disk.rename(temporary, path)
-    if not replace_locked(f"{folder}/{FILE_NAME}", site.objects_dir, pieces, site.modes):
+    if not replace_locked(f"{folder}/{FILE_NAME}", site.objects_dir, index_pieces, site.modes):
         _remove([path])
         return Written()
     remove_side_files(folder, order.checksum)
     _remove(pack_bitmap_path(pack) for pack in site.packs)
-    return Written(len(bitmaps.entries), len(site.packs))
+    return Written(count, len(site.packs))
 
 
-def _make(site: BitmapSite, order: BitOrder, view: View, type_of: Callable[[int], int]) -> Bitmaps:
-    return BitmapMaker(view, order).make(site.tips, site.preferred, type_of)
-
-
-def _encode(site: BitmapSite, bitmaps: Bitmaps, order: BitOrder) -> Iterable[bytes]:
-    algo = site.store.algo
-    return encode_bitmap_file(bitmaps, algo, order.bit_count, order.checksum, has_lookup_table=site.lookup_table)
+def _make(site: BitmapSite, order: BitOrder, view: View, type_of: Callable[[int], int]) -> tuple[int, Iterator[bytes]]:
+    """Return how many commits have a set, and the file."""
+    maker = BitmapMaker(view, order)
+    bitmaps = maker.make(site.tips, site.preferred, type_of)
+    settings = site.settings
+    pieces = encode_bitmap_file(
+        bitmaps,
+        site.store.algo,
+        order.bit_count,
+        order.checksum,
+        name_hashes=maker.name_hashes() if settings.name_hashes else None,
+        has_lookup_table=settings.lookup_table,
+    )
+    return len(bitmaps.entries), pieces
 
 
 def _remove(paths: Iterable[str]) -> None:

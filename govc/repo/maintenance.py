@@ -194,8 +194,8 @@ def _write_bitmaps(task: MaintenanceTask, store: ObjectStore, own: list[PackFile
             modes=object_modes(task.shared),
             tips=commits_of(b""),
             preferred=[oid for prefix in files.bitmaps.preferred for oid in commits_of(prefix)],
+            settings=files.bitmaps,
             with_multi_pack_index=files.multi_pack_index,
-            lookup_table=files.bitmaps.lookup_table,
         )
         return write_bitmaps(site, Introductions(task.commondir, store.algo, task.shared.bits))
     except GovcError as error:

@@ -1,6 +1,7 @@
 """What commits introduce: the kernel beside its twin, merging, the file format."""
 
 import random
+from array import array
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,12 @@ from hypothesis import strategies as st
 
 from govc.errors import CorruptObject, LimitExceeded, ObjectMissing
 from govc.graph.introduce import introduce, make_segment, merge
+from govc.graph.name_hash import hash_path
 from govc.graph.segment import NONE, BadSegment, Introduced, iter_encoded, parse_segment
 from govc.graph.view import arrange
 from govc.kernels.introduce import AVAILABLE
+from govc.objects.commit import parse_commit_links
+from govc.objects.tree import is_tree, parse_tree
 from govc.protocol.oid import SHA1, SHA256
 from tests.kernels.both import needs_compiled
 
@@ -38,6 +42,32 @@ def test_the_kernel_makes_the_columns_of_its_twin(tmp_path: Path, seed: int, pac
     expected = introduce(repo, commits, known.__contains__)
     assert expected == make_segment(store, store.pack_reader(), commits, known.__contains__)
     assert expected == make_segment(store, None, commits, known.__contains__)
+
+
+@settings(max_examples=20, derandomize=True, deadline=None)
+@given(seeds)
+def test_the_hash_of_an_object_is_that_of_a_path_where_it_is(seed: int) -> None:
+    repo, commits = random_repository(seed, size=10)
+    paths: dict[bytes, set[bytes]] = {}
+
+    def walk(tree: bytes, path: bytes) -> None:
+        paths.setdefault(tree, set()).add(path)
+        for entry in parse_tree(repo.read(repo.find(tree))[1], repo.algo):
+            below = path + b"/" + entry.name if path else entry.name
+            if is_tree(entry.mode):
+                walk(entry.oid, below)
+            else:
+                paths.setdefault(entry.oid, set()).add(below)
+
+    for commit in commits:
+        walk(parse_commit_links(repo.read(repo.find(commit))[1], repo.algo).tree, b"")
+    half = introduce(repo, commits[: len(commits) // 2], nothing)
+    known = {half.commit_oids[at : at + 20] for at in range(0, len(half.commit_oids), 20)}
+    made = merge([half, introduce(repo, commits, known.__contains__)], 20)
+    hashes = array("I", made.name_hashes)
+    for rank, name_hash in enumerate(hashes):
+        oid = made.object_oids[20 * rank : 20 * rank + 20]
+        assert name_hash in {hash_path(path) for path in paths[oid]}
 
 
 @needs_compiled
@@ -171,9 +201,10 @@ class TestFile:
         with pytest.raises(BadSegment):
             parse_segment(data + b"x", SHA1)
 
-    def test_another_version_and_another_hash_are_refused(self, data: bytes) -> None:
+    @pytest.mark.parametrize("version", [1, 3])
+    def test_another_version_and_another_hash_are_refused(self, data: bytes, version: int) -> None:
         other = bytearray(data)
-        other[4] = 2
+        other[4] = version
         other[-20:] = SHA1.new(bytes(other[:-20])).digest()
         with pytest.raises(BadSegment, match="version"):
             parse_segment(bytes(other), SHA1)

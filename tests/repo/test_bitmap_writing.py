@@ -199,6 +199,43 @@ def test_settings(repository: Path) -> None:
     git_agrees(repository)
 
 
+def name_hashes(path: Path) -> dict[str, int]:
+    """The name-hash cache beside the only pack, by oid; empty without one."""
+    (file,) = (path / "objects/pack").glob("*.bitmap")
+    with file.with_suffix(".idx").open("rb") as index:
+        shown = subprocess.run(["git", "show-index"], stdin=index, cwd=path, capture_output=True, check=True, text=True)
+    oids = sorted(line.split()[1] for line in shown.stdout.splitlines())
+    data = file.read_bytes()
+    if not data[7] & 4:
+        return {}
+    end = len(data) - len(oids[0]) // 2
+    words = data[end - 4 * len(oids) : end]
+    return {oid: int.from_bytes(words[4 * at : 4 * at + 4], "big") for at, oid in enumerate(oids)}
+
+
+@pytest.mark.rows("CF-70")
+def test_the_hashes_of_paths_are_gits(repository: Path) -> None:
+    git(repository, "tag", "-d", "light", "tree")  # git takes paths below these for paths
+    paths: dict[str, set[str]] = {}
+    for line in git(repository, "log", "--all", "-m", "--raw", "--no-abbrev", "-r", "-t", "--format=").splitlines():
+        for oid in line.split()[2:4]:
+            paths.setdefault(oid, set()).add(line.split("\t")[1])
+    maintain(repository)
+    ours = name_hashes(repository)
+    git(repository, "repack", "-adbfq")
+    theirs = name_hashes(repository)
+    same_path = [oid for oid, found in paths.items() if len(found) == 1 and oid in ours]
+    assert len(same_path) > 500
+    assert [ours[oid] for oid in same_path] == [theirs[oid] for oid in same_path]
+    assert all(bool(ours[oid]) == bool(theirs[oid]) for oid in paths if oid in ours)
+    for bitmap in (repository / "objects/pack").glob("*.bitmap"):
+        bitmap.unlink()
+    git(repository, "config", "pack.writeBitmapHashCache", "false")
+    maintain(repository)
+    assert name_hashes(repository) == {}
+    git_agrees(repository)
+
+
 @pytest.mark.rows("CF-70")
 def test_tips_that_are_preferred_have_sets(repository: Path) -> None:
     lucky = git(repository, "rev-parse", "main~110")
