@@ -46,7 +46,7 @@ NEW_COMMITS_DIVISOR = 16
 LARGEST_SHARE = 15 / 16
 """A pack with so much of all objects has bitmaps of its own: they live longer than those of a multi-pack-index."""
 
-READER_CACHE_BYTES = 32 << 20
+READER_CACHE_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

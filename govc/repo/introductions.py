@@ -265,8 +265,9 @@ class Introductions:
         missing = [oid for oid in commits if not view.knows(oid)]
         if not missing:
             return view
-        made = make_segment(store, store.pack_reader(cache_bytes), missing, view.knows)
-        encoded = b"".join(iter_encoded(made, self.algo))
+        encoded = bytearray()
+        for piece in iter_encoded(make_segment(store, store.pack_reader(cache_bytes), missing, view.knows), self.algo):
+            encoded += piece
         return view.extended(parse_segment(encoded, self.algo, name="in memory", trusted=True))
 
     def _make_small(self, store: ObjectStore, tips: Sequence[bytes], view: View) -> Segment | None:

@@ -163,10 +163,10 @@ def _write_native_files(task: MaintenanceTask, report: MaintenanceReport) -> Mai
         reversed_ = write_reverse_indexes(own, store, task.objects_dir, modes)
     if not _has_other_parents(task.commondir):
         refs = _open_refs(task).load().table
+        if files.bitmaps.wanted:  # first: what the graph's rows took would come on top of its memory
+            bitmaps = _write_bitmaps(task, store, own, refs)
         if files.commit_graph and not refs.has_prefix(b"refs/replace/"):
             graphed = write_commit_graph(store, (ref.oid for ref in refs.iter_refs()), task.objects_dir, modes)
-        if files.bitmaps.wanted:
-            bitmaps = _write_bitmaps(task, store, own, refs)
     if files.multi_pack_index:
         keeps = files.bitmaps.wanted
         indexed = write_multi_pack_index(own, store, task.objects_dir, modes, keeps_bitmaps=keeps)
