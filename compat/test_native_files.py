@@ -17,6 +17,7 @@ from compat.gitclient import Git
 from compat.rawhttp import FLUSH, demux, lines, pack_objects, upload
 from compat.test_fetch import grow
 from compat.test_raw_v2 import ask, command
+from govc.repo.maintenance import maintain_path
 
 Twin = Callable[[Repo], str]
 HASHES = pytest.mark.parametrize("object_format", ["sha1", "sha256"])
@@ -163,6 +164,39 @@ def test_bitmaps(server: Server, git: Git, twin: Twin, chore: list[str]) -> None
     clone_is_whole(git, repo)
     for bitmap in (repo.path / "objects/pack").glob("*.bitmap"):
         bitmap.unlink()
+
+
+@pytest.mark.rows("FS-22", "FS-23", "CF-73", "FS-54")
+@HASHES
+@pytest.mark.parametrize("packs", ["one pack", "several packs"])
+def test_git_http_backend_clones_by_our_bitmaps(
+    server: Server, git: Git, twin: Twin, object_format: str, packs: str
+) -> None:
+    repo = server.create_repo("linear", object_format=object_format)
+    repo.run("repack", "-adq")
+    if packs == "several packs":
+        grow(repo, 200)
+        repo.run("repack", "-dq")
+    for bitmap in (repo.path / "objects/pack").glob("*.bitmap"):
+        bitmap.unlink()
+
+    def reused(name: str) -> int:
+        done = git("clone", "--mirror", "--progress", twin(repo), name)
+        git.fsck(name)
+        assert git.refs(name) == repo.refs()
+        (count,) = re.findall(r"pack-reused (\d+)", done.stderr)
+        return int(count)
+
+    assert reused("before") == 0
+    assert maintain_path(str(repo.path), {"GIT_CONFIG_NOSYSTEM": "1"}).commits_bitmapped > 100
+    (bitmap,) = (repo.path / "objects/pack").glob("*.bitmap")
+    assert bitmap.name.startswith("multi-pack-index-") == (packs == "several packs")
+    assert reused("after") > 100
+    clone_is_whole(git, repo)
+    grow(repo, 3)
+    clone_is_whole(git, repo)
+    git("clone", "-q", "--mirror", twin(repo), "later")
+    git.fsck("later")
 
 
 @pytest.mark.rows("FS-24", "FS-25", "FS-27", "CF-54", "FS-54")
