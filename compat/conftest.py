@@ -26,8 +26,7 @@ from compat import evidence, frontends
 from compat.gitclient import Git
 from compat.programs import find_program
 from compat.repos import BUILDERS
-
-LEFTOVER_SECONDS = 10
+from tests.waiting import wait_until
 
 
 def chosen_frontends() -> list[str]:
@@ -193,10 +192,7 @@ class Server:
             if repo.broken:
                 continue
             self.git.fsck(repo.path)
-            deadline = time.monotonic() + LEFTOVER_SECONDS
-            while (left := repo.leftovers()) and time.monotonic() < deadline:
-                time.sleep(0.05)
-            assert left == []
+            wait_until(lambda repo=repo: not repo.leftovers(), f"nothing temporary is left in {repo.path}")
 
 
 @pytest.fixture(scope="session")

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import re
 import socket
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from compat.rawhttp import raw_head
+from tests.waiting import SECONDS, wait_until
 
 EVENTS = ("pre-receive", "update", "post-receive", "post-update")
+
+# What a hook says to wait, for a minute at most, until the test has written a file: `await go`.
+AWAIT = "await() { n=0; until test -e $1 || test $n = 600; do sleep 0.1; n=$((n + 1)); done; }\n"
 
 # Each call of a hook is one folder: arguments, standard input, environment, working directory.
 RECORDER = """#!/bin/sh
@@ -74,19 +77,17 @@ def calls(repository: Path) -> list[Call]:
 
 @dataclass(frozen=True)
 class Piece:
-    """A packet of an answer and when it came, in seconds after the request."""
+    """A packet of an answer."""
 
-    seconds: float
     band: int
     data: bytes
 
 
-def push_slowly(url: str, body: bytes, *, timeout: float = 30) -> Iterator[Piece]:
+def push_slowly(url: str, body: bytes, *, timeout: float = SECONDS) -> Iterator[Piece]:
     """Send a push and yield the side-band packets of the answer as they come (chunked answers only)."""
     place = urlsplit(url)
     head = raw_head(url, "receive-pack", f"Content-Length: {len(body)}\r\nConnection: close")
     with socket.create_connection((place.hostname or "", place.port or 80), timeout=timeout) as connection:
-        started = time.monotonic()
         connection.sendall(head + body)
         stream = connection.makefile("rb")
         while stream.readline() not in (b"\r\n", b""):
@@ -99,25 +100,21 @@ def push_slowly(url: str, body: bytes, *, timeout: float = 30) -> Iterator[Piece
                 length = max(4, int(buffer[:4], 16))
                 packet, buffer = buffer[4:length], buffer[length:]
                 if packet:
-                    yield Piece(time.monotonic() - started, packet[0], packet[1:])
+                    yield Piece(packet[0], packet[1:])
 
 
 def start_push(url: str, body: bytes) -> socket.socket:
     """Send a push and return the connection, with the answer unread."""
     place = urlsplit(url)
-    connection = socket.create_connection((place.hostname or "", place.port or 80), timeout=30)
+    connection = socket.create_connection((place.hostname or "", place.port or 80), timeout=SECONDS)
     connection.sendall(raw_head(url, "receive-pack", f"Content-Length: {len(body)}") + body)
     return connection
 
 
-def wait_for(path: Path, seconds: float = 10) -> str:
+def wait_for(path: Path) -> str:
     """The text of a file, once it is there and not empty."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if path.exists() and (text := path.read_text()):
-            return text
-        time.sleep(0.02)
-    raise AssertionError(f"{path} was never written")
+    wait_until(lambda: path.exists() and path.read_text(), f"{path} is written")
+    return path.read_text()
 
 
 def is_alive(pid: int) -> bool:
@@ -128,9 +125,6 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def wait_until_gone(pid: int, seconds: float = 10) -> None:
+def wait_until_gone(pid: int) -> None:
     """Fails unless a process ends in time."""
-    deadline = time.monotonic() + seconds
-    while is_alive(pid):
-        assert time.monotonic() < deadline, f"process {pid} lives on"
-        time.sleep(0.05)
+    wait_until(lambda: not is_alive(pid), f"process {pid} ends")

@@ -39,6 +39,7 @@ from compat.rawhttp import (
     request,
     upload,
 )
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.xdist_group("limits")
 
@@ -51,13 +52,6 @@ def through(fixture: str, *names: str) -> pytest.MarkDecorator:
 
 
 WAITS = 'echo waits > "$0.waits"\nwhile [ ! -e "$0.go" ]; do sleep 0.05; done\n'
-
-
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.02)
 
 
 def address_of(user: str) -> str:

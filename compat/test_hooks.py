@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
 
 from compat.conftest import Repo, Server
 from compat.gitclient import Git
-from compat.hookkit import EVENTS, Call, calls, install, push_slowly, record, wait_for
+from compat.hookkit import AWAIT, EVENTS, Call, calls, install, push_slowly, record, wait_for
 from compat.pushing import CAPS, EMPTY_PACK, new_objects, push_body, report_of
 from compat.rawhttp import FLUSH, ZERO, demux, lines, parse_report, receive
 
@@ -325,15 +324,18 @@ def test_hooks_need_not_read(pair: Pair, git: Git) -> None:
 def test_output_comes_at_once_and_silence_is_filled(pair: Pair, git: Git) -> None:
     ours, theirs = pair(config={"receive.keepAlive": "1"})
     for repo in ours, theirs:
-        install(repo.path, "pre-receive", "echo one; sleep 2.5; echo two; sleep 0.2; echo three >&2")
+        install(repo.path, "pre-receive", AWAIT + "echo one; await go; echo two; sleep 0.2; echo three >&2")
     body = push_body([f"{ZERO} {ours.rev('main')} refs/heads/new"], EMPTY_PACK)
     for repo in ours, theirs:
-        pieces = list(push_slowly(repo.url, body))
-        at = {piece.data: piece.seconds for piece in pieces if piece.band == 2}
-        assert at[b"two\n"] - at[b"one\n"] == pytest.approx(2.5, abs=0.6)
-        alive = [piece.seconds for piece in pieces if (piece.band, piece.data) == (1, b"")]
-        assert 2 == len([seconds for seconds in alive if at[b"one\n"] < seconds < at[b"two\n"]])
-        assert b"three\n" in at
+        # The hook goes on once its first word and what fills two silences have come: held back, they never would.
+        said: list[bytes] = []
+        for piece in push_slowly(repo.url, body):
+            said.append(piece.data if piece.band == 2 else b"alive" if not piece.data else b"report")
+            if said[-3:] == [b"one\n", b"alive", b"alive"]:
+                (repo.path / "go").touch()
+        assert said[said.index(b"one\n") :].index(b"two\n") >= 3
+        assert b"three\n" in said
+        assert (repo.path / "go").exists()
 
 
 @pytest.mark.every_frontend
@@ -341,13 +343,19 @@ def test_output_comes_at_once_and_silence_is_filled(pair: Pair, git: Git) -> Non
 def test_the_report_comes_before_post_receive(pair: Pair, git: Git) -> None:
     ours, theirs = pair()
     for repo in ours, theirs:
-        install(repo.path, "post-receive", "sleep 1; echo late; (sleep 1; echo later) &")
+        install(repo.path, "post-receive", AWAIT + "await reported; echo late; (await said; echo later) &")
     body = push_body([f"{ZERO} {ours.rev('main')} refs/heads/new"], EMPTY_PACK)
     for repo in ours, theirs:
-        at = {piece.data: piece.seconds for piece in push_slowly(repo.url, body)}
-        report = next(seconds for data, seconds in at.items() if b"ok refs/heads/new" in data)
-        assert at[b"late\n"] - report == pytest.approx(1, abs=0.6)
-        assert at[b"later\n"] - report == pytest.approx(2, abs=0.7)
+        # Each goes on once what was before it has come.
+        seen: list[bytes] = []
+        for piece in push_slowly(repo.url, body):
+            if b"ok refs/heads/new" in piece.data:
+                seen.append(b"report")
+                (repo.path / "reported").touch()
+            elif piece.data in (b"late\n", b"later\n"):
+                seen.append(piece.data)
+                (repo.path / "said").touch()
+        assert seen == [b"report", b"late\n", b"later\n"]
 
 
 @pytest.mark.rows("RP-24")
@@ -396,17 +404,15 @@ def test_server_info_follows_the_late_hooks(pair: Pair, git: Git) -> None:
 def test_a_hook_has_time_for_others(pair: Pair, git: Git) -> None:
     """While a hook sleeps, the same server answers others."""
     ours, _ = pair()
-    install(ours.path, "pre-receive", "sleep 3")
+    install(ours.path, "pre-receive", AWAIT + "echo $$ > begun; await go; test -e go && echo x > went")
     body = push_body([f"{ZERO} {ours.rev('main')} refs/heads/new"], EMPTY_PACK)
     pieces = push_slowly(ours.url, body)
-    started = time.monotonic()
     thread = threading.Thread(target=lambda: list(pieces))
     thread.start()
-    slowest = 0.0
-    while time.monotonic() - started < 2:
-        begun = time.monotonic()
+    wait_for(ours.path / "begun")
+    for _ in range(10):  # some of them in the worker that runs the hook
         git("ls-remote", ours.url)
-        slowest = max(slowest, time.monotonic() - begun)
+    (ours.path / "go").touch()
     thread.join()
-    assert slowest < 2
+    assert (ours.path / "went").exists(), "the hook has waited in vain"
     assert ours.rev("new") == ours.rev("main")

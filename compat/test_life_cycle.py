@@ -25,6 +25,7 @@ import pytest
 from compat import frontends
 from compat.gitclient import Git
 from compat.rawhttp import request
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.xdist_group("life-cycle")
 
@@ -32,13 +33,6 @@ SECONDS = 90
 BODY_BYTES = 12 << 20  # more than the kernel keeps for a client that doesn't read
 RELOADS = 2
 LISTING = "/a.git/info/refs?service=git-upload-pack"
-
-
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.05)
 
 
 @dataclass

@@ -8,7 +8,7 @@ import re
 import signal
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import pytest
 from compat import frontends
 from compat.gitclient import Git
 from compat.rawhttp import request
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.xdist_group("observe")
 
@@ -51,13 +52,6 @@ class World:
 
     def lines(self, name: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.folder / name).read_text("ascii").splitlines()]
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")

@@ -21,18 +21,12 @@ from compat.conftest import Repo, Server
 from compat.gitclient import Git
 from compat.rawhttp import FLUSH, Reply, demux, lines, parse_packets, request, upload
 from compat.test_streams import HELPER, processes, start_clone
+from tests.waiting import wait_until
 
 CLIENTS = 16
 SECONDS = 60
 MANY = 1200
 """Commits of a repository whose clone is made in a helper."""
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.01)
 
 
 Wide = Callable[..., Repo]

@@ -8,9 +8,8 @@ from __future__ import annotations
 import http.server
 import os
 import threading
-import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from compat import frontends
 from compat.gitclient import Git
 from compat.rawhttp import request
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.xdist_group("traces")
 
@@ -62,13 +62,6 @@ class Collector:
 
 def values(span: Span) -> dict[str, str]:
     return {item.key: item.value.string_value or str(item.value.int_value) for item in span.attributes}
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")

@@ -24,11 +24,12 @@ from govc.cache.flight import Dropped, FlightFailed, Notice
 from govc.cache.folder import CacheFolder
 from govc.cache.span import FileSpan
 from govc.errors import ObjectMissing
+from tests.waiting import wait_until
 
 KEY = b"k" * 20
 HEAD = b"head|"
 BIG = bytes(range(256)) * 4096  # 1 MiB
-SECONDS = 20
+SECONDS = 60
 
 
 class Counts(dict):
@@ -102,13 +103,6 @@ class Reader(threading.Thread):
         if self.error is not None:
             raise self.error
         return bytes(self.seen)
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.002)
 
 
 @pytest.fixture
