@@ -30,8 +30,10 @@ from compat import evidence
 from compat.programs import need_program
 
 PROJECT = Path(__file__).resolve().parent.parent
-START_SECONDS = 60
+START_SECONDS = 120
 STOP_SECONDS = 15
+
+_held_ports: list[socket.socket] = []
 
 
 @dataclass
@@ -45,11 +47,17 @@ class Running:
 
 
 def find_free_port() -> int:
-    """A loopback port nobody listens on at this moment."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """A loopback port that is ours until this process ends, for a server that takes its address with SO_REUSEADDR.
+
+    Our socket stays bound and never listens: the server may bind beside it, and the kernel gives the port to nobody
+    else in the seconds until it does.
+    """
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    _held_ports.append(holder)
+    port: int = holder.getsockname()[1]
+    return port
 
 
 def server_environment(home: Path, extra: Mapping[str, str]) -> dict[str, str]:
@@ -73,7 +81,7 @@ def wait_for_answer(port: int, process: subprocess.Popen[bytes], log: Path) -> N
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise RuntimeError(f"server ended with {process.returncode}:\n{log.read_text()[-4000:]}")
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=START_SECONDS)
         try:
             connection.request("GET", "/-/healthz")
             if connection.getresponse().status != 502:
