@@ -10,7 +10,7 @@ from pathlib import Path
 
 from compat import evidence
 
-TIMEOUT_SECONDS = 120
+TIMEOUT_SECONDS = 300
 
 CLIENT_CONFIGURATION = """\
 [init]

@@ -19,7 +19,7 @@ ZERO = "0" * 40
 UPLOAD = "application/x-git-upload-pack-request"
 RECEIVE = "application/x-git-receive-pack-request"
 V2 = {"Git-Protocol": "version=2"}
-TIMEOUT_SECONDS = 60
+TIMEOUT_SECONDS = 180
 
 
 class Special(enum.Enum):

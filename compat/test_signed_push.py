@@ -22,6 +22,7 @@ from compat.gitclient import Git
 from compat.hookkit import Call, calls, record
 from compat.pushing import CAPS, EMPTY_PACK, report_of
 from compat.rawhttp import FLUSH, ZERO, discover, lines, receive
+from tests.waiting import wait_until
 
 Pair = Callable[..., tuple[Repo, Repo]]
 
@@ -143,19 +144,22 @@ def test_a_push_signed_by_ssh(pair: Pair, git: Git, ssh_key: Path, signers: str 
 def test_the_nonce_is_gits(pair: Pair) -> None:
     ours, theirs = pair(config=SEED)
 
-    def nonces(repo: Repo) -> set[bytes]:
-        return set(re.findall(rb" push-cert=(\S+) ", discover(repo.url, "receive-pack").body))
+    def nonce(repo: Repo) -> str:
+        (found,) = re.findall(rb" push-cert=(\S+) ", discover(repo.url, "receive-pack").body)
+        return os.fsdecode(found)
 
-    for _ in range(5):
-        both = nonces(ours) | nonces(theirs)
-        if len(both) == 1:
-            break
-    assert 1 == len(both), "never within the same second"
-    again = nonces(ours)
-    while again == both:
-        time.sleep(0.1)
-        again = nonces(ours)
-    assert len(again) == 1
+    for repo in theirs, ours:
+        before = int(time.time())
+        said = nonce(repo)
+        seconds = int(said.partition("-")[0])
+        assert before <= seconds <= time.time()
+        assert said == nonce_of(seconds)
+    wait_until(lambda: nonce(ours) != said, "another second, another nonce")
+
+
+def nonce_of(seconds: int) -> str:
+    """The nonce of a moment, with the seed of these repositories."""
+    return f"{seconds}-{hmac.new(f'.:{seconds}'.encode(), b'sekrit', hashlib.sha1).hexdigest()}"
 
 
 def certificate(nonce: str | None, command: str, *options: str, signature: str = "") -> list[str]:
@@ -179,19 +183,16 @@ def test_nonces_are_judged_as_git_judges_them(pair: Pair, kind: str) -> None:
     ours, theirs = pair(config=config)
     found = re.search(rb" push-cert=(\S+) ", discover(ours.url, "receive-pack").body)
 
-    def made(seconds: int) -> str:
-        return f"{seconds}-{hmac.new(f'.:{seconds}'.encode(), b'sekrit', hashlib.sha1).hexdigest()}"
-
     now = int(time.time())
     assert (found is None) == (kind == "unsolicited")
     nonce = {
         "fresh": found[1].decode() if found else "",
-        "old": made(now - 600),
-        "slop": made(now - 600),
-        "future": made(now + 600),
+        "old": nonce_of(now - 600),
+        "slop": nonce_of(now - 600),
+        "future": nonce_of(now + 600),
         "missing": None,
         "forged": f"{now}-{'0' * 40}",
-        "unsolicited": made(now),
+        "unsolicited": nonce_of(now),
         "junk": "junk",
     }[kind]
     seen = []
