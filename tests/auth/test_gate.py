@@ -5,7 +5,7 @@ import pytest
 
 from govc.auth.gate import Busy, ExpiringCache, Flights, Gate, client_key
 
-WAIT = 10.0
+WAIT = 120.0
 
 
 class Crowd:
@@ -170,9 +170,16 @@ def test_equal_work_is_done_once():
     assert 1 <= len(calls) <= 5
 
 
-def test_followers_share_the_result_of_the_first():
+def test_followers_share_the_result_of_the_first(monkeypatch):
     flights = Flights(WAIT)
-    outcomes = []
+    outcomes, has_joined = [], threading.Event()
+    join = flights._join
+
+    def watched_join(flight):
+        has_joined.set()
+        return join(flight)
+
+    monkeypatch.setattr(flights, "_join", watched_join)
 
     def follow():
         try:
@@ -183,8 +190,7 @@ def test_followers_share_the_result_of_the_first():
     def compute():
         thread = threading.Thread(target=follow)
         thread.start()
-        # The follower is inside `run` before we land: it can't compute, since we are under way.
-        time.sleep(0.1)
+        assert has_joined.wait(WAIT)  # it can't compute, since we are under way
         threads.append(thread)
         raise KeyError("x")
 

@@ -1,9 +1,9 @@
 import threading
-import time
 
 import pytest
 
 from govc.auth.jwks import RESPONSE_BYTES_MAX, UrlKeys, fetch_document
+from tests.waiting import SECONDS, wait_until
 
 from .issuer import key_set, make_key
 
@@ -22,7 +22,7 @@ class Issuer:
         self.go.set()
 
     def fetch(self, url):
-        assert self.go.wait(10)
+        assert self.go.wait(SECONDS)
         self.threads.add(threading.current_thread())
         self.count += 1
         if self.failure is not None:
@@ -35,7 +35,7 @@ def source():
     made = []
 
     def make(issuer, seen=None, refresh_seconds=3600.0, **more):
-        values = {"retry_seconds": 0.0, "wait_seconds": 10.0, **more}
+        values = {"retry_seconds": 0.0, "wait_seconds": float(SECONDS), **more}
         on_read = (lambda *what: seen.append(what)) if seen is not None else (lambda *_: None)
         keys = UrlKeys("https://issuer.example/keys", refresh_seconds, fetch=issuer.fetch, on_read=on_read, **values)
         made.append(keys)
@@ -72,11 +72,9 @@ def test_unknown_keys_do_not_make_us_ask_more_often_than_the_limit(source):
     issuer = Issuer(OLD)
     keys = source(issuer, retry_seconds=3600.0)
     names(keys, "old")
-    started = time.monotonic()
     for number in range(200):
         assert names(keys, f"made-up-{number}") == []
     assert issuer.count == 1
-    assert time.monotonic() - started < 5
 
 
 def test_an_issuer_that_fails_leaves_the_keys_that_we_have(source):
@@ -110,9 +108,7 @@ def test_a_slow_issuer_holds_a_request_for_a_bounded_time(source):
     keys = source(issuer, wait_seconds=0.05)
     assert names(keys, "old") == []
     issuer.go.set()
-    deadline = time.monotonic() + 10
-    while names(keys, "old") != ["old"]:
-        assert time.monotonic() < deadline
+    wait_until(lambda: names(keys, "old") == ["old"])
 
 
 def test_keys_are_read_again_by_themselves(source):
@@ -120,10 +116,7 @@ def test_keys_are_read_again_by_themselves(source):
     keys = source(issuer, refresh_seconds=0.01)
     assert names(keys, "old") == ["old"]
     issuer.keys = (NEW,)
-    deadline = time.monotonic() + 10
-    while [key.kid for key in keys._keys] != ["new"]:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: [key.kid for key in keys._keys] == ["new"])
 
 
 @pytest.mark.parametrize("status", [200, 302, 404, 500])

@@ -6,6 +6,7 @@ from govc.auth.htpasswd import parse_htpasswd
 from govc.auth.passwords import PASSWORD_BYTES_MAX, PasswordChecker, PasswordLimits
 from govc.auth.principal import LoginBusy, LoginFailed
 from govc.auth.watched import WatchedValue
+from tests.waiting import wait_until
 
 HASH = "$2y$05$yK8gSuHNgE0DbzT/S9F0W.pZVDL04jg9jEkNkbfIAp6v1xB3kGMY"
 
@@ -34,7 +35,7 @@ class World:
     def _verify(self, entry, password):
         self.hashed.append((entry.text[-1], password))
         if self.hold is not None:
-            assert self.hold.wait(10)
+            assert self.hold.wait(120)
         return entry.text[-1].encode() == password
 
     def _call_blocking(self, function, *arguments):
@@ -136,7 +137,7 @@ def test_an_empty_file_lets_nobody_in(tmp_path):
 
 
 def test_equal_logins_at_once_hash_once_and_others_queue(tmp_path):
-    world = World(tmp_path, {"ann": "a", "bob": "b"}, running_max=1, waiting_max=1, wait_seconds=10)
+    world = World(tmp_path, {"ann": "a", "bob": "b"}, running_max=1, waiting_max=1, wait_seconds=120)
     world.hold = threading.Event()
     outcomes = []
     lock = threading.Lock()
@@ -153,14 +154,12 @@ def test_equal_logins_at_once_hash_once_and_others_queue(tmp_path):
         return threads
 
     threads = begin(10, "ann", b"a")
-    while not world.hashed:
-        pass
+    wait_until(lambda: world.hashed)
     threads += begin(1, "bob", b"b")
-    while world.checker._gate._waiting < 1:
-        pass
+    wait_until(lambda: world.checker._gate._waiting)
     assert world.check("bob", b"x") == "busy: too many wait"
     world.hold.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(120)
     assert sorted(outcomes) == ["ann"] * 10 + ["bob"]
     assert sorted(world.hashed) == [("a", b"a"), ("b", b"b")]

@@ -1,11 +1,11 @@
 import logging
 import os
-import time
 
 import pytest
 
 from govc.auth.principal import BadAuthFile
 from govc.auth.watched import WatchedValue
+from tests.waiting import wait_until
 
 parsed = []
 
@@ -70,12 +70,7 @@ def test_a_broken_version_keeps_the_old_one_and_is_said_once(value, path, seen, 
 
 def test_a_settled_broken_version_is_not_parsed_again_and_again(value, path):
     path.write_text("bad")
-    deadline = time.monotonic() + 10
-    value.get()
-    while not value.watch.is_settled:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-        value.get()
+    wait_until(lambda: value.get() and value.watch.is_settled)
     parsed.clear()
     for _ in range(5):
         assert value.get() == "one"

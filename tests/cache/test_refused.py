@@ -1,7 +1,6 @@
 """A production that waits for its turn, or is refused: nothing is sent meanwhile, and who follows is told, too."""
 
 import threading
-import time
 from contextlib import closing
 
 import pytest
@@ -10,6 +9,7 @@ from govc.cache.bodies import BodyCache, BodyRequest
 from govc.cache.flight import Notice
 from govc.cache.folder import CacheFolder
 from govc.errors import ClientGone, Refused
+from tests.waiting import wait_until
 
 KEY = b"k" * 20
 SECONDS = 60
@@ -133,10 +133,7 @@ def test_who_hangs_up_while_he_waits_ends_what_nobody_waits_for(cache, key):
     assert turn.polls.acquire(timeout=SECONDS)
     gone.set()
     assert isinstance(reader.end().error, ClientGone)
-    deadline = time.monotonic() + SECONDS
-    while cache._flights:
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+    wait_until(lambda: not cache._flights)
     # The next one begins anew.
     other = Turn()
     other.may_begin.set()

@@ -31,7 +31,12 @@ def nothing(_oid: bytes) -> bool:
 
 
 @needs_compiled
-@settings(max_examples=15, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(seeds, st.integers(1, 3))
 def test_the_kernel_makes_the_columns_of_its_twin(tmp_path: Path, seed: int, packs: int) -> None:
     assert AVAILABLE

@@ -148,7 +148,7 @@ def test_writers_do_not_wait_for_the_syncs_of_a_checkpoint(world):
                 pushed.append(True)
                 worker = threading.Thread(target=lambda: pushed.append(world.push((MAIN, first, second))))
                 worker.start()
-                worker.join(20)
+                worker.join(120)
             super().sync_folder(path)
 
     journal = world.repository.journal(world.options)
@@ -310,5 +310,5 @@ def test_one_checkpoint_at_a_time(world):
         waiting.start()
         waiting.join(0.2)
         assert waiting.is_alive()
-    waiting.join(20)
+    waiting.join(120)
     assert not waiting.is_alive()

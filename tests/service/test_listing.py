@@ -90,7 +90,7 @@ def plain(shown):
     return b"".join(STYLE.encode(ref) for ref in shown.iter_refs(peel=shown.snapshot.peel))
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 @given(
     packed=st.dictionaries(names, st.integers(0, 3)),
     loose=st.lists(st.dictionaries(names, st.integers(0, 3) | names, max_size=4), min_size=1, max_size=3),

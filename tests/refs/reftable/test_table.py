@@ -63,7 +63,7 @@ def make_logs(draw_names, algo, rng):
     return logs
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 @given(
     st.lists(names, max_size=120),
     st.lists(names, max_size=25),
@@ -167,7 +167,7 @@ def test_a_table_that_is_cut_short_is_refused(tmp_path, name):
             open_table(str(tmp_path), "x.ref", SHA1)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=100)
 @given(st.binary(max_size=300), st.sampled_from([0, 64, 4096]), st.integers(0, 60), st.integers(0, 60))
 def test_property_arbitrary_blocks_are_refused_or_read(tmp_path, body, block_size, index_at, log_at):
     """Random bytes between a right header and a right footer."""
