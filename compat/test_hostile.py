@@ -6,10 +6,10 @@ is watched.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import re
-import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,9 +35,12 @@ from compat.rawhttp import (
     send_raw,
     upload,
 )
+from compat.test_streams import processes
 
 CAPS = " report-status side-band-64k"
-SECONDS_MAX = 40
+HANG_SECONDS = 180
+CPU_SECONDS_MAX = 40
+"""What one hostile request may cost. Not by the clock: other work on the machine makes that as long as it likes."""
 MEMORY_GROWTH_BYTES_MAX = 400_000_000
 BOMB_GROWTH_BYTES_MAX = 150_000_000
 """Less than 200 MB of zeros."""
@@ -155,30 +158,38 @@ PACKS = {
 
 @pytest.fixture
 def watched(server: Server) -> Iterator[Server]:
-    """The server, whose processes may not have grown without measure at the end and which still answers."""
-    before = sum(memory(pid) for pid in server.running.pids)
+    """The server: at the end it has neither grown nor computed without measure, and still answers."""
+    memory_before, cpu_before = memory(server), cpu_seconds(server)
     yield server
+    assert cpu_seconds(server) - cpu_before < CPU_SECONDS_MAX
     for repo in server.repos:
         if not repo.broken:
             assert discover(repo.url).status == 200
-    assert sum(memory(pid) for pid in server.running.pids) - before < MEMORY_GROWTH_BYTES_MAX
+    assert memory(server) - memory_before < MEMORY_GROWTH_BYTES_MAX
 
 
-def memory(pid: int) -> int:
-    """Resident bytes of a process and its children now."""
-    try:
-        process = psutil.Process(pid)
-        return sum(each.memory_info().rss for each in [process, *process.children(recursive=True)])
-    except psutil.NoSuchProcess:
-        return 0
+def memory(server: Server) -> int:
+    """Resident bytes of its processes now."""
+    total = 0
+    for process in processes(server):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            total += process.memory_info().rss
+    return total
 
 
-def push_pack(repo: Repo, data: bytes, target: str) -> tuple[Reply, float]:
-    """Push a pack and create a branch at `target`; the reply and the seconds it took."""
-    body = lines(f"{ZERO} {target} refs/tags/evil\0{CAPS}".encode(), FLUSH) + data
-    start = time.monotonic()
-    reply = receive(repo.url, body)
-    return reply, time.monotonic() - start
+def cpu_seconds(server: Server) -> float:
+    """What its processes have computed up to now, those included that have ended."""
+    total = 0.0
+    for process in processes(server):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+def push_pack(repo: Repo, data: bytes, target: str) -> Reply:
+    """Push a pack and create a branch at `target`; the reply."""
+    return receive(repo.url, lines(f"{ZERO} {target} refs/tags/evil\0{CAPS}".encode(), FLUSH) + data)
 
 
 @pytest.mark.rows(
@@ -188,7 +199,7 @@ def push_pack(repo: Repo, data: bytes, target: str) -> tuple[Reply, float]:
 def test_broken_packs_are_refused(watched: Server, name: str) -> None:
     repo = watched.create_repo()
     before = repo.state()
-    reply, seconds = push_pack(repo, PACKS[name], "3" * 40)
+    reply = push_pack(repo, PACKS[name], "3" * 40)
     assert reply.status == 200
     report = parse_report(reply)
     # Without the check only what unpacking needs is looked at; then the ref's own object is missing.
@@ -200,7 +211,6 @@ def test_broken_packs_are_refused(watched: Server, name: str) -> None:
     ]
     assert b"Traceback" not in reply.body
     assert before == repo.state()
-    assert seconds < SECONDS_MAX
 
 
 @pytest.mark.different_on_purpose
@@ -215,10 +225,9 @@ def test_a_delta_bomb_is_refused_or_digested_in_bounded_memory(watched: Server) 
         entry = ofs_delta(distance, BOMB_DELTA)
         entries.append(entry)
         distance += len(entry)
-    reply, seconds = push_pack(repo, pack(*entries), "3" * 40)
+    reply = push_pack(repo, pack(*entries), "3" * 40)
     assert b"ok refs/tags/evil" not in reply.body
     assert before == repo.state()
-    assert seconds < SECONDS_MAX
 
 
 @pytest.mark.different_on_purpose
@@ -257,10 +266,8 @@ def test_gzip_bombs_end_soon(watched: Server, kind: str) -> None:
     bomb = gzip.compress(body, 1)
     forget_peaks(watched)
     before_bytes = peak_bytes(watched)
-    start = time.monotonic()
     types = {"Content-Type": f"application/x-git-{service}-request", "Content-Encoding": "gzip"}
     reply = request(repo.url, "POST", f"/git-{service}", body=bomb, headers=types | headers)
-    assert time.monotonic() - start < SECONDS_MAX
     if kind == "zeros":
         assert peak_bytes(watched) - before_bytes < BOMB_GROWTH_BYTES_MAX
     assert b"Traceback" not in reply.body
@@ -333,9 +340,7 @@ def test_a_body_cut_by_the_client_ends_the_request(watched: Server, kind: str, f
         else lines(f"{ZERO} {repo.rev('main')} refs/heads/cut\0{CAPS}".encode())
     )
     data = part if "Length" in framing else b"%x\r\n%b\r\n" % (len(part), part)
-    start = time.monotonic()
-    answer = send_raw(repo.url, head.encode() + data, timeout=SECONDS_MAX)
-    assert time.monotonic() - start < SECONDS_MAX
+    answer = send_raw(repo.url, head.encode() + data, timeout=HANG_SECONDS)
     assert b"Traceback" not in answer and b"ok refs/heads/cut" not in answer
     assert before == repo.state()
 
@@ -348,9 +353,7 @@ def test_a_body_cut_by_the_client_ends_the_request(watched: Server, kind: str, f
 def test_bad_chunks_are_refused(watched: Server, chunk: bytes) -> None:
     repo = watched.create_repo()
     head = raw_head(repo.url, "upload-pack", "Transfer-Encoding: chunked")
-    start = time.monotonic()
-    answer = send_raw(repo.url, head + chunk, timeout=SECONDS_MAX)
-    assert time.monotonic() - start < SECONDS_MAX
+    answer = send_raw(repo.url, head + chunk, timeout=HANG_SECONDS)
     assert b"Traceback" not in answer and b"PACK" not in answer
     assert answer == b"" or answer.split(b" ")[1] in (b"400", b"200")
 
@@ -397,11 +400,10 @@ def test_a_delta_chain_of_five_thousand_is_resolved_iteratively(watched: Server)
         last = last[:196] + n.to_bytes(4, "big")
         entries.append(ofs_delta(distance, delta))
         distance = len(entries[-1])
-    reply, seconds = push_pack(repo, pack(*entries), blob_id(last))
+    reply = push_pack(repo, pack(*entries), blob_id(last))
     report = parse_report(reply)
     # git itself takes chains this long; refusing them would be wrong, stalling worse.
     assert report == [b"unpack ok", b"ok refs/tags/evil"]
-    assert seconds < SECONDS_MAX
 
 
 @pytest.mark.rows("SEC-12")
@@ -429,7 +431,7 @@ def test_headers_and_lines_of_absurd_length(watched: Server) -> None:
         b"GET\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ):
-        assert b"Traceback" not in send_raw(repo.url, data, timeout=SECONDS_MAX)
+        assert b"Traceback" not in send_raw(repo.url, data, timeout=HANG_SECONDS)
     headers = {"Git-Protocol": "version=2:" + "x" * 4000}
     assert discover(repo.url, headers=headers).status in (200, 400, 431)
 
@@ -518,8 +520,6 @@ def test_a_tree_wide_and_deep_by_repetition_is_walked_once(watched: Server, git:
     entries.append(blob(commit, kind=1))
     tip = hashlib.sha1(b"commit %d\0" % len(commit) + commit).hexdigest()
     body = lines(f"{ZERO} {tip} refs/heads/bomb\0{CAPS}".encode(), FLUSH) + pack(*entries)
-    start = time.monotonic()
     assert parse_report(receive(repo.url, body)) == [b"unpack ok", b"ok refs/heads/bomb"]
     fetch = lines(f"want {tip} side-band-64k", FLUSH, "done")
     assert b"PACK" in upload(repo.url, fetch).body
-    assert time.monotonic() - start < SECONDS_MAX
