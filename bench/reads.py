@@ -483,7 +483,7 @@ def format_lines(lines: Sequence[Line]) -> str:
 CONSISTS = """\
 ## What a read consists of
 
-- **A cached object.** A read of ours is one look into a hash, beside Python's own loop and list. libgit2's is a look into
+- **A cached object.** A read of ours is one look into a hash, beside Python's own loop and list. libgit2's is one into
   its cache, a copy of the bytes and a tuple.
 - **A working set larger than the budget.** What isn't in the cache has to be inflated, by us as by libgit2: there the
   ratio is that of first reads, and the share of hits decides about the whole. Which policy it is matters less (below).

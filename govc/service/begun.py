@@ -5,7 +5,7 @@ for it in the cache and to share its production costs more than to make it again
 was asked for: what comes to its end soon is sent as it is, in one piece; of anything else what was made is the
 beginning of what is shared.
 
-Bounds: so many bytes, so many seconds of CPU (what a busy machine does meanwhile makes no answer longer), and no silence
+Bounds: so many bytes, so many seconds of CPU (what a busy machine does meanwhile makes none longer), and no silence
 (a production that waits for a helper process is no little one).
 """
 
