@@ -10,7 +10,7 @@ import pytest
 
 from compat.conftest import Repo, Server, agree
 from compat.gitclient import Git
-from compat.rawhttp import FLUSH, lines, raw_head
+from compat.rawhttp import FLUSH, TIMEOUT_SECONDS, lines, raw_head
 from compat.repos import Stream
 
 versions = pytest.mark.parametrize("version", ["0", "1", "2"])
@@ -273,7 +273,7 @@ def test_the_body_may_wait_for_a_100(server: Server) -> None:
         repo.url, "upload-pack", f"Content-Length: {len(body)}\r\nExpect: 100-continue\r\nConnection: close"
     )
     place = urlsplit(repo.url)
-    with socket.create_connection((place.hostname or "", place.port or 80), timeout=30) as connection:
+    with socket.create_connection((place.hostname or "", place.port or 80), timeout=TIMEOUT_SECONDS) as connection:
         connection.sendall(head)
         answer = connection.recv(65536)
         assert answer.startswith(b"HTTP/1.1 100 ")
