@@ -207,7 +207,7 @@ SECOND_DRAW = (
     Mutation(
         "U0-24",
         "the error doesn't say whose it is",
-        "govc/service/fetch.py",
+        "govc/service/request_lines.py",
         'f"upload-pack: not our ref {oid.hex()}"',
         'f"not our ref {oid.hex()}"',
         "compat/test_raw_upload_pack.py::test_malformed_requests_die_as_in_git",
