@@ -95,7 +95,7 @@ def test_what_is_pruned_while_a_push_comes_is_missed(path: Path, content_bytes: 
     git(path, "fsck", "--strict")
 
 
-@pytest.mark.parametrize(("content_bytes", "looks"), [(10, 1), (2 * READ_BYTES, 2)], ids=["small", "large"])
+@pytest.mark.parametrize(("content_bytes", "looks"), [(10, 1), (READ_BYTES + 1000, 2)], ids=["small", "large"])
 def test_a_small_push_looks_once(path: Path, content_bytes: int, looks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     server, first = begin(path)
     taken: list[Repository] = []
