@@ -435,6 +435,17 @@ def write_figures(path: Path, name: str, curves: Sequence[Curve], made: str) -> 
     path.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
 
 
+def read_figures(path: Path, name: str) -> list[Curve]:
+    """The curves of one axis, as they were kept."""
+    kept = json.loads(path.read_text())[name]["curves"]
+    return [
+        Curve(
+            curve["title"], curve["unit"], {who: [(x, y) for x, y in curve["points"][who]] for who in curve["points"]}
+        )
+        for curve in kept
+    ]
+
+
 def say(text: str) -> None:
     """Progress."""
     print(time.strftime("%H:%M:%S"), text, file=sys.stderr, flush=True)
@@ -445,11 +456,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.growth", description=__doc__)
     parser.add_argument("--axis", action="append", choices=sorted(AXES))
     parser.add_argument("--small", action="store_true", help="one power of ten less")
+    parser.add_argument("--draw", action="store_true", help="only draw what figures.json has")
     parser.add_argument("--output", type=Path, default=FOLDER)
     options = parser.parse_args(arguments)
     options.output.mkdir(parents=True, exist_ok=True)
     for name in options.axis or AXES:
         label, run = AXES[name]
+        if options.draw:
+            draw(name, label, read_figures(options.output / "figures.json", name), options.output)
+            continue
         before, began = os.getloadavg(), time.monotonic()
         for curves in run(5 if options.small else 6):
             made = f"{time.strftime('%Y-%m-%d', time.gmtime())}, {(time.monotonic() - began) / 60:.1f} minutes"
