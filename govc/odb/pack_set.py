@@ -113,7 +113,8 @@ class PackSet:
         self.next_number += pack.count
         self.descriptors += pack.descriptor_count
         table = self._small_table
-        if pack.count <= _SMALL_PACK_COUNT_MAX and len(table) + pack.count <= _SMALL_TABLE_COUNT_MAX:
+        is_small = pack.count <= _SMALL_PACK_COUNT_MAX and len(table) + pack.count <= _SMALL_TABLE_COUNT_MAX
+        if is_small and len(self._packs) > 1:  # the first one is the largest: its own index is asked, and no table made
             for number, oid in enumerate(pack.index.iter_oids(), pack.first_number):
                 table.setdefault(oid, number)
         else:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from govc.config.config import Config
-from govc.config.loader import load_config
+from govc.config.loader import SYSTEM_CONFIG_PATH, find_shared_files, load_config
 from govc.config.wildmatch import matches
 from govc.errors import GovcError, RepositoryNotFound
 from govc.graph.commit_graph_file import open_commit_graphs
@@ -283,8 +283,13 @@ class Repository:
         self._refs = self._cut = self._store = self._commits = self._introductions = self._snapshot = None
 
     def _load_config(self) -> _ConfigPiece:
-        """Load, then watch what was looked at, then load again: the stamps must be older than the reading."""
-        watches: tuple[WatchedFile, ...] = ()
+        """Watch what is usually looked at, then load; what else was looked at is watched, and all loaded again.
+
+        The stamps must be older than the reading.
+        """
+        usual = (path for path, _ in find_shared_files(self._around.environ, SYSTEM_CONFIG_PATH))
+        paths: tuple[str, ...] = (*dict.fromkeys(usual), f"{self.gitdir}/config", f"{self.gitdir}/commondir")
+        watches = tuple(self._watch_config(path) for path in paths)
         layout: RepositoryLayout | None = None
         for _ in range(CONFIG_TRIES):
             commondir = find_commondir(self.gitdir)
