@@ -340,8 +340,10 @@ def _build_many(git: Git, root: Path, count: int) -> None:
         _copy_small(first, root / f"{number}.git")
 
 
-REPOSITORIES_ASKED_GIT = 1_000
-"""A process for each request has no memory of the others: of more repositories the first are asked."""
+ASKED_MAX = 3_000
+"""More than a worker keeps open, so that who comes round again is opened anew."""
+ASKED_MAX_GIT = 1_000
+"""A process for each request has no memory of the others."""
 
 
 def by_repositories(decades: int) -> Iterator[list[Curve]]:
@@ -354,9 +356,9 @@ def by_repositories(decades: int) -> Iterator[list[Curve]]:
             world(lambda git, root, count=count: _build_many(git, root, count)) as one,  # type: ignore[misc]
             servers.start_govc(one.root, one.scratch, options=("--repositories-max", "20000"), name=ROOMY) as roomy,
         ):
-            asked: list[Request] = [ls_refs(f"{n % count}.git") for n in range(max(count, 200))]
+            asked: list[Request] = [ls_refs(f"{n % count}.git") for n in range(min(max(count, 200), ASKED_MAX))]
             for server in (*one.running, roomy):
-                chosen = asked[:REPOSITORIES_ASKED_GIT] if server.name == GIT else asked
+                chosen = asked[:ASKED_MAX_GIT] if server.name == GIT else asked
                 with contextlib.closing(connect(server)) as connection, Memory(server, every_seconds=1) as seen:
 
                     def work(connection=connection, chosen=chosen) -> None:  # type: ignore[no-untyped-def]
