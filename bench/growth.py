@@ -16,6 +16,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -462,6 +463,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=FOLDER)
     options = parser.parse_args(arguments)
     options.output.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # servers are ended, too
     for name in options.axis or AXES:
         label, run = AXES[name]
         if options.draw:
