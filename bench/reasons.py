@@ -69,14 +69,15 @@ REASONS = (
     ),
     Reason(
         5,
-        "the pack's trailer is a hash over all of it, so the whole old body is hashed again, though nothing of it is made "
-        "or written; of a small repository a request is most",
+        "the pack's trailer is a hash over all of it, so the whole old body is hashed again, though nothing of it is "
+        "made or written; of a small repository a request is most",
         ("push",),
         DIRECT,
     ),
     Reason(
         5,
-        "behind nginx, which sends one file only, the old body is copied as well as hashed, and passes through two sockets",
+        "behind nginx, which sends one file only, the old body is copied as well as hashed, and passes through two "
+        "sockets",
         ("push",),
         BEHIND,
     ),
@@ -92,7 +93,8 @@ REASONS = (
     ),
     Reason(
         7,
-        "what is sent has to be copied and hashed by either side, and a delta that nobody asked for before has to be made",
+        "what is sent has to be copied and hashed by either side, and a delta that nobody asked for before has to be "
+        "made",
         ("fetch, 100 commits", "fetch, 1,000 commits"),
     ),
     Reason(7, "stored entries are sent as they are; git looks for better deltas in large answers", ("bytes",)),

@@ -165,6 +165,11 @@ class BodyCache:
             yield from self._send_whole(self.folder, key.hex(), body, 0)
         return True
 
+    def serve_made(self, body: bytes, *, is_hit: bool = False) -> Iterator[bytes]:
+        """Yield a body that is in memory: made just now for this reader, or before, and kept by whoever asks."""
+        self._count(HIT if is_hit else DIRECT, 1, len(body))
+        yield body
+
     def find_elder(self, line: str) -> Elder | None:
         """Return the last whole body of a line, opened, and what was noted of it; None when there is none."""
         return self.folder.find_elder(line) if self.folder is not None else None

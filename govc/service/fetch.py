@@ -70,7 +70,7 @@ from govc.service.policy import UploadPolicy
 from govc.service.request_lines import RequestLines, not_our_ref
 from govc.service.selection import FilterUnusable, select_objects
 from govc.service.shown import ShownRefs
-from govc.service.words import known_answer, known_key, remember_key, words_key
+from govc.service.words import known_answer, known_key, known_little, remember_key, remember_little, words_key
 
 log = logging.getLogger(__name__)
 
@@ -431,6 +431,12 @@ class FetchSession:
                 # A little answer needs no place, so nobody waits to find out whether it is one.
                 begun = Begun(make if self._has_queue else produce)
             is_little = begun is not None and begun.is_whole
+            if begun is not None and is_little and not self.snapshot.is_partial:
+                answer = b"".join(piece for piece in begun.take() if isinstance(piece, bytes))
+                remember_little(self.snapshot, self.context, self._words, answer)
+                has_begun = True
+                yield from self._tools.bodies.serve_made(answer)
+                return
             if begun is not None and not is_little and self._has_queue:
                 # It needs a place, or shares the production of somebody who has one: never both.
                 begun.close()
@@ -543,6 +549,10 @@ def serve_upload_pack(
         yield known
         return
     # So are whole answers to fetches; who counts wants has to read them.
+    little = known_little(snapshot, context, body) if note_wants is None else None
+    if little is not None:
+        yield from tools.bodies.serve_made(little, is_hit=True)
+        return
     key = known_key(snapshot, context, body) if note_wants is None else None
     if key is not None and (yield from tools.bodies.serve_whole(key)):
         return

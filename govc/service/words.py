@@ -13,7 +13,12 @@ WORDS_BYTES_MAX = 64 << 10
 KEYS_KEPT_MAX = 64
 """Requests whose bodies' keys are remembered, per snapshot."""
 
+LITTLE_BYTES_MAX = 32 << 10
+LITTLE_BYTES_KEPT_MAX = 1 << 20
+"""Little answers to fetches, which lie in no cache of bodies, are kept in memory: each, and all of a snapshot."""
+
 _KEYS = "keys of bodies by words"
+_LITTLE, _LITTLE_BYTES = "little answers by words", "bytes of little answers"
 
 
 def words_key(context: RequestContext, body: bytes) -> tuple[Any, ...]:
@@ -43,6 +48,25 @@ def remember_key(snapshot: Snapshot, context: RequestContext, body: bytes, key: 
     if len(keys) >= KEYS_KEPT_MAX:
         keys.clear()
     keys[_of_fetch(context, body)] = key
+
+
+def known_little(snapshot: Snapshot, context: RequestContext, body: bytes) -> bytes | None:
+    """Return the little answer to a fetch in these words, None when it isn't known."""
+    known: bytes | None = snapshot.derived.get(_LITTLE, {}).get(_of_fetch(context, body))
+    return known
+
+
+def remember_little(snapshot: Snapshot, context: RequestContext, body: bytes, answer: bytes) -> None:
+    """Keep a little answer: many clients of one kind that stand at one commit ask for the same."""
+    size = len(answer) + len(body)
+    if size > LITTLE_BYTES_MAX:
+        return
+    kept = snapshot.derived.setdefault(_LITTLE, {})
+    if snapshot.derived.get(_LITTLE_BYTES, 0) + size > LITTLE_BYTES_KEPT_MAX:
+        kept.clear()
+        snapshot.derived[_LITTLE_BYTES] = 0
+    kept[_of_fetch(context, body)] = answer
+    snapshot.derived[_LITTLE_BYTES] = snapshot.derived.get(_LITTLE_BYTES, 0) + size
 
 
 def _of_fetch(context: RequestContext, body: bytes) -> tuple[Any, ...]:

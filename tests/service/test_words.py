@@ -11,6 +11,7 @@ from bench.wire import Request, fetch, is_acknowledged, packets, push, push_body
 from govc.protocol.oid import SHA1
 from govc.repo.creation import create_first_commit, create_repository
 from govc.service import fetch as fetch_room
+from govc.service import words
 from tests.simulation.pushes import make_commit, make_pack
 
 NAME = "a.git"
@@ -99,3 +100,43 @@ def test_what_no_ref_names_any_more_is_not_given_to_old_words(world: World) -> N
     answer = world.application.ask(request)
     assert b"not our ref" in answer
     assert b"PACK" not in answer
+
+
+def small_push(world: World, text: bytes, old: str | None = None) -> str:
+    commit = make_commit(old or world.oid, "small", text)
+    body = push_body("refs/heads/small", old, commit.oid, make_pack(commit.objects))
+    assert is_acknowledged(world.application.ask(push(NAME, body)))
+    return commit.oid
+
+
+@pytest.mark.parametrize("version", [0, 2])
+def test_a_little_answer_is_kept_in_memory_until_something_changes(version: int, world: World) -> None:
+    small = small_push(world, b"one")
+    lines = [f"want {small} side-band-64k ofs-delta no-progress\n", "0000", f"have {world.oid}\n", "done\n"]
+    kind = {"Content-Type": "application/x-git-upload-pack-request"}
+    request = Request(f"/{NAME}/git-upload-pack", packets(*lines), kind)
+    if version:
+        request = fetch(NAME, [small], [world.oid])
+    answers = {world.application.ask(request) for _ in range(3)}
+    assert len(answers) == 1
+    assert world.read == 1
+    assert not list(world.cache.glob("*/*.body"))
+    small_push(world, b"two", small)
+    assert {world.application.ask(request)} == answers
+    assert world.read == 2, "another snapshot knows nothing"
+
+
+def test_little_answers_are_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = small_push(world, b"one")
+    requests = [fetch(NAME, [small], [world.oid] * count) for count in (1, 2)]
+    size = len(world.application.ask(requests[0]))
+    monkeypatch.setattr(words, "LITTLE_BYTES_KEPT_MAX", size + len(requests[0].body) + 100)
+    world.application.ask(requests[1])  # there is room for one of them
+    world.application.ask(requests[1])
+    world.application.ask(requests[0])
+    assert world.read == 3
+    monkeypatch.setattr(words, "LITTLE_BYTES_MAX", 10)
+    small = small_push(world, b"three", small)
+    for _ in range(2):
+        world.application.ask(fetch(NAME, [small], [world.oid]))
+    assert world.read == 5
