@@ -95,6 +95,16 @@ def test_v0_tells_the_fault_that_git_finds_first(server: Server, twin: Twin, ite
     assert_found_alike(repo, twin, lines(*filled(repo, items)), {}, first=first)
 
 
+@pytest.mark.rows("U0-40", "SEC-02")
+@pytest.mark.parametrize("rest", [b"", b"00", b"0032have"])
+def test_a_body_that_ends_before_its_first_have_ends_quietly(server: Server, twin: Twin, rest: bytes) -> None:
+    repo = server.create_repo("linear")
+    body = lines(f"want {repo.rev('main')}", "deepen 2", FLUSH) + rest
+    ours, theirs = (upload(url, body) for url in (repo.url, twin(repo)))
+    assert ours.body == theirs.body
+    assert ours.body.endswith(b"0000")
+
+
 @pytest.mark.rows("V2-08", "V2-24", "V2-25", "V2-27", "V2-33", "V2-34", "V2-36", "V2-39", "V2-46", "V2-58")
 @pytest.mark.parametrize(
     ("items", "first"),

@@ -133,11 +133,13 @@ def _parse_haves(
     """Return the haves, the steps (the same, and the FLUSH or DONE that ends them), and what is wrong after them.
 
     A body that ends before either is fine: a stateless client goes away once it knows the shallow lines (U0-40), and
-    what it said so far is answered.
+    what it said so far is answered. So is one that ends within the first of the packets, for git only peeks there.
     """
     haves: list[bytes] = []
+    is_first = True
     try:
         for packet in packets:
+            is_first = False
             if isinstance(packet, Control):
                 return haves, [*haves, Step.FLUSH], None
             line = text_of(packet)
@@ -149,6 +151,8 @@ def _parse_haves(
                 check_not_error(line)
                 raise RemoteProtocolError(f"git upload-pack: expected SHA1 list, got '{quote_line(line)}'")
     except RemoteProtocolError as error:
+        if is_first and error.text == HUNG_UP:
+            return [], [], None
         return haves, list[bytes | Step](haves), error
     return haves, list[bytes | Step](haves), None
 

@@ -121,6 +121,11 @@ def _doubled_want_ref(request: Request, ours: Seen, theirs: Seen) -> bool:
     return _is_answer(ours, theirs) and any(b"duplicate want-ref" in error for error in ours.errors)
 
 
+def _acks_no_commit_again(request: Request, ours: Seen, theirs: Seen) -> bool:
+    is_one = all(packet.startswith((b"=ACK ", b"=shallow ", b"0000", b"a pack")) for packet in ours.packets)
+    return _is_answer(ours, theirs) and is_one and tuple(dict.fromkeys(ours.packets)) == theirs.packets
+
+
 def _all_or_nothing(request: Request, ours: Seen, theirs: Seen) -> bool:
     is_atomic = b" atomic" in body_of(request)
     return _is_answer(ours, theirs) and is_atomic and any(b"atomic push failure" in packet for packet in ours.packets)
@@ -173,6 +178,12 @@ DIFFERENCES: tuple[Difference, ...] = (
         Kind.NEWER_GIT,
         "it is refused (V2-39); 2.39 tells it twice",
         _doubled_want_ref,
+    ),
+    Difference(
+        "what is no commit, had twice",
+        Kind.NEWER_GIT,
+        "without multi_ack it is acknowledged again, as a commit is; 2.39 counts it as two",
+        _acks_no_commit_again,
     ),
     Difference(
         TWICE,

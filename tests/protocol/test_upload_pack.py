@@ -121,9 +121,14 @@ def test_what_git_dies_of_is_refused_with_its_text(lines, text):
     assert text == refusal(*lines, "0000")
 
 
-@pytest.mark.parametrize("lines", [[], [WANT], [WANT, "0000", b"00"]])
+@pytest.mark.parametrize("lines", [[], [WANT], [WANT, "0000", f"have {hexed('b')}", b"00"]])
 def test_a_body_cut_short_is_a_hang_up(lines):
     assert refusal(*lines) == "the remote end hung up unexpectedly"
+
+
+def test_a_body_cut_short_in_its_first_have_is_one_without_haves():
+    request = parse(WANT, "0000", b"0032have")
+    assert (request.steps, request.fault) == ((), None)
 
 
 def test_haves_without_an_ending_are_kept_as_they_are():
