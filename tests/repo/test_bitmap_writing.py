@@ -334,7 +334,6 @@ def test_bitmaps_go_with_their_pack(repository: Path) -> None:
     assert bitmaps_of(repository) == []
 
 
-@pytest.mark.rows("CF-55")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_shared_repository_shares_them(repository: Path, kind: str) -> None:
     git(repository, "config", "core.sharedRepository", "0660")
