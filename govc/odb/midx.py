@@ -19,6 +19,7 @@ Source: gitformat-pack "multi-pack-index (MIDX) files"; rows FS-19..21, CF-55.
 import logging
 import os
 import struct
+import sys
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -113,11 +114,16 @@ class MultiPackIndex:
         """Return the place of an object in the list, -1 for none."""
         return find_oid(self._data, self._oid_start, self._fanout, oid)
 
-    def at(self, position: int) -> tuple[bytes, Place]:
-        """Return the object at a place of the list, and where it lies. Raises CorruptChunks."""
-        size = self._algo.oid_size
-        start = self._oid_start + position * size
-        return self._data[start : start + size], self._place(position)
+    def oids(self) -> memoryview:
+        """Return the names, ascending, one after the other."""
+        return memoryview(self._data)[self._oid_start : self._oid_start + self.count * self._algo.oid_size]
+
+    def owners(self) -> "array[int]":
+        """Return by place which of `packs` an object is listed in: array of "I"."""
+        words = array("I", self._data[self._place_start : self._place_start + self.count * _PLACE.size])
+        if sys.byteorder == "little":
+            words.byteswap()
+        return words[::2]
 
     def reverse_chunk(self) -> bytes:
         """Return the chunk RIDX: the places in the order of the bitmaps' bits; b"" when there is none."""

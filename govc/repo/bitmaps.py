@@ -20,6 +20,7 @@ from collections.abc import Iterable, Sequence
 from govc.errors import Corrupt
 from govc.graph.bitmap_file import BitmapFile
 from govc.graph.ewah import CorruptBitmap
+from govc.kernels.order import match_oids
 from govc.odb.midx import FILE_NAME, MultiPackIndex, bitmap_path, read_multi_pack_index
 from govc.odb.packs import PackFile
 from govc.odb.store import ObjectStore
@@ -84,7 +85,8 @@ class MultiPackBitmaps(StoreBitmaps):
 
         Raises CorruptBitmap.
         """
-        file = BitmapFile(data, _algo_of(packs), index.count)
+        algo = _algo_of(packs)
+        file = BitmapFile(data, algo, index.count)
         if file.index_checksum != index.checksum:
             raise CorruptBitmap("belongs to another multi-pack-index")
         places = array("I", reverse)
@@ -92,8 +94,8 @@ class MultiPackBitmaps(StoreBitmaps):
             places.byteswap()
         if len(places) != index.count or sorted(places) != list(range(index.count)):
             raise CorruptBitmap("its order is none")
-        numbers = [_number_of(index, packs, place) for place in range(index.count)]
-        super().__init__(file, array("Q", [numbers[place] for place in places]), places)
+        numbers = _numbers_of(index, packs, algo)
+        super().__init__(file, array("Q", map(numbers.__getitem__, places)), places)
         self._index = index
 
     def find_place(self, oid: bytes) -> int:
@@ -105,14 +107,23 @@ def _algo_of(packs: dict[str, PackFile]) -> HashAlgorithm:
     return next(iter(packs.values())).algo
 
 
-def _number_of(index: MultiPackIndex, packs: dict[str, PackFile], place: int) -> int:
-    """Return the number of the object at a place, in the pack that the index says."""
-    oid, found = index.at(place)
-    pack = packs.get(found.pack)
-    position = pack.index.find(oid) if pack is not None else -1
-    if pack is None or position < 0:
-        raise CorruptBitmap(f"{found.pack} is not here, or isn't what it was")
-    return pack.first_number + position
+def _numbers_of(index: MultiPackIndex, packs: dict[str, PackFile], algo: HashAlgorithm) -> "array[int]":
+    """Return by place the number of each object, in the pack that the index says."""
+    numbers = array("q", [-1]) * index.count
+    owners, size, names = index.owners(), algo.oid_size, index.oids()
+    for rank, name in enumerate(index.packs):
+        pack = packs.get(name)
+        if pack is None:
+            raise CorruptBitmap(f"{name} is not here")
+        oids = pack.index.oids()
+        places = match_oids(names, size, oids, 0, size, pack.count)
+        positions = match_oids(oids, size, names, 0, size, index.count)
+        for place, position in zip(places, positions, strict=True):
+            if owners[place] == rank:
+                numbers[place] = pack.first_number + position
+    if -1 in numbers:
+        raise CorruptBitmap("a pack isn't what it was")
+    return numbers
 
 
 def open_bitmaps(store: ObjectStore, wants: Iterable[bytes]) -> StoreBitmaps | None:
