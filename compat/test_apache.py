@@ -182,7 +182,7 @@ def test_a_client_that_goes_away_in_a_push_leaves_nothing(behind: Server, git: G
     head = f"POST {place.path}/git-receive-pack HTTP/1.1\r\nHost: {place.netloc}\r\nContent-Type: {RECEIVE}\r\n"
     login = base64.b64encode(b"ann:123456").decode()
     head += f"Authorization: Basic {login}\r\nTransfer-Encoding: chunked\r\n\r\n"
-    with socket.create_connection((place.hostname or "", place.port or 80), timeout=20) as connection:
+    with socket.create_connection((place.hostname or "", place.port or 80), timeout=300) as connection:
         connection.sendall(head.encode() + b"%x\r\n%b\r\n" % (len(half), half))
     assert before == repo.state()
     tip = git.commit_file("clone", "a.txt", "a\n")

@@ -22,7 +22,7 @@ def run(
     """One request; an empty answer is a 500, as web servers have it. `without` names variables that aren't set."""
     clean = client_environment(home) | {"PYTHONPATH": str(PROJECT)}
     clean = {name: value for name, value in clean.items() if name not in without}
-    done = subprocess.run(program, env=clean | dict(env), input=body, capture_output=True, check=False, timeout=60)
+    done = subprocess.run(program, env=clean | dict(env), input=body, capture_output=True, check=False, timeout=300)
     return parse(done.stdout)
 
 

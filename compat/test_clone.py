@@ -218,7 +218,7 @@ def test_eight_clones_at_once(server: Server, git: Git) -> None:
     repo = server.create_repo("linear")
     running = [git.start("clone", "-q", repo.url, f"c{n}") for n in range(8)]
     for n, process in enumerate(running):
-        errors = process.communicate(timeout=120)[1]
+        errors = process.communicate(timeout=300)[1]
         assert (process.returncode, errors) == (0, b"")
         assert repo.rev("main") == git.rev(f"c{n}", "HEAD")
 

@@ -68,7 +68,7 @@ def test_a_server_that_is_started_with_few_files_takes_more_connections(tmp_path
             kept = []
             try:
                 for _ in range(few * 2 + 100):  # more than two workers could have had
-                    connection = socket.create_connection((host, int(port)), timeout=60)
+                    connection = socket.create_connection((host, int(port)), timeout=300)
                     kept.append(connection)
                     connection.sendall(b"GET /-/healthz HTTP/1.1\r\nHost: x\r\n\r\n")
                 for connection in kept:

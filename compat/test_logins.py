@@ -147,7 +147,7 @@ class World:
         return self.request(path, authorization)[0]
 
     def request(self, path: str, authorization: str | None = None, method: str = "GET") -> tuple[int, dict[str, str]]:
-        connection = http.client.HTTPConnection(urlsplit(self.running.url).netloc, timeout=60)
+        connection = http.client.HTTPConnection(urlsplit(self.running.url).netloc, timeout=300)
         try:
             headers = {"Authorization": authorization} if authorization else {}
             if method == "POST":
@@ -161,7 +161,7 @@ class World:
             connection.close()
 
     def metric(self, line: str) -> str:
-        connection = http.client.HTTPConnection(urlsplit(self.running.url).netloc, timeout=60)
+        connection = http.client.HTTPConnection(urlsplit(self.running.url).netloc, timeout=300)
         try:
             connection.request("GET", "/-/metrics")
             text = connection.getresponse().read().decode()
@@ -625,7 +625,7 @@ def test_nothing_secret_is_in_the_servers_log(world: World) -> None:
         f"GET /open.git/HEAD?token={token} HTTP/7.7 {secret}\r\nHost: x\r\n\r\n",
         f"GET /{token}/open.git/HEAD HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
     ):
-        with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
+        with socket.create_connection((address.hostname, address.port), timeout=300) as connection:
             connection.sendall(raw.encode("latin-1"))
             connection.recv(1000)
     for header in (f"Bearer {token}", basic("ann", PASSWORDS["ann"]), f"Bearer {bearer(world.issuer.keys[0])}"):
@@ -657,7 +657,7 @@ def test_the_same_behind_nginx(tmp_path: Path, person: Person, templates: Callab
         person.git.commit_file("c", "x.txt", "10\n")
         person.git("push", "-q", "origin", "HEAD:refs/heads/n", cwd="c", env=answers)
         # The header that names a user is nginx's own; a client can't set it.
-        connection = http.client.HTTPConnection(urlsplit(world.running.url).netloc, timeout=60)
+        connection = http.client.HTTPConnection(urlsplit(world.running.url).netloc, timeout=300)
         connection.request("GET", fetch_path("secret.git"), headers={"X-Remote-User": "rita", "X_Remote_User": "rita"})
         assert connection.getresponse().status == 401
         connection.close()

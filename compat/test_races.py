@@ -28,7 +28,7 @@ from compat.test_fetch import grow
 
 def finish(process: subprocess.Popen[bytes]) -> tuple[int, str]:
     """Exit status and messages of a client in the background."""
-    out, errors = process.communicate(timeout=180)
+    out, errors = process.communicate(timeout=300)
     return process.returncode, (out + errors).decode(errors="replace")
 
 
@@ -182,7 +182,7 @@ def test_a_push_that_is_killed_leaves_nothing(server: Server, git: Git) -> None:
     place = urlsplit(repo.url)
     for framing in ("Content-Length: 900000", "Transfer-Encoding: chunked"):
         body = half if "Length" in framing else b"%x\r\n%b\r\n" % (len(half), half)
-        with socket.create_connection((place.hostname or "", place.port or 80), timeout=20) as connection:
+        with socket.create_connection((place.hostname or "", place.port or 80), timeout=300) as connection:
             connection.sendall(raw_head(repo.url, "receive-pack", framing) + body)
     assert before == repo.state()
     git("push", "-q", cwd="clone")
