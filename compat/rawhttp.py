@@ -139,7 +139,7 @@ def send_raw(base: str, data: bytes, *, close: bool = True, timeout: float = TIM
         if close:
             with contextlib.suppress(OSError):  # ENOTCONN, which is no ConnectionError
                 connection.shutdown(socket.SHUT_WR)
-        with contextlib.suppress(ConnectionError, TimeoutError):
+        with contextlib.suppress(ConnectionError):
             while piece := connection.recv(65536):
                 out.append(piece)
         return b"".join(out)
