@@ -20,8 +20,9 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 	@touch $@
 
 $(VENV)/.kernels: $(VENV)/.installed $(KERNELS)
+	@touch $@.begun # a source that changes while they are compiled is newer than they are
 	$(BIN)/python setup.py -q build_ext --inplace
-	@touch $@
+	@mv $@.begun $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	GOVC_BUILD=python $(BIN)/python -m pip install -qq -e '.[test]' --no-build-isolation
