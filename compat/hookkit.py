@@ -121,7 +121,7 @@ def is_alive(pid: int) -> bool:
     """Whether a process runs (a zombie doesn't)."""
     try:
         return re.search(r"\) Z ", Path(f"/proc/{pid}/stat").read_text()) is None
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # gone, before or while it was read
         return False
 
 

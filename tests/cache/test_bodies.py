@@ -13,7 +13,7 @@ import sys
 import textwrap
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 
@@ -121,13 +121,20 @@ def there(folder):
     return BodyCache(CacheFolder(folder.cache_dir, 64 << 20), count=Counts())
 
 
+def open_files():
+    """The paths of this process's open files; some may be closed while they are listed."""
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            yield os.readlink(f"/proc/self/fd/{name}")
+
+
 @pytest.fixture
 def nothing_is_left(folder):
     yield
     wait_until(
         lambda: not os.path.isdir(folder.path) or all(name.endswith(".body") for name in os.listdir(folder.path))
     )
-    wait_until(lambda: not any(folder.cache_dir in os.path.realpath(f"/proc/self/fd/{n}") for n in range(256)))
+    wait_until(lambda: not any(folder.cache_dir in path for path in open_files()))
 
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")

@@ -56,7 +56,7 @@ def is_alive(pid: int) -> bool:
     """Whether a process runs (a zombie doesn't)."""
     try:
         return " Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # gone, before or while it was read
         return False
 
 
