@@ -1,8 +1,8 @@
 """What starts and keeps a server: the systemd units, the container file, logrotate's configuration.
 
-systemd itself (as process 1) and a container engine aren't at hand in a test: the units are judged by systemd-analyze,
-the socket is handed over by systemd-socket-activate, and of the
-container file the command line and what it installs are tried.
+The units are judged by systemd-analyze and the socket is handed over by systemd-socket-activate here; test_systemd.py
+runs them under a systemd. A container engine isn't at hand in a test: of the container file the command line and what
+it installs are tried.
 """
 
 from __future__ import annotations
