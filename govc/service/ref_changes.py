@@ -34,6 +34,7 @@ from govc.service.push_state import ATOMIC_FAILURE, PushState
 from govc.service.pushed_objects import PushedObjects
 from govc.service.receive_tools import ReceiveTools
 from govc.service.shown import ShownRefs
+from govc.wal.errors import IN_DOUBT
 
 log = logging.getLogger(__name__)
 
@@ -260,7 +261,8 @@ class RefChanges:
         self.has_moved = self.has_moved or len(refused) < len(wanted)
         if refused and atomic:
             # git doesn't say in the report which of them it was; band 2 does.
-            self._state.fail_all(ATOMIC_FAILURE_LATE)
+            is_doubtful = any(error.reason.endswith(IN_DOUBT) for error in refused.values())
+            self._state.fail_all(f"{ATOMIC_FAILURE_LATE}; {IN_DOUBT}" if is_doubtful else ATOMIC_FAILURE_LATE)
         self._refuse(refused, updates)
 
     def _change_in_steps(self, steps: Steps) -> Generator[bytes, None, dict[bytes, RefUpdateRefused]]:
