@@ -9,6 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from govc.wal import boot
+
+
+@pytest.fixture(autouse=True)
+def own_machine() -> Iterator[None]:
+    """Scenes restart the machine they are on; afterwards it is the one that it was."""
+    path = boot._PATH
+    yield
+    boot._PATH = path
+
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Path]:
