@@ -99,9 +99,9 @@ def _remove_keeps(paths: Iterable[str]) -> None:
             return
 
 
-def end_pack_file(descriptor: int) -> None:
+def end_pack_file(file: int | str) -> None:
     """Let nobody write to a pack of `create_pack_file` any more: it has git's mode then, 0444 but for the umask."""
-    os.fchmod(descriptor, os.fstat(descriptor).st_mode & 0o444)
+    os.chmod(file, os.stat(file).st_mode & 0o444)
 
 
 class Quarantine:
@@ -148,6 +148,7 @@ class Quarantine:
         path.
         """
         stem = f"{self.pack_dir}/pack-{indexed.pack_checksum.hex()}"
+        end_pack_file(path)
         os.rename(path, f"{stem}.pack")
         indexed.write_reverse_index(f"{stem}.rev")
         indexed.write_index(f"{stem}.idx")

@@ -17,7 +17,7 @@ from govc.auth.branches import BranchRules
 from govc.errors import GovcError, RefUpdateRefused
 from govc.protocol.proc_receive import FAILED_TO_RUN, ProcReceive
 from govc.protocol.receive_pack import Command
-from govc.refs.plan import REASON_DUPLICATE, RefUpdate
+from govc.refs.plan import REASON_DUPLICATE, REASON_HOOK, RefUpdate
 from govc.repo.checkout import NOT_UPDATED, CheckoutTask, checkout_job
 from govc.repo.helper import Job, drain, run_helper
 from govc.repo.push_hooks import PUSH_TO_CHECKOUT, REFERENCE_TRANSACTION, UPDATE, PushHooks
@@ -259,11 +259,14 @@ class RefChanges:
                 refused = call(_change, writer, around.objects, wanted, atomic)
         self.sequences += writer.sequences
         self.has_moved = self.has_moved or len(refused) < len(wanted)
-        if refused and atomic:
+        is_vetoed = any(error.reason == REASON_HOOK for error in refused.values())
+        if refused and atomic and not is_vetoed:
             # git doesn't say in the report which of them it was; band 2 does.
             is_doubtful = any(error.reason.endswith(IN_DOUBT) for error in refused.values())
             self._state.fail_all(f"{ATOMIC_FAILURE_LATE}; {IN_DOUBT}" if is_doubtful else ATOMIC_FAILURE_LATE)
         self._refuse(refused, updates)
+        if is_vetoed and atomic:
+            self._state.fail_all(ATOMIC_FAILURE_LATE)
 
     def _change_in_steps(self, steps: Steps) -> Generator[bytes, None, dict[bytes, RefUpdateRefused]]:
         """Change refs with reference-transaction's consent. What was prepared ends committed or aborted, always."""

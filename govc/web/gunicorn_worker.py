@@ -5,9 +5,10 @@ bytes that were read, and comes back when gunicorn has answered and the connecti
 same one, called by the same interface.
 
 Idle connections are closed by one greenlet per worker that looks at all of them every second, instead of by a timer
-per request. When the worker is asked to end, those go that have been idle for two seconds: a client that is about to
-send its next request (git between its two, a proxy that has just had an answer) must not find its connection closed. It
-gets its answer, with `Connection: close`.
+per request. When the worker is asked to end, a client that is about to send its next request (git between its two, a
+proxy that has just had an answer) must not find its connection closed: it gets its answer, with `Connection: close`.
+Connections go that have been idle for longer than the configured proxies keep one (conf/nginx.conf), so that none is
+closed while a proxy sends a push on it, which nobody may send twice; for a shorter time when the whole server stops.
 
 How long a worker that ends gives its requests: `reload_seconds` when the server goes on without it, `stop_seconds` from
 the moment that the server stops (`gunicorn_master`).
@@ -40,7 +41,8 @@ _NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 _GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF)
 
 
-IDLE_SECONDS_AT_END = 2.0
+IDLE_SECONDS_AT_RELOAD = 10.0
+IDLE_SECONDS_AT_STOP = 2.0
 _HELD = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH}
 _holding_for: set[int] = set()
 
@@ -108,7 +110,11 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
             gevent.sleep(1.0)
             if not self.alive:
                 self._limit_ending()
-            self._close_idle(self.cfg.keepalive if self.alive else IDLE_SECONDS_AT_END)
+            self._close_idle(self.cfg.keepalive if self.alive else self._idle_seconds_at_end())
+
+    @staticmethod
+    def _idle_seconds_at_end() -> float:
+        return IDLE_SECONDS_AT_STOP if STOPPING[0] else IDLE_SECONDS_AT_RELOAD
 
     def _close_idle(self, seconds: float) -> None:
         limit = time.monotonic() - seconds
@@ -183,7 +189,7 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
             if request.streams:
                 environ["gunicorn.socket"] = client  # as gunicorn has it: who waits for the client asks there
             self._answer(client, environ, stays=stays, waits=None if request.streams else waits)
-            if not stays or not self.alive:
+            if not stays:  # whoever was told that the connection stays may use it at once, told to end or not
                 return
 
     def _base_environ(self, listener: Any, addr: Any) -> dict[str, Any]:

@@ -63,11 +63,11 @@ class World:
         context = RequestContext(service=UPLOAD_PACK, protocol_version=2)
         return serve_upload_pack(self.snapshot, context, body, self.tools)
 
-    def clone(self, *, have: bool = False):
+    def clone(self, *more: bytes, have: bool = False):
         oid = self.snapshot.table.resolve(b"refs/heads/main")
         assert oid is not None
         haves = [b"have " + oid.hex().encode()] if have else []
-        return self.ask(b"fetch", b"want " + oid.hex().encode(), *haves, b"done")
+        return self.ask(b"fetch", b"want " + oid.hex().encode(), *haves, *more, b"done")
 
     def is_free(self) -> bool:
         try:
@@ -151,9 +151,9 @@ def test_a_fetch_that_costs_nearly_nothing_needs_no_place(path: Path, cache: Bod
     assert b"".join(world.clone(have=True)).endswith(b"end" + FLUSH)
     producer.may_end.clear()
     with pytest.raises(Refused):
-        next(world.clone(have=True))
+        next(world.clone(b"ofs-delta", have=True))  # in other words: what was answered is kept by its words
     turn.leave()
-    answer = world.clone(have=True)
+    answer = world.clone(b"no-progress", have=True)
     next(answer)
     assert not world.is_free()
     answer.close()

@@ -6,7 +6,7 @@ import pytest
 
 from govc.web import gunicorn_worker
 from govc.web.gunicorn_master import STOPPING
-from govc.web.gunicorn_worker import IDLE_SECONDS_AT_END, GovcWorker
+from govc.web.gunicorn_worker import IDLE_SECONDS_AT_RELOAD, GovcWorker
 
 
 class FakeClient:
@@ -36,11 +36,11 @@ def worker():
 
 def test_who_was_just_answered_may_ask_again_of_a_worker_that_ends(worker, now):
     long_idle, just_answered = FakeClient(), FakeClient()
-    worker._idle = {long_idle: now[0] - IDLE_SECONDS_AT_END - 0.1, just_answered: now[0] - 0.1}
-    worker._close_idle(IDLE_SECONDS_AT_END)
+    worker._idle = {long_idle: now[0] - IDLE_SECONDS_AT_RELOAD - 0.1, just_answered: now[0] - 0.1}
+    worker._close_idle(IDLE_SECONDS_AT_RELOAD)
     assert (long_idle.closed, just_answered.closed) == (True, False)
-    now[0] += IDLE_SECONDS_AT_END
-    worker._close_idle(IDLE_SECONDS_AT_END)
+    now[0] += IDLE_SECONDS_AT_RELOAD
+    worker._close_idle(IDLE_SECONDS_AT_RELOAD)
     assert just_answered.closed
 
 

@@ -313,9 +313,11 @@ def test_the_servers_protocol_beats_the_clients(options, environ, version):
     assert version == client.backend.handle.contexts[0].protocol_version
 
 
-def test_receive_pack_has_no_version_2(client):
-    client.get("/a.git/info/refs?service=git-receive-pack", HTTP_GIT_PROTOCOL="version=2")
-    assert client.backend.handle.contexts[0].protocol_version == 0
+def test_the_service_is_told_of_version_2_and_no_service_line_precedes_it(client):
+    """receive-pack knows no version 2; like git we leave the line out even so, and answer in version 0 (HB-66)."""
+    reply = client.get("/a.git/info/refs?service=git-receive-pack", HTTP_GIT_PROTOCOL="version=2")
+    assert client.backend.handle.contexts[0].protocol_version == 2
+    assert b"# service=" not in reply.body
 
 
 def test_the_service_sees_who_asks_and_the_cgi_variables():
