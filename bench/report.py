@@ -118,10 +118,12 @@ def _first_line(*command: str) -> str:
 
 
 def version() -> str:
-    """govc's own, with the commit where that is known."""
-    described = _first_line("git", "describe", "--always", "--dirty")
-    commit = f" ({described})" if re.fullmatch(r"\S+", described) else ""
-    return metadata.version("govc") + commit
+    """govc's own, with the commit where that is known; what measuring writes makes no other version."""
+    described = _first_line("git", "describe", "--always")
+    if not re.fullmatch(r"\S+", described):
+        return metadata.version("govc")
+    is_changed = _first_line("git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench/*.md")
+    return f"{metadata.version('govc')} ({described}{'-dirty' if is_changed else ''})"
 
 
 def versions() -> str:
