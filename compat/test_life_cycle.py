@@ -6,6 +6,7 @@ Nothing here waits for a time to pass: each test waits for what it is about.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import shutil
 import signal
@@ -136,6 +137,43 @@ class SlowClone:
 
     def close(self) -> None:
         self._socket.close()
+
+
+def listens(pid: int, port: int) -> bool:
+    """Whether a process (still) takes connections."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        found = psutil.Process(pid).net_connections("tcp")
+        return any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in found)
+    return False
+
+
+def test_connections_that_are_kept_are_answered_by_a_worker_that_ends(start) -> None:  # type: ignore[no-untyped-def]
+    """By way of the lane and of gunicorn, once the worker has closed its listener; ten idle seconds are the limit."""
+    with start() as world:
+        place = urlsplit(world.url)
+        port = place.port or 80
+        for _ in range(10):
+            began = time.monotonic()
+            kept = [http.client.HTTPConnection(place.hostname or "", port, timeout=SECONDS) for _ in range(8)]
+            for connection in kept:
+                connection.request("GET", LISTING)
+                assert connection.getresponse().read()
+            old = world.reload()
+            wait_until(lambda old=old: not any(listens(pid, port) for pid in old), "old workers take nobody in")
+            answers = []
+            for number, connection in enumerate(kept):
+                service = ("receive", "upload")[number % 2]
+                headers = {"Content-Type": f"application/x-git-{service}-pack-request"}
+                try:
+                    connection.request("POST", f"/a.git/git-{service}-pack", b"0000", headers)
+                    answers.append(connection.getresponse().status)
+                except (OSError, http.client.HTTPException) as error:
+                    answers.append(repr(error))
+                connection.close()
+            if time.monotonic() - began < 8:
+                assert answers == [200] * 8
+                return
+        pytest.fail("the machine takes too long for everything")
 
 
 def keep_going(world: World, number: int, is_over: threading.Event, done: list[str], failures: list[str]) -> None:

@@ -84,6 +84,7 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
         self.stop_seconds: int | None = None
         self._ending_since: float | None = None
         self._idle: dict[Any, float] = {}
+        self._names: dict[int, Any] = {}
         self._date = ""
         self._date_at = 0
 
@@ -96,6 +97,8 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
         """Serve until told to end (gunicorn's own hook)."""
         for listener in self.sockets:
             _bound_unsent(listener)
+            # Asked now: a worker that ends closes its listeners before its connections.
+            self._names[id(listener)] = listener.getsockname()
         watcher = gevent.spawn(self._watch)
         try:
             super().run()
@@ -160,7 +163,8 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
                 slow.end(waits)
 
     def _answer_requests(self, listener: Any, client: Any, addr: Any, waits: Any) -> None:
-        base = self._base_environ(listener, addr)
+        name = self._names.get(id(listener)) or listener.getsockname()
+        base = self._base_environ(name, addr)
         idle, now = self._idle, time.monotonic
         # A head within this has no line that is longer.
         head_bytes_max = min(HEAD_BYTES_MAX, self.cfg.limit_request_field_size or HEAD_BYTES_MAX)
@@ -175,7 +179,7 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
                     return
             request = read_request(data, head_bytes_max, fields_max)
             if request is None:
-                left = self._serve_otherwise(listener, client, addr, data, waits)
+                left = self._serve_otherwise(name, client, addr, data, waits)
                 if left is None:
                     return
                 data = left
@@ -192,8 +196,7 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
             if not stays:  # whoever was told that the connection stays may use it at once, told to end or not
                 return
 
-    def _base_environ(self, listener: Any, addr: Any) -> dict[str, Any]:
-        name = listener.getsockname()
+    def _base_environ(self, name: Any, addr: Any) -> dict[str, Any]:
         host, port = (name[0], str(name[1])) if isinstance(name, tuple) else (str(name), "")
         base: dict[str, Any] = {
             "SERVER_PROTOCOL": "HTTP/1.1",
@@ -237,7 +240,7 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
             self._date_at, self._date = seconds, util.http_date()
         return self._date
 
-    def _serve_otherwise(self, listener: Any, client: Any, addr: Any, data: bytes, waits: Any) -> bytes | None:
+    def _serve_otherwise(self, listener_name: Any, client: Any, addr: Any, data: bytes, waits: Any) -> bytes | None:
         """Let gunicorn answer the next request; return what it read beyond it, None when the connection is over."""
         parser = http.get_parser(self.cfg, client, addr)
         parser.unreader.unread(data)
@@ -248,7 +251,7 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
             if not request:
                 return None
             request.proxy_protocol_info = request.proxy_protocol_info or {}
-            self.handle_request(listener.getsockname(), request, client, addr)
+            self.handle_request(listener_name, request, client, addr)
             if waits is not None:
                 waits.begins()
             if request.should_close() or not parser.finish_body():
