@@ -84,7 +84,14 @@ def service(machine: Machine) -> Iterator[Machine]:
     """With govc.service started: `start` returns once the server has said that it is ready."""
     machine.within.run("systemctl", "start", "govc.service")
     yield machine
-    machine.within.run("systemctl", "stop", "govc.service", "govc.socket")
+    stop(machine.within)
+
+
+def stop(within: Within) -> None:
+    """Stop service and socket, and wait until they are."""
+    units = ("govc.socket", "govc.service")
+    within.run("systemctl", "stop", *units, check=False)
+    wait_until(lambda: all(within.show(unit, "ActiveState") in ("inactive", "failed") for unit in units), within)
 
 
 def push_one(machine: Machine, git: Git, name: str, folder: str) -> tuple[str, str]:
@@ -121,7 +128,7 @@ def test_a_reload_keeps_the_process_and_a_kill_brings_a_new_one(service: Machine
     within.run("systemctl", "reload", "govc.service")
     assert request(service.url, "GET", "/life.git/HEAD").status == 200
     assert within.show("govc.service", "MainPID") == first
-    within.run("systemctl", "kill", "--signal=KILL", "govc.service")
+    within.run("kill", "-KILL", first)
     wait_until(
         lambda: (
             within.show("govc.service", "MainPID") not in (first, "0")
@@ -146,6 +153,7 @@ def test_it_stops_in_order(service: Machine, git: Git) -> None:
 def test_the_socket_starts_the_service(machine: Machine, git: Git) -> None:
     within = machine.within
     machine.add(git, "socket.git")
+    stop(within)
     within.run("systemctl", "start", "govc.socket")
     assert within.show("govc.service", "ActiveState") == "inactive"
     assert request(machine.url, "GET", "/socket.git/HEAD").status == 200
@@ -153,4 +161,4 @@ def test_the_socket_starts_the_service(machine: Machine, git: Git) -> None:
     # While the service restarts, connections wait.
     within.run("systemctl", "restart", "--no-block", "govc.service")
     assert request(machine.url, "GET", "/socket.git/HEAD").status == 200
-    within.run("systemctl", "stop", "govc.socket", "govc.service")
+    stop(within)
