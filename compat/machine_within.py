@@ -137,14 +137,17 @@ def boot(scratch: Path, port: int) -> Iterator[Within]:
             stderr=output,
             env={"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin", "container": "govc"},
         )
+    first = -1
     try:
-        within = Within(_first_child(outer, log), log, scratch / "served")
+        first = _first_child(outer, log)
+        within = Within(first, log, scratch / "served")
         wait_until(lambda: "running" in within.run("systemctl", "is-system-running", check=False), within)
         yield within
     finally:
         outer.send_signal(signal.SIGTERM)
-        with contextlib.suppress(ProcessLookupError, UnboundLocalError):
-            os.kill(within.pid, signal.SIGKILL)  # and with process 1 goes all that runs there
+        if first >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(first, signal.SIGKILL)  # and with process 1 goes all that runs there
         outer.wait(timeout=SECONDS_MAX)
 
 

@@ -59,27 +59,40 @@ def find_helper(server: Server) -> psutil.Process | None:
 
 
 @contextlib.contextmanager
-def frozen_helper(server: Server) -> Iterator[list[psutil.Process]]:
-    """The helper that comes next, standing still; it is gone at the end."""
-    caught: list[psutil.Process] = []
+def looking(look: Callable[[], bool], pause: float) -> Iterator[None]:
+    """Look again and again in a thread while the block runs, until there is nothing more to look for."""
     is_over = threading.Event()
 
     def watch() -> None:
-        while not is_over.wait(0.002):
-            helper = find_helper(server)
-            if helper is not None:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    helper.suspend()
-                    caught.append(helper)
-                    return
+        while not is_over.wait(pause) and look():
+            continue
 
     thread = threading.Thread(target=watch)
     thread.start()
     try:
-        yield caught
+        yield
     finally:
         is_over.set()
         thread.join()
+
+
+@contextlib.contextmanager
+def frozen_helper(server: Server) -> Iterator[list[psutil.Process]]:
+    """The helper that comes next, standing still; it is gone at the end."""
+    caught: list[psutil.Process] = []
+
+    def look() -> bool:
+        helper = find_helper(server)
+        if helper is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                helper.suspend()
+                caught.append(helper)
+        return not caught
+
+    try:
+        with looking(look, 0.002):
+            yield caught
+    finally:
         for helper in caught:
             with contextlib.suppress(psutil.NoSuchProcess):
                 helper.kill()
@@ -89,19 +102,13 @@ def frozen_helper(server: Server) -> Iterator[list[psutil.Process]]:
 def peak(server: Server) -> Iterator[list[int]]:
     """The largest private memory while the block runs, as the only item of a list."""
     seen = [0]
-    is_over = threading.Event()
 
-    def watch() -> None:
-        while not is_over.wait(0.02):
-            seen[0] = max(seen[0], private_bytes(server))
+    def look() -> bool:
+        seen[0] = max(seen[0], private_bytes(server))
+        return True
 
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
+    with looking(look, 0.02):
         yield seen
-    finally:
-        is_over.set()
-        thread.join()
 
 
 def big_repo(server: Server, git: Git) -> Repo:

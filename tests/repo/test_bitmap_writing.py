@@ -15,6 +15,7 @@ from dulwich.bitmap import read_bitmap
 
 from govc import disk
 from govc.repo.maintenance import MaintenanceReport, maintain_path
+from tests.repo.stepping import SteppingDisk
 
 ENVIRON = {"GIT_CONFIG_NOSYSTEM": "1", "HOME": "/nonexistent"}
 FORMATS = ["sha1", "sha256"]
@@ -362,7 +363,7 @@ class Killed(BaseException):
     pass
 
 
-class Dying(disk.Disk):
+class Dying(SteppingDisk):
     """A disk whose process is killed at a change; nothing that it does while it unwinds reaches the disk."""
 
     def __init__(self, left: int) -> None:
@@ -372,26 +373,6 @@ class Dying(disk.Disk):
         self.left -= 1
         if self.left < 0:
             raise Killed
-
-    def open(self, path: str, flags: int, mode: int = 0o666) -> int:
-        self.step()
-        return super().open(path, flags, mode)
-
-    def sync(self, descriptor: int) -> None:
-        self.step()
-        super().sync(descriptor)
-
-    def link(self, source: str, target: str) -> None:
-        self.step()
-        super().link(source, target)
-
-    def rename(self, source: str, target: str) -> None:
-        self.step()
-        super().rename(source, target)
-
-    def unlink(self, path: str) -> None:
-        self.step()
-        super().unlink(path)
 
 
 @pytest.mark.parametrize("kind", KINDS)

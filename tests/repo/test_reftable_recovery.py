@@ -14,6 +14,7 @@ from govc.repo.checkpoint_schedule import checkpoint_path
 from govc.repo.journal import JournalOptions
 from govc.repo.repository import Repository
 from govc.repo.writing import Origin, RefWriter, change_symref
+from tests.repo.stepping import SteppingDisk
 from tests.repo.test_watching_reftable import change, make_stack
 from tests.repo.worlds import Site, repository
 
@@ -31,7 +32,7 @@ def refs_of(path: Path) -> dict[bytes, bytes]:
     return {ref.name: ref.oid for ref in state.table.iter_refs()}
 
 
-class Dying(disk.Disk):
+class Dying(SteppingDisk):
     """A disk whose process is gone before its nth change; what it has done stays (the page cache)."""
 
     def __init__(self, left: int) -> None:
@@ -41,30 +42,6 @@ class Dying(disk.Disk):
         self.left -= 1
         if self.left < 0:
             os._exit(KILLED)
-
-    def open(self, path: str, flags: int, mode: int = 0o666) -> int:
-        self.step()
-        return super().open(path, flags, mode)
-
-    def write(self, descriptor: int, data: bytes | memoryview) -> int:
-        self.step()
-        return super().write(descriptor, data)
-
-    def pwrite(self, descriptor: int, data: bytes | memoryview, offset: int) -> int:
-        self.step()
-        return super().pwrite(descriptor, data, offset)
-
-    def rename(self, source: str, target: str) -> None:
-        self.step()
-        super().rename(source, target)
-
-    def link(self, source: str, target: str) -> None:
-        self.step()
-        super().link(source, target)
-
-    def unlink(self, path: str) -> None:
-        self.step()
-        super().unlink(path)
 
 
 def run_and_die(path: Path, site: Site, left: int, work: Callable[[Repository], None]) -> bool:

@@ -6,7 +6,7 @@ import pytest
 
 from govc.web import gunicorn_worker
 from govc.web.gunicorn_master import STOPPING
-from govc.web.gunicorn_worker import IDLE_SECONDS_AT_RELOAD, GovcWorker
+from govc.web.gunicorn_worker import IDLE_SECONDS_AT_RELOAD, IDLE_SECONDS_AT_STOP, GovcWorker
 
 
 class FakeClient:
@@ -42,6 +42,12 @@ def test_who_was_just_answered_may_ask_again_of_a_worker_that_ends(worker, now):
     now[0] += IDLE_SECONDS_AT_RELOAD
     worker._close_idle(IDLE_SECONDS_AT_RELOAD)
     assert just_answered.closed
+
+
+def test_when_the_server_stops_nobody_waits_for_idle_connections(worker):
+    assert worker._idle_seconds_at_end() == IDLE_SECONDS_AT_RELOAD
+    STOPPING[0] = 1
+    assert worker._idle_seconds_at_end() == IDLE_SECONDS_AT_STOP
 
 
 def test_a_worker_of_an_earlier_reload_has_the_grace_of_a_stop_from_the_stop_on(worker, now):

@@ -15,6 +15,7 @@ Source: git's technical/reftable "Layout", "Backward compatibility"; git-worktre
 import os
 import time
 from dataclasses import dataclass
+from itertools import takewhile
 
 from govc.protocol.oid import HashAlgorithm
 from govc.refs.backend_state import PEELED_KEPT_MAX, RefMark, RefState, is_per_worktree
@@ -136,8 +137,7 @@ class ReftableDatabase:
         stack = self.stacks[0]
         content = read_regular(stack.list_path, LIST_BYTES_MAX) or b""
         names, before = parse_tables_list(content), parse_tables_list(mark.base)
-        kept = next((n for n, (now, then) in enumerate(zip(names, before, strict=False)) if now != then), None)
-        kept = min(len(names), len(before)) if kept is None else kept
+        kept = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(names, before, strict=False)))
         following = _mark(content)
         if (before and not kept) or following is None:
             return None
