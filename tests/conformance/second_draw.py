@@ -156,8 +156,8 @@ SECOND_DRAW = (
         "HB-76",
         "nobody who expects a 100 is told to go on",
         "govc/web/gunicorn_worker.py",
-        "self._serve_otherwise(listener, client, addr, data, waits)",
-        'self._serve_otherwise(listener, client, addr, data.replace(b"Expect:", b"X-Then:"), waits)',
+        "self._serve_otherwise(name, client, addr, data, waits)",
+        'self._serve_otherwise(name, client, addr, data.replace(b"Expect:", b"X-Then:"), waits)',
         "compat/test_fetch.py::test_the_body_may_wait_for_a_100",
     ),
     Mutation(
