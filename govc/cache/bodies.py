@@ -55,7 +55,12 @@ LITTLE_SECONDS = 0.05
 """Less than so much is sent at most so often: fifty followers of a slow production would wake for every few bytes."""
 
 WAIT_SECONDS = 0.25
-TRIES = 3
+TRIES = 8
+"""How often a reader looks for the flight of his body before he goes on alone. Several who find one dead get in each
+other's way: one probes its lock and it looks alive to the next, one begins the new flight as another is about to."""
+TRY_SECONDS = 0.001
+"""Between the second look and the third; twice as long each time."""
+
 GONE_SECONDS = 1.0
 """A reader who has waited so long for the first byte is asked whether he is still there. Not sooner: one who has only
 closed his sending side looks the same as one who is gone."""
@@ -139,7 +144,9 @@ class BodyCache:
         """Yield the body. Closing the generator ends this reader's part in it. May switch."""
         sent = 0
         if self.folder is not None and request.key is not None:
-            for _ in range(TRIES):
+            for tried in range(TRIES):
+                if tried > 1:
+                    self._sleep(TRY_SECONDS * 2 ** (tried - 2))
                 try:
                     yield from self._serve_shared(self.folder, request.key.hex(), request, sent)
                     return

@@ -519,6 +519,22 @@ def test_who_has_no_data_yet_goes_on_when_the_producers_process_is_killed(here, 
     assert recipe.begun == 1
 
 
+def test_who_finds_a_dead_flight_and_others_at_it_does_not_go_on_alone(here, monkeypatch):
+    """A lock that another one probes just now looks alive, and who begins may be a moment too late: look again."""
+    recipe = Recipe([BIG])
+    begin, refused = flight_room.begin, []
+
+    def slower_than_others(*arguments, **options):
+        if len(refused) < 4:
+            refused.append(True)
+            return None
+        return begin(*arguments, **options)
+
+    monkeypatch.setattr(bodies_room, "begin", slower_than_others)
+    assert read(here, recipe) == recipe.body
+    assert set(here._count) == {"miss"}
+
+
 def test_who_has_data_fails_when_the_producers_process_is_killed(here, producer):
     process = producer("data")
     recipe = Recipe([BIG])

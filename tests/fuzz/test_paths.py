@@ -94,8 +94,9 @@ OPENED: list[str] = []
 _WATCHED = {"open", "os.listdir", "os.scandir"}
 
 
-def _note(event: str, arguments: tuple[Any, ...]) -> None:
-    if event in _WATCHED and isinstance(arguments[0], (str, bytes)):
+def _note(event: str, arguments: tuple[Any, ...], watched: set[str] = _WATCHED) -> None:
+    """An audit hook stays to the end of the process, longer than this module's names."""
+    if event in watched and isinstance(arguments[0], (str, bytes)):
         OPENED.append(os.fsdecode(arguments[0]))
 
 
