@@ -17,11 +17,16 @@ Source: git-config "Syntax" (git 2.45 and later: a tab inside an unquoted value 
 """
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from govc.errors import BadConfig
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+ALIKE_BYTES = 4 << 10
+ALIKE_TEXTS = 128
+"""Of texts up to so many bytes the last so many are remembered: most repositories of a server have the same one."""
 
 _SKIP = re.compile(rb"(?:[ \t\r\n]++|[#;][^\n]*+\n)*")
 _HEADER = re.compile(rb'\[([A-Za-z0-9.\-]*+)(?:[ \t\r]++("(?:[^"\\\n]++|\\[^\n])*"))?\]')
@@ -70,7 +75,17 @@ def split_key(key: str) -> tuple[str, str | None, str]:
 
 def parse_config(data: bytes, source: str) -> list[ParsedEntry]:
     """Parse one whole file. `source` is what an error calls it. Raises BadConfig, as git dies."""
-    return _Parser(data, source).parse()
+    known = _parse_alike(data) if len(data) <= ALIKE_BYTES else None
+    return list(known) if known is not None else _Parser(data, source).parse()
+
+
+@lru_cache(ALIKE_TEXTS)
+def _parse_alike(data: bytes) -> tuple[ParsedEntry, ...] | None:
+    """None for a text that has to be parsed again, for an error that names its source."""
+    try:
+        return tuple(_Parser(data, "").parse())
+    except BadConfig:
+        return None
 
 
 class _Parser:

@@ -177,3 +177,15 @@ def test_a_key_splits_at_its_first_and_last_dot(key: str, parts: tuple[str, str 
 def test_a_long_file_is_read_in_linear_time() -> None:
     data = b"[a]\n" + b"b = " + b'x "y" ' * 50_000 + b"\n" + b"; c\n" * 50_000
     assert len(parse_config(data, "sample")) == 1
+
+
+def test_a_bad_text_that_was_met_before_is_named_by_its_own_source():
+    for source in ("one/config", "other/config"):
+        with pytest.raises(BadConfig, match=f"bad config line 1 in {source}"):
+            parse_config(b"[core\n", source)
+
+
+def test_texts_that_are_alike_are_lists_of_their_own():
+    first = parse_config(b"[core]\nbare\n", "one")
+    first.clear()
+    assert len(parse_config(b"[core]\nbare\n", "other")) == 1
