@@ -2,12 +2,17 @@
 
 Run as `python -m govc.repo.helper_main`; it imports no gevent, no web and no settings. A job is a function
 `(argument, emit) -> result`: it emits bytes of its product and `Progress` texts, and its result is pickled.
+
+A helper whose answer nobody reads any more ends, whatever it is at: also one whose parent was killed and can't kill it.
 """
 
 import os
 import pickle
+import select
 import signal
+import stat
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -102,9 +107,24 @@ def serve_one(job_bytes: bytes, descriptor: int) -> None:
         write_frame(descriptor, KIND_ERROR, pickle.dumps((text, f"OSError in a helper: {error}", 500)))
 
 
+def _end_with_reader(descriptor: int) -> None:
+    """End this process as soon as the other end of a pipe is closed. One that nobody reads on purpose is no pipe."""
+    if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+        return
+    poller = select.poll()
+    poller.register(descriptor, 0)  # an error is told unasked
+
+    def watch() -> None:
+        poller.poll()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main() -> int:
     """Entry point."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the terminal is the parent's to act on
+    _end_with_reader(sys.stdout.fileno())
     serve_one(sys.stdin.buffer.read(), sys.stdout.fileno())
     return 0
 

@@ -294,6 +294,7 @@ class Introductions:
         missing = [oid for oid in tips if not self._file_view.knows(oid)]
         if not missing:
             return True
+        self.make_folder()
         # What other requests have added in memory goes into the file too: a file stands on files only.
         segment = self._make_small(store, missing, self._file_view)
         if segment is None:
@@ -314,8 +315,10 @@ class Introductions:
         return self._write(pieces, FORWARD)
 
     def _write(self, pieces: list[bytes], suffix: str) -> str:
-        """Write a file under a new number. Not synced: one that a power cut has torn is passed over."""
-        self.make_folder()
+        """Write a file under a new number. Not synced: one that a power cut has torn is passed over.
+
+        The folder isn't made here: one that was there is gone because the repository left us (`govc retire`).
+        """
         descriptor, path = create_temporary(self.folder, TEMPORARY_PREFIX, self._file_mode)
         try:
             with open(descriptor, "wb") as file:

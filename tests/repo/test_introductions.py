@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from govc.odb.forward import BadForward, Entry, ForwardDeltas, iter_encoded, par
 from govc.odb.store import ObjectStore
 from govc.pack.delta import apply_delta
 from govc.protocol.oid import SHA1
+from govc.repo import introducing
 from govc.repo.index_keeper import IndexKeeper
 from govc.repo.introducing import IntroduceTask, fill_introductions, forward_is_due
 from govc.repo.introductions import INLINE_COMMITS_MAX, SEGMENT_FILES_MAX, Introductions
@@ -303,6 +305,14 @@ def test_what_was_to_be_filled_late_is_not_done_to_a_successor(path: Path) -> No
     path.rename(path.with_name("successor.git"))
     aside.rename(path)
     assert fill_introductions(task).commits_added == 40
+
+
+def test_a_helper_makes_no_folder_in_a_repository_that_has_left_us(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`govc retire` while one is at it: what it has made has no place any more."""
+    monkeypatch.setattr(introducing, "_remove_leftovers", lambda _index: shutil.rmtree(path / "govc"))
+    with pytest.raises(FileNotFoundError):
+        fill_introductions(IntroduceTask.of(open_repository(path).snapshot()))
+    assert not (path / "govc").exists()
 
 
 @pytest.mark.parametrize("how", ["shallow", "grafts", "partial"])
