@@ -147,7 +147,7 @@ REASONS = (
     Reason(13, "each entry of a tree is a Python object that has to be made", ("root tree", "files (mode")),
     Reason(14, "master, worker and helper are an interpreter each, before anything is served"),
     Reason(15, "the worker that takes the transfer answers others between two pieces of it"),
-    Reason(16, "which objects are compared for deltas is chosen in Python around compiled kernels"),
+    Reason(16, "what is stored whole in every pack that has it stays whole: no new deltas are looked for"),
     Reason(17, "the index of introductions is mapped, and its order is made, when it is first asked for"),
 )
 

@@ -3,7 +3,8 @@
 The packs are chosen so that their object counts form a geometric progression afterwards, as `git repack
 --geometric` does: each object is copied a logarithmic number of times over the life of a repository.
 Entries are copied as they lie; nothing is deltified anew, reachability isn't asked, nothing is dropped but
-second copies.
+second copies. Of several copies a delta stays rather than a whole one: a thin push brought the delta, and the next
+one, whose bases it was completed with, the whole object again. What has no whole copy keeps the chain that it has.
 
 Packs with a .keep, .promisor or .mtimes aren't touched. The new pack becomes visible (.idx last) before the
 first old one goes (.idx first), so every object is in some visible pack at any moment.
@@ -14,9 +15,10 @@ import itertools
 import logging
 import os
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import NamedTuple
 
 from govc.errors import CorruptPack
 from govc.odb.files import create_temporary, place_file, sync_path
@@ -33,6 +35,8 @@ log = logging.getLogger(__name__)
 _UNTOUCHABLE = frozenset({".keep", ".promisor", ".mtimes"})
 _REMOVAL_ORDER = (".idx", ".rev", ".bitmap", ".pack")
 _CHUNK_BYTES = 1 << 20
+CHAIN_MAX = 50
+"""How many deltas may stand on each other where a whole copy is there to end the chain; git's pack.depth."""
 
 
 def choose_packs_to_merge(packs: Sequence[PackFile], objects_dir: str, *, factor: int = 2) -> tuple[PackFile, ...]:
@@ -70,30 +74,36 @@ def _find_split(counts: list[int], factor: int) -> int:
 class _Union:
     """The objects of some packs of a store, each once: what `write_pack` reads from.
 
-    A delta whose base is a second copy counts as one against the copy that is kept.
+    An object goes by the lowest number of its copies, whichever of them is written.
     """
 
     def __init__(self, store: ObjectStore, packs: Sequence[PackFile], tick: Callable[[], None]) -> None:
         self.algo = store.algo
         self._store = store
         self._kept_by_dropped: dict[int, int] = {}
+        copies: dict[int, list[int]] = {}
         self.numbers = array("Q")
         previous, kept = b"", -1
         for rank, (oid, number) in enumerate(heapq.merge(*map(_iter_numbered, packs))):
             if oid == previous:
                 self._kept_by_dropped[number] = kept
+                copies.setdefault(kept, [kept]).append(number)
                 continue
             self.numbers.append(number)
             previous, kept = oid, number
             if rank % 1024 == 0:
                 tick()
+        self._chosen = _CopyChoice(self._stored, copies).choose(tick)
 
-    def entry(self, number: int) -> PackEntry | None:
-        """Return the entry, its base being a kept object."""
+    def _stored(self, number: int) -> PackEntry | None:
         entry = self._store.entry(number)
         if entry is None or entry.base_number not in self._kept_by_dropped:
             return entry
         return entry._replace(base_number=self._kept_by_dropped[entry.base_number])
+
+    def entry(self, number: int) -> PackEntry | None:
+        """Return the entry of the copy to write; a base that lies in several packs counts as one object."""
+        return self._stored(self._chosen.get(number, number))
 
     def read(self, number: int) -> tuple[int, bytes]:
         """Return (type, content)."""
@@ -102,6 +112,71 @@ class _Union:
     def oid_of(self, number: int) -> bytes:
         """Return the oid."""
         return self._store.oid_of(number)
+
+
+class _CopyChoice:
+    """Which copy to write of each object that has several: the smallest delta, while its chain stays short.
+
+    Deltas of different packs may stand on each other in a circle, which a whole copy breaks; where there is none,
+    `write_pack` expands one.
+    """
+
+    def __init__(self, entry: Callable[[int], PackEntry | None], copies: Mapping[int, Sequence[int]]) -> None:
+        """`entry` answers with the base's lowest number; `copies`: lowest number -> numbers of all copies."""
+        self._entry = entry
+        self._copies = copies
+        self._depths: dict[int, int] = {}
+        self._chosen: dict[int, int] = {}
+
+    def choose(self, tick: Callable[[], None]) -> dict[int, int]:
+        """Return lowest number -> number of the copy to write, where it is another one."""
+        for rank, number in enumerate(self._copies):
+            self._settle(number)
+            if rank % 256 == 0:
+                tick()
+        return self._chosen
+
+    def _settle(self, number: int) -> None:
+        way: dict[int, _Copies] = {}
+        while number not in self._depths and number not in way:
+            way[number] = found = self._look_at(number)
+            if found.base < 0:
+                break
+            number = found.base
+        circle = number if number in way and way[number].base >= 0 else -1
+        for number, found in reversed(way.items()):
+            depth = 1 + self._depths.get(found.base, 0) if found.base >= 0 else 0
+            chosen = found.best
+            if found.whole >= 0 and (circle >= 0 or depth > CHAIN_MAX):
+                depth, chosen = 0, found.whole
+                circle = -1
+            elif number == circle:
+                circle = -1
+            self._depths[number] = depth
+            if chosen != number:
+                self._chosen[number] = chosen
+
+    def _look_at(self, number: int) -> "_Copies":
+        whole, best, base, best_bytes = -1, number, -1, 0
+        for copy in self._copies.get(number, (number,)):
+            entry = self._entry(copy)
+            if entry is None:
+                continue
+            if entry.base_number < 0:
+                whole = copy if whole < 0 else whole
+            elif base < 0 or entry.end - entry.offset < best_bytes:
+                best, base, best_bytes = copy, entry.base_number, entry.end - entry.offset
+        if base < 0 <= whole:
+            best = whole
+        return _Copies(whole, best, base)
+
+
+class _Copies(NamedTuple):
+    """Numbers of an object's whole copy (-1: none) and of the smallest delta, else the whole one, with its base."""
+
+    whole: int
+    best: int
+    base: int
 
 
 def _iter_numbered(pack: PackFile) -> Iterator[tuple[bytes, int]]:

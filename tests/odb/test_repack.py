@@ -2,6 +2,7 @@ import itertools
 import os
 import shutil
 from array import array
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,14 @@ from hypothesis import strategies as st
 
 from govc.odb.modes import FileModes
 from govc.odb.packs import PackFile
-from govc.odb.repack import _find_split, choose_packs_to_merge, merge_packs, remove_merged_packs
+from govc.odb.repack import (
+    CHAIN_MAX,
+    _CopyChoice,
+    _find_split,
+    choose_packs_to_merge,
+    merge_packs,
+    remove_merged_packs,
+)
 from govc.odb.store import ObjectStore
 from govc.pack.writer import write_pack
 from govc.protocol.oid import SHA1
@@ -204,3 +212,75 @@ def test_packs_of_alternates_are_not_chosen(pushed, git, tmp_path):
     assert len(store.packs) == 6
     assert () == choose_packs_to_merge(store.packs, str(tmp_path / "fork.git/objects"))
     assert len(choose_packs_to_merge(open_store(pushed).packs, str(pushed / "objects"))) > 1
+
+
+def entry_of(base, length=40):
+    """What the choice looks at: a delta on `base`, or (-1) a whole entry."""
+    return SimpleNamespace(base_number=base, offset=100, end=100 + length)
+
+
+def chain_lengths(entries, copies, chosen):
+    """How many deltas each object stands on; a circle is an assertion."""
+    lengths = {}
+    for number in entries.keys() - {copy for each in copies.values() for copy in each[1:]}:
+        at, seen = number, []
+        while (base := entries[chosen.get(at, at)].base_number) >= 0:
+            assert at not in seen
+            seen.append(at)
+            at = base
+        lengths[number] = len(seen)
+    return lengths
+
+
+def test_deltas_stay_rather_than_the_whole_copies_that_completed_the_next_push(pushed, git):
+    """Every base that a thin pack was completed with lies in the push before as a delta."""
+    store = open_store(pushed)
+    kinds = {}
+    for pack in store.packs:
+        for position, oid in enumerate(pack.index.iter_oids()):
+            kinds.setdefault(oid, set()).add(store.entry(pack.first_number + position).base_number >= 0)
+    twice = {oid for oid, kind in kinds.items() if kind == {True, False}}
+    assert twice
+    merged_path = merge_packs(store, store.packs, str(pushed / "objects"), FileModes())
+    listed = git(pushed, "verify-pack", "-v", merged_path.replace(".pack", ".idx")).decode().splitlines()
+    deltas = {bytes.fromhex(line.split()[0]) for line in listed if len(line.split()) == 7}
+    assert twice <= deltas
+    size = os.path.getsize(merged_path)
+    git(pushed, "repack", "-adq")
+    assert size <= 1.1 * sum(pack.size for pack in open_store(pushed).packs)
+
+
+def test_chains_end_where_a_whole_copy_is():
+    """Object 10n has a delta on the one before and, as copy 10n + 1, a whole entry."""
+    count = 4 * CHAIN_MAX
+    entries = {10 * n: entry_of(10 * n - 10 if n else -1) for n in range(count)}
+    entries |= {10 * n + 1: entry_of(-1, 400) for n in range(count)}
+    copies = {10 * n: [10 * n, 10 * n + 1] for n in reversed(range(count))}
+    chosen = _CopyChoice(entries.get, copies).choose(lambda: None)
+    lengths = chain_lengths(entries, copies, chosen)
+    assert CHAIN_MAX == max(lengths.values())
+    assert count // (CHAIN_MAX + 1) + 1 == sum(not length for length in lengths.values())
+
+
+def test_smaller_of_two_deltas_is_chosen():
+    entries = {1: entry_of(-1), 2: entry_of(1, 90), 3: entry_of(1, 30), 4: entry_of(-1, 10)}
+    assert {2: 3} == _CopyChoice(entries.get, {2: [2, 3, 4]}).choose(lambda: None)
+
+
+@given(st.data())
+def test_no_circle_is_left_where_each_has_a_whole_copy(data):
+    count = data.draw(st.integers(1, 12))
+    numbers = range(0, 100 * count, 100)
+    entries, copies = {}, {}
+    for number in numbers:
+        bases = data.draw(st.lists(st.sampled_from([-1, *numbers]), max_size=3))
+        kinds = data.draw(st.permutations([-1, *(base for base in bases if base != number)]))
+        entries |= {number + rank: entry_of(base, 10 + rank) for rank, base in enumerate(kinds)}
+        if len(kinds) > 1:
+            copies[number] = [number + rank for rank in range(len(kinds))]
+    chain_lengths(entries, copies, _CopyChoice(entries.get, copies).choose(lambda: None))
+
+
+def test_deltas_on_each_other_without_a_whole_copy_are_left_to_the_writer():
+    entries = {1: entry_of(2), 2: entry_of(1), 3: entry_of(1)}
+    assert {} == _CopyChoice(entries.get, {1: [1], 2: [2], 3: [3]}).choose(lambda: None)
