@@ -11,6 +11,8 @@ class GovcError(Exception):
     http_status = 500
     limit_name = ""
     """The limit that was exceeded, if that is what happened."""
+    retry_after_seconds: float = 0
+    """After which the same request may well succeed; 0 when nothing is known of that."""
 
     @property
     def public_text(self) -> str:

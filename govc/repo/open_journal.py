@@ -13,11 +13,12 @@ import logging
 import os
 from collections.abc import Callable
 
+from govc.refs.lock import LockFailed
 from govc.repo.journal import Journal, JournalOptions
 from govc.repo.power_cut import recover_power_cut, start_new_log
 from govc.repo.recovery import RecoveryReport, Site, finish_dead, finish_dead_locked, log_folder
 from govc.wal.boot import boot_id
-from govc.wal.errors import LogFailed, LogForeign
+from govc.wal.errors import LogBlocked, LogFailed, LogForeign
 from govc.wal.flock import flocked
 from govc.wal.log import check_home
 from govc.wal.owner import is_alive, iter_tokens
@@ -52,6 +53,9 @@ def open_journal(
     try:
         with flocked(f"{journal.folder.root}/recovering", journal.file_mode):
             report = _recover(journal, site, adopt=adopt, cut=cut)
+    except LockFailed as error:
+        journal.close()
+        raise LogBlocked(site.layout.commondir, error.public_text) from error
     except BaseException:
         journal.close()
         raise
@@ -83,7 +87,8 @@ def recover_for_reading(site_of: Callable[[], Site], commondir: str, options: Jo
     """Recover before a repository is read for the first time; None when nothing is to do.
 
     A read-only file system or missing permissions leave things as they are, and so does the log of another folder: a
-    backup that was restored is served as it was saved. Raises LogDamaged.
+    backup that was restored is served as it was saved. Raises LogDamaged, LogBlocked: a ref whose push was acknowledged
+    is not shown as it was before.
     """
     try:
         if not may_need_recovery(commondir):

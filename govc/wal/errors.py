@@ -59,6 +59,22 @@ class LogFull(LogError):
         return "the server's log is full"
 
 
+class LogBlocked(LogError):
+    """What a dead process has left can't be finished now: another program holds a lock that is needed. 503."""
+
+    http_status = 503
+    retry_after_seconds = 1
+
+    def __init__(self, folder: str, reason: str) -> None:
+        super().__init__(f"{folder}: not recovered: {reason}")
+        self.reason = reason
+
+    @property
+    def public_text(self) -> str:
+        """The lock, by its path within the repository."""
+        return f"the server has to finish what an earlier push began: {self.reason}"
+
+
 class LogDamaged(LogError):
     """Bytes of the log are wrong where they must be right: before its tail, in a header, in a checkpoint."""
 

@@ -596,4 +596,8 @@ def _answer_error(error: Exception, exchange: Exchange) -> Response:
         status = 500
         exchange.error = f"{type(error).__name__}: {error}"
         _LOG.error("request %s: %s", exchange.request_id, exchange.repository, exc_info=error)
-    return error_response(status, ("X-Request-Id", exchange.request_id)) if status >= 500 else error_response(status)
+    if status < 500:
+        return error_response(status)
+    seconds = error.retry_after_seconds if isinstance(error, GovcError) else 0
+    headers = [("Retry-After", str(math.ceil(seconds)))] if seconds else []
+    return error_response(status, ("X-Request-Id", exchange.request_id), *headers)

@@ -1,14 +1,19 @@
+import io
 import os
+import sys
 
 import pytest
 
 from govc import disk
+from govc.app import create_app
 from govc.refs.plan import RefUpdate
 from govc.repo.checkpoint_schedule import checkpoint_path, load_site
 from govc.repo.open_journal import may_need_recovery, open_journal
-from govc.wal.errors import LogDamaged, LogForeign
+from govc.settings import Settings
+from govc.wal.errors import LogBlocked, LogDamaged, LogForeign
 from govc.wal.reader import LogReader
 from govc.wal.segment import list_segments, segment_path
+from govc.web.cgi import make_environ
 
 from .logged import ZERO, Logged, git, restart_machine, run_and_die
 
@@ -95,6 +100,38 @@ def test_a_deletion_is_finished(world):
     assert world.ref("main") == first
     assert world.locks() == []
     git(world.path, "update-ref", "refs/heads/a", first.hex())
+
+
+def test_a_lock_of_another_program_defers_what_has_to_be_finished(world):
+    """Nobody is shown the ref whose deletion was acknowledged, and nobody has to wait for an administrator."""
+    first = world.commit()
+    world.push((b"refs/heads/a", ZERO, first), (MAIN, ZERO, first))
+    git(world.path, "pack-refs", "--all")
+    die(world, "packed-refs", (b"refs/heads/a", first, ZERO))
+    lock = f"{world.path}/packed-refs.lock"
+    os.unlink(lock)  # the dead one's
+    with open(lock, "x"):
+        app = create_app(Settings(root=os.path.dirname(world.path), export_all=True, cache_bytes_max=0))
+        status, headers, _ = ask(app)
+        assert (status, headers["Retry-After"]) == ("503 Service Unavailable", "1")
+        with pytest.raises(LogBlocked, match=r"Unable to create 'packed-refs\.lock': File exists"):
+            world.recover()
+    os.unlink(lock)
+    status, _, body = ask(app)
+    assert status == "200 OK"
+    assert b"refs/heads/main" in body
+    assert b"refs/heads/a\n" not in body
+
+
+def ask(app):
+    """The listing of a.git, as (status, headers, body)."""
+    said = []
+    environ = make_environ({"REQUEST_METHOD": "GET", "PATH_INFO": "/a.git/info/refs"}, io.BytesIO(), sys.stderr)
+    chunks = app(environ, lambda status, headers, *rest: said.extend((status, dict(headers))))
+    try:
+        return (*said, b"".join(map(bytes, chunks)))
+    finally:
+        getattr(chunks, "close", lambda: None)()
 
 
 def test_what_somebody_did_later_is_not_undone(world):
