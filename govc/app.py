@@ -153,7 +153,8 @@ def create_app(settings: Settings | None = None, *, runtime: Runtime | None = No
         body_bytes_max=chosen.body_bytes_max,
     )
     runtime = runtime if runtime is not None else choose_runtime()
-    metrics = Metrics() if chosen.metrics else None
+    room = _gevent_room()
+    metrics = Metrics(room.call_soon if room is not None else None) if chosen.metrics else None
     limits = make_limits(chosen, partial(find_shared_path, chosen), metrics.limits if metrics is not None else NO_WATCH)
     health = Health(chosen.root, runtime.call_blocking)
 
@@ -162,7 +163,6 @@ def create_app(settings: Settings | None = None, *, runtime: Runtime | None = No
         if metrics is not None:
             metrics.note_file(kind, accepted)
 
-    room = _gevent_room()
     return Application(
         create_backend(chosen, runtime, make_policy(chosen, on_read), metrics=metrics, limits=limits),
         options,

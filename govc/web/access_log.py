@@ -20,7 +20,7 @@ from govc import phases
 from govc.phases import VALIDATE, Phase
 from govc.web.json_lines import CURRENT
 from govc.web.metrics import Metrics
-from govc.web.redaction import redact
+from govc.web.redaction import CleanRecord, redact
 from govc.web.slow_clients import Waits
 
 _LOG = logging.getLogger("govc.access")
@@ -30,12 +30,20 @@ SPANS_MAX = 200
 """Phases of one request that a trace shows: a push of many refs has an `update` hook each."""
 
 
+_LIKE = logging.LogRecord(_LOG.name, logging.INFO, __file__, 0, "", None, None)
+
 _quote_short = lru_cache(maxsize=4096)(json.dumps)
 
 
 def _quote(text: str) -> str:
     """Quote as JSON does. The same users, repositories and paths come again and again."""
     return _quote_short(text) if len(text) <= _SHORT_CHARACTERS_MAX else json.dumps(text)
+
+
+def _record(line: str) -> logging.LogRecord:
+    if logging.logProcesses or logging.logThreads:  # not our configuration: a formatter may ask for them
+        return logging.LogRecord(_LOG.name, logging.INFO, __file__, 0, line, None, None)
+    return CleanRecord(_LIKE, line)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -113,8 +121,7 @@ class Exchange:
             )
         if _LOG.isEnabledFor(logging.INFO):
             CURRENT.set(self)  # whoever ends an answer need not have begun it
-            # Made by hand: nobody asks where in the source this line comes from, which is the dearer half of a record.
-            _LOG.handle(logging.LogRecord(_LOG.name, logging.INFO, __file__, 0, self.line(seconds), None, None))
+            _LOG.handle(_record(self.line(seconds)))
         CURRENT.set(None)
         if self.listens:
             phases.CURRENT.set(None)

@@ -72,6 +72,11 @@ def _later(seconds: float, function: Callable[[], None]) -> None:
     timer.start()
 
 
+def call_soon(seconds: float, function: Callable[[], None]) -> None:
+    """Call a function that doesn't block after a while, on the hub's own thread, from where it has to be asked for."""
+    gevent.spawn_later(seconds, function)
+
+
 GEVENT = Runtime(
     call_blocking=_call_in_thread,
     call_cpu=_call_on_cpu,

@@ -2,10 +2,17 @@
 
 With several workers each counts into files in PROMETHEUS_MULTIPROC_DIR (which `govc serve` makes) and any of
 them adds up all. The library looks at that variable when it is first imported, so it must be set before.
+
+Counting one request in these files costs as much as answering a listing, and counting a hundred at once no more. So
+where something can call us back (`later`), what requests did is noted, and counted within `COUNT_SECONDS`, or when
+somebody asks this process. A process that is killed takes so much of its last counts with it.
 """
 
 import os
-from collections import deque
+from bisect import bisect_left
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -14,7 +21,8 @@ from govc.phases import PHASES
 from govc.web.limit_metrics import LimitMetrics
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-
+COUNT_SECONDS = 0.1
+"""So late may a count show in another worker: far below the seconds between two visits of Prometheus."""
 
 SECONDS_BUCKETS = (0.002, 0.01, 0.05, 0.2, 1.0, 5.0, 30.0, 120.0, 600.0)
 """From a listing of refs to the clone of a large repository over a slow line. Few: each is a series per route."""
@@ -24,13 +32,52 @@ SYNC_BUCKETS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5,
 """From a disk that lies or has a battery to one that is about to fail."""
 
 
-class Metrics:
-    """The counters of one application."""
+_T = TypeVar("_T")
 
-    def __init__(self) -> None:
+
+def _take_all(pending: "deque[_T]") -> Iterator[_T]:
+    """Take what is there, whoever else takes from it or adds to it."""
+    while True:
+        try:
+            yield pending.popleft()
+        except IndexError:
+            return
+
+
+class _Histogram(Histogram):
+    """One that takes many values at the price of one."""
+
+    def observe_many(self, values: list[float]) -> None:
+        """As `observe`, of each."""
+        counts: dict[int, int] = defaultdict(int)
+        for value in values:
+            counts[bisect_left(self._upper_bounds, value)] += 1
+        self._sum.inc(sum(values))
+        for index, count in counts.items():
+            self._buckets[index].inc(count)
+
+
+class _Done(NamedTuple):
+    """A request that is over."""
+
+    route: str
+    status: int
+    bytes_sent: int
+    bytes_received: int
+    seconds: float
+    finished: bool
+
+
+class Metrics:
+    """The counters of one application. `later` calls a function back after some seconds; None: count at once."""
+
+    def __init__(self, later: Callable[[float, Callable[[], None]], object] | None = None) -> None:
+        self._later = later
+        self._is_coming = False
+        self._done: deque[_Done] = deque()
         self._registry = CollectorRegistry()
         # Looking a label up costs several times what counting does.
-        self._children: dict[tuple[str, int], tuple[Counter, Counter, Counter, Histogram]] = {}
+        self._children: dict[tuple[str, int], tuple[Counter, Counter, Counter, _Histogram]] = {}
         self._requests = Counter(
             "govc_http_requests", "Requests answered.", ["route", "status"], registry=self._registry
         )
@@ -40,7 +87,7 @@ class Metrics:
         self._received = Counter(
             "govc_http_request_bytes", "Bytes of request bodies read.", ["route"], registry=self._registry
         )
-        self._seconds = Histogram(
+        self._seconds = _Histogram(
             "govc_http_request_seconds",
             "Seconds from the first byte of a request known to the last byte of its answer handed over.",
             ["route"],
@@ -56,7 +103,7 @@ class Metrics:
         # From 0 on: the growth of a series that wasn't there is none to Prometheus.
         self._unfinished.labels("rpc")
 
-        self._phase_seconds = Histogram(
+        self._phase_seconds = _Histogram(
             "govc_phase_seconds",
             "Seconds that requests worked in each phase, helper processes included.",
             ["phase"],
@@ -64,7 +111,7 @@ class Metrics:
             registry=self._registry,
         )
         self._phases = {name: self._phase_seconds.labels(name) for name in PHASES}
-        self._sync_seconds = Histogram(
+        self._sync_seconds = _Histogram(
             "govc_log_sync_duration_seconds",
             "Seconds of each sync (fdatasync) of a write-ahead log.",
             buckets=SYNC_BUCKETS,
@@ -155,13 +202,41 @@ class Metrics:
         """Count a sync of a log, as `note_phase`."""
         self._syncs_pending.append(seconds)
 
-    def _take_pending(self) -> None:
-        phases, syncs = self._phases_pending, self._syncs_pending
-        while phases:
-            name, seconds = phases.popleft()
-            self._phases[name].observe(seconds)
-        while syncs:
-            self._sync_seconds.observe(syncs.popleft())
+    def flush(self) -> None:
+        """Count what was noted."""
+        self._is_coming = False
+        requests: dict[tuple[str, int], list[_Done]] = defaultdict(list)
+        for done in _take_all(self._done):
+            requests[done.route, done.status].append(done)
+        for key, group in requests.items():
+            self._count_requests(key, group)
+        phases: dict[str, list[float]] = defaultdict(list)
+        for name, seconds in _take_all(self._phases_pending):
+            phases[name].append(seconds)
+        for name, values in phases.items():
+            self._phases[name].observe_many(values)
+        if self._syncs_pending:
+            self._sync_seconds.observe_many(list(_take_all(self._syncs_pending)))
+
+    def _count_requests(self, key: tuple[str, int], group: list[_Done]) -> None:
+        route, status = key
+        children = self._children.get(key)
+        if children is None:
+            children = (
+                self._requests.labels(route, str(status)),
+                self._bytes.labels(route),
+                self._received.labels(route),
+                self._seconds.labels(route),
+            )
+            self._children[key] = children
+        requests, sent, received, spent = children
+        requests.inc(len(group))
+        sent.inc(sum(done.bytes_sent for done in group))
+        if bytes_received := sum(done.bytes_received for done in group):
+            received.inc(bytes_received)
+        spent.observe_many([done.seconds for done in group])
+        if unfinished := sum(not done.finished for done in group):
+            self._unfinished.labels(route).inc(unfinished)
 
     def note_log_size(self, size: int) -> None:
         """Note how much the largest log holds that no checkpoint covers."""
@@ -192,25 +267,12 @@ class Metrics:
         self, *, route: str, status: int, bytes_sent: int, bytes_received: int, seconds: float, finished: bool
     ) -> None:
         """Count one request. `route` is from a closed set, so that labels stay few."""
-        key = (route, status)
-        children = self._children.get(key)
-        if children is None:
-            children = (
-                self._requests.labels(route, str(status)),
-                self._bytes.labels(route),
-                self._received.labels(route),
-                self._seconds.labels(route),
-            )
-            self._children[key] = children
-        requests, sent, received, spent = children
-        requests.inc()
-        sent.inc(bytes_sent)
-        if bytes_received:
-            received.inc(bytes_received)
-        spent.observe(seconds)
-        self._take_pending()
-        if not finished:
-            self._unfinished.labels(route).inc()
+        self._done.append(_Done(route, status, bytes_sent, bytes_received, seconds, finished))
+        if self._later is None:
+            self.flush()
+        elif not self._is_coming:
+            self._is_coming = True
+            self._later(COUNT_SECONDS, self.flush)
 
     def count_body(self, what: str, number: int, size: int) -> None:
         """Count what the cache of bodies does; `what` is one of the few words of `govc.cache.bodies`."""
@@ -221,7 +283,7 @@ class Metrics:
 
     def encode(self) -> bytes:
         """Return everything counted so far, of all workers, as text."""
-        self._take_pending()
+        self.flush()
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             return generate_latest(self._registry)
         summed = CollectorRegistry()

@@ -14,6 +14,7 @@ what a client sent, and clients put tokens into strange places. Cut out are
 
 import logging
 import re
+import time
 
 CUT = "[secret]"
 
@@ -22,12 +23,21 @@ _JWT = re.compile(r"eyJ[0-9A-Za-z_-]{8,}\.[0-9A-Za-z_-]+\.[0-9A-Za-z_-]*")
 _HEADER = re.compile(r"(Basic|Bearer)((?:\s|%20|\+)+)[^\s\"',;)\\]{6,}", re.IGNORECASE)
 _URL = re.compile(r"(://[^/\s:@\"']{0,256}:)[^/\s@\"']+@")
 _UNPARSED = re.compile(r"(Invalid request from ip=[^'\"]*)['\"].*", re.DOTALL)
-_HINTS = ("govc_", "eyJ", "asic", "earer", "ASIC", "EARER", "://", "Invalid request")
 
 
 def redact(text: str) -> str:
     """Return the text without what looks like a secret."""
-    if not any(hint in text for hint in _HINTS):
+    # One after the other, by hand: every request's line comes here, and mostly ends here.
+    if not (
+        "govc_" in text
+        or "eyJ" in text
+        or "asic" in text
+        or "earer" in text
+        or "ASIC" in text
+        or "EARER" in text
+        or "://" in text
+        or "Invalid request" in text
+    ):
         return text
     # What gunicorn quotes goes first: nothing after it is kept.
     text = _UNPARSED.sub(r"\1[peer's words]", text)
@@ -37,11 +47,24 @@ def redact(text: str) -> str:
     return _URL.sub(rf"\1{CUT}@", text)
 
 
+class CleanRecord(logging.LogRecord):
+    """A record of a text that was redacted before. Made cheaply: nobody asks where in the source it comes from.
+
+    `like` is a record whose other fields are the same.
+    """
+
+    def __init__(self, like: logging.LogRecord, text: str) -> None:
+        now = time.time()
+        self.__dict__.update(like.__dict__, msg=text, created=now, msecs=int(now * 1000) % 1000)
+
+
 class RedactingFilter(logging.Filter):
     """Redacts every record that passes a handler, its traceback too."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrite the record in its final form; always lets it pass."""
+        if isinstance(record, CleanRecord):
+            return True
         message = record.getMessage()
         record.msg, record.args = redact(message), ()
         if record.exc_info and not record.exc_text:

@@ -17,7 +17,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
@@ -51,9 +51,10 @@ from govc.web.request import (
 )
 from govc.web.responses import Header, Response, error_response, status_line, whole_response
 from govc.web.routes import Route, RouteKind, find_route
-from govc.web.sending import NO_ACCEL_VARIABLE, Outlet, WaitWritable, find_outlet
-from govc.web.slow_clients import SlowClients, Waits, has_hung_up
+from govc.web.sending import NO_ACCEL_VARIABLE, WaitWritable, find_outlet
+from govc.web.slow_clients import SlowClients, has_hung_up
 from govc.web.smart import advertise, find_service, serve_rpc
+from govc.web.streams import CountedInput, Stream, Whole, close_chunks, next_chunk
 from govc.web.trace_context import Tracing
 
 _LOG = logging.getLogger("govc.web")
@@ -64,7 +65,6 @@ _PLAIN_TEXT = "text/plain; charset=utf-8"
 _SOMEBODY = "somebody"
 _REMEMBERED_MAX = 4096
 _REMEMBERED_CHARACTERS_MAX = 256
-_CLIENT_WENT_AWAY = "client went away"
 
 StartResponse = Callable[[str, list[Header]], Any]
 
@@ -89,143 +89,6 @@ class WebOptions:
     sendfile: bool = False
     accel_location: str | None = None
     body_bytes_max: int = 0
-
-
-class _Stream:
-    """An answer under way: its first chunk is here already, the others are produced as they are asked for."""
-
-    def __init__(
-        self,
-        first: Chunk,
-        chunks: Iterator[Chunk],
-        exchange: Exchange,
-        outlet: Outlet | None,
-    ) -> None:
-        self._first: Chunk | None = first
-        self._chunks = chunks
-        self._exchange = exchange
-        self._outlet = outlet
-        self._waits = exchange.waits
-        self._pieces: Iterator[bytes] = iter(())
-        self._ended = False
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        if self._waits is not None:
-            self._waits.ends()
-        try:
-            chunk = self._next_bytes()
-        except Exception as error:
-            self._fail(error)
-            raise
-        if chunk is None:
-            self._ended = True
-            raise StopIteration
-        self._exchange.bytes_sent += len(chunk)
-        if self._waits is not None:
-            self._waits.begins()
-        return chunk
-
-    def _next_bytes(self) -> bytes | None:
-        """Return the next bytes for the server to send; spans of files go out by the outlet, where there is one."""
-        piece = next(self._pieces, None)
-        while piece is None:
-            chunk = self._first
-            self._first = None
-            if chunk is None:
-                chunk = _next_chunk(self._chunks)
-            if not isinstance(chunk, FileSpan):
-                return chunk
-            if self._outlet is not None:
-                self._send_span(self._outlet, chunk)
-            else:
-                self._pieces = chunk.iter_bytes()
-                piece = next(self._pieces, None)
-        return piece
-
-    def _send_span(self, outlet: Outlet, span: FileSpan) -> None:
-        if self._waits is not None:
-            self._waits.begins()
-        try:
-            outlet.send(span)
-        finally:
-            if self._waits is not None:
-                self._waits.ends()
-        self._exchange.bytes_sent += span.length
-
-    def _fail(self, error: Exception) -> None:
-        self._exchange.broke_off = True
-        if isinstance(error, ConnectionError):
-            self._exchange.error = _CLIENT_WENT_AWAY
-            return
-        self._exchange.error = f"broke off: {error}"
-        _LOG.error("request %s broke off", self._exchange.request_id, exc_info=error)
-
-    def close(self) -> None:
-        """End the answer, cancelling what still works for it; again is harmless."""
-        _close(self._chunks, self._exchange)
-        if not self._ended and not self._exchange.error:
-            self._exchange.error = _CLIENT_WENT_AWAY
-            self._exchange.broke_off = True
-        self._exchange.finish()
-        if self._waits is not None:
-            self._waits.end_request()
-
-
-class _Whole:
-    """A whole body that is handed to the server in one piece, while the client's pace is watched."""
-
-    def __init__(self, body: bytes, waits: Waits) -> None:
-        self._body = body
-        self._waits = waits
-
-    def __iter__(self) -> Iterator[bytes]:
-        self._waits.begins()
-        yield self._body
-
-    def close(self) -> None:
-        """It was sent, or could not be."""
-        self._waits.end_request()
-
-
-class _CountedInput:
-    """A request's body as the server gives it, counted, and its client's pace watched."""
-
-    __slots__ = ("_exchange", "_read", "_waits")
-
-    def __init__(self, stream: Any, exchange: Exchange) -> None:
-        self._read = stream.read
-        self._exchange = exchange
-        self._waits = exchange.waits
-
-    def read(self, size: int, /) -> bytes:
-        """Return what the server has, up to `size` bytes."""
-        if self._waits is not None:
-            self._waits.begins()
-        try:
-            data: bytes = self._read(size)
-        finally:
-            if self._waits is not None:
-                self._waits.ends()
-        self._exchange.bytes_received += len(data)
-        return data
-
-
-def _next_chunk(chunks: Iterator[Chunk]) -> Chunk | None:
-    """Return the next chunk that has bytes in it, None at the end."""
-    return next((chunk for chunk in chunks if chunk), None)
-
-
-def _close(chunks: Iterable[Chunk], exchange: Exchange) -> None:
-    close = getattr(chunks, "close", None)
-    if close is None:
-        return
-    try:
-        close()
-    except Exception:
-        _LOG.exception("request %s: clean-up failed", exchange.request_id)
 
 
 class Application:
@@ -276,6 +139,8 @@ class Application:
         """End cleanly: the process answers no more requests."""
         self._health.end()
         self._backend.close()
+        if self._metrics is not None:
+            self._metrics.flush()
         if self._tracing is not None:
             self._tracing.close()
 
@@ -317,7 +182,7 @@ class Application:
         if NO_ACCEL_VARIABLE in environ or not self._proxies.contains(environ.get("REMOTE_ADDR")):
             return response, span
         assert not isinstance(response.body, bytes)
-        _close(response.body, exchange)
+        close_chunks(response.body, exchange)
         exchange.bytes_sent = span.length
         target = f"{self._accel_location}/{span.whole_name}"
         return Response(response.status, [*response.headers, ("X-Accel-Redirect", target)], b""), None
@@ -335,11 +200,11 @@ class Application:
             start_response(status_line(response.status), response.headers)
         except BaseException:
             if not isinstance(body, bytes):
-                _close(body, exchange)
+                close_chunks(body, exchange)
             raise
         if exchange.method == "HEAD" or first is None:
             if not isinstance(body, bytes):
-                _close(body, exchange)
+                close_chunks(body, exchange)
             exchange.finish()
             if exchange.waits is not None:
                 exchange.waits.end_request()
@@ -347,9 +212,9 @@ class Application:
         if isinstance(body, bytes):
             exchange.bytes_sent = len(body)
             exchange.finish()
-            return [body] if exchange.waits is None else _Whole(body, exchange.waits)
+            return [body] if exchange.waits is None else Whole(body, exchange.waits)
         outlet = find_outlet(environ, start_response, self._wait_writable, self._runtime)
-        return _Stream(first, iter(body), exchange, outlet)
+        return Stream(first, iter(body), exchange, outlet)
 
     def _answer_guarded(
         self, environ: dict[str, Any], identity: Identity, exchange: Exchange
@@ -362,7 +227,7 @@ class Application:
             if isinstance(response.body, bytes):
                 return response, response.body or None
             chunks = iter(response.body)
-            return response._replace(body=chunks), _next_chunk(chunks)
+            return response._replace(body=chunks), next_chunk(chunks)
         except Exception as error:
             self._drop(response, exchange)
             if isinstance(error, GovcError) and error.limit_name:
@@ -376,7 +241,7 @@ class Application:
     @staticmethod
     def _drop(response: Response | None, exchange: Exchange) -> None:
         if response is not None and not isinstance(response.body, bytes):
-            _close(response.body, exchange)
+            close_chunks(response.body, exchange)
 
     def _answer(self, environ: dict[str, Any], identity: Identity, exchange: Exchange) -> Response:
         is_first = exchange.method != "POST"
@@ -471,7 +336,7 @@ class Application:
         wanted: bytes | None = None
         service: str | None = None
         if route.kind is RouteKind.RPC:
-            environ["wsgi.input"] = _CountedInput(environ["wsgi.input"], exchange)
+            environ["wsgi.input"] = CountedInput(environ["wsgi.input"], exchange)
             wanted = route.tail
             service = find_service(wanted)
         elif route.kind is RouteKind.INFO_REFS:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from govc.auth.tokens import make_token, token_id
-from govc.web.redaction import RedactingFilter, redact
+from govc.web.redaction import CleanRecord, RedactingFilter, redact
 
 JWT = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhbm4ifQ.c2lnbmF0dXJl"
 
@@ -54,3 +54,12 @@ def test_tracebacks_are_redacted_too():
     assert RedactingFilter().filter(record)
     line = logging.Formatter().format(record)
     assert token not in line and "ValueError: no good: govc_" in line
+
+
+def test_a_record_that_was_redacted_before_passes_as_it_is():
+    like = logging.LogRecord("govc.access", logging.INFO, "x", 0, "", None, None)
+    record = CleanRecord(like, "Basic c2VjcmV0c2VjcmV0 %s")
+    assert RedactingFilter().filter(record)
+    assert record.getMessage() == "Basic c2VjcmV0c2VjcmV0 %s"
+    assert (record.name, record.levelname) == ("govc.access", "INFO")
+    assert abs(record.created - like.created) < 60 and 0 <= record.msecs < 1000
