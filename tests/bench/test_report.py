@@ -12,6 +12,7 @@ from bench.lines import BEHIND, DIRECT, GIT, AtLeast, AtMost, Goal, Line, Times,
 from bench.progress import Row
 from bench.world import QUICK, Bench
 from compat.gitclient import Git
+from tests.waiting import SECONDS
 
 
 def make_line(goal: Goal | None = None, *, more_is_better: bool = False, **samples: float) -> Line:
@@ -121,7 +122,7 @@ def test_lanes_run_at_the_same_time_and_the_first_error_is_raised() -> None:
     together = threading.Barrier(3)
 
     def work(lane: int) -> int:
-        together.wait(30)
+        together.wait(SECONDS)
         if lane:
             raise ValueError(lane)
         return lane

@@ -5,6 +5,7 @@ death of a worker needs a real process.
 """
 
 import errno
+import math
 import os
 import shutil
 import signal
@@ -24,12 +25,11 @@ from govc.cache.flight import Dropped, FlightFailed, Notice
 from govc.cache.folder import CacheFolder
 from govc.cache.span import FileSpan
 from govc.errors import ObjectMissing
-from tests.waiting import wait_until
+from tests.waiting import SECONDS, wait_until
 
 KEY = b"k" * 20
 HEAD = b"head|"
 BIG = bytes(range(256)) * 4096  # 1 MiB
-SECONDS = 60
 
 
 class Counts(dict):
@@ -418,11 +418,12 @@ def test_a_disk_that_fills_up_costs_no_byte(here, folder):
 
 
 @pytest.mark.usefixtures("small_disk")
-def test_on_a_full_disk_who_stands_still_is_dropped_and_the_others_go_on(here, monkeypatch):
-    monkeypatch.setattr(flight_room, "STALL_SECONDS", 0.2)
+def test_on_a_full_disk_who_stands_still_is_dropped_and_the_others_go_on(here):
     recipe = Recipe([BIG] * 30, permits=1)
     still = here.serve(wish(recipe))
     next(still)
+    (his_place,) = here._flights[KEY.hex()].followers
+    his_place.moved_at = -math.inf  # a minute is over for him, and for nobody who is only slow
     reader = Reader(here, recipe)
     wait_until(lambda: len(reader.seen) > len(HEAD))
     recipe.permits.release(1000)
@@ -432,8 +433,7 @@ def test_on_a_full_disk_who_stands_still_is_dropped_and_the_others_go_on(here, m
 
 
 @pytest.mark.usefixtures("small_disk")
-def test_on_a_full_disk_who_follows_from_elsewhere_ends_with_an_error(here, there, monkeypatch):
-    monkeypatch.setattr(flight_room, "STALL_SECONDS", 0.5)
+def test_on_a_full_disk_who_follows_from_elsewhere_ends_with_an_error(here, there):
     recipe = Recipe([BIG] * 30, permits=1)
     reader = Reader(here, recipe)
     wait_until(lambda: len(reader.seen) > len(HEAD))

@@ -5,7 +5,6 @@ Two `BodyCache`s over one folder behave as two workers do.
 
 import os
 import threading
-import time
 from contextlib import closing
 
 import pytest
@@ -16,8 +15,8 @@ from govc.cache.flight import Notice, Piece
 from govc.cache.folder import CacheFolder
 from govc.cache.grown import Borrowed, read_line
 from govc.cache.span import FileSpan
+from tests.waiting import SECONDS, wait_until
 
-SECONDS = 20
 LINE = "ab" * 20
 BIG = os.urandom(3 << 20)
 OLD, NEW, NEWER = b"o" * 20, b"n" * 20, b"p" * 20
@@ -62,10 +61,7 @@ def request(key: bytes, *pieces: Piece, line: str = LINE, gate: threading.Event 
 
 def serve(cache: BodyCache, wish: BodyRequest) -> bytes:
     answer = b"".join(map(as_bytes, cache.serve(wish)))
-    deadline = time.monotonic() + SECONDS
-    while cache._flights:
-        assert time.monotonic() < deadline, "a flight doesn't end"
-        time.sleep(0.001)
+    wait_until(lambda: not cache._flights, "its flight ends")
     return answer
 
 
@@ -119,14 +115,9 @@ def test_who_follows_in_another_worker_reads_along(folder, here, there):
     with closing(elder.body):
         wish = request(NEW, b"new|", Borrowed(elder.body, 4, elder.body.size), b"|tail", gate=gate)
         readers = [Reader(here, wish), Reader(here, wish)]
-        deadline = time.monotonic() + SECONDS
-        while not here._flights:
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
+        wait_until(lambda: here._flights, "a flight")
         readers.append(Reader(there, request(NEW, b"this one is never made")))
-        while len(readers[2].seen) < 8:
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
+        wait_until(lambda: len(readers[2].seen) >= 8, "its beginning elsewhere")
         gate.set()
         assert {reader.result() for reader in readers} == {b"headnew|" + BIG + b"|tail"}
 

@@ -3,6 +3,7 @@
 import threading
 
 from govc.repo.helper import HelperSlots
+from tests.waiting import SECONDS
 
 
 def test_what_is_told_adds_up_to_what_happens():
@@ -22,9 +23,9 @@ def test_what_is_told_adds_up_to_what_happens():
     assert slots.acquire(0.001) is False
     assert told == [(1, 0), (1, 1), (1, 0)]
     began.clear()
-    waiter = threading.Thread(target=slots.acquire, args=(30,))
+    waiter = threading.Thread(target=slots.acquire, args=(SECONDS,))
     waiter.start()
-    assert began.wait(30)
+    assert began.wait(SECONDS)
     assert told[-1] == (1, 1)
     slots.release()
     waiter.join()

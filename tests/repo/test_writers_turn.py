@@ -11,8 +11,7 @@ from govc.protocol.oid import SHA1
 from govc.repo import repository as repository_room
 from govc.repo.creation import create_repository
 from govc.repo.repository import Repository, Surroundings
-
-SECONDS = 30
+from tests.waiting import SECONDS
 
 
 def opened(tmp_path: Path, ref_storage: str) -> Repository:

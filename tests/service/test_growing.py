@@ -4,7 +4,6 @@ git is the oracle: `index-pack --strict` reads the pack, `rev-list --objects` sa
 """
 
 import random
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,9 +24,9 @@ from govc.service.context import UPLOAD_PACK, RequestContext
 from govc.service.growing import Growth, Outline, decode_outline, encode_outline
 from govc.settings import Settings
 from tests.kernels.both import needs_compiled
+from tests.waiting import wait_until
 
 pytestmark = needs_compiled
-SECONDS = 20
 
 
 class World:
@@ -92,10 +91,7 @@ class World:
         return split_pack(answer)
 
     def wait_for_flights(self) -> None:
-        deadline = time.monotonic() + SECONDS
-        while self.backend.fetch_tools.bodies._flights:
-            assert time.monotonic() < deadline, "a flight doesn't end"
-            time.sleep(0.001)
+        wait_until(lambda: not self.backend.fetch_tools.bodies._flights, "its flight ends")
 
     def check(self, pack: bytes, wants: list[str], *, riding: bool = True) -> None:
         """The pack holds what the wants reach and the tags that ride along, each once; its trailer is right."""

@@ -35,7 +35,7 @@ from tests.simulation.model import ROOT, Model
 from tests.simulation.trace import Call
 
 GRACE_SECONDS = 0.004
-STUCK_SECONDS = 30
+STUCK_SECONDS = 120
 POLLED_BYTES_MAX = 1 << 16
 POLLED_FOLDER = "govc"
 

@@ -81,7 +81,7 @@ def test_one_sync_covers_all_that_were_appended_before_it(log, folder):
 
 
 def test_a_sync_waits_for_those_who_are_about_to_append(folder):
-    log = start(open_log(folder, gather_seconds=5.0))
+    log = start(open_log(folder, gather_seconds=120.0))
     (first,) = append(log, change("a"))
     coming = threading.Event()
     counting = FailingDisk("nothing")
