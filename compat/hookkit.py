@@ -17,8 +17,8 @@ from tests.waiting import SECONDS, wait_until
 
 EVENTS = ("pre-receive", "update", "post-receive", "post-update")
 
-# What a hook says to wait, for a minute at most, until the test has written a file: `await go`.
-AWAIT = "await() { n=0; until test -e $1 || test $n = 600; do sleep 0.1; n=$((n + 1)); done; }\n"
+# What a hook says to wait, for two minutes at most, until the test has written a file: `await go`.
+AWAIT = "await() { n=0; until test -e $1 || test $n = 1200; do sleep 0.1; n=$((n + 1)); done; }\n"
 
 # Each call of a hook is one folder: arguments, standard input, environment, working directory.
 RECORDER = """#!/bin/sh

@@ -25,6 +25,10 @@ from compat.rawhttp import (
 )
 from compat.test_fetch import grow
 
+PATIENT = {"core.filesRefLockTimeout": "60000", "core.packedRefsTimeout": "60000"}
+"""Where all have to succeed: by default git gives a lock's holder a tenth of a second, and packed-refs' a second; on a
+busy machine he may not even run in that time."""
+
 
 def finish(process: subprocess.Popen[bytes]) -> tuple[int, str]:
     """Exit status and messages of a client in the background."""
@@ -57,7 +61,7 @@ def test_of_many_pushes_to_one_branch_exactly_one_wins(server: Server, git: Git)
 @pytest.mark.every_frontend
 @pytest.mark.rows("RP-92", "FS-35", "SEC-47")
 def test_pushes_to_different_branches_all_succeed(server: Server, git: Git) -> None:
-    repo = server.create_repo()
+    repo = server.create_repo(config=PATIENT)
     names = clones(git, repo, 8)
     running = [git.start("push", "-q", "origin", f"main:refs/heads/a/b/{name}", cwd=name) for name in names]
     assert [finish(process) for process in running] == [(0, "")] * 8
@@ -85,7 +89,7 @@ def test_clones_while_pushing_are_always_whole(server: Server, git: Git) -> None
 @pytest.mark.every_frontend
 @pytest.mark.rows("FS-17", "FS-18", "FS-33", "FS-77", "HB-75")
 def test_housekeeping_of_git_beside_clones_and_pushes(server: Server, git: Git) -> None:
-    repo = server.create_repo("linear")
+    repo = server.create_repo("linear", config=PATIENT)
     git("clone", "-q", repo.url, "pusher")
     chores = (
         ["repack", "-adq"],

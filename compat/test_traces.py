@@ -24,7 +24,6 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.xdist_group("traces")
 
-SECONDS = 60
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
 SECRETS = ("hunter2hunter2", "s3cr3tInThePath", b64encode(b"ann:hunter2hunter2").decode())

@@ -45,7 +45,7 @@ COMMITS_EACH = 1000
 LARGE_EVERY = 25
 LARGE_BYTES = 400_000
 """Now and then a pack that is too large for a log record."""
-SETTLE_SECONDS = 40
+SETTLE_SECONDS = 120
 REPOSITORY = "r.git"
 
 
