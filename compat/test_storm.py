@@ -91,7 +91,7 @@ def counted(server: Server) -> dict[str, float]:
 def cache_folder(server: Server) -> Path:
     """The folder of bodies of a private server."""
     assert server.running.log is not None
-    (place,) = [path for path in server.running.log.parent.rglob("bodies-2-*") if path.is_dir()]
+    (place,) = [path for path in server.running.log.parent.rglob("bodies-3-*") if path.is_dir()]
     return place
 
 

@@ -44,9 +44,10 @@ from govc.cache.grown import (
 from govc.cache.record import (
     FlightState,
     FlightStatus,
+    claim,
     clear_if_dead,
     initialize,
-    is_locked_by_another,
+    is_claimed_by_another,
     read_fastest,
     read_part_id,
     read_status,
@@ -414,7 +415,7 @@ def begin(
     try:
         part_id = part_path.rpartition(NEW)[2]
         initialize(record, part_id)
-        try_lock(record, fcntl.LOCK_EX)
+        claim(record)
         named_part = f"{folder.path}/{key}.{part_id}{PART}"
         os.rename(part_path, named_part)
         part_path = named_part
@@ -457,7 +458,7 @@ class RemoteFlight:
     def read(self) -> FlightStatus:
         """Return how far it is; ABANDONED when its producer is dead."""
         try:
-            is_alive = is_locked_by_another(self._record)
+            is_alive = is_claimed_by_another(self._record)
             status = read_status(self._record)
         except OSError:
             return FlightStatus(FlightState.ABANDONED, 0, 0, 0)

@@ -1,6 +1,6 @@
 """The folder that holds the bodies: private, bounded, and safe to delete at any moment.
 
-    <cache_dir>/bodies-2-<boot id>/
+    <cache_dir>/bodies-3-<boot id>/
         <key>.body              a whole body; nothing but its bytes, so that nginx can send it
         <key>.grown, .base      a whole body that borrows from an older one, and that one (`grown`)
         <key>.<id>.part, .base  a body that is being produced, and what it borrows from
@@ -37,12 +37,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from govc import ofd_lock
 from govc.cache.grown import Elder, Whole, encode_line, open_grown, read_line
 from govc.cache.record import clear_if_dead
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 PREFIX = "bodies-"
 BODY, PART, FLIGHT, NEW = ".body", ".part", ".flight", "new-"
 GROWN, BASE, LINE = ".grown", ".base", ".line"
@@ -152,6 +153,8 @@ class CacheFolder:
         self.file_mode = 0o640 if group_reads else 0o600
         self._next_sweep = 0.0
         self._added_since = 0
+        if not ofd_lock.IS_AVAILABLE:
+            raise CacheUnusable("this system has no locks that belong to open files")
         try:
             self.make()
         except OSError as error:
@@ -330,18 +333,18 @@ def _share_of(status: os.stat_result) -> int:
 def _remove_abandoned(files: list[tuple[str, os.stat_result]], bodies: set[str]) -> int:
     """Remove what dead producers left, and what belongs to bodies that are gone; return how many bytes that freed."""
     freed = 0
-    flights = {path for path, _ in files if path.endswith(FLIGHT)}
-    for path in list(flights):
-        if _clear_if_dead(path):
-            flights.discard(path)
+    for path, _ in files:
+        if path.endswith(FLIGHT):
+            _clear_if_dead(path)
     for path, status in files:
         owner = f"{os.path.dirname(path)}/{os.path.basename(path).partition('.')[0]}"
         if path.endswith(PART):
-            if owner + FLIGHT in flights or _age_of(status) < SWEEP_SECONDS:
+            if os.path.exists(owner + FLIGHT) or _age_of(status) < SWEEP_SECONDS:
                 continue
         elif path.endswith(BASE):
             # Its mtime is that of the body which it was before; who has just renamed it has a flight, or a body by now.
-            if owner + FLIGHT in flights or (path == owner + BASE and os.path.exists(owner + GROWN)):
+            # A flight that has begun since the folder was listed counts: its base may be on the list without it.
+            if os.path.exists(owner + FLIGHT) or (path == owner + BASE and os.path.exists(owner + GROWN)):
                 continue
         elif path.endswith(LINE):
             known = read_line(path)
@@ -360,15 +363,13 @@ def _age_of(status: os.stat_result) -> float:
     return time.time() - status.st_mtime
 
 
-def _clear_if_dead(flight_path: str) -> bool:
-    try:
-        descriptor = os.open(flight_path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return False
-    try:
-        return clear_if_dead(descriptor, flight_path)
-    finally:
-        os.close(descriptor)
+def _clear_if_dead(flight_path: str) -> None:
+    with suppress(OSError):  # it is gone, or stays for the next sweep
+        descriptor = os.open(flight_path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            clear_if_dead(descriptor, flight_path)
+        finally:
+            os.close(descriptor)
 
 
 def _check_private(path: str) -> None:

@@ -10,9 +10,10 @@
     64    the id in the part's name, 16 hexadecimal digits
     128   fastest          8    how far the fastest follower of another process is: a hint that several may write
 
-Numbers are big-endian. The producer holds an exclusive flock on the file for as long as it lives; a shared flock on
-the part says that somebody follows. The record is written in one call and read in one call; the checksum tells a
-reader that met half of a write to look again.
+Numbers are big-endian. The producer has the file locked (`ofd_lock`, byte 0) for as long as it lives; a shared flock on
+the part says that somebody follows. Who looks whether a producer lives takes no lock: many look at once, and one who
+held it for a moment would keep the others from clearing away what a dead one left. The record is written in one call
+and read in one call; the checksum tells a reader that met half of a write to look again.
 """
 
 import errno
@@ -24,6 +25,7 @@ from contextlib import suppress
 from enum import IntEnum
 from typing import NamedTuple
 
+from govc import ofd_lock
 from govc.cache.grown import NOTHING_LENT, Lent
 
 _RECORD = struct.Struct(">4sIQQQQQQ")
@@ -121,8 +123,9 @@ def clear_if_dead(descriptor: int, path: str) -> bool:
     """Remove the name of a flight whose producer is dead; False when somebody lives, or is clearing it himself.
 
     The lock stays with the descriptor until it is closed, so that only one removes the name, and never a successor's.
+    Raises OSError (ENOLCK).
     """
-    if not try_lock(descriptor, fcntl.LOCK_EX):
+    if not claim(descriptor):
         return False
     with suppress(OSError):
         if os.stat(path).st_ino == os.fstat(descriptor).st_ino:
@@ -139,9 +142,11 @@ def try_lock(descriptor: int, kind: int) -> bool:
     return True
 
 
-def is_locked_by_another(descriptor: int) -> bool:
-    """Say whether somebody holds an exclusive lock on the file."""
-    if not try_lock(descriptor, fcntl.LOCK_SH):
-        return True
-    fcntl.flock(descriptor, fcntl.LOCK_UN)
-    return False
+def claim(descriptor: int) -> bool:
+    """Lock a flight file for as long as it is open, as its producer does; False when another has it. Raises OSError."""
+    return ofd_lock.try_lock(descriptor, 0)
+
+
+def is_claimed_by_another(descriptor: int) -> bool:
+    """Say whether the producer lives, or somebody is clearing it away just now. Raises OSError."""
+    return ofd_lock.is_locked_elsewhere(descriptor, 0, 1)

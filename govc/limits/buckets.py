@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable
 from hashlib import blake2b
 
-from govc.limits import ofd_lock
+from govc import ofd_lock
 from govc.limits.bucket import Rate, take
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ import os
 import threading
 from hashlib import blake2b
 
-from govc.limits import ofd_lock
+from govc import ofd_lock
 
 log = logging.getLogger(__name__)
 

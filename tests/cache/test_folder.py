@@ -1,6 +1,5 @@
 """The folder: whose it is, what stays in it, what goes."""
 
-import fcntl
 import os
 import shutil
 import stat
@@ -11,7 +10,7 @@ import pytest
 
 from govc.cache import folder as folder_room
 from govc.cache.folder import CacheFolder, CacheUnusable, default_cache_dir, read_boot_id, touch
-from govc.cache.record import initialize
+from govc.cache.record import claim, initialize
 
 SECOND = 1_000_000_000
 BEGIN = 1_700_000_000
@@ -160,13 +159,35 @@ def test_leftovers_of_the_dead_go_and_the_living_stay(cache):
 
     os.close(flight("dead", "0" * 16, 0))
     alive = flight("alive", "1" * 16, 0)
-    fcntl.flock(alive, fcntl.LOCK_EX)
+    assert claim(alive)
     (open(f"{cache.path}/new-old", "wb")).close()
     os.utime(f"{cache.path}/new-old", (BEGIN, BEGIN))
     (open(f"{cache.path}/new-young", "wb")).close()
     cache.sweep(1, now=1000.0)
     assert names(cache) == [f"alive.{'1' * 16}.part", "alive.flight", "new-young"]
     os.close(alive)
+
+
+def test_what_a_flight_borrows_stays_though_the_flight_began_after_the_listing(cache):
+    """The listing may hold a name that was made later than one it doesn't hold."""
+    base = f"{cache.path}/key.{'0' * 16}.base"
+    open(base, "wb").close()
+    os.utime(base, (BEGIN, BEGIN))
+    listed = [(base, os.stat(base))]
+    flight = os.open(f"{cache.path}/key.flight", os.O_RDWR | os.O_CREAT)
+    assert claim(flight)
+    folder_room._remove_abandoned(listed, set())
+    assert os.path.exists(base)
+    os.close(flight)
+    cache.sweep(1, now=1000.0)
+    assert names(cache) == []
+
+
+def test_without_locks_that_belong_to_open_files_there_is_no_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("govc.ofd_lock.IS_AVAILABLE", False)
+    with pytest.raises(CacheUnusable, match="no locks"):
+        CacheFolder(str(tmp_path / "cache"), 1000)
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_deleted_folder_is_made_again_when_it_is_needed(cache):

@@ -11,10 +11,12 @@ from govc.cache.grown import Lent
 from govc.cache.record import (
     FlightState,
     FlightStatus,
+    claim,
+    clear_if_dead,
     decode_status,
     encode_status,
     initialize,
-    is_locked_by_another,
+    is_claimed_by_another,
     read_fastest,
     read_part_id,
     read_status,
@@ -76,12 +78,54 @@ def test_the_fastest_only_goes_forward(descriptor):
 
 def test_locks_belong_to_open_files(descriptor, tmp_path):
     other = os.open(tmp_path / "f", os.O_RDONLY)
-    assert not is_locked_by_another(other)
     assert try_lock(descriptor, fcntl.LOCK_EX)
-    assert is_locked_by_another(other)
     assert not try_lock(other, fcntl.LOCK_SH)
     fcntl.flock(descriptor, fcntl.LOCK_UN)
     assert try_lock(other, fcntl.LOCK_SH)
     assert not try_lock(descriptor, fcntl.LOCK_EX)
     os.close(other)
     assert try_lock(descriptor, fcntl.LOCK_EX)
+
+
+def test_a_claim_ends_with_its_opening(descriptor, tmp_path):
+    path = str(tmp_path / "f")
+    producer, other = (os.open(path, os.O_RDWR) for _ in range(2))
+    assert not is_claimed_by_another(other)
+    assert claim(producer)
+    assert is_claimed_by_another(other)
+    assert not is_claimed_by_another(producer)
+    assert not claim(other)
+    assert not clear_if_dead(other, path)
+    os.close(producer)
+    assert not is_claimed_by_another(other)
+    assert clear_if_dead(other, path)
+    assert is_claimed_by_another(descriptor)  # by who is clearing it away
+    assert not clear_if_dead(descriptor, path)
+    os.close(other)
+    assert not os.path.exists(path)
+
+
+def test_who_looks_keeps_nobody_from_clearing_away(descriptor, tmp_path, monkeypatch):
+    """At whatever moment of his looking the other one comes."""
+    path = tmp_path / "f"
+    other = os.open(path, os.O_RDWR)
+    cleared = []
+
+    def and_another_comes(name):
+        real = getattr(fcntl, name)
+
+        def call(*arguments):
+            answer = real(*arguments)
+            if not cleared:
+                cleared.append(None)
+                cleared[0] = clear_if_dead(other, str(path))
+            return answer
+
+        monkeypatch.setattr(fcntl, name, call)
+
+    and_another_comes("fcntl")
+    and_another_comes("flock")
+    assert not is_claimed_by_another(descriptor)
+    assert cleared == [True]
+    assert not path.exists()
+    os.close(other)

@@ -4,6 +4,8 @@ An "open file description" lock belongs to the opening, not to the process: two 
 one process, and the kernel releases it when the last descriptor of the opening is closed, so also when its process is
 killed. No byte of the file has to exist, so any offset will do.
 
+`is_locked_elsewhere` takes no lock itself, so that nobody who only looks is in anybody's way.
+
 Source: fcntl(2) "Open file description locks" (Linux 3.15). `IS_AVAILABLE` is False elsewhere.
 """
 
