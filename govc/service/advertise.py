@@ -11,6 +11,7 @@ import platform
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from govc import __version__
 from govc.protocol.advertisement import (
@@ -68,6 +69,11 @@ def v2_features(snapshot: Snapshot, context: RequestContext, environ: Mapping[st
     )
 
 
+def advertisement_key(context: RequestContext) -> tuple[Any, ...]:
+    """Return where in `derived` the body lies."""
+    return "advertisement", context.service, context.protocol_version, context.namespace
+
+
 def advertise(
     snapshot: Snapshot,
     context: RequestContext,
@@ -77,7 +83,7 @@ def advertise(
     now_seconds: Callable[[], float] = time.time,
 ) -> bytes:
     """Return the whole body, from the snapshot's memory when it was asked for before. May switch."""
-    key = ("advertisement", context.service, context.protocol_version, context.namespace)
+    key = advertisement_key(context)
     seed = nonce_seed(snapshot.config) if context.service == RECEIVE_PACK else b""
 
     def make() -> tuple[bytes, bool]:

@@ -43,18 +43,19 @@ from govc.repo.snapshot import Snapshot
 from govc.service import dumb
 from govc.service.access import AccessGuard
 from govc.service.admitting import ARCHIVE, admitted, wish_of
-from govc.service.advertise import advertise
+from govc.service.advertise import advertise, advertisement_key
 from govc.service.archive import ArchiveTools, serve_upload_archive
 from govc.service.audit import NO_AUDIT, AuditLog
-from govc.service.context import RECEIVE_PACK, RequestContext
+from govc.service.context import RECEIVE_PACK, UPLOAD_PACK, RequestContext
 from govc.service.creating import RepositoryCreator, not_made
 from govc.service.fetch import FetchTools, serve_upload_pack
+from govc.service.known import KnownListing
 from govc.service.policy import getanyfile_enabled, service_enabled
 from govc.service.push_limits import PushLimits
 from govc.service.receive import serve_receive_pack
 from govc.service.receive_tools import ReceiveTools
 from govc.service.unpacking import BodyReader
-from govc.service.words import known_answer
+from govc.service.words import known_answer, words_key
 from govc.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,8 @@ class _Proved(NamedTuple):
     gitdir: str
     repository: Repository
     snapshot: Snapshot
+    look: object
+    """Stands for this proof: whoever keeps it keeps nothing else alive."""
 
 
 class Backend:
@@ -213,9 +216,7 @@ class Backend:
         PathRefused, BadConfig (500), AccessDenied (403, 404).
         """
         access = self._guard.check_name(path_info, context) if self._guard is not None else None
-        if self.crashes.take_news():
-            self._proved.clear()
-            self.pool.admit_again()
+        self._hear_of_crashes()
         proved = self._proved.get(path_info)
         if proved is not None and context.service != RECEIVE_PACK:
             if proved.proof.holds():
@@ -253,6 +254,39 @@ class Backend:
             self._keep_proof(path_info, stamps, found, repository, snapshot)
         rules = access.branch_rules() if access is not None and is_push else NO_RULES
         return Handle(self, repository, snapshot, context, rules)
+
+    def _hear_of_crashes(self) -> None:
+        if self.crashes.take_news():
+            self._proved.clear()
+            self.pool.admit_again()
+
+    def known_listing(
+        self, path_info: str, snapshot: Snapshot, context: RequestContext, body: bytes | None
+    ) -> KnownListing | None:
+        """Return where the answer to a request is that was just answered from `snapshot`; None: nowhere.
+
+        `body` None: it was for the advertisement.
+        """
+        proved = self._proved.get(path_info)
+        if proved is None or proved.snapshot is not snapshot or context.service != UPLOAD_PACK:
+            return None
+        if body is not None and (context.protocol_version != 2 or self.audit.is_kept):
+            return None
+        key = advertisement_key(context) if body is None else words_key(context, body)
+        return KnownListing(path_info, context, key, proved.look) if key in snapshot.derived else None
+
+    def answer_known(self, known: KnownListing) -> bytes | None:
+        """Return the answer, when nothing has changed since; None: ask in full. Raises AccessDenied."""
+        access = self._guard.check_name(known.path_info, known.context) if self._guard is not None else None
+        self._hear_of_crashes()
+        proved = self._proved.get(known.path_info)
+        if proved is None or proved.look is not known.look or not proved.proof.holds():
+            return None
+        self.pool.note_use(proved.repository)
+        if self._guard is not None and access is not None:
+            self._guard.check_place(access, proved.gitdir, known.context)
+        answer: bytes | None = proved.snapshot.derived.get(known.key)
+        return answer
 
     def _stamp(self, path_info: str) -> PathStamps | None:
         root = self.settings.root
@@ -340,7 +374,7 @@ class Backend:
             return
         if len(self._proved) >= self.settings.repositories_max:
             self._proved.clear()
-        self._proved[path_info] = _Proved(proof, found.gitdir, repository, snapshot)
+        self._proved[path_info] = _Proved(proof, found.gitdir, repository, snapshot, object())
 
     def _run_late_hooks(self, gitdir: str) -> None:
         """Start what runs the hooks that a dead process owes; nobody waits for it."""
@@ -456,6 +490,10 @@ class Handle:
         if given is None:
             return self.snapshot.config.get_unsigned("http.maxrequestbuffer", REQUEST_BYTES_DEFAULT)
         return given
+
+    def known_listing(self, path_info: str, context: RequestContext, body: bytes | None) -> KnownListing | None:
+        """Return where the answer that was just given is, so that it can be had again; None: nowhere."""
+        return self._backend.known_listing(path_info, self.snapshot, context, body)
 
     def advertise(self, context: RequestContext) -> bytes:
         """Return the whole body of a smart info/refs answer."""

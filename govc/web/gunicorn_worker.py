@@ -16,6 +16,8 @@ the moment that the server stops (`gunicorn_master`).
 Signals for a worker that is being born are held back until it has handlers of its own: in between it has its master's,
 which take them down for a master that it isn't, and it would live on, told to end or not.
 
+What comes again in the same bytes is answered from what was found out the first time (`again`).
+
 The master process imports this before gevent patches anything, so nothing here may need the patched library at import.
 """
 
@@ -25,14 +27,16 @@ import os
 import signal
 import socket
 import time
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import gevent
 from gunicorn import http, util
 from gunicorn.workers.ggevent import GeventWorker
 
+from govc.web.again import KNOWN_MAX, LESSON_VARIABLE, KnownRequest, Lesson, Words, may_be_known, words_of
 from govc.web.gunicorn_master import STOPPING
-from govc.web.lane import HEAD_BYTES_MAX, make_environ, read_request
+from govc.web.lane import HEAD_BYTES_MAX, encode_answer, make_environ, read_request
 from govc.web.lane_answer import LaneAnswer
 
 RECEIVE_BYTES = 64 << 10
@@ -75,6 +79,12 @@ def _bound_unsent(listener: Any) -> None:
         listener.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, UNSENT_BYTES_MAX)
 
 
+class _Known(NamedTuple):
+    request: KnownRequest
+    stays: bool
+    """Whether the client keeps the connection."""
+
+
 class GovcWorker(GeventWorker):  # type: ignore[misc]
     """See the story of this module."""
 
@@ -85,6 +95,7 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
         self._ending_since: float | None = None
         self._idle: dict[Any, float] = {}
         self._names: dict[int, Any] = {}
+        self._known: dict[tuple[str | None, bool, bytes], _Known] = {}
         self._date = ""
         self._date_at = 0
 
@@ -165,6 +176,7 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
     def _answer_requests(self, listener: Any, client: Any, addr: Any, waits: Any) -> None:
         name = self._names.get(id(listener)) or listener.getsockname()
         base = self._base_environ(name, addr)
+        peer = base["REMOTE_ADDR"]
         idle, now = self._idle, time.monotonic
         # A head within this has no line that is longer.
         head_bytes_max = min(HEAD_BYTES_MAX, self.cfg.limit_request_field_size or HEAD_BYTES_MAX)
@@ -177,6 +189,15 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
                 del idle[client]
                 if not data:
                     return
+            words = words_of(peer, data)
+            known = self._known.get(words.key) if words is not None else None
+            if known is not None and words is not None:
+                again = self._answer_again(client, known, words.request_id, waits)
+                if again is not None:
+                    data = b""
+                    if not again:
+                        return
+                    continue
             request = read_request(data, head_bytes_max, fields_max)
             if request is None:
                 left = self._serve_otherwise(name, client, addr, data, waits)
@@ -184,17 +205,48 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
                     return
                 data = left
                 continue
-            data = data[request.size :]
-            self.nr += 1
-            if self.nr >= self.max_requests:
-                self.alive = False
             environ = make_environ(base, request, io.BytesIO(request.body))
+            if words is not None and may_be_known(request, words, data):
+                environ[LESSON_VARIABLE] = Lesson(request.body, partial(self._learn, words, request.stays))
+            data = data[request.size :]
+            self._count_request()
             stays = request.stays and self.alive
             if request.streams:
                 environ["gunicorn.socket"] = client  # as gunicorn has it: who waits for the client asks there
             self._answer(client, environ, stays=stays, waits=None if request.streams else waits)
             if not stays:  # whoever was told that the connection stays may use it at once, told to end or not
                 return
+
+    def _count_request(self) -> None:
+        self.nr += 1
+        if self.nr >= self.max_requests:
+            self.alive = False
+
+    def _learn(self, words: Words, stays: bool, request: KnownRequest) -> None:
+        if len(self._known) >= KNOWN_MAX:
+            self._known.clear()
+        self._known[words.key] = _Known(request, stays)
+
+    def _answer_again(self, client: Any, known: "_Known", request_id: str, waits: Any) -> bool | None:
+        """Answer a request that was answered before. Return whether the connection stays, None when it has to be asked
+        in full."""
+        request = known.request
+        body = self.wsgi.answer_again(request, request_id)
+        if body is None:
+            return None
+        self._count_request()
+        stays = known.stays and self.alive
+        pieces = encode_answer("200 OK", request.headers, (body,), self._http_date(), stays=stays)
+        if waits is not None:
+            waits.begins()
+        for piece in pieces:
+            # gevent's sendall asks for the size of the socket's buffer first; mostly all of it goes at once.
+            sent = client.send(piece)
+            if sent < len(piece):
+                client.sendall(memoryview(piece)[sent:])
+        if waits is not None:
+            waits.ends()
+        return stays
 
     def _base_environ(self, name: Any, addr: Any) -> dict[str, Any]:
         host, port = (name[0], str(name[1])) if isinstance(name, tuple) else (str(name), "")

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from govc.cache.bodies import Chunk
 from govc.service.context import RequestContext
+from govc.service.known import KnownListing
 
 
 class BodyReader(Protocol):
@@ -31,6 +32,12 @@ class RepositoryHandle(Protocol):
 
     def max_request_bytes(self) -> int:
         """The limit of http.maxRequestBuffer for a fetch request, in bytes."""
+
+    def known_listing(self, path_info: str, context: RequestContext, body: bytes | None) -> KnownListing | None:
+        """Where the answer that was just given is, so that it can be had again; None: nowhere.
+
+        `body` is that of the request, None for the advertisement.
+        """
 
     def advertise(self, context: RequestContext) -> bytes:
         """The whole body of a smart info/refs answer."""
@@ -70,6 +77,9 @@ class Backend(Protocol):
         Raises `RepositoryNotFound` when there is none or it is not exported, and other `GovcError`s for what
         is refused.
         """
+
+    def answer_known(self, known: KnownListing) -> bytes | None:
+        """The answer, when nothing has changed since; None: ask in full. Raises `AccessDenied`."""
 
     def start(self) -> None:
         """Begin what runs in the background."""

@@ -22,6 +22,7 @@ Source: RFC 9112 "Message Format"; PEP 3333 "environ Variables".
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 BODY_BYTES_MAX = 16 << 10
@@ -156,9 +157,14 @@ def encode_head(status: str, headers: Iterable[tuple[str, str]], date: str, *, s
 
 def _encode_lines(status: str, headers: Iterable[tuple[str, str]], date: str, stays: bool) -> bytes:
     connection = "keep-alive" if stays else "close"
-    lines = [f"HTTP/1.1 {status}\r\nServer: gunicorn\r\nDate: {date}\r\nConnection: {connection}\r\n"]
-    lines += [f"{name}: {value}\r\n" for name, value in headers]
-    return "".join(lines).encode("latin-1")
+    first = f"HTTP/1.1 {status}\r\nServer: gunicorn\r\nDate: {date}\r\nConnection: {connection}\r\n"
+    return first.encode("latin-1") + _encode_fields(tuple(headers))
+
+
+@lru_cache(maxsize=256)
+def _encode_fields(headers: tuple[tuple[str, str], ...]) -> bytes:
+    """Most answers say the same."""
+    return "".join(f"{name}: {value}\r\n" for name, value in headers).encode("latin-1")
 
 
 def make_environ(base: dict[str, Any], request: LaneRequest, stream: Any) -> dict[str, Any]:

@@ -34,7 +34,9 @@ from govc.limits.watch import NO_WATCH, LimitWatch
 from govc.protocol.errors import RemoteProtocolError
 from govc.repo.runtime import PLAIN, Runtime
 from govc.service.context import RECEIVE_PACK, UPLOAD_PACK, RequestContext, is_never_gone
+from govc.service.known import KnownListing
 from govc.web.access_log import Exchange
+from govc.web.again import LESSON_VARIABLE, KnownRequest, Lesson
 from govc.web.bodies import BodyError
 from govc.web.dumb import serve_dumb
 from govc.web.health import Health
@@ -158,7 +160,7 @@ class Application:
                 return [own.body] if isinstance(own.body, bytes) and own.body else []
         identity = identify(environ, header=self._user_variable, proxies=self._proxies)
         exchange = Exchange(
-            request_id=self._request_id(environ),
+            request_id=self._request_id(environ.get("HTTP_X_REQUEST_ID", ""), environ.get("REMOTE_ADDR")),
             method=environ.get("REQUEST_METHOD", ""),
             path=wsgi_text(path),
             remote_addr=identity.remote_addr,
@@ -352,10 +354,71 @@ class Application:
         if route.kind is RouteKind.RPC:
             exchange.listen()
             note = partial(self._note_refused_body, exchange)
-            return serve_rpc(handle, service, context, environ, self._options.body_bytes_max, note)
-        if wanted is not None:
-            return advertise(handle, service, context)
-        return serve_dumb(handle, route)
+            response = serve_rpc(handle, service, context, environ, self._options.body_bytes_max, note)
+        elif wanted is not None:
+            response = advertise(handle, service, context)
+        else:
+            return serve_dumb(handle, route)
+        lesson: Lesson | None = environ.get(LESSON_VARIABLE)
+        if lesson is not None and response.status == 200 and isinstance(response.body, bytes):
+            body = lesson.body if route.kind is RouteKind.RPC else None
+            known = handle.known_listing(exchange.repository, context, body)
+            if known is not None:
+                self._teach(lesson, known, environ.get("REMOTE_ADDR"), response, exchange)
+        return response
+
+    def _teach(
+        self, lesson: Lesson, known: KnownListing, peer: str | None, response: Response, exchange: Exchange
+    ) -> None:
+        """Tell what was found out about a request, unless the same words may mean something else next time."""
+        if self._authenticator is not None or self._rates is not None or self._tracing is not None:
+            return
+        lesson.learn(
+            KnownRequest(
+                listing=known,
+                headers=response.headers,
+                peer=peer,
+                method=exchange.method,
+                path=exchange.path,
+                remote_addr=exchange.remote_addr,
+                remote_user=exchange.remote_user,
+                login=exchange.login,
+                route=exchange.route,
+                repository=exchange.repository,
+                bytes_received=exchange.bytes_received,
+            )
+        )
+
+    def answer_again(self, known: KnownRequest, request_id: str) -> bytes | None:
+        """Return the body that a known request gets, logged and counted; None: ask in full.
+
+        `request_id` is what the request's header says, "" for none.
+        """
+        started = monotonic()
+        try:
+            body = self._backend.answer_known(known.listing)
+        except AccessDenied:
+            return None
+        if body is None:
+            return None
+        exchange = Exchange(
+            request_id=self._request_id(request_id, known.peer),
+            method=known.method,
+            path=known.path,
+            remote_addr=known.remote_addr,
+            remote_user=known.remote_user,
+            login=known.login,
+            route=known.route,
+            repository=known.repository,
+            status=200,
+            bytes_sent=len(body),
+            bytes_received=known.bytes_received,
+            started_seconds=started,
+            metrics=self._metrics,
+        )
+        exchange.note_validated(started)
+        exchange.finish()
+        return body
 
     def _note_refused_body(self, exchange: Exchange, error: BodyError | LimitExceeded) -> None:
         """Note why a body is not taken; raise it again when its client was too slow, which is a 408."""
@@ -401,10 +464,9 @@ class Application:
             is_gone=partial(has_hung_up, connection) if connection is not None else is_never_gone,
         )
 
-    def _request_id(self, environ: dict[str, Any]) -> str:
+    def _request_id(self, given: str, peer: str | None) -> str:
         """Return the proxy's X-Request-Id, so that its log and ours can be joined, or one of our own."""
-        given: str = environ.get("HTTP_X_REQUEST_ID", "")
-        if given and _REQUEST_ID.fullmatch(given) and self._proxies.contains(environ.get("REMOTE_ADDR")):
+        if given and _REQUEST_ID.fullmatch(given) and self._proxies.contains(peer):
             return given
         return os.urandom(8).hex()
 

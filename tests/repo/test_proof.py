@@ -6,13 +6,14 @@ import time
 
 import pytest
 
-from govc.errors import RepositoryNotFound
+from govc.errors import GovcError, RepositoryNotFound
 from govc.repo import proof as proof_room
 from govc.repo.discover import enter_repository
 from govc.repo.proof import stamp_path
 from govc.repo.runtime import PLAIN
 from govc.service.backend import Backend
 from govc.service.context import RECEIVE_PACK, UPLOAD_PACK, RequestContext
+from govc.service.known import KnownListing
 from govc.settings import Settings
 from tests.repo.test_watching import LINES
 from tests.repo.worlds import Site, put
@@ -49,6 +50,44 @@ def test_no_proof_outlives_a_change(name: str, site: Site, backend: Backend) -> 
         assert expected == look(opened(backend, line.gitdir)), f"step {number}"
         assert expected == look(settle(backend, line.gitdir)), f"step {number}, settled"
         assert expected == look(opened(backend, line.gitdir)), f"step {number}, proved"
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_no_known_answer_outlives_a_change(name: str, site: Site, backend: Backend) -> None:
+    """What was answered is had again only where asking in full would give the same."""
+    line, path = LINES[name], f"/{LINES[name].gitdir}"
+    context = RequestContext(service=UPLOAD_PACK)
+    known: list[KnownListing] = []
+    for number, _ in enumerate(line.run(site)):
+        again = [backend.answer_known(one) for one in known]
+        try:
+            fresh: bytes | None = backend.open(path, context=context).advertise(context)
+        except GovcError:  # a HEAD that the door doesn't let in, say
+            fresh = None
+        assert {*again} <= {None, fresh}, f"step {number}"
+        if fresh is None:
+            continue
+        time.sleep(SETTLED_SECONDS)
+        handle = backend.open(path, context=context)
+        answer = handle.advertise(context)
+        one = handle.known_listing(path, context, None)
+        if one is not None:
+            known.append(one)
+            assert backend.answer_known(one) == answer
+
+
+def test_a_known_answer_is_had_without_a_look(site: Site, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = RequestContext(service=UPLOAD_PACK)
+    settle(backend)
+    handle = backend.open("/r.git", context=context)
+    assert handle.known_listing("/r.git", context, None) is None  # not answered yet
+    answer = handle.advertise(context)
+    known = handle.known_listing("/r.git", context, None)
+    assert known is not None
+    monkeypatch.setattr(backend, "open", lambda *_, **__: pytest.fail("opened"))
+    assert backend.answer_known(known) == answer
+    push = RequestContext(service=RECEIVE_PACK)
+    assert handle.known_listing("/r.git", push, None) is None
 
 
 def test_a_settled_repository_is_proved_and_not_looked_at(

@@ -35,6 +35,9 @@ class FakeHandle:
     def max_request_bytes(self) -> int:
         return self.max_bytes
 
+    def known_listing(self, path_info: str, context: RequestContext, body: bytes | None) -> None:
+        return None
+
     def advertise(self, context: RequestContext) -> bytes:
         self.contexts.append(context)
         if self.failure is not None:

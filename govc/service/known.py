@@ -1,0 +1,18 @@
+"""A listing whose answer is in the memory of a snapshot: where it is, and for which look at the repository.
+
+All that a request is refused for by the repository's configuration was asked when the answer was given, and holds as
+long as the same proof does (`repo/proof`), for which `look` stands. Permissions are asked again.
+"""
+
+from typing import Any, NamedTuple
+
+from govc.service.context import RequestContext
+
+
+class KnownListing(NamedTuple):
+    """Made by `Backend.known_listing`; `Backend.answer_known` gives the answer."""
+
+    path_info: str
+    context: RequestContext
+    key: tuple[Any, ...]
+    look: object

@@ -1,0 +1,311 @@
+"""Requests that come again: the same words mean the same, and what has changed since is asked anew."""
+
+import logging
+import socket
+import threading
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.wire import info_refs, ls_refs
+from govc.app import create_app
+from govc.protocol.oid import SHA1
+from govc.repo.creation import create_first_commit, create_repository
+from govc.web import again
+from govc.web.again import KNOWN_MAX, WORDS_BYTES_MAX, may_be_known, words_of
+from govc.web.gunicorn_worker import GovcWorker
+from govc.web.lane import read_request
+from tests.waiting import SECONDS, wait_until
+
+GET = b"GET /a.git/info/refs?service=git-upload-pack HTTP/1.1\r\n"
+ID = b"X-Request-Id: "
+
+lines = st.sampled_from(
+    [
+        b"Host: x",
+        b"Git-Protocol: version=2",
+        ID + b"abc",
+        ID + b"def.0-1_2",
+        ID + b"",
+        ID + b"a b",
+        ID + b"a" * 65,
+        b"x-request-id: abc",
+        b"X-A: " + ID + b"abc",
+        b"X-A: b\r\n " + ID + b"abc",
+        b"Connection: close",
+        b"Content-Length: 24",
+        b"",
+    ]
+)
+
+
+def without_id(request):
+    return request._replace(
+        variables={name: value for name, value in request.variables.items() if name != "HTTP_X_REQUEST_ID"}, size=0
+    )
+
+
+@given(st.lists(st.lists(lines, max_size=4), min_size=2, max_size=8), st.booleans())
+def test_property_the_same_words_say_the_same(heads, posts):
+    """And of what may be kept, the id is the one that was cut out."""
+    first, body = (b"POST /a.git/git-upload-pack HTTP/1.1\r\n", b"0014command=ls-refs\n0000") if posts else (GET, b"")
+    known = {}
+    for head in heads:
+        data = first + b"".join(line + b"\r\n" for line in head) + b"\r\n" + body
+        words, request = words_of("peer", data), read_request(data)
+        if request is None:
+            assert words.key not in known
+            continue
+        if words.key in known:
+            assert without_id(request) == known[words.key]
+            assert request.variables.get("HTTP_X_REQUEST_ID", "") == words.request_id
+        if may_be_known(request, words, data):
+            known[words.key] = without_id(request)
+
+
+def test_the_id_is_cut_out_wherever_it_stands():
+    one = words_of("p", GET + ID + b"one\r\nHost: x\r\n\r\n")
+    two = words_of("p", GET + b"Host: x\r\n" + ID + b"two\r\n\r\n")
+    assert one.key == two.key
+    assert (one.request_id, two.request_id) == ("one", "two")
+    assert words_of("q", GET + ID + b"one\r\nHost: x\r\n\r\n").key != one.key
+    assert words_of("p", GET + b"Host: x\r\n\r\n").key != one.key
+
+
+def test_nothing_behind_the_head_is_cut_out():
+    data = GET + b"Host: x\r\n\r\n" + GET + ID + b"two\r\n\r\n"
+    assert words_of("p", data).key == ("p", False, data)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        b"Authorization: Basic eDp5\r\n",
+        b"Cookie: a=b\r\n",
+        b"Proxy-Authorization: Basic eDp5\r\n",
+        b"x-request-id: abc\r\n",  # not cut out, so it counts as part of the words
+    ],
+)
+def test_of_some_requests_nothing_is_kept(fields):
+    def kept(data):
+        return may_be_known(read_request(data), words_of("p", data), data)
+
+    assert kept(GET + b"Host: x\r\n\r\n")
+    assert not kept(GET + fields + b"\r\n")
+    assert not kept(GET + b"Host: x\r\n\r\n" + GET)
+    assert words_of("p", GET + b"X-A: " + b"b" * WORDS_BYTES_MAX) is None
+
+
+class Server:
+    """A worker's loop over one end of a connection; we have the other one."""
+
+    def __init__(self, folder, **settings):
+        self.path = folder / "served" / "a.git"
+        self.path.parent.mkdir()
+        create_repository(str(self.path), SHA1, export=True, allow_push=False)
+        create_first_commit(str(self.path), SHA1, now_seconds=1_700_000_000)
+        self.main = self.path / "refs/heads/main"
+        self.application = create_app(root=str(self.path.parent), cache_bytes_max=0, **settings)
+        self.asked = 0
+        worker = self.worker = object.__new__(GovcWorker)
+        worker.wsgi = self
+        worker._known, worker._idle, worker._names, worker._date, worker._date_at = {}, {}, {}, "", 0
+        worker.nr, worker.max_requests, worker.alive = 0, 1 << 60, True
+        worker.cfg = SimpleNamespace(limit_request_field_size=8190, limit_request_fields=100, workers=1)
+        self._threads = []
+        self.ours = self.connect()
+
+    def connect(self):
+        """Return our end of another connection."""
+        ours, theirs = socket.socketpair()
+        ours.settimeout(SECONDS)
+        listener = SimpleNamespace(getsockname=lambda: ("127.0.0.1", 80))
+
+        def serve():
+            with theirs:
+                self.worker._answer_requests(listener, theirs, ("127.0.0.1", 1), None)
+
+        self._threads.append(threading.Thread(target=serve))
+        self._threads[-1].start()
+        return ours
+
+    def answer_again(self, known, request_id):
+        return self.application.answer_again(known, request_id)
+
+    def __call__(self, environ, start):
+        self.asked += 1
+        return self.application(environ, start)
+
+    def ask(self, request, **fields):
+        """The answer's head without its date, and its body."""
+        data = request.encode("x", keep=True)
+        for name, value in fields.items():
+            data = data.replace(b"\r\n", f"\r\n{name.replace('_', '-')}: {value}\r\n".encode(), 1)
+        self.ours.sendall(data)
+        answer = b""
+        while not (answer.endswith((b"0000", b"0\r\n\r\n")) and b"\r\n\r\n" in answer):
+            piece = self.ours.recv(1 << 16)
+            assert piece, answer
+            answer += piece
+        head, _, body = answer.partition(b"\r\n\r\n")
+        return [line for line in head.split(b"\r\n") if not line.startswith(b"Date: ")], body
+
+    def ask_until_known(self, request, **fields):
+        """Ask until the answer comes from what was found out before; all answers are the same."""
+        answers = []
+
+        def is_known():
+            asked = self.asked
+            answers.append(self.ask(request, **fields))
+            return self.asked == asked
+
+        wait_until(is_known, "it is known")
+        assert answers == answers[:1] * len(answers)
+        return answers[0]
+
+    def close(self):
+        self.ours.close()
+        for thread in self._threads:
+            thread.join()
+        self.application.close()
+
+
+@pytest.fixture
+def serve(tmp_path):
+    started = []
+
+    def start(**settings):
+        started.append(Server(tmp_path, **settings))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.close()
+
+
+REQUESTS = {"info/refs": info_refs("a.git"), "ls-refs": ls_refs("a.git"), "prefix": ls_refs("a.git", "refs/heads/")}
+
+
+@pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
+def test_a_change_is_seen_at_once(serve, request_):
+    server = serve()
+    oid = server.main.read_bytes().strip()
+    head, body = server.ask_until_known(request_)
+    assert b"HTTP/1.1 200 OK" in head and oid + b" refs/heads/main" in body
+    (server.path / "refs/heads/other").write_bytes(oid + b"\n")
+    assert oid + b" refs/heads/other" in server.ask(request_)[1]
+    server.ask_until_known(request_)
+    (server.path / "refs/heads/other").unlink()
+    assert server.ask(request_) == (head, body)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: (path / "git-daemon-export-ok").unlink(),
+        lambda path: (path / "config").write_text((path / "config").read_text() + "[http]\n\tuploadpack = false\n"),
+        lambda path: path.rename(path.with_name("b.git")),
+    ],
+    ids=["export", "configuration", "renamed"],
+)
+def test_what_is_refused_now_is_refused(serve, change):
+    server = serve()
+    for request in REQUESTS.values():
+        server.ask_until_known(request)
+    change(server.path)
+    for request in REQUESTS.values():
+        server.ours.sendall(request.encode("x", keep=True))
+        assert server.ours.recv(1 << 16).startswith((b"HTTP/1.1 403 ", b"HTTP/1.1 404 "))
+
+
+def test_permissions_are_asked_each_time(serve, tmp_path):
+    rules = tmp_path / "p.toml"
+    rules.write_text('[[rule]]\nrepositories = ["**"]\nread = ["@anyone"]\n')
+    server = serve(permission_file=str(rules))
+    request = REQUESTS["ls-refs"]
+    server.ask_until_known(request)
+    fresh = tmp_path / "new.toml"
+    fresh.write_text('[[rule]]\nrepositories = ["**"]\nnone = ["@anyone"]\n')
+    fresh.rename(rules)
+
+    def is_refused():
+        server.ours.sendall(request.encode("x", keep=True))
+        return server.ours.recv(1 << 16).startswith((b"HTTP/1.1 403 ", b"HTTP/1.1 404 "))
+
+    wait_until(is_refused, "the file is read")
+
+
+@pytest.mark.parametrize(
+    ("request_", "received"), [(REQUESTS["info/refs"], 0), (REQUESTS["ls-refs"], len(REQUESTS["ls-refs"].body))]
+)
+def test_it_is_logged_and_counted_as_ever(serve, caplog, request_, received, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("govc"), "propagate", True)
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    server = serve()
+    with caplog.at_level(logging.INFO, "govc.access"):
+        first = server.ask(request_, X_Request_Id="id-first")
+        server.ask_until_known(request_, X_Request_Id="id-known")
+        assert server.ask(request_, X_Request_Id="id-last") == first
+        server.ask(request_)
+        own = server.ask_until_known(request_)
+        assert own == first
+
+    def fields(request_id):
+        (line,) = [r.getMessage() for r in caplog.records if r.name == "govc.access" and request_id in r.getMessage()]
+        return {
+            name: value
+            for name, _, value in (field.partition("=") for field in line.split(" "))
+            if name not in ("request", "seconds")
+        }
+
+    assert fields("request=id-first") == fields("request=id-last")
+    made_up = [r.getMessage() for r in caplog.records if r.name == "govc.access"][-1]
+    assert len(made_up.partition("request=")[2].partition(" ")[0]) == 16
+    lines = [r for r in caplog.records if r.name == "govc.access"]
+    text = server.application._metrics.encode().decode()
+    route = "rpc" if received else "info-refs"
+    assert f'govc_http_requests_total{{route="{route}",status="200"}} {len(lines)}.0' in text
+    if received:
+        assert f'govc_http_request_bytes_total{{route="rpc"}} {len(lines) * received}.0' in text
+
+
+def test_who_says_close_gets_it(serve):
+    server = serve()
+    closing = REQUESTS["info/refs"].encode("x", keep=True).replace(b"keep-alive", b"close")
+
+    def ask():
+        asked, answer = server.asked, b""
+        with server.connect() as connection:
+            connection.sendall(closing)
+            while piece := connection.recv(1 << 16):
+                answer += piece
+        assert b"\r\nConnection: close\r\n" in answer
+        return server.asked == asked
+
+    wait_until(ask, "it is known")
+
+
+@pytest.mark.parametrize("settings", [{"rate_per_address": 1 << 20}, {"audit_file": "audit"}])
+def test_where_each_request_counts_each_is_asked_in_full(serve, tmp_path, settings):
+    if "audit_file" in settings:
+        settings = {"audit_file": str(tmp_path / "audit")}
+    else:
+        settings = {**settings, "cache_dir": str(tmp_path / "cache")}
+    server = serve(**settings)
+    request = REQUESTS["ls-refs"]
+    server.ask(request)
+    wait_until(lambda: server.ask(request) and server.application._backend._proved, "it is proved")
+    asked = server.asked
+    server.ask(request)
+    server.ask(request)
+    assert server.asked == asked + 2
+
+
+def test_only_so_many_are_kept(monkeypatch):
+    worker = object.__new__(GovcWorker)
+    worker._known = {}
+    for number in range(KNOWN_MAX + 1):
+        worker._learn(again.Words(("p", False, b"%d" % number), ""), True, None)
+    assert len(worker._known) == 1
