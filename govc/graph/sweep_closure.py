@@ -9,7 +9,7 @@ Exact: what the client's commits introduced is not sent, wherever it lies.
 """
 
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import compress
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -20,10 +20,16 @@ from govc.graph.filter import ALL, ObjectSelection
 from govc.graph.interface import Ticker, Work
 from govc.graph.trees import TreeCache, entry_kind
 from govc.graph.view import View
+from govc.kernels import treewalk
+from govc.kernels.packread import PackReader, PackTable
 from govc.kernels.sweep import ELSEWHERE, IN_RANGE, NO_LIMIT, NumberFinder, Painting
 from govc.objects.types import BLOB, COMMIT, TREE
 
 _T = TypeVar("_T")
+
+TREES_CACHE_BYTES = 8 << 20
+TREE_BYTES_MAX = 256 << 20
+"""For listing whole trees: bases of deltas that are kept, and the largest tree."""
 
 FEW_BLOBS = 4
 """Wanted blobs (a tag may name one) up to so many are looked for among all that are sent one by one."""
@@ -94,7 +100,8 @@ def sweep_closure(
     cuts = view.cids(request.client_shallow | request.boundary)
     painting: Painting = run(sweep.paint, want_cids, have_cids, cuts)
     yield
-    lists = _Lists(history, view, painting)
+    table = finder if isinstance(finder, PackTable) and not have_cids else None
+    lists = _Lists(history, view, painting, table, run)
     for number in haves.trees:
         yield from lists.note_had_tree(number)
     lists.had.update(haves.blobs)
@@ -181,7 +188,17 @@ def _complete_roots(history: History, haves: list[int]) -> list[int]:
 class _Lists:
     """Whole trees, listed: those of cut commits, those that are wanted by name, those that the client has."""
 
-    def __init__(self, history: History, view: View, painting: Painting) -> None:
+    def __init__(
+        self,
+        history: History,
+        view: View,
+        painting: Painting,
+        table: PackTable | None,
+        run: Callable[..., Any],
+    ) -> None:
+        """`table` None: the client has commits, so each object is asked for whether it is his."""
+        self._table = table
+        self._run = run
         self._history = history
         self._reader = history.reader
         self._view = view
@@ -213,27 +230,48 @@ class _Lists:
         visited: set[int] = set()
         add_tree, add_blob = more_trees.setdefault, more_blobs.setdefault
         if selection.needs_trees:
-            for cid in cut:
-                commit = self._view.commit(self._view.sweep.commit_oid(cid))
-                assert commit is not None
-                if self._painting.has_name(commit[1]):
-                    continue
-                number = self._reader.find(commit[1])
-                if number < 0:
-                    raise ObjectMissing(commit[1], "tree")
-                yield from self._walk(number, add_tree, add_blob, known, visited, with_blobs=selection.needs_blobs)
-        roots = {self._reader.find(self._history.tree_oid(number)) for number in sent} if wants.trees else set()
+            roots = list(self._iter_roots(cut))
+            listed = self._list_at_once(roots, with_blobs=selection.needs_blobs)
+            if listed is not None:
+                more_trees.update(dict.fromkeys(array("q", listed[0])))
+                more_blobs.update(dict.fromkeys(array("q", listed[1])))
+            else:
+                for number in roots:
+                    yield from self._walk(number, add_tree, add_blob, known, visited, with_blobs=selection.needs_blobs)
+        tops = {self._reader.find(self._history.tree_oid(number)) for number in sent} if wants.trees else set()
         wanted_trees = [n for n in wants.trees if n not in known and n not in more_trees]
         for number in wanted_trees:
             if selection.needs_trees:
                 yield from self._walk(number, add_tree, add_blob, known, visited, with_blobs=selection.needs_blobs)
         if TREE not in selection.types or not selection.needs_trees:
-            more_trees = dict.fromkeys(n for n in wants.trees if n not in known and n not in roots)
+            more_trees = dict.fromkeys(n for n in wants.trees if n not in known and n not in tops)
         if selection.blob_limit is not None:
             passes = selection.passes_blob
             more_blobs = dict.fromkeys(n for n in more_blobs if passes(self._reader, n))
         more_blobs.update(dict.fromkeys(n for n in wants.blobs if n not in known))
         return array("q", more_trees), array("q", more_blobs)
+
+    def _iter_roots(self, cut: Iterable[int]) -> Iterator[int]:
+        """Yield the root trees of cut commits, unless the client has them. Raises ObjectMissing."""
+        for cid in cut:
+            commit = self._view.commit(self._view.sweep.commit_oid(cid))
+            assert commit is not None
+            if self._painting.has_name(commit[1]):
+                continue
+            number = self._reader.find(commit[1])
+            if number < 0:
+                raise ObjectMissing(commit[1], "tree")
+            yield number
+
+    def _list_at_once(self, roots: Sequence[int], *, with_blobs: bool) -> tuple[bytes, bytes] | None:
+        """List whole trees by the kernel; None where it takes more than that: the client has something, or not all of
+        it is packed, or something is wrong with it.
+        """
+        if self._table is None or self.had or not treewalk.AVAILABLE:
+            return None
+        reader = PackReader(self._table, TREES_CACHE_BYTES, TREE_BYTES_MAX)
+        listed: tuple[bytes, bytes] | None = self._run(treewalk.list_trees, reader, array("q", roots), with_blobs)
+        return listed
 
     def _walk(
         self,

@@ -6,10 +6,11 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.errno cimport EINTR, errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 
 
+from govc.kernels._inflate cimport Deflate, crc_of, find_deflate
 from govc.kernels._packread_c cimport (
     FINE,
     IO_ERROR,
@@ -50,6 +51,10 @@ DEF SPAN_MAX = 1 << 20
 DEF GAP_MAX = 1 << 14
 DEF IMPROVED_BYTES_MIN = 2048
 DEF IMPROVED_MAX = 64
+DEF READY_SPAN = 1 << 16
+
+cdef Deflate deflate_functions
+find_deflate(&deflate_functions)
 
 
 cdef extern from "dlfcn.h" nogil:
@@ -92,6 +97,18 @@ cdef struct Row:
     uint64_t end
     uint64_t out  # where the entry begins in the new pack; 0 before it is out
     int64_t number
+
+
+cdef struct Ready:  # columns of a file of ready entries; fd -1 for none
+    int fd
+    Py_ssize_t count
+    uint64_t end  # of the streams
+    const uint64_t *offsets
+    const uint32_t *lengths
+    const uint32_t *sizes
+    const uint32_t *checksums
+    const uint8_t *types
+    const uint8_t *names
 
 
 cdef struct Share:  # the rows of one pack
@@ -137,10 +154,16 @@ cdef class PackCopier:
     cdef z_stream *deflater
     cdef void *compressor
     cdef int improved
+    cdef Ready ready
+    cdef object ready_source
+    cdef uint8_t *ready_span  # a piece of its file
+    cdef uint64_t ready_start
+    cdef uint64_t ready_size
     cdef readonly Py_ssize_t reused
     cdef readonly Py_ssize_t expanded
+    cdef readonly Py_ssize_t taken_ready
 
-    def __cinit__(self, PackReader reader not None, const uint8_t[::1] numbers not None, at_peer, forward, int level, make_delta=None):
+    def __cinit__(self, PackReader reader not None, const uint8_t[::1] numbers not None, at_peer, forward, int level, make_delta=None, ready=None):
         cdef Py_ssize_t n = numbers.shape[0] // 8, k
         cdef const int64_t *values = <const int64_t *>&numbers[0] if n else NULL
         cdef int64_t last = -1
@@ -149,6 +172,9 @@ cdef class PackCopier:
         self.table = reader.table
         self.at_peer = at_peer
         self.make_delta = make_delta
+        self.ready.fd = -1
+        if ready is not None:
+            self.open_ready(ready)
         self.forward = dict(forward)
         self.out_offset = 12
         self.span_pack = -1
@@ -197,6 +223,7 @@ cdef class PackCopier:
         free(self.rows)
         free(self.shares)
         free(self.span)
+        free(self.ready_span)
         free(self.out)
         free(self.forward_numbers)
         if self.compressor != NULL:
@@ -204,6 +231,91 @@ cdef class PackCopier:
         if self.deflater != NULL:
             deflateEnd(self.deflater)
             free(self.deflater)
+
+    cdef int open_ready(self, source) except -1:
+        cdef const uint8_t[::1] columns = source.columns
+        cdef Py_ssize_t n = source.entry_count
+        if n <= 0 or columns.shape[0] < n * (21 + self.table.oid_size):
+            return 0
+        self.ready_span = <uint8_t *>malloc(READY_SPAN)
+        if self.ready_span == NULL:
+            raise MemoryError
+        self.ready_source = (source, columns)
+        self.ready.count = n
+        self.ready.end = source.columns_at
+        self.ready.offsets = <const uint64_t *>&columns[0]
+        self.ready.lengths = <const uint32_t *>&columns[8 * n]
+        self.ready.sizes = <const uint32_t *>&columns[12 * n]
+        self.ready.checksums = <const uint32_t *>&columns[16 * n]
+        self.ready.types = &columns[20 * n]
+        self.ready.names = &columns[21 * n]
+        self.ready.fd = source.descriptor
+        return 0
+
+    cdef Py_ssize_t find_ready(self, int64_t number) noexcept nogil:
+        cdef const uint8_t *name = self.table.oid_at(number)
+        cdef Py_ssize_t low = 0, high = self.ready.count, middle
+        cdef int size = self.table.oid_size, order
+        while low < high:
+            middle = (low + high) >> 1
+            order = memcmp(self.ready.names + middle * size, name, size)
+            if order == 0:
+                return middle
+            if order < 0:
+                low = middle + 1
+            else:
+                high = middle
+        return -1
+
+    cdef bint read_ready(self, uint64_t offset, uint64_t length, uint8_t *out) noexcept nogil:
+        """Read a stream; of small ones, which mostly follow each other, the next ones with it."""
+        cdef uint64_t want
+        cdef ssize_t n
+        if length <= READY_SPAN:
+            if offset < self.ready_start or offset + length > self.ready_start + self.ready_size:
+                want = self.ready.end - offset if self.ready.end - offset < READY_SPAN else READY_SPAN
+                self.ready_size = 0
+                n = pread(self.ready.fd, self.ready_span, want, <int64_t>offset)
+                if n < <ssize_t>length:
+                    return False
+                self.ready_start = offset
+                self.ready_size = <uint64_t>n
+            memcpy(out, self.ready_span + (offset - self.ready_start), length)
+            return True
+        while length:
+            n = pread(self.ready.fd, out, length, <int64_t>offset)
+            if n <= 0:
+                return False
+            out += n
+            offset += n
+            length -= n
+        return True
+
+    cdef bint put_ready(self, int64_t number) noexcept nogil:
+        """Add an object from the file of ready entries; False when it isn't there, or isn't what it was."""
+        cdef Py_ssize_t rank = self.find_ready(number)
+        cdef uint64_t offset, length
+        cdef Py_ssize_t size_before = self.out_size
+        cdef uint64_t offset_before = self.out_offset
+        cdef int type_number
+        if rank < 0:
+            return False
+        offset = self.ready.offsets[rank]
+        length = self.ready.lengths[rank]
+        type_number = self.ready.types[rank]
+        if offset > self.ready.end or length > self.ready.end - offset or not 1 <= type_number <= 4:
+            return False
+        if self.put_head(type_number, self.ready.sizes[rank]) or self.make_room(length) or (
+            not self.read_ready(offset, length, self.out + self.out_size)
+            or crc_of(&deflate_functions, 0, self.out + self.out_size, length) != self.ready.checksums[rank]
+        ):
+            self.out_size = size_before
+            self.out_offset = offset_before
+            return False
+        self.out_size += <Py_ssize_t>length
+        self.out_offset += length
+        self.taken_ready += 1
+        return True
 
     cdef void arrange(self, Share *share) noexcept nogil:
         """Give the rows of one pack their places, and sort them by offset."""
@@ -416,12 +528,15 @@ cdef class PackCopier:
         return 0
 
     cdef Fault expand(self, int64_t number) noexcept nogil:
-        """Add an object read and compressed anew."""
+        """Add an object that is ready, else one read and compressed anew."""
         cdef Node *node = NULL
-        cdef Fault fault = self.reader.load(number, &node)
+        cdef Fault fault
         cdef unsigned long bound
         cdef uint64_t done = 0
         cdef int code
+        if self.ready.fd >= 0 and self.put_ready(number):
+            return FINE
+        fault = self.reader.load(number, &node)
         if fault != FINE:
             return fault
         self.expanded += 1

@@ -28,6 +28,7 @@ QUESTIONS = (
     "stamps",
     "sweep",
     "treelist",
+    "treewalk",
 )
 """Every kernel there is."""
 

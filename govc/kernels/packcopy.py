@@ -7,7 +7,8 @@ of their offsets, so that a base is out before its ofs-deltas:
     a whole entry                 copied
     a delta on what is sent       copied; an ofs-delta's distance is made anew
     a delta on what the peer has  copied as a ref-delta, when the pack may be thin
-    any other                     a forward delta that somebody made before (`forward`), else expanded and compressed
+    any other                     a forward delta that somebody made before (`forward`), else an entry that is ready
+                                  (`ready`, a file of `odb.ready`), else expanded and compressed
 
 `forward` also replaces entries that are stored whole: that is where history that came in as one pack keeps its newest
 versions. Its bases are objects that the peer has, never ones that are sent, so no cycle can come of it.
@@ -18,12 +19,12 @@ say is checked as in `packread`.
 
 from array import array
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from govc.kernels.choice import find
 from govc.kernels.packread import PackReader, PackTable
 
-__all__ = ["AVAILABLE", "ForwardDelta", "PackCopier", "sort_numbers"]
+__all__ = ["AVAILABLE", "ForwardDelta", "PackCopier", "ReadySource", "sort_numbers"]
 
 _module = find("packcopy")
 
@@ -37,6 +38,18 @@ class ForwardDelta(NamedTuple):
     base_oid: bytes
     size: int
     stream: bytes
+
+
+class ReadySource(NamedTuple):
+    """A file of ready entries: descriptor, number of entries, the columns as they lie from byte `columns_at` on, and
+    what keeps the descriptor open.
+    """
+
+    descriptor: int
+    entry_count: int
+    columns: bytes
+    columns_at: int
+    owner: Any
 
 
 if TYPE_CHECKING:
@@ -53,6 +66,9 @@ if TYPE_CHECKING:
         expanded: int
         """Objects compressed anew so far."""
 
+        taken_ready: int
+        """Entries that were ready, so far."""
+
         def __init__(
             self,
             reader: PackReader,
@@ -61,6 +77,7 @@ if TYPE_CHECKING:
             forward: Mapping[int, ForwardDelta],
             level: int,
             make_delta: Callable[[int], ForwardDelta | None] | None = None,
+            ready: ReadySource | None = None,
         ) -> None:
             """`numbers`: int64 each. `at_peer` tells which bases need not be sent; None makes a pack that needs none.
 

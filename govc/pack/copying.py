@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from govc.errors import CorruptPack
-from govc.kernels.packcopy import ForwardDelta, PackCopier
+from govc.kernels.packcopy import ForwardDelta, PackCopier, ReadySource
 from govc.kernels.packread import PackReader
 from govc.pack.entry import encode_entry_header
 from govc.pack.format import encode_pack_header
@@ -60,6 +60,7 @@ class CopiedPack:
         chunk_bytes: int = 1 << 16,
         whole_pack: Callable[[int], WholePack] | None = None,
         make_delta: Callable[[int], ForwardDelta | None] | None = None,
+        ready: ReadySource | None = None,
     ) -> None:
         """`packed` and `loose`: object numbers, ascending, each once. `whole_pack` returns the pack of an object.
 
@@ -68,7 +69,7 @@ class CopiedPack:
         self._source = source
         self._level = level
         self._chunk_bytes = chunk_bytes
-        self._copier = PackCopier(reader, packed.tobytes(), at_peer, forward or {}, level, make_delta)
+        self._copier = PackCopier(reader, packed.tobytes(), at_peer, forward or {}, level, make_delta, ready)
         self._count = len(packed) + len(loose)
         self._whole: WholePack | None = None
         if whole_pack is not None and packed and not loose and not forward and self._copier.is_verbatim():

@@ -1,4 +1,4 @@
-"""Filling the introductions index, in a helper process: segments, their merging, forward deltas.
+"""Filling the introductions index, in a helper process: segments, their merging, forward deltas, ready entries.
 
 Of a repository that plain git made, everything is done once, at some ten microseconds per object; after that a run adds
 what is new. Segments are merged in a geometric progression, as packs are, so that each commit is copied a logarithmic
@@ -17,13 +17,14 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 
 from govc.errors import Corrupt, GovcError, ObjectMissing
 from govc.graph.commits import follow_tags
 from govc.graph.introduce import make_segment, merge
 from govc.graph.segment import NONE
 from govc.graph.view import View
-from govc.kernels import deltify
+from govc.kernels import deltify, treewalk
 from govc.kernels.packread import PackReader
 from govc.objects.types import COMMIT
 from govc.odb.forward import Entry, iter_encoded
@@ -32,6 +33,7 @@ from govc.pack.delta import make_delta
 from govc.protocol.oid import find_algorithm
 from govc.repo.helper import Emit
 from govc.repo.introductions import FORWARD, INLINE_ENTRIES_MAX, TEMPORARY_PREFIX, Introductions
+from govc.repo.readying import TIPS_MAX, add_ready
 from govc.repo.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
@@ -56,7 +58,8 @@ FORWARD_GAIN = 0.6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntroduceTask:
-    """One repository whose index is to be filled. Picklable. `tips`: the values of its refs.
+    """One repository whose index is to be filled. Picklable. `tips`: the values of its refs. `heads`: those of HEAD
+    and some branches, for ready entries (`readying`).
 
     `identity`: the folder's device and inode. A helper starts late on a busy machine, and what lies at the path then
     may be another repository, in which nobody asked for an index; None: it was gone at once.
@@ -68,6 +71,7 @@ class IntroduceTask:
     algo_name: str
     shared_bits: int
     tips: tuple[bytes, ...]
+    heads: tuple[bytes, ...] = ()
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> "IntroduceTask":
@@ -80,6 +84,7 @@ class IntroduceTask:
             algo_name=layout.algo.name,
             shared_bits=layout.shared.bits,
             tips=tuple({ref.oid for ref in snapshot.table.iter_refs()}),
+            heads=tuple(dict.fromkeys(islice(_iter_heads(snapshot), TIPS_MAX))),
         )
 
 
@@ -90,6 +95,7 @@ class IntroduceReport:
     commits_added: int = 0
     segments_merged: int = 0
     forward_added: int = 0
+    entries_ready: int = 0
     skipped: str = ""
 
 
@@ -123,7 +129,8 @@ def fill_introductions(task: IntroduceTask) -> IntroduceReport:
             return IntroduceReport(skipped=f"history is not whole: {error}")
         merged = _merge_segments(index)
         forward = _add_forward(index, store, reader)
-        return IntroduceReport(commits_added=added, segments_merged=merged, forward_added=forward)
+        ready = add_ready(index, store, reader, task.heads, _large_packs(store))
+        return IntroduceReport(commits_added=added, segments_merged=merged, forward_added=forward, entries_ready=ready)
     finally:
         os.close(descriptor)
 
@@ -149,12 +156,26 @@ def _identity_of(folder: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def forward_is_due(snapshot: Snapshot, index: Introductions) -> bool:
-    """Tell whether there is a large pack that nobody has looked at for forward deltas."""
+def is_due(snapshot: Snapshot, index: Introductions) -> bool:
+    """Tell whether there is a large pack that nobody has looked at for forward deltas, or for ready entries."""
     known = index.forward.packs
+    if treewalk.AVAILABLE:
+        known = known & index.ready.packs if index.ready is not None else frozenset()
     return any(
         pack.count >= LARGE_PACK_OBJECTS and pack.index.pack_checksum not in known for pack in snapshot.store.packs
     )
+
+
+def _large_packs(store: ObjectStore) -> list[bytes]:
+    return [pack.index.pack_checksum for pack in store.packs if pack.count >= LARGE_PACK_OBJECTS]
+
+
+def _iter_heads(snapshot: Snapshot) -> Iterator[bytes]:
+    """Yield what HEAD names, then what branches name."""
+    if snapshot.table.head.oid is not None:
+        yield snapshot.table.head.oid
+    for ref in snapshot.table.iter_refs(b"refs/heads/"):
+        yield ref.oid
 
 
 def _remove_leftovers(index: Introductions) -> None:
@@ -224,7 +245,7 @@ def _add_forward(index: Introductions, store: ObjectStore, reader: PackReader | 
     table = store.pack_table()
     if table is None or reader is None or not deltify.AVAILABLE:
         return 0
-    packs = [pack.index.pack_checksum for pack in store.packs if pack.count >= LARGE_PACK_OBJECTS]
+    packs = _large_packs(store)
     if set(packs) <= index.forward.packs:
         return 0
     whole = _find_whole(index.view, store)

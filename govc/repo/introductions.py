@@ -3,6 +3,7 @@
     <commondir>/govc/introductions/
         <8 digits>-<checksum>.segment      graph.segment; the digits give the order in which they were made
         <8 digits>-<checksum>.forward      odb.forward: deltas for what packs hold whole
+        <8 digits>-<checksum>.ready        odb.ready: whole entries for what packs hold as deltas
 
 They lie in `govc/` and not beside the packs, because they belong to no pack: what a commit introduces follows from its
 name, so a `git gc` that replaces every pack makes nothing of it wrong, and git neither minds the folder nor leaves
@@ -22,8 +23,9 @@ import logging
 import mmap
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
-from typing import NamedTuple
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import BinaryIO, NamedTuple
 
 from govc.errors import Corrupt, LimitExceeded, ObjectMissing
 from govc.graph.introduce import is_empty, make_segment
@@ -34,13 +36,14 @@ from govc.kernels.guard import map_file
 from govc.kernels.packcopy import ForwardDelta
 from govc.odb.files import create_temporary
 from govc.odb.forward import BadForward, ForwardDeltas, ForwardFile, parse_forward
+from govc.odb.ready import BadReady, ReadyFile, open_ready
 from govc.odb.store import ObjectStore
 from govc.protocol.oid import HashAlgorithm
 
 log = logging.getLogger(__name__)
 
 FOLDER = "govc/introductions"
-SEGMENT, FORWARD = ".segment", ".forward"
+SEGMENT, FORWARD, READY = ".segment", ".forward", ".ready"
 
 _FEW_SHIFT = 3
 """An answer of less than an eighth of the deltas there are is looked up object by object."""
@@ -63,6 +66,15 @@ class _Stamp(NamedTuple):
     ctime_ns: int
 
 
+@dataclass
+class Making:
+    """A file that is being written: `checksum`, its writer's to set, becomes part of its name."""
+
+    file: BinaryIO
+    checksum: bytes = b""
+    name: str = ""
+
+
 class Introductions:
     """The index of one repository in this process."""
 
@@ -80,6 +92,9 @@ class Introductions:
         self._view = self._file_view = View(self.algo)
         self._forward_files: dict[str, ForwardFile] = {}
         self.forward = ForwardDeltas(())
+        self._ready_name = ""
+        self.ready: ReadyFile | None = None
+        """The newest file of ready entries."""
         self._forward_vids: tuple[ForwardDeltas, View, dict[int, bytes]] | None = None
 
     # Reading
@@ -146,6 +161,7 @@ class Introductions:
             names = []
         self._read_segments([name for name in names if name.endswith(SEGMENT)])
         self._read_forward([name for name in names if name.endswith(FORWARD)])
+        self._open_ready([name for name in names if name.endswith(READY)])
         self._stamp = stamp
 
     def _look(self) -> _Stamp:
@@ -216,6 +232,21 @@ class Introductions:
         if kept != self._forward_files:
             self._forward_files = kept
             self.forward = ForwardDeltas(tuple(kept.values()))
+
+    def _open_ready(self, names: Sequence[str]) -> None:
+        for name in reversed(names):
+            if name == self._ready_name:
+                return
+            if not self._is_bad(name):
+                try:
+                    self.ready = open_ready(f"{self.folder}/{name}", self.algo)
+                except (BadReady, OSError) as error:
+                    log.warning("%s: %s: %s", self.folder, name, error)
+                    self._bad[name] = _stamp_of(f"{self.folder}/{name}")
+                else:
+                    self._ready_name = name
+                    return
+        self.ready, self._ready_name = None, ""
 
     # What lies in the folder, for maintenance
 
@@ -315,21 +346,29 @@ class Introductions:
         return self._write(pieces, FORWARD)
 
     def _write(self, pieces: list[bytes], suffix: str) -> str:
-        """Write a file under a new number. Not synced: one that a power cut has torn is passed over.
+        with self.writing(suffix) as making:
+            making.file.writelines(pieces)
+            making.checksum = pieces[-1]
+        return making.name
+
+    @contextmanager
+    def writing(self, suffix: str) -> Iterator["Making"]:
+        """Write a file under a new number: whole, or not at all. Not synced: one that a power cut has torn is passed
+        over. OSError.
 
         The folder isn't made here: one that was there is gone because the repository left us (`govc retire`).
         """
         descriptor, path = create_temporary(self.folder, TEMPORARY_PREFIX, self._file_mode)
         try:
             with open(descriptor, "wb") as file:
-                file.writelines(pieces)
-            name = f"{self._next_number():08d}-{pieces[-1].hex()}{suffix}"
-            os.rename(path, f"{self.folder}/{name}")
+                making = Making(file)
+                yield making
+            making.name = f"{self._next_number():08d}-{making.checksum.hex()}{suffix}"
+            os.rename(path, f"{self.folder}/{making.name}")
         except BaseException:
             with suppress(FileNotFoundError):
                 os.unlink(path)
             raise
-        return name
 
     def make_folder(self) -> None:
         """Make the folder unless it is there. OSError."""

@@ -26,7 +26,7 @@ from govc.odb.store import KERNEL_CACHE_BYTES, ObjectStore
 from govc.odb.torn import TornWatch
 from govc.pack.copying import CopiedPack
 from govc.repo.helper import Progress
-from govc.repo.introducing import forward_is_due
+from govc.repo.introducing import is_due
 from govc.repo.introductions import Introductions
 from govc.repo.near_deltas import MadeDeltas, NearDeltas
 from govc.repo.pack_growth import WantsBefore, brings_all_tags, can_grow, plan_addition, reaches_all
@@ -79,7 +79,7 @@ class SweptPacking:
         if not self._is_covered(snapshot, index, plan):
             self._want_index(snapshot)
             return None
-        if index.is_crowded or forward_is_due(snapshot, index):
+        if index.is_crowded or is_due(snapshot, index):
             self._want_index(snapshot)
         # One view for the whole answer: the index may get another one while this waits, with other ranks.
         view = index.view
@@ -166,6 +166,7 @@ class SweptPacking:
             chunk_bytes=SMALL_CHUNK_BYTES if is_small else LARGE_CHUNK_BYTES,
             whole_pack=store.pack_of,
             make_delta=self._near_deltas(store, reader, found) if is_incremental else None,
+            ready=found.index.ready.source() if found.index.ready is not None else None,
         )
         # Reading a file from the page cache is no work for a thread; loose objects are the store's to read, and it
         # belongs to the hub.

@@ -18,7 +18,7 @@ from govc.pack.delta import apply_delta
 from govc.protocol.oid import SHA1
 from govc.repo import introducing
 from govc.repo.index_keeper import IndexKeeper
-from govc.repo.introducing import IntroduceTask, fill_introductions, forward_is_due
+from govc.repo.introducing import IntroduceTask, fill_introductions, is_due
 from govc.repo.introductions import INLINE_COMMITS_MAX, SEGMENT_FILES_MAX, Introductions
 from govc.repo.pack_plan import PackPlan
 from govc.repo.packing import PackProducer, ProducerLimits
@@ -365,9 +365,9 @@ def test_forward_deltas_make_answers_small(path: Path, tmp_path: Path) -> None:
         index.make_folder()
         index.extend(snapshot.store, tips)
         without = pack_of(repository, plan)
-        assert forward_is_due(snapshot, index)
+        assert is_due(snapshot, index)
         fill(repository)
-        assert not forward_is_due(snapshot, index)
+        assert not is_due(snapshot, index)
         pack = pack_of(repository, plan)
     finally:
         introducing.LARGE_PACK_OBJECTS = large
