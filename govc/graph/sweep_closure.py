@@ -125,7 +125,9 @@ def sweep_closure(
     if lists.had:
         trees, blobs = lists.without_had(trees), lists.without_had(blobs)
     if selection == ALL and len(wants.blobs) <= FEW_BLOBS and not painting.cut and not wants.trees:
-        blobs.extend(n for n in wants.blobs if n not in lists.had and n not in blobs)
+        # What no commit introduced is cheap to tell; a look at all numbers keeps everybody waiting.
+        knows, oid_of = sweep.vid_of, reader.oid_of
+        blobs.extend([n for n in wants.blobs if n not in lists.had and (knows(oid_of(n)) < 0 or n not in blobs)])
     elif painting.cut or wants.trees or wants.blobs:
         extra = yield from lists.find_more(painting.cut, wants, selection, trees, blobs, sent)
         trees, blobs = extra
@@ -162,7 +164,7 @@ def _limit_is_plain(selection: ObjectSelection) -> bool:
 
 def _numbers(numbers: "array[int]", ids: "array[int]", name_of: "_NameOf", history: History, kind: str) -> "array[int]":
     """Fill in what lies in no pack. Raises ObjectMissing."""
-    if numbers and min(numbers) < 0:
+    if _has_negative(numbers):
         find = history.reader.find
         for i, number in enumerate(numbers):
             if number < 0:
@@ -171,6 +173,16 @@ def _numbers(numbers: "array[int]", ids: "array[int]", name_of: "_NameOf", histo
                     raise ObjectMissing(name_of(ids[i]), kind)
                 numbers[i] = found
     return numbers
+
+
+def _has_negative(numbers: "array[int]") -> bool:
+    """Tell whether a number is negative, without a Python object for each: they may be millions, and the GIL is held.
+
+    Object numbers are far below 2**56, so the last byte of each is 0 unless it is negative. (Views exist on
+    little-endian machines only.)
+    """
+    last_bytes = numbers.tobytes()[7::8]
+    return last_bytes.count(0) != len(last_bytes)
 
 
 class _NameOf(Protocol):

@@ -166,7 +166,6 @@ cdef class PackCopier:
     def __cinit__(self, PackReader reader not None, const uint8_t[::1] numbers not None, at_peer, forward, int level, make_delta=None, ready=None):
         cdef Py_ssize_t n = numbers.shape[0] // 8, k
         cdef const int64_t *values = <const int64_t *>&numbers[0] if n else NULL
-        cdef int64_t last = -1
         cdef int i
         self.reader = reader
         self.table = reader.table
@@ -200,21 +199,14 @@ cdef class PackCopier:
         for number in sorted(self.forward):
             self.forward_numbers[self.forward_count] = number
             self.forward_count += 1
-        for k in range(n):
-            if values[k] <= last:
+        with nogil:
+            k = self.find_shares(values, n)
+        if k < n:
+            if k and values[k] <= values[k - 1] or values[k] < 0:
                 raise ValueError("numbers must ascend")
-            last = values[k]
-            i = self.table.pack_of(last)
-            if i < 0:
-                raise IndexError(last)
-            if self.share_count == 0 or self.shares[self.share_count - 1].pack != i:
-                self.table.make_order(&self.table.packs[i])
-                self.shares[self.share_count].pack = i
-                self.shares[self.share_count].first = k
-                self.shares[self.share_count].count = 0
-                self.share_count += 1
-            self.shares[self.share_count - 1].count += 1
-            self.rows[k].number = last
+            raise IndexError(values[k])
+        for i in range(self.share_count):
+            self.table.make_order(&self.table.packs[self.shares[i].pack])
         with nogil:
             for i in range(self.share_count):
                 self.arrange(&self.shares[i])
@@ -317,6 +309,29 @@ cdef class PackCopier:
         self.taken_ready += 1
         return True
 
+    cdef Py_ssize_t find_shares(self, const int64_t *values, Py_ssize_t n) noexcept nogil:
+        """Find which rows lie in which pack; return how many there are before one that is wrong."""
+        cdef Py_ssize_t k
+        cdef int64_t last = -1
+        cdef int i
+        cdef Share *share = NULL
+        for k in range(n):
+            if values[k] <= last:
+                return k
+            last = values[k]
+            if share == NULL or last - self.table.packs[share.pack].first >= self.table.packs[share.pack].count:
+                i = self.table.pack_of(last)
+                if i < 0:
+                    return k
+                share = &self.shares[self.share_count]
+                share.pack = i
+                share.first = k
+                share.count = 0
+                self.share_count += 1
+            share.count += 1
+            self.rows[k].number = last
+        return n
+
     cdef void arrange(self, Share *share) noexcept nogil:
         """Give the rows of one pack their places, and sort them by offset."""
         cdef const Pack *pack = &self.table.packs[share.pack]
@@ -367,10 +382,6 @@ cdef class PackCopier:
         if at and rows[at - 1].end == 0:
             rows[at - 1].end = end
         free(chosen)
-
-    def is_verbatim(self):
-        """See packcopy.PackCopier."""
-        return self.share_count == 1 and self.shares[0].is_whole == 1
 
     cdef int put(self, const uint8_t *data, Py_ssize_t size) noexcept nogil:
         cdef uint8_t *more

@@ -13,14 +13,21 @@ again finds out by its checks whether it is still good. In pure Python there is 
 file ends the process.
 
 Only maps made here are guarded: a SIGBUS anywhere else is what it always was.
+
+Pages of a map that were read count as this process's memory for as long as it stays mapped, though they are the page
+cache's. `drop_pages` ends that after something that read much of large files: who reads there again finds them in the
+page cache, sixteen pages at a fault.
 """
 
 import mmap
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from govc.kernels.choice import choose
 
-__all__ = ["FileMap", "fault_count", "map_file", "torn_since"]
+__all__ = ["FileMap", "drop_pages", "fault_count", "map_file", "torn_since"]
 
 if TYPE_CHECKING:
     from govc.kernels.guard_py import fault_count, fault_of, forget, watch
@@ -29,7 +36,13 @@ else:
     fault_count, fault_of = _chosen.fault_count, _chosen.fault_of
     forget, watch = _chosen.forget, _chosen.watch
 
+LARGE_BYTES = 1 << 20
+"""Maps of files from this size on have their pages dropped."""
+
+_DONTNEED: int | None = getattr(mmap, "MADV_DONTNEED", None)
+
 _paths: dict[int, str] = {}
+_large: "WeakSet[FileMap]" = WeakSet()
 
 
 class FileMap(mmap.mmap):
@@ -53,7 +66,22 @@ def map_file(path: str, descriptor: int, size: int) -> FileMap:
     if slot >= 0:
         _paths[slot] = path
         mapping._slot = slot
+    if size >= LARGE_BYTES:
+        _large.add(mapping)
     return mapping
+
+
+def drop_pages(maps: Iterable[object] | None = None) -> None:
+    """Have no page of these maps (of all that are alive) in this process until it is read again. Others are left out.
+
+    A page that could not be read is zeros ever after, as before.
+    """
+    if _DONTNEED is None:
+        return
+    for mapping in list(_large) if maps is None else maps:
+        if isinstance(mapping, FileMap) and mapping in _large:
+            with suppress(OSError, ValueError):  # a kernel that won't, a map that was closed
+                mapping.madvise(_DONTNEED)
 
 
 def torn_since(count: int) -> list[str]:

@@ -88,9 +88,6 @@ if TYPE_CHECKING:
         def next_chunk(self, chunk_bytes: int) -> bytes:
             """Return about `chunk_bytes` bytes, b"" at the end. CorruptPack, LimitExceeded, OSError."""
 
-        def is_verbatim(self) -> bool:
-            """Tell whether the numbers are all objects of one pack: then its file is the answer, trailer and all."""
-
 elif AVAILABLE:
     PackCopier = _module.PackCopier
     sort_numbers = _module.sort_numbers

@@ -37,6 +37,14 @@ class WholePack(Protocol):
     """A stored pack that may be sent as it lies."""
 
     @property
+    def first_number(self) -> int:
+        """The number of its first object; the others follow."""
+
+    @property
+    def count(self) -> int:
+        """How many objects it has."""
+
+    @property
     def size(self) -> int:
         """Bytes of the file."""
 
@@ -58,24 +66,27 @@ class CopiedPack:
         forward: Mapping[int, ForwardDelta] | None = None,
         level: int = -1,
         chunk_bytes: int = 1 << 16,
-        whole_pack: Callable[[int], WholePack] | None = None,
+        whole_pack: WholePack | None = None,
         make_delta: Callable[[int], ForwardDelta | None] | None = None,
         ready: ReadySource | None = None,
     ) -> None:
-        """`packed` and `loose`: object numbers, ascending, each once. `whole_pack` returns the pack of an object.
+        """`packed` and `loose`: object numbers, ascending, each once. `whole_pack`: the pack of the first one, which is
+        sent as it lies when these are all its objects: then nothing is held for each of them.
 
         The rest is `PackCopier`'s.
         """
         self._source = source
         self._level = level
         self._chunk_bytes = chunk_bytes
-        self._copier = PackCopier(reader, packed.tobytes(), at_peer, forward or {}, level, make_delta, ready)
         self._count = len(packed) + len(loose)
-        self._whole: WholePack | None = None
-        if whole_pack is not None and packed and not loose and not forward and self._copier.is_verbatim():
-            self._whole = whole_pack(packed[0])
         self._loose = loose
-        self._chunks = self._iter_whole(self._whole) if self._whole is not None else self._iter_chunks()
+        self._whole = whole_pack if not loose and not forward and _is_all_of(whole_pack, packed) else None
+        self._copier: PackCopier | None = None
+        if self._whole is not None:
+            self._chunks = self._iter_whole(self._whole)
+        else:
+            self._copier = PackCopier(reader, packed.tobytes(), at_peer, forward or {}, level, make_delta, ready)
+            self._chunks = self._iter_chunks(self._copier)
 
     @property
     def is_verbatim(self) -> bool:
@@ -83,9 +94,14 @@ class CopiedPack:
         return self._whole is not None
 
     @property
+    def has_loose(self) -> bool:
+        """Whether it reads from the source."""
+        return bool(self._loose)
+
+    @property
     def reused(self) -> int:
         """Entries copied so far."""
-        return self._copier.reused if self._whole is None else self._count
+        return self._copier.reused if self._copier is not None else self._count
 
     def next_chunk(self) -> bytes:
         """Return the next bytes of the pack, b"" after the last. CorruptPack, LimitExceeded, OSError, ObjectMissing."""
@@ -100,10 +116,10 @@ class CopiedPack:
             yield chunk
             at += len(chunk)
 
-    def _iter_chunks(self) -> Iterator[bytes]:
+    def _iter_chunks(self, copier: PackCopier) -> Iterator[bytes]:
         hasher = self._source.algo.new()
         pending = encode_pack_header(self._count)
-        while chunk := self._copier.next_chunk(self._chunk_bytes):
+        while chunk := copier.next_chunk(self._chunk_bytes):
             chunk = pending + chunk if pending else chunk
             pending = b""
             hasher.update(chunk)
@@ -132,3 +148,10 @@ class CopiedPack:
                 yield piece
                 piece = b""
         yield piece + compressor.flush()
+
+
+def _is_all_of(pack: WholePack | None, numbers: "array[int]") -> bool:
+    """Tell whether numbers that ascend are those of all objects of a pack, and no others."""
+    if pack is None or not numbers or len(numbers) != pack.count:
+        return False
+    return numbers[0] == pack.first_number and numbers[-1] == pack.first_number + pack.count - 1

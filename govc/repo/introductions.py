@@ -32,7 +32,7 @@ from govc.graph.introduce import is_empty, make_segment
 from govc.graph.segment import BadSegment, Introduced, Segment, iter_encoded, parse_segment
 from govc.graph.sweep_closure import Swept
 from govc.graph.view import View, arrange
-from govc.kernels.guard import map_file
+from govc.kernels.guard import drop_pages, map_file
 from govc.kernels.packcopy import ForwardDelta
 from govc.odb.files import create_temporary
 from govc.odb.forward import BadForward, ForwardDeltas, ForwardFile, parse_forward
@@ -96,6 +96,8 @@ class Introductions:
         self.ready: ReadyFile | None = None
         """The newest file of ready entries."""
         self._forward_vids: tuple[ForwardDeltas, View, dict[int, bytes]] | None = None
+        self._maps: list[bytes | mmap.mmap] = []
+        """What was opened by the refresh that runs."""
 
     # Reading
 
@@ -163,6 +165,8 @@ class Introductions:
         self._read_forward([name for name in names if name.endswith(FORWARD)])
         self._open_ready([name for name in names if name.endswith(READY)])
         self._stamp = stamp
+        drop_pages(self._maps)  # all of each was read for its checksum
+        self._maps.clear()
 
     def _look(self) -> _Stamp:
         return _stamp_of(self.folder)
@@ -177,7 +181,7 @@ class Introductions:
             known = self._segments.get(name)
             if known is None and not self._is_bad(name):
                 try:
-                    known = parse_segment(_map_file(f"{self.folder}/{name}"), self.algo, name=name)
+                    known = parse_segment(self._map(name), self.algo, name=name)
                 except (BadSegment, OSError) as error:
                     log.warning("%s: %s", self.folder, error)
                     self._bad[name] = _stamp_of(f"{self.folder}/{name}")
@@ -201,6 +205,11 @@ class Introductions:
         self._memory = memory
         self._view = view
 
+    def _map(self, name: str) -> bytes | mmap.mmap:
+        content = _map_file(f"{self.folder}/{name}")
+        self._maps.append(content)
+        return content
+
     def _grown(self, kept: dict[str, Segment]) -> View | None:
         """Return the view of the files extended by those that came, None when it has to be made anew."""
         view = self._file_view
@@ -223,7 +232,7 @@ class Introductions:
             known = self._forward_files.get(name)
             if known is None and not self._is_bad(name):
                 try:
-                    known = parse_forward(_map_file(f"{self.folder}/{name}"), self.algo)
+                    known = parse_forward(self._map(name), self.algo)
                 except (BadForward, OSError) as error:
                     log.warning("%s: %s: %s", self.folder, name, error)
                     self._bad[name] = _stamp_of(f"{self.folder}/{name}")

@@ -2,15 +2,18 @@
 
 `prepare` finds out whether it can be done, and does the enumeration; what it returns yields progress and chunks. Small
 answers are made where they are asked for, in well under a millisecond each step; of large ones the kernels' calls go
-to a thread, so that the hub is free. No helper process is started, and nothing is held but some integers per object.
+to a thread, so that the hub is free. No helper process is started, and nothing is held but some integers per object,
+while a clone is copied only what the copying needs. What a large answer has read of maps and freed in the heap is given
+back when its objects are listed, and again when it was made.
 
 None means that the slow way has to be taken: history that is cut, grafted or partial; a filter by path; commits that
 the index doesn't know and that are too many to add at once (whoever fills it is told); no compiled kernels.
 """
 
 from array import array
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from govc.errors import Corrupt, ObjectMissing
@@ -19,8 +22,10 @@ from govc.graph.filter import ALL
 from govc.graph.sweep_closure import ClientHas, HasNumber, Swept, call, sweep_closure
 from govc.graph.trees import TREE_DEPTH_MAX
 from govc.graph.view import View
+from govc.kernels.guard import drop_pages
 from govc.kernels.packcopy import AVAILABLE, sort_numbers
 from govc.kernels.packread import PackReader, PackTable
+from govc.memory import trim
 from govc.objects.types import COMMIT
 from govc.odb.store import KERNEL_CACHE_BYTES, ObjectStore
 from govc.odb.torn import TornWatch
@@ -124,7 +129,13 @@ class SweptPacking:
         """Have the index know what is wanted and what is had; False when that is too much for now."""
         knows = index.view.knows
         unknown = [oid for oid in (*plan.wants, *plan.haves) if not knows(oid)]
-        commits = list(_iter_commits(snapshot.store, unknown)) if unknown else []
+        commits = []
+        breathe = Breather(self._runtime)
+        for oid in unknown:  # all tags of a clone, for instance
+            commit = _find_commit(snapshot.store, oid)
+            if commit is not None:
+                commits.append(commit)
+            breathe()
         return index.cover(snapshot.store, commits)
 
     def _sweep(
@@ -146,16 +157,36 @@ class SweptPacking:
             breathe()
 
     def _produce(self, store: ObjectStore, plan: PackPlan, found: _Found) -> Generator[bytes | Progress, None, None]:
-        closure, table = found.swept.closure, found.table
-        count = len(closure.numbers)
+        count, torn = len(found.swept.closure.numbers), found.torn
         yield from tell_counts(plan, count)
         is_small = count <= INLINE_OBJECTS_MAX
         run: Callable[..., Any] = call if is_small else self._runtime.call_blocking
+        pack = self._begin(store, plan, found, run)
+        del found  # what is needed from here on, the pack has
+        if not is_small:
+            run(_give_back)
+        # Reading a file from the page cache is no work for a thread; loose objects are the store's to read, and it
+        # belongs to the hub.
+        in_thread = run if not (pack.is_verbatim or pack.has_loose) else call
+        breathe = Breather(self._runtime)
+        while chunk := in_thread(pack.next_chunk):
+            torn.check()
+            yield chunk
+            breathe()
+        yield from tell_total(plan, count)
+        del chunk, pack
+        if not is_small:
+            run(_give_back)
+
+    def _begin(self, store: ObjectStore, plan: PackPlan, found: _Found, run: Callable[..., Any]) -> CopiedPack:
+        """Return the pack in the making. May switch."""
+        closure, table = found.swept.closure, found.table
         packed, loose = _canonical(store, table, *run(sort_numbers, table, closure.numbers))
         is_thin = plan.thin and plan.selection == ALL
         is_incremental = is_thin and bool(plan.haves)
         reader = PackReader(table, KERNEL_CACHE_BYTES, store.object_bytes_max)
-        pack = CopiedPack(
+        make = partial(
+            CopiedPack,
             store,
             reader,
             packed,
@@ -163,39 +194,35 @@ class SweptPacking:
             at_peer=_at_peer(closure.client_has, table) if is_thin else None,
             forward=found.index.find_forward(found.swept, found.view) if is_incremental else None,
             level=COMPRESSION_LEVEL,
-            chunk_bytes=SMALL_CHUNK_BYTES if is_small else LARGE_CHUNK_BYTES,
-            whole_pack=store.pack_of,
+            chunk_bytes=SMALL_CHUNK_BYTES if run is call else LARGE_CHUNK_BYTES,
+            whole_pack=store.pack_of(packed[0]) if packed else None,
             make_delta=self._near_deltas(store, reader, found) if is_incremental else None,
             ready=found.index.ready.source() if found.index.ready is not None else None,
         )
-        # Reading a file from the page cache is no work for a thread; loose objects are the store's to read, and it
-        # belongs to the hub.
-        if pack.is_verbatim or loose:
-            run = call
-        breathe = Breather(self._runtime)
-        while chunk := run(pack.next_chunk):
-            found.torn.check()
-            yield chunk
-            breathe()
-        yield from tell_total(plan, count)
+        pack: CopiedPack = run(make)
+        return pack
 
     def _near_deltas(self, store: ObjectStore, reader: PackReader, found: _Found) -> NearDeltas:
         # An object's name stands for its content in one repository; in another it may be somebody's collision.
         return NearDeltas(found.view, found.table, reader, found.swept.painting, self._made, store.directories[0])
 
 
-def _iter_commits(store: ObjectStore, oids: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the commits that objects are or peel to."""
-    for oid in oids:
-        number = store.find(oid)
-        if number < 0:
-            continue
-        try:
-            _tags, target, type_number = follow_tags(store, number)
-        except (ObjectMissing, Corrupt):
-            continue  # whoever asks for it gets the error
-        if type_number == COMMIT:
-            yield store.oid_of(target)
+def _give_back() -> None:
+    """Give back what a large answer has read and freed; see `kernels.guard` and `memory`."""
+    drop_pages()
+    trim()
+
+
+def _find_commit(store: ObjectStore, oid: bytes) -> bytes | None:
+    """Return the commit that an object is or peels to, None when there is none."""
+    number = store.find(oid)
+    if number < 0:
+        return None
+    try:
+        _tags, target, type_number = follow_tags(store, number)
+    except (ObjectMissing, Corrupt):
+        return None  # whoever asks for it gets the error
+    return store.oid_of(target) if type_number == COMMIT else None
 
 
 def _at_peer(client_has: HasNumber, table: PackTable) -> Callable[[int], bool]:

@@ -15,6 +15,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 from prometheus_client.multiprocess import mark_process_dead
 
+from govc.memory import bound_heaps
 from govc.web.gunicorn_master import BOOTED, GovcArbiter
 from govc.web.log_lines import LineFormatter
 from govc.web.redaction import RedactingFilter
@@ -190,6 +191,7 @@ class GovcServer(BaseApplication):  # type: ignore[misc]
 
     def run(self) -> None:
         """Serve until told to stop (gunicorn's own hook)."""
+        bound_heaps()
         try:
             GovcArbiter(self).run()
         except RuntimeError as error:

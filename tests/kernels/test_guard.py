@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-from govc.kernels.guard import fault_count, map_file, torn_since
+from govc.kernels.guard import LARGE_BYTES, FileMap, drop_pages, fault_count, map_file, torn_since
 from tests.kernels.both import compiled, needs_compiled
 
 PAGE = os.sysconf("SC_PAGESIZE")
@@ -124,3 +124,51 @@ def test_what_is_not_ours_ends_the_process_as_ever(path, script):
 def test_a_map_longer_than_its_file_is_refused(path):
     with open(path, "rb") as file, pytest.raises(ValueError, match="greater than file size"):
         map_file(path, file.fileno(), 5 * PAGE)
+
+
+def resident_kib(mapping: FileMap) -> int:
+    """How much of a map of a file is in this process."""
+    found = -1
+    with open("/proc/self/smaps") as file:
+        for line in file:
+            if mapping.path in line:
+                found = 0
+            elif found == 0 and line.startswith("Rss:"):
+                return int(line.split()[1])
+    raise AssertionError("no such map")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/smaps"), reason="only Linux tells what of a map is resident")
+def test_pages_are_dropped_and_read_again(tmp_path):
+    large, small = tmp_path / "large", tmp_path / "small"
+    content = os.urandom(LARGE_BYTES)
+    large.write_bytes(content)
+    small.write_bytes(content[:-1])
+    maps = [mapped(str(large)), mapped(str(small))]
+    assert [bytes(mapping) for mapping in maps] == [content, content[:-1]]
+    assert [resident_kib(mapping) for mapping in maps] == [1024, 1024]
+    drop_pages([maps[1], b"what was read and not mapped"])
+    assert resident_kib(maps[1]) == 1024  # too small to be worth it
+    drop_pages([maps[0]])
+    assert resident_kib(maps[0]) == 0
+    assert bytes(maps[0]) == content
+    drop_pages()
+    assert [resident_kib(mapping) for mapping in maps] == [0, 1024]
+    maps[0].close()
+    drop_pages()
+    assert bytes(maps[1]) == content[:-1]
+
+
+@needs_compiled
+def test_a_page_that_was_torn_is_zeros_after_pages_were_dropped(tmp_path):
+    place = tmp_path / "file"
+    place.write_bytes(b"x" * (LARGE_BYTES + PAGE))
+    mapping = mapped(str(place))
+    os.truncate(place, LARGE_BYTES)
+    before = fault_count()
+    assert mapping[LARGE_BYTES] == 0
+    assert fault_count() == before + 1
+    drop_pages([mapping])
+    assert mapping[LARGE_BYTES] == 0
+    assert mapping[0] == ord("x")
+    assert torn_since(before) == [str(place)]

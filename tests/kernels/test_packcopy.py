@@ -166,9 +166,25 @@ def test_one_whole_pack_is_sent_as_it_lies(tmp_path: Path) -> None:
     repo, _commits = random_repository(1, size=12)
     store = packed_store(repo, tmp_path)
     numbers = array("q", range(len(repo.objects)))
-    copied = CopiedPack(store, reader_of(store), numbers, array("q"), whole_pack=store.pack_of, chunk_bytes=100)
+    copied = CopiedPack(store, reader_of(store), numbers, array("q"), whole_pack=store.pack_of(0), chunk_bytes=100)
     assert copied.is_verbatim
     assert next((tmp_path / "pack").glob("*.pack")).read_bytes() == bytes_of(copied)
+
+
+def test_a_pack_is_not_sent_as_it_lies_when_something_is_missing_or_more(tmp_path: Path) -> None:
+    repo, _commits = random_repository(1, size=12)
+    store = packed_store(repo, tmp_path)
+    count = len(repo.objects)
+    whole = store.pack_of(0)
+    for numbers in (
+        array("q", range(1, count)),
+        array("q", range(count - 1)),
+        array("q", [*range(5), *range(6, count)]),
+    ):
+        copied = CopiedPack(store, reader_of(store), numbers, array("q"), whole_pack=whole)
+        assert not copied.is_verbatim
+        pack = bytes_of(copied)
+        assert int.from_bytes(pack[8:12], "big") == len(numbers)
 
 
 def test_a_large_entry_comes_in_pieces(tmp_path: Path) -> None:
