@@ -140,6 +140,9 @@ class World:
         master = self.running.pids[-1]  # with a proxy in front, gunicorn is the second
         return [child.pid for child in psutil.Process(master).children()]
 
+    def has_no_quarantine(self, url: str) -> None:
+        wait_until(lambda: not list(self.path(url).glob("objects/tmp_objdir-*")), "no quarantine is left")
+
     def be_idle(self) -> None:
         wait_until(lambda: not self.working() and not self.waiting(), "nothing is left")
 
@@ -269,7 +272,7 @@ def test_a_full_server_refuses_a_push_before_it_reads_the_pack(crowd: World) -> 
         told = crowd.git.fails("push", url, "HEAD:refs/heads/large", cwd=work)
         assert "HTTP 503" in told, told
         assert crowd.path(url).joinpath("refs/heads/large").exists() is False
-        assert not list(crowd.path(url).glob("objects/tmp_objdir-*"))
+        crowd.has_no_quarantine(url)
         assert waiting.poll() is None
     waiting.communicate(timeout=SECONDS)
     crowd.git("push", "-q", url, "HEAD:refs/heads/large", cwd=work)
@@ -356,7 +359,7 @@ def test_a_body_that_is_too_large(crowd: World) -> None:
         assert "HTTP 413" in push(crowd, url, {f"f{n}": os.urandom(1_000_000) for n in range(6)})
     with crowd.refuses("body_bytes_max"):
         assert receive(url, bytes(5 << 20)).status == 413
-    assert not list(crowd.path(url).glob("objects/tmp_objdir-*"))
+    crowd.has_no_quarantine(url)
 
 
 def request_answers(world: World) -> bool:
@@ -595,9 +598,11 @@ def test_a_body_that_stops_coming(impatient: World) -> None:
         connection.sendall(raw_head(url, "receive-pack", f"Content-Length: {len(body)}") + body[:-10])
         answer = read_to_the_end(connection)
     assert b"unpack ok" not in answer
-    assert impatient.running.log is not None
-    assert "ended: the client was too slow (client_idle_seconds)" in impatient.running.log.read_text()
-    assert not list(impatient.path(url).glob("objects/tmp_objdir-*"))
+    log = impatient.running.log
+    assert log is not None
+    # He is counted first; then his request ends, and says so.
+    wait_until(lambda: "ended: the client was too slow (client_idle_seconds)" in log.read_text(), "the log says why")
+    impatient.has_no_quarantine(url)
 
 
 @through("hasty", "gunicorn")

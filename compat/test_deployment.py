@@ -21,6 +21,7 @@ from compat import frontends
 from compat.conftest import Server, program_or_skip
 from compat.gitclient import Git
 from compat.rawhttp import request
+from tests.waiting import wait_until
 
 CONF = frontends.PROJECT / "conf"
 EXPOSURE_MAX = 2.0
@@ -102,6 +103,8 @@ def test_a_log_in_a_file_is_rotated_under_a_running_server(logged: frontends.Run
     assert log is not None
     for number in range(5):
         assert request(logged.url, "GET", f"/before{number}/HEAD").status == 404
+    # A line is written after its answer, which its client may have read by then.
+    wait_until(lambda: all(f"/before{number}/" in log.read_text() for number in range(5)), "the log has them")
     text = (CONF / "logrotate.conf").read_text()
     assert text.count("/var/log/govc/govc.log {") == 1
     configuration = tmp_path / "logrotate.conf"
@@ -110,7 +113,7 @@ def test_a_log_in_a_file_is_rotated_under_a_running_server(logged: frontends.Run
     subprocess.run([program_or_skip("logrotate"), "-f", "-s", tmp_path / "state", configuration], check=True)
     assert "before4" in log.with_name(log.name + ".1").read_text()
     request(logged.url, "GET", "/after/HEAD")
-    assert "/after" in log.read_text()
+    wait_until(lambda: "/after" in log.read_text(), "the log goes on")
     assert "before" not in log.read_text()
     assert "\0" not in log.read_text()
 
