@@ -136,18 +136,20 @@ def _variable_of(name: bytes) -> str:
 def encode_answer(
     status: str, headers: Sequence[tuple[str, str]], chunks: Iterable[bytes], date: str, *, stays: bool
 ) -> list[bytes]:
-    """Return an answer as one or a few pieces to write. Without a Content-Length it is one chunk, or none.
+    """Return an answer as one or a few pieces to write. What is here as a whole is told its length: a proxy writes a
+    body of unknown length in twice as many pieces.
 
     `stays` says whether the connection does.
     """
     body = b"".join(chunks)
+    lines = _encode_lines(status, headers, date, stays)
     if any(name == "Content-Length" for name, _ in headers):
-        head, end = _encode_lines(status, headers, date, stays) + b"\r\n", b""
+        head = lines + b"\r\n"
     elif body:
-        head, end = encode_head(status, headers, date, stays=stays) + b"%x\r\n" % len(body), b"\r\n0\r\n\r\n"
+        head = lines + b"Content-Length: %d\r\n\r\n" % len(body)
     else:
-        head, end = encode_head(status, headers, date, stays=stays) + b"0\r\n\r\n", b""
-    return [b"".join((head, body, end))] if len(body) <= JOIN_BYTES_MAX else [head, body, end]
+        head = lines + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    return [head + body] if len(body) <= JOIN_BYTES_MAX else [head, body]
 
 
 def encode_head(status: str, headers: Iterable[tuple[str, str]], date: str, *, stays: bool) -> bytes:

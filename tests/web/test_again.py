@@ -145,7 +145,7 @@ class Server:
             data = data.replace(b"\r\n", f"\r\n{name.replace('_', '-')}: {value}\r\n".encode(), 1)
         self.ours.sendall(data)
         answer = b""
-        while not (answer.endswith((b"0000", b"0\r\n\r\n")) and b"\r\n\r\n" in answer):
+        while not (answer.endswith(b"0000") and b"\r\n\r\n" in answer):
             piece = self.ours.recv(1 << 16)
             assert piece, answer
             answer += piece
