@@ -64,3 +64,17 @@ class BaseCache:
     def statistics(self) -> CacheStatistics:
         """Return the counts."""
         return CacheStatistics(self._hits, self._misses, len(self._entries), self._used_bytes, self._budget_bytes)
+
+
+class StoreStatistics(NamedTuple):
+    """Sizes of one store; `descriptors` and `mapped_bytes` are what its packs hold (perhaps shared with
+    others).
+    """
+
+    packs: int
+    packed_objects: int
+    loose_objects_seen: int
+    descriptors: int
+    mapped_bytes: int
+    pack_bytes: int
+    cache: CacheStatistics

@@ -42,6 +42,7 @@ class PackSet:
         "_small_table",
         "_stat",
         "descriptors",
+        "expected",
         "next_number",
         "vanished",
     )
@@ -54,6 +55,8 @@ class PackSet:
         self.descriptors = 0
         """How many the packs hold open together."""
         self.vanished = False
+        self.expected: dict[str, PackFile] = {}
+        """Open packs by the path at which the next listing will find them: a push that has just moved its own."""
         self._packs: list[PackFile] = []
         self._first_numbers = array("Q")
         self._by_path: dict[str, PackFile] = {}
@@ -171,7 +174,7 @@ class PackSet:
             known = self._by_path.get(path)
             if known is not None:
                 known.side_files = listed.side_files
-            elif (pack := self._open(path, reusable.get(path))) is not None:
+            elif (pack := self._open(path, reusable.get(path) or self.expected.get(path))) is not None:
                 opened.append(pack)
         # Largest first: that is where most look-ups end. (By path among equals, to be deterministic.)
         opened.sort(key=lambda pack: (-pack.count, pack.path))
@@ -180,6 +183,7 @@ class PackSet:
             pack.side_files = listing[pack.path].side_files
         if not is_partial:
             self._names = names
+            self.expected.clear()
         return added if added or is_gone else None
 
     def _note_vanished(self, asked: Iterable[str], listing: dict[str, Listed]) -> bool:

@@ -25,7 +25,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from govc.errors import Corrupt, ObjectMissing
 from govc.kernels.guard import fault_count
@@ -33,7 +33,7 @@ from govc.kernels.order import match_oids
 from govc.kernels.packread import AVAILABLE as kernel_available
 from govc.kernels.packread import PackReader, PackSource, PackTable
 from govc.odb.alternates import ObjectDirectories, find_object_directories
-from govc.odb.cache import BaseCache, CacheStatistics
+from govc.odb.cache import BaseCache, StoreStatistics
 from govc.odb.listing import list_packs
 from govc.odb.loose import (
     has_loose_object,
@@ -70,20 +70,6 @@ _DIRECTORIES_TRIES = 10
 _Result = TypeVar("_Result")
 
 
-class StoreStatistics(NamedTuple):
-    """Sizes of one store; `descriptors` and `mapped_bytes` are what its packs hold (perhaps shared with
-    others).
-    """
-
-    packs: int
-    packed_objects: int
-    loose_objects_seen: int
-    descriptors: int
-    mapped_bytes: int
-    pack_bytes: int
-    cache: CacheStatistics
-
-
 class ObjectStore:
     """See the story of this module. Make one with `open` or `from_descriptors`."""
 
@@ -109,6 +95,7 @@ class ObjectStore:
         self._stat = stat
         self._clock_ns = clock_ns
         self._packs = PackSet(algo, stat=stat, clock_ns=clock_ns)
+        self._top: range | None = None
         self._loose_oids: list[bytes] = []
         self._loose_numbers: dict[bytes, int] = {}
         self._watches: dict[str, WatchedFile] = {}
@@ -181,19 +168,31 @@ class ObjectStore:
         return store
 
     def overlaid(self, objects_dir: str) -> "ObjectStore":
-        """Return a store that has the objects of this one, with their numbers, and those in `objects_dir`
-        beyond.
+        """Return a store that has the objects of this one, with their numbers, and those in `objects_dir` beyond.
 
         This is how a push sees its quarantine. An object that lies in both is this store's. Short-lived:
         numbers that either gives from now on mean nothing to the other.
         """
         below = self._directories
+        store = self._continued(ObjectDirectories((objects_dir, *below.directories), below.watched, below.messages))
+        store._packs.rescan((objects_dir,), {}, is_partial=True)
+        return store
+
+    def overlaid_by(self, pack: PackFile | None) -> "ObjectStore":
+        """Return the same with one pack on top that isn't to be found yet, or with nothing."""
+        store = self._continued(self._directories)
+        store._top = range(store._packs.next_number, store._packs.next_number + (pack.count if pack else 0))
+        if pack is not None:
+            store._packs.append(pack)
+        return store
+
+    def _continued(self, directories: ObjectDirectories) -> "ObjectStore":
         store = ObjectStore(
-            ObjectDirectories((objects_dir, *below.directories), below.watched, below.messages),
+            directories,
             self.algo,
             cache=self.cache,
             object_bytes_max=self._object_bytes_max,
-            extra_alternates=self.directories,
+            extra_alternates=self.directories if directories is not self._directories else self._extra_alternates,
             stat=self._stat,
             clock_ns=self._clock_ns,
         )
@@ -203,11 +202,16 @@ class ObjectStore:
         store._loose_oids = list(self._loose_oids)
         store._loose_numbers = dict(self._loose_numbers)
         store._watches = dict(self._watches)
-        store._packs.rescan((objects_dir,), {}, is_partial=True)
         return store
+
+    def expect(self, pack: PackFile) -> None:
+        """Take an open pack over when it is found in a folder, instead of opening it again."""
+        self._packs.expected[pack.path] = pack
 
     def is_overlaid(self, number: int) -> bool:
         """Tell whether an object lies only in the first folder: in an `overlaid` store, the one on top."""
+        if self._top is not None:
+            return number in self._top
         own, *others = self._directories.directories
         if number < LOOSE_NUMBER_FIRST:
             return self._packs.locate(number)[0].path.startswith(f"{own}/")

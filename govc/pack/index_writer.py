@@ -27,6 +27,7 @@ from govc.protocol.oid import HashAlgorithm
 
 _OFFSET_SMALL_LIMIT = 1 << 31
 _CHUNK_BYTES = 1 << 20
+_FEW = 64
 
 
 def _big_endian(numbers: "array[int]") -> bytes:
@@ -114,6 +115,11 @@ def encode_index_v1(
 
 def _fan_out(oids_sorted: bytes | bytearray, size: int) -> bytes:
     firsts = oids_sorted[::size]
+    if len(firsts) < _FEW:  # a small push: runs of equal numbers, not 256 searches
+        numbers = struct.pack(f">{len(firsts) + 1}I", *range(len(firsts) + 1))
+        ends = (*firsts, 256)
+        starts = (0, *firsts)
+        return b"".join([numbers[4 * n : 4 * n + 4] * (ends[n] - starts[n]) for n in range(len(ends))])
     return struct.pack(">256I", *[bisect_right(firsts, byte) for byte in range(256)])
 
 

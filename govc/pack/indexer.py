@@ -49,6 +49,9 @@ PHASE_CHECKING = "Checking objects"
 Progress = Callable[[str, int, int], None]
 """Takes the phase, how many are done, of how many."""
 
+_FEW_OBJECTS = 1000
+"""The index of fewer is written in one piece."""
+
 _INDEX_MODE = 0o444
 
 
@@ -97,11 +100,12 @@ class IndexedPack:
             _write_to(target, encode_index_v1(self.algo, self.oids_sorted, self.offsets, self.pack_checksum))
         else:
             chunks = encode_index_v2(self.algo, self.oids_sorted, self.crcs, self.offsets, self.pack_checksum)
-            _write_to(target, chunks)
+            _write_to(target, (b"".join(chunks),) if self.count < _FEW_OBJECTS else chunks)
 
     def write_reverse_index(self, target: int | str) -> None:
         """Write the reverse index, likewise."""
-        _write_to(target, encode_reverse_index(self.algo, self.positions, self.pack_checksum))
+        chunks = encode_reverse_index(self.algo, self.positions, self.pack_checksum)
+        _write_to(target, (b"".join(chunks),) if self.count < _FEW_OBJECTS else chunks)
 
 
 def _write_all(fd: int, data: bytes) -> None:

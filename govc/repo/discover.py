@@ -255,7 +255,7 @@ def _is_valid_head(path: str) -> bool:
             return os.readlink(path).startswith("refs/")
         if kind != stat.S_IFREG:
             return False  # opening a pipe would wait for its writer
-        with open(path, "rb") as file:
+        with open(path, "rb", buffering=0) as file:  # a buffer costs more than the reading
             head = file.read(HEAD_BYTES_MAX)
     except OSError as error:
         if error.errno in OUR_TROUBLE:

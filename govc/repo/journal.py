@@ -227,7 +227,7 @@ class Journal:
         try:
             for path in migration.pack_paths:
                 if os.stat(path).st_size <= self.options.inline_bytes_max:
-                    with open(path, "rb") as file:
+                    with open(path, "rb", buffering=0) as file:  # to its end, all the same
                         packs.append(file.read())
                 else:
                     references.append(self._keep_pack(path))

@@ -21,6 +21,8 @@ from govc.graph.trees import TREE_DEPTH_MAX
 from govc.objects.fsck import PushFsck
 from govc.objects.fsck_messages import FsckPolicy
 from govc.odb.explode import explode_pack
+from govc.odb.lone_pack import open_lone_pack, temporary_names
+from govc.odb.packs import PackFile
 from govc.odb.quarantine import end_pack_file
 from govc.odb.store import ObjectStore
 from govc.pack.compiled import Call, call_here
@@ -63,8 +65,9 @@ class ReceiveTask:
 
     `new_tips`: the new values of the push's commands. `ref_tips`: values of existing refs, alternates' included.
     `shallow`: the repository's boundary. `client_shallow`: the pusher's own, as far as it isn't ours. `unpacks`: the
-    objects shall be kept one by one (receive.unpackLimit), compressed at `loose_level`. `special_bytes_max`: a
-    .gitmodules or .gitattributes in the pack beyond this is an error (with the check on).
+    objects shall be kept one by one (receive.unpackLimit), compressed at `loose_level`. `is_lone`: the pack has no
+    folder to itself (`odb.lone_pack`). `special_bytes_max`: a .gitmodules or .gitattributes in the pack beyond this is
+    an error (with the check on).
     """
 
     quarantine_dir: str
@@ -86,6 +89,7 @@ class ReceiveTask:
     write_reverse: bool = True
     index_version: int = 2
     unpacks: bool = False
+    is_lone: bool = False
     loose_level: int = 1
     special_bytes_max: int = FSCK_BLOB_BYTES_MAX
     tree_depth_max: int = TREE_DEPTH_MAX
@@ -105,6 +109,7 @@ class ReceiveTask:
         threads: int,
         progress: bool,
         unpacks: bool,
+        is_lone: bool,
         git_unpacks: bool,
     ) -> "ReceiveTask":
         """Take what the snapshot knows. `git_unpacks`: git would keep the objects one by one, whatever we do."""
@@ -130,6 +135,7 @@ class ReceiveTask:
             write_reverse=snapshot.config.get_bool("pack.writereverseindex", True),
             index_version=read_index_version(snapshot.config),
             unpacks=unpacks,
+            is_lone=is_lone,
             loose_level=read_loose_level(snapshot.config),
             special_bytes_max=special_bytes_max,
             tree_depth_max=read_tree_depth_max(snapshot.config),
@@ -142,17 +148,20 @@ class ReceiveResult:
 
     `shallow_tips` are whole only if history may end where the pusher's does; `new_shallow` are the commits where it
     then would (to be recorded when receive.shallowUpdate allows it). `missing_tips` are not there at all.
-    `is_unpacked`: the objects lie in the quarantine one by one. `store`: the one they were looked at by, with the
-    repository's own numbers; None from another process.
+    `is_unpacked`: the objects lie in the quarantine one by one. `pack_checksum` names the pack, b"" when it is empty.
+    `store`: the one they were looked at by, with the repository's own numbers; None from another process. `pack` is the
+    received one, open, as far as it lies alone.
     """
 
     object_count: int
     is_unpacked: bool = False
+    pack_checksum: bytes = b""
     broken_tips: Mapping[bytes, Problem]
     shallow_tips: frozenset[bytes]
     new_shallow: frozenset[bytes]
     missing_tips: frozenset[bytes]
     store: ObjectStore | None = field(default=None, repr=False, compare=False)
+    pack: PackFile | None = field(default=None, repr=False, compare=False)
 
 
 class FsckRefused(Corrupt):
@@ -182,14 +191,20 @@ def receive_pack_file(
     base = reuse or ObjectStore.open(task.objects_dir, algo)
     fsck = PushFsck(task.fsck, algo) if task.fsck is not None else None
     with Timed(INDEX):
-        count, stem = _index_file(task, base, reuse is None, emit, pause, fsck, call)
-        store = base.overlaid(task.quarantine_dir)
+        indexed, stem = _index_file(task, base, reuse is None, emit, pause, fsck, call)
+        pack: PackFile | None = None
+        if task.is_lone:
+            pack = open_lone_pack(task.pack_path, indexed.pack_checksum, algo) if stem is not None else None
+            store = base.overlaid_by(pack)
+        else:
+            store = base.overlaid(task.quarantine_dir)
         if fsck is not None:
             _finish_fsck(fsck, store, task, emit)
     with Timed(CONNECTIVITY):
-        result = _check(store, task, count, pause)
+        result = _check(store, task, indexed.object_count_received, pause)
     if stem is None or not task.unpacks:
-        return replace(result, store=store) if reuse is not None else result
+        result = replace(result, pack_checksum=indexed.pack_checksum if stem is not None else b"")
+        return replace(result, store=store, pack=pack) if reuse is not None else result
     explode_pack(stem, task.quarantine_dir, store, base, level=task.loose_level)
     return replace(result, is_unpacked=True)
 
@@ -202,15 +217,16 @@ def _index_file(
     pause: Callable[[], None],
     fsck: PushFsck | None,
     call: Call,
-) -> tuple[int, str | None]:
-    """Index the pack and give it and its index their names.
+) -> tuple[IndexedPack, str | None]:
+    """Index the pack and give it and its index their names, which are temporary ones where it lies alone.
 
-    Returns how many objects came, and the path of the pack without its suffix, None for an empty one.
+    Returns what came, and the path of the named pack without its suffix, None for an empty one.
     """
     descriptor = os.open(task.pack_path, os.O_RDWR | os.O_CLOEXEC)
     try:
         indexed = _index(descriptor, base, task, emit, pause, fsck, call)
-        end_pack_file(descriptor)
+        if not task.is_lone:
+            end_pack_file(descriptor)
         if task.fsync and is_helper:
             os.fsync(descriptor)  # here, where nobody waits for it, rather than when the files move
     finally:
@@ -218,12 +234,14 @@ def _index_file(
     has_pack = indexed.count > 0
     stem = f"{os.path.dirname(task.pack_path)}/pack-{indexed.pack_checksum.hex()}"
     if has_pack:  # a push of nothing but names brings an empty pack, which isn't worth keeping
-        os.rename(task.pack_path, f"{stem}.pack")
+        names = temporary_names(task.pack_path) if task.is_lone else {s: stem + s for s in (".pack", ".rev", ".idx")}
+        if not task.is_lone:
+            os.rename(task.pack_path, names[".pack"])
         if task.write_reverse:
-            indexed.write_reverse_index(f"{stem}.rev")
-        indexed.write_index(f"{stem}.idx", task.index_version)
-        return indexed.object_count_received, stem
-    return indexed.object_count_received, None
+            indexed.write_reverse_index(names[".rev"])
+        indexed.write_index(names[".idx"], task.index_version)
+        return indexed, stem
+    return indexed, None
 
 
 def _finish_fsck(fsck: PushFsck, store: ObjectStore, task: ReceiveTask, emit: Emit) -> None:
@@ -330,7 +348,7 @@ def _check(store: ObjectStore, task: ReceiveTask, count: int, pause: Callable[[]
                 broken[tip] = problems[0]
     elif met is not None:
         history = make_history(commits, task.shallow | task.client_shallow, task.grafts, is_partial=task.is_partial)
-        for problem in drive(check_links(history, _received_numbers(store, task.quarantine_dir), met)):
+        for problem in drive(check_links(history, _received_numbers(store), met)):
             raise FsckRefused(f"did not receive expected object {problem.oid.hex()}")
     new_shallow = frozenset(oid for oid in task.client_shallow if shallow_tips and store.find(oid) >= 0)
     missing = frozenset(tip for tip in task.new_tips if store.find(tip) < 0)
@@ -343,8 +361,8 @@ def _check(store: ObjectStore, task: ReceiveTask, count: int, pause: Callable[[]
     )
 
 
-def _received_numbers(store: ObjectStore, quarantine_dir: str) -> Iterator[int]:
+def _received_numbers(store: ObjectStore) -> Iterator[int]:
     """Yield the objects of the packs in quarantine."""
     for pack in store.packs:
-        if pack.path.startswith(f"{quarantine_dir}/"):
+        if pack.count and store.is_overlaid(pack.first_number):
             yield from range(pack.first_number, pack.first_number + pack.count)

@@ -28,6 +28,7 @@ from dataclasses import replace
 from govc.auth.branches import NO_RULES, BranchRules
 from govc.errors import GovcError
 from govc.graph.commits import CommitTable
+from govc.odb.lone_pack import LonePack
 from govc.odb.quarantine import Quarantine
 from govc.phases import RECEIVE, Timed
 from govc.protocol.errors import ProtocolError, RemoteProtocolError
@@ -126,10 +127,16 @@ class ReceiveSession:
             hooks = self._make_hooks(request)
             yield from self._take_in(state, hooks, ReadAhead(parser.take_rest(), body))
         self._tools.audit.note_push(self._context, self._repository.gitdir, state)
-        yield from state.drain()
-        yield from state.iter_report()
+        if any(map(hooks.has, LATE_HOOKS)):
+            yield from state.drain()
+            yield from state.iter_report()
+            yield from self._follow_up(state, hooks)
+            yield from state.iter_end()
+            return
+        # Nobody says anything any more: one piece, which leaves in one write.
+        if answer := b"".join((*state.drain(), *state.iter_report(), *state.iter_end())):
+            yield answer
         yield from self._follow_up(state, hooks)
-        yield from state.iter_end()
 
     def _take_in(self, state: PushState, hooks: PushHooks, body: ReadAhead) -> Iterator[bytes]:
         try:
@@ -199,7 +206,7 @@ class ReceiveSession:
         self, state: PushState, hooks: PushHooks, journal: Journal, unpacker: Unpacker, body: ReadAhead
     ) -> Iterator[bytes]:
         try:
-            quarantine = Quarantine(self._snapshot.layout.objects_dir, object_modes(self._snapshot.layout.shared))
+            quarantine = self._make_quarantine(state, hooks, body)
         except OSError as error:
             raise NotUnpacked("unable to create temporary object directory", error.strerror or "") from error
         with quarantine:
@@ -213,6 +220,17 @@ class ReceiveSession:
             if not self._policy.shallow_update:
                 self._fail_shallow(state, result, "shallow update not allowed")
             yield from self._decide(state, hooks, journal, quarantine, result)
+
+    def _make_quarantine(self, state: PushState, hooks: PushHooks, body: ReadAhead) -> Quarantine:
+        """Return where the pack is received: without a folder if it is small and nobody looks there. OSError."""
+        layout, policy = self._snapshot.layout, self._policy
+        is_looked_at = (
+            any(map(hooks.has, EARLY_HOOKS))
+            or policy.deny_current_branch is DenyAction.UPDATE_INSTEAD
+            or bool(policy.unpack_limit or state.request.shallows)
+        )
+        kind = Quarantine if is_looked_at or not body.has_ended else LonePack
+        return kind(layout.objects_dir, object_modes(layout.shared))
 
     def _look(self) -> None:
         """Take a snapshot, by which what has come is judged."""
@@ -266,6 +284,8 @@ class ReceiveSession:
             )
             self._changes = RefChanges(state, around)
             yield from self._changes.carry_out(snapshot, result.missing_tips if result is not None else frozenset())
+            if result is not None and result.pack is not None and self._has_moved:
+                self._snapshot.store.expect(result.pack)
         except NotMoved as error:
             log.error("%s: %s: %s", self._context.request_id, self._snapshot.layout.gitdir, error)
             state.fail_all(error.reason)

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from govc.errors import GovcError, LimitExceeded
 from govc.kernels.indexing import find_compiled
+from govc.odb.lone_pack import LonePack
 from govc.odb.quarantine import Quarantine
 from govc.pack.compiled import Call, call_here
 from govc.pack.limits import IndexLimits
@@ -152,6 +153,8 @@ class Unpacker:
         A tip that isn't there at all is no link of a received object.
         """
         result = yield from self._index_and_connect(snapshot, quarantine, pack_path, size, count)
+        if isinstance(quarantine, LonePack):
+            quarantine.checksum = result.pack_checksum
         links = [problem for problem in result.broken_tips.values() if problem.needed_by]
         if count and links and checks_pushed_objects(snapshot.config):
             problem = links[0]
@@ -181,6 +184,7 @@ class Unpacker:
             threads=self._tools.threads,
             progress=request.side_band and not request.quiet,
             unpacks=count < (self._policy.unpack_limit or 0),
+            is_lone=isinstance(quarantine, LonePack),
             git_unpacks=self._is_unpacked_by_git(count),
         )
         try:

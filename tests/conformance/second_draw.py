@@ -232,8 +232,8 @@ SECOND_DRAW = (
         "RP-40",
         "post-receive runs before the report is sent",
         "govc/service/receive.py",
-        "        yield from state.iter_report()\n        yield from self._follow_up(state, hooks)\n",
-        "        yield from self._follow_up(state, hooks)\n        yield from state.iter_report()\n",
+        "            yield from state.iter_report()\n            yield from self._follow_up(state, hooks)\n",
+        "            yield from self._follow_up(state, hooks)\n            yield from state.iter_report()\n",
         "compat/test_hooks.py::test_the_report_comes_before_post_receive",
     ),
     Mutation(

@@ -1,5 +1,6 @@
 """When a push looks at the repository, and when its objects leave the quarantine."""
 
+import os
 import random
 import subprocess
 import sys
@@ -51,6 +52,12 @@ class Server:
         self.app = create_app(Settings(root=str(path.parent), export_all=True, metrics=False))
 
     def push(self, body: Body, size: int) -> bytes:
+        return b"".join(self._pieces(body, size))
+
+    def pieces(self, push: Push) -> list[bytes]:
+        return self._pieces(Body(push.body, 1 << 30), len(push.body))
+
+    def _pieces(self, body: Body, size: int) -> list[bytes]:
         environ: dict[str, Any] = {
             "REQUEST_METHOD": "POST",
             "PATH_INFO": "/r.git/git-receive-pack",
@@ -66,7 +73,7 @@ class Server:
             "wsgi.input": body,
             "wsgi.errors": sys.stderr,
         }
-        return b"".join(self.app(environ, lambda *_: None))
+        return list(self.app(environ, lambda *_: None))
 
     def push_whole(self, push: Push) -> bytes:
         return self.push(Body(push.body, 1 << 30), len(push.body))
@@ -155,3 +162,55 @@ def test_a_body_that_breaks_off_does_so_where_it_is_read() -> None:
     assert ahead.read(9) == b"ab"
     with pytest.raises(RemoteProtocolError):
         ahead.read(9)
+
+
+def folders_made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Record the quarantine folders that are made from now on."""
+    made: list[str] = []
+    true_mkdir = os.mkdir
+
+    def mkdir(path: str, *arguments: Any, **more: Any) -> None:
+        if "tmp_objdir" in os.fspath(path):
+            made.append(path)
+        true_mkdir(path, *arguments, **more)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    return made
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_small_push_that_no_hook_looks_at_makes_no_folder(
+    path: Path, monkeypatch: pytest.MonkeyPatch, refused: bool
+) -> None:
+    server, first = begin(path)
+    before = set(os.listdir(path / "objects/pack"))
+    made = folders_made(monkeypatch)
+    second = make_commit(first, "second", b"second\n")
+    objects = second.objects[:-1] if refused else second.objects
+    assert refused != (b"ok " + NAME.encode() in server.push_whole(Push("b", ((NAME, None, second.oid),), objects)))
+    assert [] == made
+    after = set(os.listdir(path / "objects/pack")) - before
+    assert ([] if refused else [".idx", ".pack", ".rev"]) == sorted(Path(name).suffix for name in after)
+    git(path, "fsck", "--strict")
+
+
+def test_push_that_a_hook_looks_at_has_its_folder(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server, first = begin(path)
+    hook = path / "hooks/pre-receive"
+    hook.write_text('#!/bin/sh\nls "$GIT_QUARANTINE_PATH/pack" >looked\n')
+    hook.chmod(0o755)
+    made = folders_made(monkeypatch)
+    second = make_commit(first, "second", b"second\n")
+    assert b"ok " + NAME.encode() in server.push_whole(Push("b", ((NAME, None, second.oid),), second.objects))
+    assert made
+    assert ".pack" in (path / "looked").read_text()
+    assert [] == [name for name in os.listdir(path / "objects") if name.startswith("tmp_")]
+
+
+def test_report_and_end_leave_in_one_piece(path: Path) -> None:
+    server, first = begin(path)
+    second = make_commit(first, "second", b"second\n")
+    push = Push("b", ((NAME, None, second.oid),), second.objects)
+    pieces = server.pieces(push)
+    assert 1 == len(pieces)
+    assert b"ok " + NAME.encode() in pieces[0]
