@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import random
 import struct
@@ -17,7 +18,7 @@ from govc.graph.segment import BadSegment, Segment, iter_encoded, parse_segment
 from govc.graph.view import arrange
 from govc.kernels import sweep_py
 from govc.kernels.sweep import NO_LIMIT
-from govc.odb import forward
+from govc.odb import forward, ready
 from govc.protocol.oid import SHA1, HashAlgorithm
 from govc.wal.checkpoint import Checkpoint, decode_checkpoint
 from govc.wal.errors import LogDamaged, LogError
@@ -399,6 +400,30 @@ def make_forward(draw: Draw) -> tuple[bytes, HashAlgorithm]:
     return body + draw.raw(algo.new(body).digest()), algo
 
 
+def make_ready(draw: Draw) -> tuple[bytes, HashAlgorithm]:
+    algo = algo_of(draw)
+    file = io.BytesIO()
+    writer = ready.ReadyWriter(file, algo)
+    for n in range(draw.randrange(4)):
+        writer.add(bytes([n]) * algo.oid_size, draw.randrange(1, 5), 5, draw.choice((b"abc", b"")))
+    writer.finish([b"\1" * algo.oid_size] * draw.randrange(3))
+    data = bytearray(file.getvalue()[: -algo.oid_size])
+    for at in range(len(data) - 16, len(data), 4):
+        data[at : at + 4] = draw.number(int.from_bytes(data[at : at + 4], "little"), 32).to_bytes(4, "little")
+    body = draw.raw(bytes(data))
+    start = max(0, min(int.from_bytes(body[-16:-8], "little"), len(body)))
+    return body + draw.raw(algo.new(body[start:]).digest()), algo
+
+
+def run_ready(data: tuple[bytes, HashAlgorithm]) -> None:
+    content, algo = data
+    path = f"{folder_for('ready')}/one.ready"
+    write(path, content)
+    file = ready.open_ready(path, algo)
+    assert len(file.source().columns) >= file.count * (21 + algo.oid_size)
+    assert len(file.packs) * algo.oid_size <= len(content)
+
+
 def run_forward(data: tuple[bytes, HashAlgorithm]) -> None:
     content, algo = data
     file = forward.parse_forward(content, algo)
@@ -463,5 +488,14 @@ TARGETS = (
         run=run_forward,
         allowed=(forward.BadForward,),
         weight=1,
+    ),
+    Target(
+        name="ready-entries",
+        covers=("govc.odb.ready:ReadyFile,open_ready,_read_columns",),
+        make=make_ready,
+        run=run_ready,
+        allowed=(ready.BadReady,),
+        weight=0.5,
+        tidy=remove_scratch,
     ),
 )
