@@ -4,6 +4,7 @@
                       a flight of this process, or of another, is followed   follow
                       a flight is begun, and followed                        miss
                       it is produced for this reader alone                   direct: no key, no folder, no room
+                      a stored file is sent, nothing is kept             stored: nobody asked for it before
 
 What comes out are packets as bytes, and `FileSpan`s of packets that lie in a file. While a follower waits,
 `keepalive` goes out after each `quiet_seconds` of silence. An error of a production comes out as it is when it was
@@ -37,7 +38,7 @@ from govc.cache.flight import (
 from govc.cache.folder import CacheFolder
 from govc.cache.grown import Elder, Whole
 from govc.cache.record import FlightState, FlightStatus
-from govc.cache.span import CallBlocking, FileSpan
+from govc.cache.span import CallBlocking, FileSpan, FramedSpan
 from govc.errors import ClientGone, Refused
 
 log = logging.getLogger(__name__)
@@ -75,9 +76,13 @@ FOLLOW: Final = "follow"
 MISS: Final = "miss"
 DIRECT: Final = "direct"
 EVICTED: Final = "evicted"
+STORED: Final = "stored"
+
+ASKED_MAX = 1024
+"""How many keys of bodies that were sent from a stored file are remembered."""
 
 Count = Callable[[str, int, int], None]
-"""`count(what, how many, how many bytes)`: HIT, FOLLOW, MISS, DIRECT when one begins and as its bytes go out;
+"""`count(what, how many, how many bytes)`: HIT, FOLLOW, MISS, DIRECT, STORED when one begins and as its bytes go out;
 EVICTED."""
 
 
@@ -104,6 +109,9 @@ class BodyRequest:
     `line`, not empty, names the line of bodies that this one belongs to, and `note` says, once it was produced whole,
     what whoever makes the next one has to know of it (`grown`); None when nothing may grow out of it.
 
+    `produce_stored`, where there is one, makes the same body for one reader at a fraction of what keeping it costs: who
+    asks first gets that. What is asked for again is kept, for those who come after.
+
     A production may raise Refused before its first piece, and may wait for that as long as it likes, yielding None:
     nothing is sent meanwhile, so that the refusal is an answer of its own.
     """
@@ -117,6 +125,7 @@ class BodyRequest:
     is_gone: Callable[[], bool] = _nobody_knows
     line: str = ""
     note: Callable[[], bytes | None] = _nothing_noted
+    produce_stored: Produce | None = None
 
 
 class BodyCache:
@@ -137,12 +146,17 @@ class BodyCache:
         self._count = count
         self._ahead_bytes_max = ahead_bytes_max
         self._lock = threading.RLock()
+        self._asked: dict[bytes, None] = {}
         self._flights: dict[str, Flight] = {}
         """Our own. One is entered as it is begun and nobody may look between (`_board`)."""
 
     def serve(self, request: BodyRequest) -> Generator[Chunk, None, None]:
         """Yield the body. Closing the generator ends this reader's part in it. May switch."""
         sent = 0
+        if request.produce_stored is not None and self._is_first(request):
+            self._count(STORED, 1, 0)
+            yield from self._serve_direct(request, 0, request.produce_stored, STORED)
+            return
         if self.folder is not None and request.key is not None:
             for tried in range(TRIES):
                 if tried > 1:
@@ -161,7 +175,27 @@ class BodyCache:
                     if not gone.may_try_again:
                         break
         self._count(DIRECT, 1, 0)
-        yield from self._serve_direct(request, sent)
+        yield from self._serve_direct(request, sent, request.produce, DIRECT)
+
+    def _is_first(self, request: BodyRequest) -> bool:
+        """Tell whether nobody asked this process for that body before, and nothing in the folder could serve."""
+        folder, key = self.folder, request.key
+        if folder is None or key is None:
+            return True
+        with self._lock:
+            if key in self._asked:
+                return False
+            while len(self._asked) >= ASKED_MAX:
+                del self._asked[next(iter(self._asked))]
+            self._asked[key] = None
+            if key.hex() in self._flights:
+                return False
+        if folder.has_body(key.hex()):
+            return False
+        elder = folder.find_elder(request.line) if request.line else None
+        if elder is not None:
+            elder.body.close()
+        return elder is None
 
     def serve_whole(self, key: bytes) -> Generator[Chunk, None, bool]:
         """Yield the body if it lies there whole; return whether it did."""
@@ -186,11 +220,11 @@ class BodyCache:
         if self.folder is not None:
             self.folder.forget_line(line)
 
-    def _serve_direct(self, request: BodyRequest, skipped: int) -> Iterator[Chunk]:
+    def _serve_direct(self, request: BodyRequest, skipped: int, produce: Produce, how: str) -> Iterator[Chunk]:
         said_at = time.monotonic()
         has_begun = skipped > 0
         began_at = said_at
-        pieces = request.produce()
+        pieces = produce()
         try:
             for piece in pieces:
                 if not has_begun:
@@ -201,8 +235,8 @@ class BodyCache:
                     skipped = 0
                 elif piece:
                     said_at = time.monotonic()
-                    self._count(DIRECT, 0, len(piece))
-                    if isinstance(piece, bytes):
+                    self._count(how, 0, len(piece))
+                    if isinstance(piece, bytes | FramedSpan):
                         yield piece
                     else:
                         yield from self._spans(piece.body, piece.start, piece.end)

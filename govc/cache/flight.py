@@ -55,7 +55,7 @@ from govc.cache.record import (
     write_fastest,
     write_status,
 )
-from govc.cache.span import READ_BYTES, CallBlocking
+from govc.cache.span import READ_BYTES, CallBlocking, FramedSpan
 from govc.errors import GovcError, Refused
 
 log = logging.getLogger(__name__)
@@ -77,8 +77,9 @@ class Notice(bytes):
     __slots__ = ()
 
 
-Piece = bytes | Borrowed | None
-"""What a production yields: whole packets, a `Notice`, whole packets of an older body, or None for a silence."""
+Piece = bytes | Borrowed | FramedSpan | None
+"""What a production yields: whole packets, a `Notice`, whole packets of an older body, or None for a silence; one that
+isn't shared (`BodyRequest.produce_stored`) may yield a file that is to be cut into packets."""
 
 Produce = Callable[[], Iterator[Piece]]
 
@@ -260,6 +261,8 @@ class Flight:
                     waiting.clear()
                     waiting_bytes = 0
                 self._borrow(piece)
+            elif isinstance(piece, FramedSpan):
+                raise TypeError("a shared production yields bytes")
             elif piece:
                 if not self.status.data_start and not isinstance(piece, Notice):
                     start = self.status.published + waiting_bytes

@@ -56,6 +56,63 @@ class FileSpan:
             yield data
 
 
+class FramedSpan(FileSpan):
+    """A whole file cut into packets: before each `payload_max` bytes (fewer before the last) stands `header(size)`.
+
+    `length` is what goes out, headers included. `owner` keeps the descriptor open.
+    """
+
+    __slots__ = ("header", "owner", "payload_max", "size")
+
+    def __init__(
+        self,
+        descriptor: int,
+        size: int,
+        payload_max: int,
+        header: Callable[[int], bytes],
+        call_blocking: CallBlocking,
+        owner: Any,
+    ) -> None:
+        full, rest = divmod(size, payload_max)
+        length = size + full * len(header(payload_max)) + (len(header(rest)) if rest else 0)
+        super().__init__(descriptor, 0, length, call_blocking)
+        self.size = size
+        self.payload_max = payload_max
+        self.header = header
+        self.owner = owner
+
+    def __len__(self) -> int:
+        """Bytes that go out."""
+        return self.length
+
+    def iter_packets(self) -> Iterator[tuple[bytes, int, int]]:
+        """Yield (header, offset, size) of each packet; pages are in memory when it is yielded. May switch."""
+        ready = 0
+        for offset in range(0, self.size, self.payload_max):
+            count = min(self.payload_max, self.size - offset)
+            if offset + count > ready:
+                self.make_ready(offset, min(READ_BYTES, self.size - offset))
+                ready = offset + READ_BYTES
+            yield self.header(count), offset, count
+
+    def iter_bytes(self) -> Iterator[bytes]:
+        """Yield the packets, some at a time. OSError when the file ends early. May switch."""
+        waiting: list[bytes] = []
+        waiting_bytes = 0
+        for header, offset, count in self.iter_packets():
+            data = os.pread(self.descriptor, count, offset)
+            if len(data) != count:
+                raise OSError(errno.EIO, f"a file that is sent ends before byte {offset + count}")
+            waiting += (header, data)
+            waiting_bytes += count
+            if waiting_bytes >= READ_BYTES // 2:
+                yield b"".join(waiting)
+                waiting.clear()
+                waiting_bytes = 0
+        if waiting:
+            yield b"".join(waiting)
+
+
 def _is_resident(descriptor: int, offset: int, length: int) -> bool:
     """Say whether one byte in each probed stretch can be read without waiting; yes where nobody can tell."""
     if not _RWF_NOWAIT:

@@ -25,7 +25,7 @@ from govc.graph.commits import CommitTable, History
 from govc.graph.ewah import CorruptBitmap
 from govc.graph.trees import TREE_DEPTH_MAX
 from govc.odb.cache import BaseCache
-from govc.odb.packs import PackDescriptor
+from govc.odb.packs import PackDescriptor, PackFile
 from govc.odb.store import ObjectStore
 from govc.odb.torn import TornWatch
 from govc.pack.writer import write_pack
@@ -219,6 +219,14 @@ class PackProducer:
             slots=self._slots,
             quiet_seconds=quiet_seconds,
         )
+
+    def produce_stored(
+        self, snapshot: Snapshot, plan: PackPlan
+    ) -> Generator[bytes | Progress | PackFile, None, None] | None:
+        """Yield the pack, as the stored one that it is where it is one; None when that takes `produce`. May switch."""
+        with Timed(ENUMERATE):
+            stored = self._sweeper.prepare_stored(snapshot, plan)
+        return timed_steps(WRITE, stored) if stored is not None else None
 
     def produce_added(
         self, snapshot: Snapshot, plan: PackPlan, before: WantsBefore

@@ -27,6 +27,7 @@ from govc.kernels.packcopy import AVAILABLE, sort_numbers
 from govc.kernels.packread import PackReader, PackTable
 from govc.memory import trim
 from govc.objects.types import COMMIT
+from govc.odb.packs import PackFile
 from govc.odb.store import KERNEL_CACHE_BYTES, ObjectStore
 from govc.odb.torn import TornWatch
 from govc.pack.copying import CopiedPack
@@ -76,6 +77,18 @@ class SweptPacking:
 
         Raises ObjectMissing, Corrupt.
         """
+        found = self._find(snapshot, plan)
+        return self._produce(snapshot.store, plan, found) if found is not None else None
+
+    def prepare_stored(
+        self, snapshot: Snapshot, plan: PackPlan
+    ) -> Generator[bytes | Progress | PackFile, None, None] | None:
+        """The same, but where the answer is one stored pack as it lies, that pack is yielded in place of its bytes."""
+        found = self._find(snapshot, plan)
+        return self._produce_stored(snapshot.store, plan, found) if found is not None else None
+
+    def _find(self, snapshot: Snapshot, plan: PackPlan) -> _Found | None:
+        """List what is to be sent, None when it can't be done this way. May switch. Raises ObjectMissing, Corrupt."""
         index = snapshot.introductions
         table = snapshot.store.pack_table() if AVAILABLE and index is not None else None
         if index is None or table is None or not plan.ofs_delta or plan.tree_depth_max < TREE_DEPTH_MAX:
@@ -91,9 +104,7 @@ class SweptPacking:
         is_large = not plan.haves and view.sweep.object_count > SMALL_VIEW_OBJECTS
         run = self._runtime.call_blocking if is_large else call
         swept = self._sweep(snapshot, view, plan, table, run)
-        if swept is None:
-            return None
-        return self._produce(snapshot.store, plan, _Found(index, view, table, swept, torn))
+        return _Found(index, view, table, swept, torn) if swept is not None else None
 
     def prepare_added(
         self, snapshot: Snapshot, plan: PackPlan, before: WantsBefore
@@ -155,6 +166,20 @@ class SweptPacking:
                 found: Swept | None = stop.value
                 return found
             breathe()
+
+    def _produce_stored(
+        self, store: ObjectStore, plan: PackPlan, found: _Found
+    ) -> Generator[bytes | Progress | PackFile, None, None]:
+        numbers = found.swept.closure.numbers
+        packed, loose = self._runtime.call_blocking(sort_numbers, found.table, numbers)
+        pack = store.pack_of(packed[0]) if packed and not loose else None
+        if pack is None or len(packed) != pack.count or packed[-1] != pack.first_number + pack.count - 1:
+            yield from self._produce(store, plan, found)
+            return
+        yield from tell_counts(plan, pack.count)
+        found.torn.check()
+        yield pack
+        yield from tell_total(plan, pack.count)
 
     def _produce(self, store: ObjectStore, plan: PackPlan, found: _Found) -> Generator[bytes | Progress, None, None]:
         count, torn = len(found.swept.closure.numbers), found.torn

@@ -27,6 +27,7 @@ from govc.cache.bodies import BodyCache, BodyRequest, Chunk
 from govc.cache.flight import Piece
 from govc.errors import ClientGone, GovcError, LimitExceeded, Refused
 from govc.graph.commits import follow_tags
+from govc.graph.filter import ALL
 from govc.graph.interface import Work
 from govc.graph.negotiate import Negotiation
 from govc.graph.shallow import INFINITE_DEPTH, ShallowUpdate, deepen, deepen_by_range, deepen_relative
@@ -79,6 +80,9 @@ _T = TypeVar("_T")
 WORDS_BYTES_MAX = 4096
 WORDS_MAX = 256
 """How many questions of at most so many bytes are known by their words, per snapshot."""
+
+STORED_BYTES_MIN = 8 << 20
+"""A pack of so many bytes is sent as it lies to who asks for it first; to keep a smaller one costs milliseconds."""
 
 ABORTING = "aborting due to possible repository corruption on the remote side."
 
@@ -455,6 +459,7 @@ class FetchSession:
                 is_gone=self.context.is_gone if self._has_queue else is_never_gone,
                 line=maker.line,
                 note=maker.note,
+                produce_stored=maker.make_stored if self._may_be_stored(plan, side_band) else None,
             )
             with closing(self._tools.bodies.serve(wish)) as chunks:
                 for chunk in chunks:
@@ -493,6 +498,16 @@ class FetchSession:
 
     def _wish(self, plan: PackPlan) -> Wish:
         return wish_of(self.context, FETCH if plan.haves else CLONE, self.snapshot.layout.gitdir)
+
+    def _may_be_stored(self, plan: PackPlan, side_band: int) -> bool:
+        """Tell whether the answer may well be one stored pack as it lies: all of a repository of one large pack.
+
+        Where operations are counted it takes a place like all others, which who reads slowly must not keep.
+        """
+        packs = self.snapshot.store.packs
+        is_whole = not plan.haves and not plan.boundary and not plan.client_shallow and plan.selection == ALL
+        is_simple = is_whole and bool(side_band) and not self._has_queue and not self.snapshot.is_partial
+        return is_simple and len(packs) == 1 and packs[0].size >= STORED_BYTES_MIN
 
     def _tag_candidates(self) -> dict[bytes, bytes]:
         key = ("tags", self.context.namespace)

@@ -15,8 +15,9 @@ from govc import phases
 from govc.cache.bodies import PRODUCER_QUIET_SECONDS, BodyCache
 from govc.cache.flight import Notice, Piece
 from govc.cache.grown import Elder
+from govc.cache.span import FramedSpan
 from govc.errors import GovcError
-from govc.protocol.sideband import Band, frame
+from govc.protocol.sideband import OVERHEAD, Band, frame
 from govc.repo.helper import Progress
 from govc.repo.pack_plan import PackPlan, tell_counts, tell_total
 from govc.repo.packing import PackProducer
@@ -70,6 +71,35 @@ class BodyMaker:
                 if (yield from self._grow(elder, outliner)):
                     return
         yield from self._make_anew(outliner)
+
+    def make_stored(self) -> Iterator[Piece]:
+        """Yield the pieces of a body that is not kept: a pack that is sent as it lies is one piece, not read here."""
+        phases.CURRENT.set(self._recorder)
+        if self._framing.head:
+            yield Notice(self._framing.head)
+        stored = self._producer.produce_stored(self._snapshot, self._plan)
+        side_band = self._framing.side_band
+        outliner = Outliner()
+        if stored is None:
+            yield from self._make_anew(outliner)
+            return
+        with closing(stored):
+            for item in stored:
+                if isinstance(item, Progress):
+                    yield self._say(item, outliner)
+                elif isinstance(item, bytes):
+                    yield frame(Band.DATA, item, side_band)
+                else:
+                    yield FramedSpan(
+                        item.descriptor().pack_fd,
+                        item.size,
+                        side_band - OVERHEAD,
+                        _data_header,
+                        self._call_blocking,
+                        item,
+                    )
+        if self._framing.tail:
+            yield self._framing.tail
 
     def note(self) -> bytes | None:
         """Return what is to be noted of the body that was made last; None when nothing may grow out of it."""
@@ -129,3 +159,7 @@ class BodyMaker:
         notice = Notice(frame(Band.PROGRESS, progress.text.encode("utf-8"), self._framing.side_band))
         outliner.said(len(notice))
         return notice
+
+
+def _data_header(size: int) -> bytes:
+    return b"%04x%c" % (size + OVERHEAD, Band.DATA)

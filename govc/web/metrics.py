@@ -137,7 +137,7 @@ class Metrics:
         self._bodies = Counter(
             "govc_body_cache",
             "Bodies of fetch answers: hit (from the cache), follow (shared with a running production), miss "
-            "(production begun), direct (not shared), evicted.",
+            "(production begun), direct (not shared), stored (a pack as it lies), evicted.",
             ["result"],
             registry=self._registry,
         )

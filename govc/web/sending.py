@@ -20,7 +20,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
-from govc.cache.span import READ_BYTES, FileSpan
+from govc.cache.span import READ_BYTES, FileSpan, FramedSpan
 from govc.repo.runtime import Breather, Runtime
 from govc.web.lane_answer import LaneAnswer
 
@@ -48,6 +48,21 @@ class Outlet:
         response.send_headers()
         if response.chunked:
             self._socket.sendall(b"%x\r\n" % span.length, socket.MSG_MORE)
+        if isinstance(span, FramedSpan):
+            self._send_packets(span)
+        else:
+            self._send_plain(span)
+        if response.chunked:
+            self._socket.sendall(b"\r\n")
+        response.sent += span.length
+
+    def _send_packets(self, span: FramedSpan) -> None:
+        for header, offset, count in span.iter_packets():
+            self._socket.sendall(header, socket.MSG_MORE)
+            self._send_piece(span.descriptor, offset, count)
+            self._breathe()
+
+    def _send_plain(self, span: FileSpan) -> None:
         offset, end = span.offset, span.offset + span.length
         while offset < end:
             count = min(READ_BYTES, end - offset)
@@ -55,9 +70,6 @@ class Outlet:
             self._send_piece(span.descriptor, offset, count)
             offset += count
             self._breathe()
-        if response.chunked:
-            self._socket.sendall(b"\r\n")
-        response.sent += span.length
 
     def _send_piece(self, descriptor: int, offset: int, count: int) -> None:
         while count:
@@ -67,7 +79,7 @@ class Outlet:
                 self._wait_writable(self._socket)
                 continue
             if not sent:
-                raise OSError(errno.EIO, f"a cached body ends {count} bytes early")
+                raise OSError(errno.EIO, f"a file that is sent ends {count} bytes early")
             offset += sent
             count -= sent
 
