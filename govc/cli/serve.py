@@ -100,6 +100,7 @@ def _run_server(settings: Settings) -> None:
         metrics_folder = tempfile.mkdtemp(prefix="govc-metrics-")
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics_folder
     server_room = room("govc.web.gunicorn_server")
+    app_room = room("govc.app")  # here, before the fork: workers share what was imported
     server_room.raise_descriptor_limit(settings.worker_connections)
     options = server_room.make_options(
         bind=settings.bind,
@@ -112,7 +113,7 @@ def _run_server(settings: Settings) -> None:
         headers_max=settings.headers_max,
     )
     server = server_room.GovcServer(
-        lambda: room("govc.app").create_app(settings),
+        lambda: app_room.create_app(settings),
         options,
         metrics_folder=metrics_folder,
         reload_seconds=settings.reload_seconds,

@@ -11,7 +11,7 @@
 gunicorn's own master counts workers that are on their way out as workers: a long clone in one would keep a crashed one
 from being replaced. It also waits inside a reload until the old ones are gone, deaf to everything else.
 
-The master imports little, and nothing that gevent patches.
+The master runs under no patch of gevent's. It imports the application for its workers, and makes none.
 """
 
 import mmap

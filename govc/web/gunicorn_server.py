@@ -1,9 +1,12 @@
 """gunicorn with gevent workers, run from inside: what `govc serve` starts.
 
-The application is made in each worker, after the fork and after gevent has patched the standard library; the
-master process imports none of it. Why each option: see `make_options`.
+The application is made in each worker, after the fork and after gevent has patched the standard library. What it is
+made of is imported by the master, which has no use for it, so that workers share its memory. So it is imported before
+gevent patches: our modules may say `time.sleep`, and must not keep the function, nor make a lock then
+(tests/web/test_preload.py). A reload doesn't bring new code. Why each option: see `make_options`.
 """
 
+import gc
 import logging
 import os
 import resource
@@ -192,6 +195,8 @@ class GovcServer(BaseApplication):  # type: ignore[misc]
     def run(self) -> None:
         """Serve until told to stop (gunicorn's own hook)."""
         bound_heaps()
+        gc.collect()
+        gc.freeze()  # a collection would write to every object of these, and so unshare them
         try:
             GovcArbiter(self).run()
         except RuntimeError as error:
