@@ -65,6 +65,9 @@ FLUSH_SECONDS = 0.02
 DIRECT_WRITE_BYTES = 64 << 10
 """Below this a write to the page cache is cheaper than a change of threads."""
 
+SPAN_BYTES = 4 << 20
+"""What a follower who is behind takes at once. More would hide from the producer for long how far he is."""
+
 WINDOW_BYTES_MIN = 4 << 20
 STALL_SECONDS = 60.0
 PACE_SECONDS = 0.005
@@ -519,9 +522,12 @@ def join_remote(folder: CacheFolder, key: str) -> RemoteFlight | None:
 
 
 def span_at(status: FlightStatus, own: int, base: int, position: int) -> tuple[int, int, int]:
-    """Return (descriptor, offset, length) of what may be read next at `position`, at most READ_BYTES."""
-    length = min(READ_BYTES, status.published - position)
+    """Return (descriptor, offset, length) of what may be read next at `position`: at most SPAN_BYTES of a file, of a
+    ring READ_BYTES.
+    """
+    length = status.published - position
     if status.window:
         offset = position % status.window
-        return own, offset, min(length, status.window - offset)
+        return own, offset, min(length, READ_BYTES, status.window - offset)
+    length = min(length, SPAN_BYTES)
     return place_at(status.lent, own, base, position, position + length)
