@@ -222,6 +222,7 @@ class Segment:
         self.foreign_count = counts.foreign
         self._trees = self.trees.cast("I")
         self._previous = self.previous.cast("I")
+        self._introducers = self.introducers.cast("I")
 
     @property
     def sweep_columns(self) -> tuple[Any, ...]:
@@ -251,11 +252,19 @@ class Segment:
 
     def before(self, oid: bytes) -> bytes | None:
         """Return the predecessor of an object; None when it has none here, or isn't here."""
-        low = bisect_left(range(self.object_count), oid, key=self.object_oid)
-        if low == self.object_count or self.object_oid(low) != oid:
-            return None
-        rank = self._previous[low]
+        rank = self._find(oid)
+        rank = self._previous[rank] if rank >= 0 else self.object_count
         return self.object_oid(rank) if rank < self.object_count else None
+
+    def introducer(self, oid: bytes) -> int:
+        """Return the place of the first commit that introduces an object; -1 when none here does."""
+        rank = self._find(oid)
+        place = self._introducers[rank] if rank >= 0 else NONE
+        return place if place < self.commit_count else -1
+
+    def _find(self, oid: bytes) -> int:
+        low = bisect_left(range(self.object_count), oid, key=self.object_oid)
+        return low if low < self.object_count and self.object_oid(low) == oid else -1
 
     def tree_oid(self, place: int) -> bytes:
         """Return the root tree of a commit. Raises BadSegment when the column lies."""

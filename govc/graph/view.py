@@ -55,6 +55,14 @@ class View:
                 return before
         return None
 
+    def age(self, oid: bytes) -> tuple[int, int]:
+        """Return what is smaller for an object that was introduced earlier."""
+        for rank, segment in enumerate(self.segments):
+            place = segment.introducer(oid)
+            if place >= 0:
+                return rank, place
+        return len(self.segments), 0
+
     def cids(self, oids: Iterable[bytes]) -> "array[int]":
         """Return the cids of those commits that are known."""
         find = self.sweep.cid_of

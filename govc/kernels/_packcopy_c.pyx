@@ -8,8 +8,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
 from libc.string cimport memcmp, memcpy
 
-
-
+from govc.kernels._chains_c cimport Chains, Columns, Link
 from govc.kernels._inflate cimport Deflate, crc_of, find_deflate
 from govc.kernels._packread_c cimport (
     FINE,
@@ -49,6 +48,7 @@ cdef extern from "zlib.h" nogil:
 
 DEF SPAN_MAX = 1 << 20
 DEF GAP_MAX = 1 << 14
+DEF ASIDE_MAX = 1 << 16
 DEF IMPROVED_BYTES_MIN = 2048
 DEF IMPROVED_MAX = 64
 DEF READY_SPAN = 1 << 16
@@ -118,6 +118,18 @@ cdef struct Share:  # the rows of one pack
     int is_whole
 
 
+cdef struct Span:  # what was read of a pack
+    uint8_t *data
+    uint64_t start
+    Py_ssize_t size
+    int pack  # -1: nothing
+
+
+cdef struct Waiting:  # a row that must be out before others, and where it belongs
+    Row *row
+    Share *share
+
+
 cdef int by_offset(const void *a, const void *b) noexcept nogil:
     cdef uint64_t one = (<const Row *>a).offset, other = (<const Row *>b).offset
     return -1 if one < other else 1 if one > other else 0
@@ -130,7 +142,8 @@ cdef class PackCopier:
     cdef PackTable table
     cdef object at_peer
     cdef object make_delta
-    cdef dict forward
+    cdef Chains chains
+    cdef bint has_chains  # whether some forward delta may stand for something
     cdef Row *rows
     cdef Py_ssize_t row_count
     cdef Share *shares
@@ -142,12 +155,11 @@ cdef class PackCopier:
     cdef uint64_t tail_at
     cdef uint64_t tail_end
     cdef int tail_fd
-    cdef int64_t *forward_numbers  # ascending
-    cdef Py_ssize_t forward_count
-    cdef uint8_t *span
-    cdef uint64_t span_start
-    cdef Py_ssize_t span_size
-    cdef int span_pack
+    cdef Span ahead  # of the rows whose turn it is, in their order
+    cdef Span aside  # of one that comes before its turn
+    cdef Waiting *waiting
+    cdef Py_ssize_t waiting_count
+    cdef Py_ssize_t waiting_room
     cdef uint8_t *out
     cdef Py_ssize_t out_size
     cdef Py_ssize_t out_room
@@ -174,14 +186,14 @@ cdef class PackCopier:
         self.ready.fd = -1
         if ready is not None:
             self.open_ready(ready)
-        self.forward = dict(forward)
         self.out_offset = 12
-        self.span_pack = -1
+        self.ahead.pack = self.aside.pack = -1
         self.row_count = n
         self.rows = <Row *>malloc(sizeof(Row) * (n + 1))
         self.shares = <Share *>malloc(sizeof(Share) * (self.table.pack_count + 1))
-        self.span = <uint8_t *>malloc(SPAN_MAX)
-        if self.rows == NULL or self.shares == NULL or self.span == NULL:
+        self.ahead.data = <uint8_t *>malloc(SPAN_MAX)
+        self.aside.data = <uint8_t *>malloc(ASIDE_MAX)
+        if self.rows == NULL or self.shares == NULL or self.ahead.data == NULL or self.aside.data == NULL:
             raise MemoryError
         self.deflater = <z_stream *>malloc(sizeof(z_stream))
         if self.deflater == NULL:
@@ -193,12 +205,6 @@ cdef class PackCopier:
             free(self.deflater)
             self.deflater = NULL
             raise MemoryError
-        self.forward_numbers = <int64_t *>malloc(8 * (len(self.forward) + 1))
-        if self.forward_numbers == NULL:
-            raise MemoryError
-        for number in sorted(self.forward):
-            self.forward_numbers[self.forward_count] = number
-            self.forward_count += 1
         with nogil:
             k = self.find_shares(values, n)
         if k < n:
@@ -210,14 +216,18 @@ cdef class PackCopier:
         with nogil:
             for i in range(self.share_count):
                 self.arrange(&self.shares[i])
+        if forward and at_peer is not None and n:
+            self.chains = Chains(reader, numbers, at_peer, forward)
+            self.has_chains = self.chains.target_count > 0
 
     def __dealloc__(self):
         free(self.rows)
         free(self.shares)
-        free(self.span)
         free(self.ready_span)
+        free(self.ahead.data)
+        free(self.aside.data)
+        free(self.waiting)
         free(self.out)
-        free(self.forward_numbers)
         if self.compressor != NULL:
             free_compressor(self.compressor)
         if self.deflater != NULL:
@@ -422,29 +432,33 @@ cdef class PackCopier:
             distance >>= 7
         return self.put(text + at, 12 - at)
 
-    cdef Fault read_span(self, Row *row, const Share *share) noexcept nogil:
-        """Have the beginning of an entry in the span, and with one read what follows closely and is sent as well."""
-        cdef const Pack *pack = &self.table.packs[share.pack]
+    cdef Fault read_ahead(self, Row *row, const Share *share) noexcept nogil:
+        """Have the beginning of an entry, and with one read what follows closely and is sent as well."""
         cdef Row *last = self.rows + share.first + share.count
         cdef Row *other = row + 1
         cdef uint64_t end = row.end
-        cdef Py_ssize_t done = 0
-        cdef ssize_t n
-        if self.span_pack == share.pack and row.offset >= self.span_start and (
-            row.end <= self.span_start + self.span_size
+        if self.ahead.pack == share.pack and row.offset >= self.ahead.start and (
+            row.end <= self.ahead.start + self.ahead.size
         ):
             return FINE
-        if row.offset >= pack.size:
-            self.reader.fault_at = row.offset
-            return SHORTER
         while other < last and other.offset - end < GAP_MAX and other.end - row.offset <= SPAN_MAX:
             end = other.end
             other += 1
         if end - row.offset > SPAN_MAX:
             end = row.offset + SPAN_MAX
-        self.span_pack = -1
+        return self.read_span(&self.ahead, row, share, end)
+
+    cdef Fault read_span(self, Span *span, const Row *row, const Share *share, uint64_t end) noexcept nogil:
+        """Read from the beginning of an entry to `end`."""
+        cdef const Pack *pack = &self.table.packs[share.pack]
+        cdef Py_ssize_t done = 0
+        cdef ssize_t n
+        if row.offset >= pack.size:
+            self.reader.fault_at = row.offset
+            return SHORTER
+        span.pack = -1
         while done < <Py_ssize_t>(end - row.offset):
-            n = pread(pack.fd, self.span + done, <size_t>(end - row.offset) - done, <int64_t>(row.offset + done))
+            n = pread(pack.fd, span.data + done, <size_t>(end - row.offset) - done, <int64_t>(row.offset + done))
             if n < 0:
                 if errno == EINTR:
                     continue
@@ -453,9 +467,9 @@ cdef class PackCopier:
                 self.reader.fault_at = row.offset + done
                 return SHORTER
             done += n
-        self.span_pack = share.pack
-        self.span_start = row.offset
-        self.span_size = done
+        span.pack = share.pack
+        span.start = row.offset
+        span.size = done
         return FINE
 
     cdef Row *find_row(self, int64_t number, uint64_t offset, const Share *share) noexcept nogil:
@@ -495,13 +509,13 @@ cdef class PackCopier:
                 return self.find_row(number[0], self.table.offset_at(other, <uint32_t>(number[0] - other.first)), &self.shares[i])
         return NULL
 
-    cdef Fault copy_stream(self, const Share *share, const Row *row, uint64_t data) noexcept nogil:
+    cdef Fault copy_stream(self, const Span *span, const Share *share, const Row *row, uint64_t data) noexcept nogil:
         """Copy an entry's zlib stream, which begins at `data` of the file."""
         cdef const Pack *pack = &self.table.packs[share.pack]
-        cdef uint64_t there = self.span_start + self.span_size, at
+        cdef uint64_t there = span.start + span.size, at
         if there > row.end:
             there = row.end
-        if self.put(self.span + (data - self.span_start), <Py_ssize_t>(there - data)):
+        if self.put(span.data + (data - span.start), <Py_ssize_t>(there - data)):
             return NO_MEMORY
         at = there
         self.tail_at = at  # an entry beyond the span follows piece by piece
@@ -579,18 +593,26 @@ cdef class PackCopier:
         self.reader.release(node)
         return FINE if code == Z_STREAM_END else NO_MEMORY
 
-    cdef Fault add_row(self, Row *row, const Share *share, int *ask) noexcept nogil:
-        """Add one entry. Sets `ask` when Python must choose: the entry is whole, or its base isn't sent."""
+    cdef Fault add_row(self, Row *row, const Share *share, Span *span, int *ask, Row **first) noexcept nogil:
+        """Add one entry. Sets `ask` when Python must choose, for its base isn't sent; `first` to a base that must be out
+        before it: by name a client that happens to have that base as well may take either, and git's refuses the pack.
+        """
         cdef const Pack *pack = &self.table.packs[share.pack]
         cdef Entry entry
         cdef Row *base
         cdef int64_t number = -1
-        cdef Fault fault = self.read_span(row, share)
-        cdef Py_ssize_t there
+        cdef Fault fault
+        if self.has_chains:
+            fault = self.add_forward(row, first)
+            if fault != FINE or row.out or first[0] != NULL:
+                return fault
+        if span == &self.ahead:
+            fault = self.read_ahead(row, share)
+        else:
+            fault = self.read_span(span, row, share, row.end if row.end - row.offset < ASIDE_MAX else row.offset + ASIDE_MAX)
         if fault != FINE:
             return fault
-        there = self.span_size - <Py_ssize_t>(row.offset - self.span_start)
-        fault = self.reader.parse(pack, row.offset, self.span + (row.offset - self.span_start), there, &entry)
+        fault = self.parse(span, row, pack, &entry)
         if fault != FINE:
             return fault
         if entry.data > row.end:
@@ -601,77 +623,140 @@ cdef class PackCopier:
             if base == NULL:
                 ask[0] = 1
                 return FINE
+            if base.out == 0 and self.may_wait_for(base):
+                first[0] = base
+                return FINE
             row.out = self.out_offset
-            if base.out:
-                if self.put_head(6, entry.size) or self.put_distance(row.out - base.out):
-                    return NO_MEMORY
-            elif self.put_head(7, entry.size) or self.put(self.table.oid_at(base.number), self.table.oid_size):
+            if self.put_delta_head(entry.size, row, base, self.table.oid_at(base.number)):
                 return NO_MEMORY
         else:
-            if ask[0] == 0 and self.has_forward(row.number):
-                ask[0] = 1
-                return FINE
-            ask[0] = 0
             row.out = self.out_offset
             if self.put_head(entry.type_number, entry.size):
                 return NO_MEMORY
         self.reused += 1
-        return self.copy_stream(share, row, entry.data)
+        return self.copy_stream(span, share, row, entry.data)
 
-    cdef bint has_forward(self, int64_t number) noexcept nogil:
-        cdef Py_ssize_t low = 0, high = self.forward_count, middle
-        while low < high:
-            middle = (low + high) >> 1
-            if self.forward_numbers[middle] < number:
-                low = middle + 1
-            else:
-                high = middle
-        return low < self.forward_count and self.forward_numbers[low] == number
+    cdef Fault parse(self, const Span *span, const Row *row, const Pack *pack, Entry *entry) noexcept nogil:
+        """Read the header of an entry whose beginning is in a span."""
+        cdef Py_ssize_t at = <Py_ssize_t>(row.offset - span.start)
+        return self.reader.parse(pack, row.offset, span.data + at, span.size - at, entry)
 
-    cdef Fault add_asked(self, Row *row, const Share *share) except *:
+    cdef int put_delta_head(self, uint64_t size, const Row *row, const Row *base, const uint8_t *name) noexcept nogil:
+        """Begin a delta: by distance when its base is out, else by name."""
+        if base != NULL and base.out:
+            return self.put_head(6, size) or self.put_distance(row.out - base.out)
+        return self.put_head(7, size) or self.put(name, self.table.oid_size)
+
+    cdef bint may_wait_for(self, const Row *row) noexcept nogil:
+        """Tell whether a row can be written before its turn: not one of a pack whose body is copied as it lies, and not
+        one that waits already, which takes index files that contradict each other.
+        """
+        cdef Py_ssize_t k
+        cdef const Share *share = self.share_of(row)
+        if share.is_whole and not self.has_chains:
+            return False
+        for k in range(self.waiting_count):
+            if self.waiting[k].row == row:
+                return False
+        return True
+
+    cdef Share *share_of(self, const Row *row) noexcept nogil:
+        cdef Py_ssize_t rank = row - self.rows
+        cdef int i = 0
+        while i + 1 < self.share_count and rank >= self.shares[i].first + self.shares[i].count:
+            i += 1
+        return &self.shares[i]
+
+    cdef Fault wait_for(self, Row *row) noexcept nogil:
+        """Have a row written next."""
+        cdef Waiting *more
+        if self.waiting_count == self.waiting_room:
+            more = <Waiting *>realloc(self.waiting, sizeof(Waiting) * (2 * self.waiting_room + 64))
+            if more == NULL:
+                return NO_MEMORY
+            self.waiting = more
+            self.waiting_room = 2 * self.waiting_room + 64
+        self.waiting[self.waiting_count].row = row
+        self.waiting[self.waiting_count].share = self.share_of(row)
+        self.waiting_count += 1
+        return FINE
+
+    cdef Fault add_forward(self, Row *row, Row **first) noexcept nogil:
+        """Add a forward delta for an object, if there is one that will do; else `row.out` stays 0."""
+        cdef Py_ssize_t rank = self.chains.rank_of(row.number)
+        cdef const Link *link
+        cdef const Columns *file
+        cdef Row *base
+        cdef Fault fault
+        if rank < 0 or not self.chains.is_target(rank):
+            return FINE
+        fault = self.chains.choose(rank)
+        link = &self.chains.links[rank]
+        if fault != FINE or link.file < 0:
+            return fault
+        file = &self.chains.files[link.file]
+        base = self.row_of(self.chains.numbers[link.base]) if link.base >= 0 else NULL
+        if base != NULL and base.out == 0 and self.may_wait_for(base):
+            first[0] = base
+            return FINE
+        row.out = self.out_offset
+        if self.put_delta_head(file.sizes[link.row], row, base, file.bases + <Py_ssize_t>link.row * self.table.oid_size):
+            return NO_MEMORY
+        self.reused += 1
+        if self.put(file.streams + file.offsets[link.row], <Py_ssize_t>(file.offsets[link.row + 1] - file.offsets[link.row])):
+            return NO_MEMORY
+        return FINE
+
+    cdef Row *row_of(self, int64_t number) noexcept nogil:
+        """Return the row of an object that is sent."""
+        cdef int i, home = self.table.pack_of(number)
+        cdef const Pack *pack
+        if home < 0:
+            return NULL
+        pack = &self.table.packs[home]
+        for i in range(self.share_count):
+            if self.shares[i].pack == home:
+                return self.find_row(number, self.table.offset_at(pack, <uint32_t>(number - pack.first)), &self.shares[i])
+        return NULL
+
+    cdef Fault add_asked(self, Row *row, const Share *share, Span *span) except *:
         """Add an entry for which Python's word is needed."""
         cdef Entry entry
         cdef int64_t number = -1
         cdef const Pack *pack = &self.table.packs[share.pack]
         cdef Fault fault
-        cdef int ask = 1
         cdef const uint8_t *base_name
         cdef bytes name, stream
-        delta = self.forward.get(row.number)
+        fault = self.parse(span, row, pack, &entry)
+        if fault != FINE:
+            return fault
+        self.find_base(share, <uint64_t>entry.base, &number)
+        is_thin = number >= 0 and self.at_peer is not None and self.at_peer(number)
+        delta = None
+        if is_thin and self.make_delta is not None and row.end - row.offset > IMPROVED_BYTES_MIN and self.improved < IMPROVED_MAX:
+            # A large delta on something old: one on a nearer version may be a fraction of it.
+            self.improved += 1
+            delta = self.make_delta(row.number)
+            if delta is not None and <uint64_t>len(delta[2]) * 2 > row.end - row.offset:
+                delta = None
+        if delta is None and is_thin:
+            row.out = self.out_offset
+            base_name = self.table.oid_at(number)
+            if self.put_head(7, entry.size) or self.put(base_name, self.table.oid_size):
+                return NO_MEMORY
+            self.reused += 1
+            return self.copy_stream(span, share, row, entry.data)
+        if delta is None and self.make_delta is not None:
+            delta = self.make_delta(row.number)
         if delta is None:
-            fault = self.reader.parse(
-                pack, row.offset, self.span + (row.offset - self.span_start),
-                self.span_size - <Py_ssize_t>(row.offset - self.span_start), &entry,
-            )
-            if fault != FINE:
-                return fault
-            if entry.type_number < 6:
-                return self.add_row(row, share, &ask)
-            self.find_base(share, <uint64_t>entry.base, &number)
-            is_thin = number >= 0 and self.at_peer is not None and self.at_peer(number)
-            if is_thin and self.make_delta is not None and row.end - row.offset > IMPROVED_BYTES_MIN and self.improved < IMPROVED_MAX:
-                # A large delta on something old: one on a nearer version may be a fraction of it.
-                self.improved += 1
-                delta = self.make_delta(row.number)
-                if delta is not None and <uint64_t>len(delta[2]) * 2 > row.end - row.offset:
-                    delta = None
-            if delta is None and is_thin:
-                row.out = self.out_offset
-                base_name = self.table.oid_at(number)
-                if self.put_head(7, entry.size) or self.put(base_name, self.table.oid_size):
-                    return NO_MEMORY
-                self.reused += 1
-                return self.copy_stream(share, row, entry.data)
-            if delta is None and self.make_delta is not None:
-                delta = self.make_delta(row.number)
-            if delta is None:
-                row.out = self.out_offset
-                with nogil:
-                    fault = self.expand(row.number)
-                return fault
+            row.out = self.out_offset
+            with nogil:
+                fault = self.expand(row.number)
+            return fault
         name, size, stream = delta
         row.out = self.out_offset
-        if self.put_head(7, size) or self.put(<const uint8_t *>PyBytes_AS_STRING(name), self.table.oid_size):
+        base_name = <const uint8_t *>PyBytes_AS_STRING(name)
+        if self.put_delta_head(size, row, self.row_of(self.table.find_number(base_name)), base_name):
             return NO_MEMORY
         if self.put(<const uint8_t *>PyBytes_AS_STRING(stream), len(stream)):
             return NO_MEMORY
@@ -704,11 +789,40 @@ cdef class PackCopier:
         self.body_at += n
         return FINE
 
+    cdef Fault add_rows(self, const Share *share, Py_ssize_t chunk_bytes, int *ask) noexcept nogil:
+        """Add entries until the chunk is full, a large one is under way, or Python is to be asked about the next."""
+        cdef Fault fault = FINE
+        cdef Row *first
+        ask[0] = 0
+        while fault == FINE and self.out_size < chunk_bytes and self.tail_at >= self.tail_end:
+            first = NULL
+            if self.waiting_count:
+                fault = self.add_row(
+                    self.waiting[self.waiting_count - 1].row, self.waiting[self.waiting_count - 1].share, &self.aside, ask, &first
+                )
+            elif self.row == share.first + share.count:
+                break
+            elif self.rows[self.row].out:  # before its turn
+                self.row += 1
+                continue
+            else:
+                fault = self.add_row(&self.rows[self.row], share, &self.ahead, ask, &first)
+            if fault != FINE or ask[0]:
+                break
+            if first != NULL:
+                fault = self.wait_for(first)
+            elif self.waiting_count:
+                self.waiting_count -= 1
+            else:
+                self.row += 1
+        return fault
+
     def next_chunk(self, Py_ssize_t chunk_bytes):
         """See packcopy.PackCopier."""
         cdef Fault fault = FINE
         cdef Share *share
-        cdef int ask = 0
+        cdef int ask
+        cdef Waiting *waiting
         self.out_size = 0
         while fault == FINE and self.out_size < chunk_bytes:
             if self.tail_at < self.tail_end:
@@ -718,7 +832,7 @@ cdef class PackCopier:
             if self.share == self.share_count:
                 break
             share = &self.shares[self.share]
-            if share.is_whole and not self.forward_count:
+            if share.is_whole and not self.has_chains:
                 with nogil:
                     fault = self.add_body(share, chunk_bytes)
                 if self.body_at == self.table.packs[share.pack].size - self.table.oid_size:
@@ -727,21 +841,21 @@ cdef class PackCopier:
                     self.row += share.count
                     self.share += 1
                 continue
-            ask = 0
             with nogil:
-                while fault == FINE and self.out_size < chunk_bytes and self.row < share.first + share.count:
-                    fault = self.add_row(&self.rows[self.row], share, &ask)
-                    if ask or fault != FINE:
-                        break
-                    self.row += 1
-                    if self.tail_at < self.tail_end:
-                        break
+                fault = self.add_rows(share, chunk_bytes, &ask)
             if fault == FINE and ask:
-                fault = self.add_asked(&self.rows[self.row], share)
-                self.row += 1
-            if self.row == share.first + share.count:
+                if self.waiting_count:
+                    waiting = &self.waiting[self.waiting_count - 1]
+                    fault = self.add_asked(waiting.row, waiting.share, &self.aside)
+                    self.waiting_count -= 1
+                else:
+                    fault = self.add_asked(&self.rows[self.row], share, &self.ahead)
+                    self.row += 1
+            if self.row == share.first + share.count and not self.waiting_count:
                 self.share += 1
         if fault != FINE:
+            if self.has_chains and self.chains.trouble is not None:
+                raise self.chains.trouble
             self.reader.fail(fault)
         return PyBytes_FromStringAndSize(<const char *>self.out, self.out_size)
 

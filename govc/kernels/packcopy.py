@@ -7,20 +7,21 @@ of their offsets, so that a base is out before its ofs-deltas:
     a whole entry                 copied
     a delta on what is sent       copied; an ofs-delta's distance is made anew
     a delta on what the peer has  copied as a ref-delta, when the pack may be thin
-    any other                     a forward delta that somebody made before (`forward`), else an entry that is ready
-                                  (`ready`, a file of `odb.ready`), else expanded and compressed
+    any other                     a delta that `make_delta` makes, else an entry that is ready (`ready`, a file of
+                                  `odb.ready`), else expanded and compressed
 
-`forward` also replaces entries that are stored whole: that is where history that came in as one pack keeps its newest
-versions. Its bases are objects that the peer has, never ones that are sent, so no cycle can come of it.
+Before all of these a forward delta, one that somebody made before: for an entry that is stored whole, as history that
+came in as one pack has its newest versions, or as a large delta. Which ones are taken `kernels/chains` decides.
 
 `next_chunk` returns the next bytes, without header and trailer; b"" at the end. Reading is by pread; what the files
 say is checked as in `packread`.
 """
 
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from govc.kernels.chains import ForwardColumns
 from govc.kernels.choice import find
 from govc.kernels.packread import PackReader, PackTable
 
@@ -74,12 +75,13 @@ if TYPE_CHECKING:
             reader: PackReader,
             numbers: bytes,
             at_peer: Callable[[int], bool] | None,
-            forward: Mapping[int, ForwardDelta],
+            forward: Sequence[ForwardColumns],
             level: int,
             make_delta: Callable[[int], ForwardDelta | None] | None = None,
             ready: ReadySource | None = None,
         ) -> None:
-            """`numbers`: int64 each. `at_peer` tells which bases need not be sent; None makes a pack that needs none.
+            """`numbers`: int64 each. `at_peer` tells which bases need not be sent; None makes a pack that needs none,
+            and takes no forward deltas.
 
             `make_delta` is asked for an object that would have to be expanded, and for some whose delta on what the
             peer has is large; its base must be at the peer, or an object that it was asked for before.

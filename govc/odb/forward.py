@@ -5,7 +5,10 @@ would be sent the whole file. For an object that a pack holds whole, this file h
 versions at the same path: the one before, the second, the fourth, the eighth. Whoever has one version has those before
 it, so a client at any distance has a base that is at most twice as old as the best one.
 
-    "GVFD"  version 1, hash id, count, number of packs (u32 each)      little-endian, as all numbers here
+A pack may also hold many versions as large deltas on one old one. For each of those there is a delta on the version
+before, which the client has or is sent: a chain of small steps (`kernels/chains` takes care that it is no circle).
+
+    "GVFD"  version 2, hash id, count, number of packs (u32 each)      little-endian, as all numbers here
     packs       the checksums of the packs that were looked at
     targets     count oids, ascending; equal ones follow each other, the newest base first
     bases       count oids
@@ -20,18 +23,17 @@ Derived, like segments: a file that is no good is passed over, and made again.
 import struct
 import sys
 from array import array
-from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
-from itertools import islice, pairwise
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from operator import le
 from typing import Any, NamedTuple
 
 from govc.errors import GovcError
-from govc.kernels.packcopy import ForwardDelta
+from govc.kernels.chains import ForwardColumns
 from govc.protocol.oid import SHA1, SHA256, HashAlgorithm
 
 MAGIC = b"GVFD"
-VERSION = 1
+VERSION = 2
 _HEADER = struct.Struct("<4sIIII")
 _HASH_IDS = {SHA1.name: 1, SHA256.name: 2}
 _CHUNK_BYTES = 1 << 20
@@ -96,32 +98,18 @@ class ForwardFile:
         if offsets[-1] > len(self._streams) or not all(map(le, offsets, islice(offsets, 1, None))):
             raise BadForward("an offset outside the file")
 
-    def runs(self) -> Iterator[tuple[bytes, range]]:
-        """Yield each object that deltas make, with their ranks: they stand together."""
-        targets, size = bytes(self._targets), self._size
-        names = [targets[at : at + size] for at in range(0, len(targets), size)]
-        starts = [rank for rank in range(self.count) if not rank or names[rank] != names[rank - 1]]
-        for first, end in pairwise((*starts, self.count)):
-            yield names[first], range(first, end)
-
-    def target(self, rank: int) -> bytes:
-        """Return the name of the object that a delta makes."""
-        return bytes(self._targets[rank * self._size : (rank + 1) * self._size])
-
-    def base(self, rank: int) -> bytes:
-        """Return the name of the object that it is made from."""
-        return bytes(self._bases[rank * self._size : (rank + 1) * self._size])
-
-    def delta(self, rank: int) -> ForwardDelta:
-        """Return one, ready to be sent."""
-        stream = bytes(self._streams[self._offsets[rank] : self._offsets[rank + 1]])
-        return ForwardDelta(self.base(rank), self._sizes[rank], stream)
+    @property
+    def columns(self) -> ForwardColumns:
+        """Return what `kernels.chains` chooses from."""
+        return self._targets, self._bases, self._sizes, self._offsets, self._streams
 
     def entries(self) -> Iterator[Entry]:
         """Yield all."""
+        size = self._size
         for rank in range(self.count):
-            base, size, stream = self.delta(rank)
-            yield Entry(self.target(rank), base, size, stream)
+            name = slice(rank * size, (rank + 1) * size)
+            stream = bytes(self._streams[self._offsets[rank] : self._offsets[rank + 1]])
+            yield Entry(bytes(self._targets[name]), bytes(self._bases[name]), self._sizes[rank], stream)
 
 
 def parse_forward(buffer: Any, algo: HashAlgorithm) -> ForwardFile:
@@ -151,36 +139,9 @@ class ForwardDeltas:
     def __init__(self, files: Sequence[ForwardFile]) -> None:
         self._files = tuple(files)
         self.packs: frozenset[bytes] = frozenset().union(*(file.packs for file in self._files))
-        self.count_max = sum(file.count for file in self._files)
-
-    @cached_property
-    def _ranks(self) -> dict[bytes, tuple[ForwardFile, range]]:
-        # Made when it is first needed: a clone needs none of it.
-        return {target: (file, ranks) for file in self._files for target, ranks in file.runs()}
-
-    def __len__(self) -> int:
-        return len(self._ranks)
-
-    def __contains__(self, target: bytes) -> bool:
-        return target in self._ranks
-
-    def targets(self) -> Iterator[bytes]:
-        """Yield the objects that some delta makes."""
-        return iter(self._ranks)
+        self.columns = tuple(file.columns for file in self._files)
 
     def entries(self) -> Iterator[Entry]:
         """Yield everything."""
         for file in self._files:
             yield from file.entries()
-
-    def find(self, target: bytes, has: Callable[[bytes], bool]) -> ForwardDelta | None:
-        """Return the delta on the newest base that the peer has, None when it has none of them."""
-        found = self._ranks.get(target)
-        if found is None:
-            return None
-        file, ranks = found
-        for rank in ranks:
-            if has(file.base(rank)):
-                delta = file.delta(rank)
-                return delta if delta.stream else None
-        return None

@@ -9,10 +9,11 @@ Loose objects come last, read and compressed anew.
 
 import zlib
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from govc.errors import CorruptPack
+from govc.kernels.chains import ForwardColumns
 from govc.kernels.packcopy import ForwardDelta, PackCopier, ReadySource
 from govc.kernels.packread import PackReader
 from govc.pack.entry import encode_entry_header
@@ -63,7 +64,7 @@ class CopiedPack:
         loose: "array[int]",
         *,
         at_peer: Callable[[int], bool] | None = None,
-        forward: Mapping[int, ForwardDelta] | None = None,
+        forward: Sequence[ForwardColumns] = (),
         level: int = -1,
         chunk_bytes: int = 1 << 16,
         whole_pack: WholePack | None = None,
@@ -80,12 +81,12 @@ class CopiedPack:
         self._chunk_bytes = chunk_bytes
         self._count = len(packed) + len(loose)
         self._loose = loose
-        self._whole = whole_pack if not loose and not forward and _is_all_of(whole_pack, packed) else None
+        self._whole = whole_pack if not loose and _is_all_of(whole_pack, packed) else None
         self._copier: PackCopier | None = None
         if self._whole is not None:
             self._chunks = self._iter_whole(self._whole)
         else:
-            self._copier = PackCopier(reader, packed.tobytes(), at_peer, forward or {}, level, make_delta, ready)
+            self._copier = PackCopier(reader, packed.tobytes(), at_peer, forward, level, make_delta, ready)
             self._chunks = self._iter_chunks(self._copier)
 
     @property

@@ -51,6 +51,9 @@ FORWARD_TARGETS_MAX = 50_000
 FORWARD_STEPS = 10
 """Bases of one object: 1, 2, 4, .. 512 versions back."""
 
+FORWARD_DELTA_BYTES_MIN = 256
+"""Stored deltas of fewer bytes stay."""
+
 FORWARD_OBJECT_BYTES_MAX = 8 << 20
 FORWARD_GAIN = 0.6
 """A delta is kept when it takes at most this share of the whole entry."""
@@ -248,20 +251,22 @@ def _add_forward(index: Introductions, store: ObjectStore, reader: PackReader | 
     packs = _large_packs(store)
     if set(packs) <= index.forward.packs:
         return 0
-    whole = _find_whole(index.view, store)
-    kept = [entry for entry in index.forward.entries() if entry.target in whole]
+    poor = _find_poor(index.view, store)
+    kept = [entry for entry in index.forward.entries() if entry.target in poor]
     known = {entry.target for entry in kept}
     room = max(FORWARD_BYTES_MIN, int(FORWARD_SHARE * sum(pack.size for pack in store.packs)))
     room -= sum(len(entry.stream) for entry in kept)
     started = time.process_time()
     maker = _ForwardMaker(index.view, store, reader)
     added = 0
-    for target, stored_bytes in whole.items():
+    for target, (stored_bytes, is_whole) in poor.items():
         if target in known:
             continue
         if room <= 0 or len(known) + added >= FORWARD_TARGETS_MAX or time.process_time() - started > FORWARD_SECONDS:
             break
-        entries = list(maker.iter_entries(target, stored_bytes)) or [Entry(target, index.algo.zero, 0, b"")]
+        entries = list(maker.iter_entries(target, stored_bytes, FORWARD_STEPS if is_whole else 1)) or [
+            Entry(target, index.algo.zero, 0, b"")
+        ]
         room -= sum(len(entry.stream) for entry in entries)
         kept += entries
         added += 1
@@ -273,9 +278,11 @@ def _add_forward(index: Introductions, store: ObjectStore, reader: PackReader | 
     return added
 
 
-def _find_whole(view: View, store: ObjectStore) -> dict[bytes, int]:
-    """Return the objects that have earlier versions and are stored whole: name to bytes of the entry, newest first."""
-    found: dict[bytes, int] = {}
+def _find_poor(view: View, store: ObjectStore) -> dict[bytes, tuple[int, bool]]:
+    """Return the objects that have earlier versions and are stored whole, or as large deltas on something older that
+    isn't the version before: name to bytes of the entry, and whether it is whole; newest first.
+    """
+    found: dict[bytes, tuple[int, bool]] = {}
     for segment in reversed(view.segments):
         previous = segment.previous.cast("I")
         introducers = segment.introducers.cast("I")
@@ -290,8 +297,16 @@ def _find_whole(view: View, store: ObjectStore) -> dict[bytes, int]:
                 entry = store.entry(number)
             except Corrupt:
                 continue
-            if entry is not None and entry.base_number < 0 and entry.size <= FORWARD_OBJECT_BYTES_MAX:
-                found[oid] = entry.end - entry.offset
+            if entry is None or entry.size > FORWARD_OBJECT_BYTES_MAX:
+                continue
+            stored_bytes = entry.end - entry.offset
+            if entry.base_number >= 0:
+                if stored_bytes < FORWARD_DELTA_BYTES_MIN:
+                    continue
+                base = store.oid_of(entry.base_number)
+                if base == segment.object_oid(previous[rank]) or view.age(base) > view.age(oid):
+                    continue
+            found[oid] = stored_bytes, entry.base_number < 0
             if len(found) >= FORWARD_TARGETS_MAX:
                 return found
     return found
@@ -326,10 +341,10 @@ class _ForwardMaker:
             seen.add(oid)
             yield oid
 
-    def iter_entries(self, target: bytes, stored_bytes: int) -> Iterator[Entry]:
+    def iter_entries(self, target: bytes, stored_bytes: int, steps_max: int) -> Iterator[Entry]:
         """Yield the deltas of one object on its first, second, fourth.. version back, as far as they are worth it."""
         content = self._read(target)
-        if content is None:
+        if content is None or len(content) > FORWARD_OBJECT_BYTES_MAX:
             return
         wanted = 1
         steps = 0
@@ -349,5 +364,5 @@ class _ForwardMaker:
             if len(stream) > limit:
                 return
             yield Entry(target, oid, len(delta), stream)
-            if steps == FORWARD_STEPS:
+            if steps == steps_max:
                 return

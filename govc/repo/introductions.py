@@ -2,7 +2,7 @@
 
     <commondir>/govc/introductions/
         <8 digits>-<checksum>.segment      graph.segment; the digits give the order in which they were made
-        <8 digits>-<checksum>.forward      odb.forward: deltas for what packs hold whole
+        <8 digits>-<checksum>.forward      odb.forward: deltas for what packs hold whole, or as large deltas
         <8 digits>-<checksum>.ready        odb.ready: whole entries for what packs hold as deltas
 
 They lie in `govc/` and not beside the packs, because they belong to no pack: what a commit introduces follows from its
@@ -30,10 +30,8 @@ from typing import BinaryIO, NamedTuple
 from govc.errors import Corrupt, LimitExceeded, ObjectMissing
 from govc.graph.introduce import is_empty, make_segment
 from govc.graph.segment import BadSegment, Introduced, Segment, iter_encoded, parse_segment
-from govc.graph.sweep_closure import Swept
 from govc.graph.view import View, arrange
 from govc.kernels.guard import drop_pages, map_file
-from govc.kernels.packcopy import ForwardDelta
 from govc.odb.files import create_temporary
 from govc.odb.forward import BadForward, ForwardDeltas, ForwardFile, parse_forward
 from govc.odb.ready import BadReady, ReadyFile, open_ready
@@ -44,9 +42,6 @@ log = logging.getLogger(__name__)
 
 FOLDER = "govc/introductions"
 SEGMENT, FORWARD, READY = ".segment", ".forward", ".ready"
-
-_FEW_SHIFT = 3
-"""An answer of less than an eighth of the deltas there are is looked up object by object."""
 
 TEMPORARY_PREFIX = "tmp_introductions_"
 
@@ -95,7 +90,6 @@ class Introductions:
         self._ready_name = ""
         self.ready: ReadyFile | None = None
         """The newest file of ready entries."""
-        self._forward_vids: tuple[ForwardDeltas, View, dict[int, bytes]] | None = None
         self._maps: list[bytes | mmap.mmap] = []
         """What was opened by the refresh that runs."""
 
@@ -109,41 +103,6 @@ class Introductions:
     def find_commit(self, oid: bytes) -> tuple[int, bytes, tuple[bytes, ...]] | None:
         """Return committer time, root tree and parents of a commit; None when it isn't known (graph.commits.LookUp)."""
         return self._view.commit(oid)
-
-    def find_forward(self, swept: Swept, view: View) -> dict[int, ForwardDelta]:
-        """Return by object number the deltas that may stand for what is to be sent, on bases that the client has.
-
-        `view` is the one that was swept: this one's may be another by now, with other ranks.
-        """
-        forward = self.forward
-        if not forward.count_max:
-            return {}
-        found = {}
-        for target, number in self._targets_among(swept, view):
-            delta = forward.find(target, swept.painting.has_name)
-            if delta is not None:
-                found[number] = delta
-        return found
-
-    def _targets_among(self, swept: Swept, view: View) -> Iterator[tuple[bytes, int]]:
-        """Yield what is to be sent and some delta makes, with its number."""
-        forward, known = self.forward, self._forward_vids
-        is_known = known is not None and known[0] is forward and known[1] is view
-        if not is_known and len(swept.vids) < forward.count_max >> _FEW_SHIFT:
-            # A view lives until the next push: for a few objects it isn't worth a table.
-            name_of = view.sweep.object_oid
-            for vid, number in zip(swept.vids, swept.numbers, strict=True):
-                target = name_of(vid)
-                if target in forward:
-                    yield target, number
-            return
-        if known is None or not is_known:
-            find = view.sweep.vid_of
-            known = self._forward_vids = forward, view, {find(target): target for target in forward.targets()}
-        targets = known[2]
-        for vid, number in zip(swept.vids, swept.numbers, strict=True):
-            if vid in targets:
-                yield targets[vid], number
 
     def is_current(self) -> bool:
         """Tell whether the folder is as it was read. One stat."""

@@ -217,7 +217,7 @@ class SweptPacking:
             packed,
             loose,
             at_peer=_at_peer(closure.client_has, table) if is_thin else None,
-            forward=found.index.find_forward(found.swept, found.view) if is_incremental else None,
+            forward=found.index.forward.columns if is_incremental else (),
             level=COMPRESSION_LEVEL,
             chunk_bytes=SMALL_CHUNK_BYTES if run is call else LARGE_CHUNK_BYTES,
             whole_pack=store.pack_of(packed[0]) if packed else None,

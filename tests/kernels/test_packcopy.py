@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 
 from govc.errors import CorruptPack
-from govc.kernels.packcopy import ForwardDelta, sort_numbers
+from govc.kernels.chains import ForwardColumns
+from govc.kernels.packcopy import sort_numbers
 from govc.kernels.packread import PackReader, PackTable
 from govc.objects.types import BLOB
+from govc.odb.forward import Entry, ForwardDeltas, iter_encoded, parse_forward
 from govc.odb.store import ObjectStore
 from govc.pack.copying import CopiedPack
 from govc.pack.delta import make_delta
 from govc.pack.writer import write_pack
+from govc.protocol.oid import SHA1
 from tests.graph.builder import RepositoryBuilder
 from tests.graph.packed import packed_store, write_packs
 from tests.graph.test_closure import random_repository
@@ -41,6 +44,10 @@ def bytes_of(pack: CopiedPack) -> bytes:
     while chunk := pack.next_chunk():
         pieces.append(chunk)
     return b"".join(pieces)
+
+
+def columns_of(entries: list[Entry]) -> tuple[ForwardColumns, ...]:
+    return ForwardDeltas([parse_forward(b"".join(iter_encoded(entries, [], SHA1)), SHA1)]).columns
 
 
 def unpack(pack: bytes, repo: RepositoryBuilder, tmp_path: Path, name: str, at_peer: Any = ()) -> set[bytes]:
@@ -156,8 +163,10 @@ def test_a_forward_delta_stands_for_what_is_stored_whole(tmp_path: Path) -> None
     write_packs(repo, tmp_path / "store", [[1], [0]])
     store = ObjectStore.open(str(tmp_path / "store"), repo.algo)
     delta = make_delta(old, new)
-    forward = {store.find(target): ForwardDelta(base, len(delta), zlib.compress(delta))}
-    pack = bytes_of(CopiedPack(store, reader_of(store), array("q", [store.find(target)]), array("q"), forward=forward))
+    forward = columns_of([Entry(target, base, len(delta), zlib.compress(delta))])
+    at_peer = {store.find(base)}.__contains__
+    numbers = array("q", [store.find(target)])
+    pack = bytes_of(CopiedPack(store, reader_of(store), numbers, array("q"), at_peer=at_peer, forward=forward))
     assert len(pack) < 150
     assert {target} == unpack(pack, repo, tmp_path, "forward", {base})
 

@@ -4,17 +4,19 @@ import os
 import random
 import shutil
 import subprocess
+import zlib
 from pathlib import Path
 
 import pytest
 
 from govc.graph.introduce import introduce
 from govc.kernels.packread import AVAILABLE
-from govc.objects.types import BLOB, TREE
+from govc.objects.types import BLOB, COMMIT, REF_DELTA, TREE
 from govc.odb.cache import BaseCache
 from govc.odb.forward import BadForward, Entry, ForwardDeltas, iter_encoded, parse_forward
 from govc.odb.store import ObjectStore
-from govc.pack.delta import apply_delta
+from govc.pack.delta import apply_delta, make_delta
+from govc.pack.entry import encode_entry_header
 from govc.protocol.oid import SHA1
 from govc.repo import introducing
 from govc.repo.index_keeper import IndexKeeper
@@ -371,11 +373,9 @@ def test_forward_deltas_make_answers_small(path: Path, tmp_path: Path) -> None:
         pack = pack_of(repository, plan)
     finally:
         introducing.LARGE_PACK_OBJECTS = large
-    assert len(index.forward)
+    assert list(index.forward.entries())
     for entry in index.forward.entries():
         if entry.stream:
-            import zlib
-
             kind, base = snapshot.store.read_oid(entry.base)
             delta = zlib.decompress(entry.stream)
             assert entry.size == len(delta)
@@ -385,16 +385,68 @@ def test_forward_deltas_make_answers_small(path: Path, tmp_path: Path) -> None:
     assert expected <= names_in(pack, tmp_path, path)
 
 
-def test_forward_deltas_are_found_by_the_newest_base() -> None:
+@needs_compiled
+def test_a_large_delta_on_something_old_becomes_small_steps(path: Path, tmp_path: Path) -> None:
+    """Each version is stored as a large delta on the first one, as packs of grown repositories have it."""
+    git(path, "update-ref", "-d", "refs/heads/main")
+    rng = random.Random(7)
+    texts = [rng.randbytes(9000)]
+    for n in range(12):  # what is new stays: the way from the first version gets longer and longer
+        texts.append(texts[-1][: 700 * n] + rng.randbytes(600) + texts[-1][700 * n + 600 :])
+    blobs = [git(path, "hash-object", "-w", "--stdin", stdin=text).strip() for text in texts]
+    lines = []
+    for n, blob in enumerate(blobs):
+        lines.append(b"commit refs/heads/main\ncommitter A <a@b> %d +0000\ndata 1\nx\n" % (1_600_000_000 + n))
+        lines.append(b"M 100644 %s file\n" % blob)
+    git(path, "fast-import", "--quiet", "--force", stdin=b"".join([*lines, b"done\n"]))
+    names = git(path, "rev-list", "--objects", "--no-object-names", "main").split()
+    body = bytearray(b"PACK" + (2).to_bytes(4, "big") + len(names).to_bytes(4, "big"))
+    body += encode_entry_header(BLOB, len(texts[0])) + zlib.compress(texts[0])
+    kinds = {b"commit": COMMIT, b"tree": TREE}
+    for name in names:
+        kind = git(path, "cat-file", "-t", name.decode()).strip()
+        if name in blobs[1:]:
+            delta = make_delta(texts[0], texts[blobs.index(name)])
+            body += encode_entry_header(REF_DELTA, len(delta)) + bytes.fromhex(blobs[0].decode()) + zlib.compress(delta)
+        elif name != blobs[0]:
+            content = git(path, "cat-file", kind.decode(), name.decode())
+            body += encode_entry_header(kinds[kind], len(content)) + zlib.compress(content)
+    git(path, "prune-packed")
+    for file in path.glob("objects/pack/*"):
+        file.unlink()
+    for folder in path.glob("objects/??"):
+        shutil.rmtree(folder)
+    git(path, "index-pack", "--stdin", stdin=bytes(body) + SHA1.new(bytes(body)).digest())
+    repository = open_repository(path)
+    snapshot = repository.snapshot()
+    index = snapshot.introductions
+    assert index is not None
+    plan = PackPlan(
+        wants=(oid(path, "main"),), haves=(oid(path, "main~11"),), thin=True, ofs_delta=True, progress=False
+    )
+    import govc.repo.introducing as introducing
+
+    large, introducing.LARGE_PACK_OBJECTS = introducing.LARGE_PACK_OBJECTS, 10
+    try:
+        index.make_folder()
+        index.extend(snapshot.store, plan.wants)
+        without = pack_of(repository, plan)
+        fill(repository)
+        pack = pack_of(repository, plan)
+    finally:
+        introducing.LARGE_PACK_OBJECTS = large
+    assert {bytes.fromhex(blob.decode()) for blob in blobs[2:]} <= {
+        entry.target for entry in index.forward.entries() if entry.stream
+    }
+    assert rev_list(path, "main") - rev_list(path, "main~11") <= names_in(pack, tmp_path, path)
+    assert len(pack) < 11 * 1000 < 3 * 11 * 1000 < len(without)
+
+
+def test_a_file_of_forward_deltas_says_what_was_put_in() -> None:
     target, one, other = bytes([1]) * 20, bytes([2]) * 20, bytes([3]) * 20
     entries = [Entry(target, one, 5, b"near"), Entry(target, other, 6, b"far"), Entry(one, SHA1.zero, 0, b"")]
     data = b"".join(iter_encoded(entries, [bytes(20)], SHA1))
     found = ForwardDeltas([parse_forward(data, SHA1)])
-    near, far = found.find(target, {one, other}.__contains__), found.find(target, {other}.__contains__)
-    assert near is not None and far is not None
-    assert ((one, 5, b"near"), (other, 6, b"far")) == (near, far)
-    assert found.find(target, lambda _oid: False) is None
-    assert found.find(one, lambda _oid: True) is None
     assert entries == sorted(found.entries(), key=lambda entry: entry.target)
     for at in range(0, len(data), 3):
         with pytest.raises(BadForward):
