@@ -57,26 +57,27 @@ class FileSpan:
 
 
 class FramedSpan(FileSpan):
-    """A whole file cut into packets: before each `payload_max` bytes (fewer before the last) stands `header(size)`.
+    """Bytes of a file cut into packets: before each `payload_max` bytes (fewer before the last) stands `header(size)`.
 
     `length` is what goes out, headers included. `owner` keeps the descriptor open.
     """
 
-    __slots__ = ("header", "owner", "payload_max", "size")
+    __slots__ = ("end", "header", "owner", "payload_max")
 
     def __init__(
         self,
         descriptor: int,
-        size: int,
+        start: int,
+        end: int,
         payload_max: int,
         header: Callable[[int], bytes],
         call_blocking: CallBlocking,
         owner: Any,
     ) -> None:
-        full, rest = divmod(size, payload_max)
-        length = size + full * len(header(payload_max)) + (len(header(rest)) if rest else 0)
-        super().__init__(descriptor, 0, length, call_blocking)
-        self.size = size
+        full, rest = divmod(end - start, payload_max)
+        length = end - start + full * len(header(payload_max)) + (len(header(rest)) if rest else 0)
+        super().__init__(descriptor, start, length, call_blocking)
+        self.end = end
         self.payload_max = payload_max
         self.header = header
         self.owner = owner
@@ -88,10 +89,10 @@ class FramedSpan(FileSpan):
     def iter_packets(self) -> Iterator[tuple[bytes, int, int]]:
         """Yield (header, offset, size) of each packet; pages are in memory when it is yielded. May switch."""
         ready = 0
-        for offset in range(0, self.size, self.payload_max):
-            count = min(self.payload_max, self.size - offset)
+        for offset in range(self.offset, self.end, self.payload_max):
+            count = min(self.payload_max, self.end - offset)
             if offset + count > ready:
-                self.make_ready(offset, min(READ_BYTES, self.size - offset))
+                self.make_ready(offset, min(READ_BYTES, self.end - offset))
                 ready = offset + READ_BYTES
             yield self.header(count), offset, count
 

@@ -25,7 +25,7 @@ from govc.graph.commits import CommitTable, History
 from govc.graph.ewah import CorruptBitmap
 from govc.graph.trees import TREE_DEPTH_MAX
 from govc.odb.cache import BaseCache
-from govc.odb.packs import PackDescriptor, PackFile
+from govc.odb.packs import PackDescriptor
 from govc.odb.store import ObjectStore
 from govc.odb.torn import TornWatch
 from govc.pack.writer import write_pack
@@ -37,6 +37,7 @@ from govc.repo.pack_growth import WantsBefore
 from govc.repo.pack_plan import PackPlan, tell_counts, tell_total
 from govc.repo.runtime import Breather, Runtime
 from govc.repo.snapshot import Snapshot, make_history
+from govc.repo.stored_packing import StoredPart
 from govc.repo.swept_packing import SweptPacking
 
 __all__ = ["PackPlan", "PackProducer", "ProducerLimits", "StoreHandle", "pack_job"]
@@ -222,8 +223,8 @@ class PackProducer:
 
     def produce_stored(
         self, snapshot: Snapshot, plan: PackPlan
-    ) -> Generator[bytes | Progress | PackFile, None, None] | None:
-        """Yield the pack, as the stored one that it is where it is one; None when that takes `produce`. May switch."""
+    ) -> Generator[bytes | Progress | StoredPart, None, None] | None:
+        """Yield the pack, as parts of a stored one where it can be; None when that takes `produce`. May switch."""
         with Timed(ENUMERATE):
             stored = self._sweeper.prepare_stored(snapshot, plan)
         return timed_steps(WRITE, stored) if stored is not None else None

@@ -11,7 +11,7 @@ the index doesn't know and that are too many to add at once (whoever fills it is
 """
 
 from array import array
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -39,6 +39,7 @@ from govc.repo.pack_growth import WantsBefore, brings_all_tags, can_grow, plan_a
 from govc.repo.pack_plan import PackPlan, tell_counts, tell_total
 from govc.repo.runtime import Breather, Runtime
 from govc.repo.snapshot import Snapshot
+from govc.repo.stored_packing import StoredPart, find_base, iter_extended
 
 INLINE_OBJECTS_MAX = 3000
 """Answers of up to so many objects are written on the hub, in chunks of a fraction of a millisecond."""
@@ -82,8 +83,8 @@ class SweptPacking:
 
     def prepare_stored(
         self, snapshot: Snapshot, plan: PackPlan
-    ) -> Generator[bytes | Progress | PackFile, None, None] | None:
-        """The same, but where the answer is one stored pack as it lies, that pack is yielded in place of its bytes."""
+    ) -> Generator[bytes | Progress | StoredPart, None, None] | None:
+        """The same, but what lies in a large stored pack is yielded as parts of its file (`stored_packing`)."""
         found = self._find(snapshot, plan)
         return self._produce_stored(snapshot.store, plan, found) if found is not None else None
 
@@ -169,17 +170,37 @@ class SweptPacking:
 
     def _produce_stored(
         self, store: ObjectStore, plan: PackPlan, found: _Found
-    ) -> Generator[bytes | Progress | PackFile, None, None]:
-        numbers = found.swept.closure.numbers
-        packed, loose = self._runtime.call_blocking(sort_numbers, found.table, numbers)
-        pack = store.pack_of(packed[0]) if packed and not loose else None
-        if pack is None or len(packed) != pack.count or packed[-1] != pack.first_number + pack.count - 1:
+    ) -> Generator[bytes | Progress | StoredPart, None, None]:
+        numbers, run = found.swept.closure.numbers, self._runtime.call_blocking
+        packed, loose = _canonical(store, found.table, *run(sort_numbers, found.table, numbers))
+        base = find_base(store.packs, found.table, packed)
+        if base is None:
             yield from self._produce(store, plan, found)
             return
-        yield from tell_counts(plan, pack.count)
+        pack, rest = base
+        count = pack.count + len(rest) + len(loose)
+        yield from tell_counts(plan, count)
         found.torn.check()
-        yield pack
-        yield from tell_total(plan, pack.count)
+        if rest or loose:
+            added = self._iter_added(store, found, pack, rest, loose)
+            yield from iter_extended(pack, count, added, store.algo, run)
+        else:
+            yield StoredPart(pack, 0, pack.size)
+        yield from tell_total(plan, count)
+
+    def _iter_added(
+        self, store: ObjectStore, found: _Found, pack: PackFile, packed: "array[int]", loose: "array[int]"
+    ) -> Iterator[bytes]:
+        """Yield a pack of some objects, with deltas on what lies in another."""
+        run = self._runtime.call_blocking
+        held = range(pack.first_number, pack.first_number + pack.count)
+        reader = PackReader(found.table, KERNEL_CACHE_BYTES, store.object_bytes_max)
+        make = partial(CopiedPack, store, reader, packed, loose, at_peer=held.__contains__, level=COMPRESSION_LEVEL)
+        added: CopiedPack = run(make)
+        in_thread = call if added.has_loose else run
+        while chunk := in_thread(added.next_chunk):
+            found.torn.check()
+            yield chunk
 
     def _produce(self, store: ObjectStore, plan: PackPlan, found: _Found) -> Generator[bytes | Progress, None, None]:
         count, torn = len(found.swept.closure.numbers), found.torn

@@ -82,7 +82,8 @@ WORDS_MAX = 256
 """How many questions of at most so many bytes are known by their words, per snapshot."""
 
 STORED_BYTES_MIN = 8 << 20
-"""A pack of so many bytes is sent as it lies to who asks for it first; to keep a smaller one costs milliseconds."""
+"""A pack of so many bytes is sent from where it lies to who asks for it first; to keep a smaller one costs
+milliseconds."""
 
 ABORTING = "aborting due to possible repository corruption on the remote side."
 
@@ -500,14 +501,17 @@ class FetchSession:
         return wish_of(self.context, FETCH if plan.haves else CLONE, self.snapshot.layout.gitdir)
 
     def _may_be_stored(self, plan: PackPlan, side_band: int) -> bool:
-        """Tell whether the answer may well be one stored pack as it lies: all of a repository of one large pack.
+        """Tell whether the answer may well be a stored pack, or nearly.
+
+        That is all of a repository of one large pack and little more, such as pushes since it was packed.
 
         Where operations are counted it takes a place like all others, which who reads slowly must not keep.
         """
         packs = self.snapshot.store.packs
         is_whole = not plan.haves and not plan.boundary and not plan.client_shallow and plan.selection == ALL
         is_simple = is_whole and bool(side_band) and not self._has_queue and not self.snapshot.is_partial
-        return is_simple and len(packs) == 1 and packs[0].size >= STORED_BYTES_MIN
+        sizes = [pack.size for pack in packs]
+        return is_simple and max(sizes, default=0) >= max(STORED_BYTES_MIN, sum(sizes) // 2)
 
     def _tag_candidates(self) -> dict[bytes, bytes]:
         key = ("tags", self.context.namespace)

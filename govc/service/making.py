@@ -73,7 +73,7 @@ class BodyMaker:
         yield from self._make_anew(outliner)
 
     def make_stored(self) -> Iterator[Piece]:
-        """Yield the pieces of a body that is not kept: a pack that is sent as it lies is one piece, not read here."""
+        """Yield the pieces of a body that is not kept: what lies in a stored pack is sent from there."""
         phases.CURRENT.set(self._recorder)
         if self._framing.head:
             yield Notice(self._framing.head)
@@ -91,12 +91,13 @@ class BodyMaker:
                     yield frame(Band.DATA, item, side_band)
                 else:
                     yield FramedSpan(
-                        item.descriptor().pack_fd,
-                        item.size,
+                        item.pack.descriptor().pack_fd,
+                        item.start,
+                        item.end,
                         side_band - OVERHEAD,
                         _data_header,
                         self._call_blocking,
-                        item,
+                        item.pack,
                     )
         if self._framing.tail:
             yield self._framing.tail

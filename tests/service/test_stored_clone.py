@@ -4,9 +4,10 @@ import os
 import random
 import socket
 import threading
+from array import array
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,7 @@ from bench.fetching import encode_fetch
 from govc.cache.span import FramedSpan
 from govc.protocol.sideband import Band, frame
 from govc.repo.runtime import PLAIN
+from govc.repo.stored_packing import find_base
 from govc.service import fetch
 from govc.service.making import _data_header
 from govc.web.sending import Outlet
@@ -88,12 +90,99 @@ def test_what_is_less_than_everything_is_made(world: World, option: str) -> None
 
 
 @needs_compiled
-def test_a_push_after_it_is_in_the_next_clone(world: World) -> None:
+@pytest.mark.parametrize("how", ["pushed", "loose", "several", "restarted"])
+def test_a_push_after_it_goes_behind_the_stored_pack(world: World, how: str) -> None:
+    """Its entries are those of the stored pack as they lie; nothing is kept, and the second time all is."""
+    (path,) = world.path.glob("objects/pack/*.pack")
+    stored = path.read_bytes()
     world.clone(world.refs())
-    world.commit("main", world.git.rev(world.path, "refs/heads/main"), files={"text": b"line\n" * 502})
+    for number in range(3 if how == "several" else 1):
+        tip = world.git.rev(world.path, "refs/heads/main")
+        text = b"".join(b"line %d\n" % line for line in range(500 + number))
+        world.commit("main", tip, files={"text": text, f"new {number}": b"content of a file"})
+        if how != "loose":
+            world.git("repack", "-dq", cwd=world.path)
+    if how == "restarted":
+        world.start()
     wants = world.refs()
-    world.check(world.clone(wants), wants)
-    world.check(world.clone(wants), wants)
+    first = world.clone(wants)
+    assert first[12 : len(stored) - 20] == stored[12:-20]
+    assert int.from_bytes(first[8:12], "big") > int.from_bytes(stored[8:12], "big")
+    assert world.cached(".body") == []
+    world.check(first, wants)
+    second = world.clone(wants)
+    world.check(second, wants)
+    assert len(world.cached(".body")) == 1
+
+
+@needs_compiled
+def test_objects_that_lie_in_a_second_pack_too_are_sent_once(world: World) -> None:
+    """As thin packs bring them, completed by their bases: whichever pack was opened first, the number is that one's."""
+    wants = world.refs()
+    (path,) = world.path.glob("objects/pack/*.pack")
+    names = [
+        line.split()[1]
+        for line in world.git.output_bytes("show-index", cwd=world.path, input=path.with_suffix(".idx").read_bytes())
+        .decode()
+        .splitlines()
+    ]
+    tip = world.git.rev(world.path, "refs/heads/main")
+    world.commit("main", tip, files={"text": b"other\n"})
+    new = world.git("rev-list", "--objects", f"{tip}..main", cwd=world.path).stdout.split("\n")
+    both = "\n".join([*names[:5], *(line.split()[0] for line in new if line)])
+    world.git("pack-objects", "-q", str(world.path / "objects/pack/pack"), cwd=world.path, input=both.encode())
+    for order in (0, 1):
+        os.utime(path, (order * 2 + 10**9, order * 2 + 10**9))
+        world.start()
+        wants = world.refs()
+        world.check(world.clone(wants), wants)
+
+
+def numbers_of(*ranges: range) -> "array[int]":
+    return array("q", (number for part in ranges for number in part))
+
+
+class Pack(NamedTuple):
+    first_number: int
+    count: int
+    size: int
+
+
+class Table:
+    """Objects by name, the lowest number of each: `twice` maps a number to the lower one of the same object."""
+
+    def __init__(self, twice: dict[int, int]) -> None:
+        self.twice = twice
+
+    def oid_of(self, number: int) -> bytes:
+        return b"%d" % self.twice.get(number, number)
+
+    def find(self, oid: bytes) -> int:
+        return int(oid)
+
+
+SMALL, LARGE = Pack(0, 10, 100), Pack(10, 90, 9000)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "twice", "rest"),
+    [
+        (numbers_of(range(10, 100)), {}, []),
+        (numbers_of(range(8, 100)), {}, [8, 9]),
+        (numbers_of(range(8, 99)), {}, None),  # one is missing
+        (numbers_of(range(11, 100)), {}, None),
+        (numbers_of(range(8, 20), range(21, 100)), {20: 8}, [9]),  # it has its number in the other pack
+        (numbers_of(range(8, 20), range(21, 100)), {20: 7}, None),  # there, too, it isn't asked for
+        (numbers_of(range(10)), {}, None),
+        (numbers_of(), {}, None),
+        (numbers_of(range(10, 100), range(1000, 1100)), {}, None),  # most of it lies elsewhere
+    ],
+)
+def test_a_base_is_a_pack_of_which_all_is_asked_for(
+    numbers: "array[int]", twice: dict[int, int], rest: list[int] | None
+) -> None:
+    found = find_base((SMALL, LARGE), Table(twice), numbers)  # type: ignore[arg-type]
+    assert found == (None if rest is None else (LARGE, array("q", rest)))
 
 
 @needs_compiled
@@ -114,7 +203,7 @@ def framed(tmp_path: Path, data: bytes, payload_max: int) -> FramedSpan:
     path = tmp_path / "file"
     path.write_bytes(data)
     descriptor = os.open(path, os.O_RDONLY)
-    return FramedSpan(descriptor, len(data), payload_max, _data_header, call, None)
+    return FramedSpan(descriptor, 0, len(data), payload_max, _data_header, call, None)
 
 
 @given(size=st.integers(min_value=0, max_value=3000), payload_max=st.integers(min_value=1, max_value=1200))

@@ -1,0 +1,107 @@
+"""Answers that a stored pack is, or is nearly: it is sent as it lies, by the kernel, and nothing of it is kept.
+
+    all its objects and no others    the file, from its first byte to its last
+    all its objects and a few more   a header with another count, its entries as they lie, the others behind them
+                                     (deltas by name on what the pack holds), a trailer over all
+
+The second is what the first clone after a push asks for. A trailer over all takes a reading of all, in a thread; that
+is what costs. The pack's own entries name nothing outside of it, so what stands behind them closes no circle.
+"""
+
+import os
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from govc.errors import CorruptPack
+from govc.kernels.packread import PackTable
+from govc.odb.packs import PackFile
+from govc.pack.format import encode_pack_header
+from govc.protocol.oid import HashAlgorithm
+
+PACK_HEADER_BYTES = 12
+READ_BYTES = 256 << 10
+"""What is hashed while it is in the processor's cache."""
+
+WINDOW_BYTES = 4 << 20
+"""What is hashed in one stay in a thread, some milliseconds, and then sent."""
+
+ELSEWHERE_MAX = 4096
+"""So many of a pack's objects may have their number in another pack, which holds them, too."""
+
+
+class StoredPart(NamedTuple):
+    """Bytes of a stored pack's file."""
+
+    pack: PackFile
+    start: int
+    end: int
+
+
+def find_base(
+    packs: Sequence[PackFile], table: PackTable, numbers: "array[int]"
+) -> tuple[PackFile, "array[int]"] | None:
+    """Return the largest pack when all its objects are asked for, and the numbers of what else is; None: it isn't so.
+
+    `numbers` ascend, each object has one: that of the first pack that holds it.
+    """
+    pack = max(packs, key=lambda pack: pack.size, default=None)
+    if pack is None or 2 * pack.count < len(numbers):
+        return None
+    first, end = pack.first_number, pack.first_number + pack.count
+    start, stop = bisect_left(numbers, first), bisect_left(numbers, end)
+    rest = numbers[:start] + numbers[stop:]
+    if stop - start == pack.count:
+        return pack, rest
+    if pack.count - (stop - start) > ELSEWHERE_MAX:
+        return None
+    here = numbers[start:stop]
+    there = {table.find(table.oid_of(number)) for number in range(first, end) if not _has(here, number)}
+    if not there <= set(rest):
+        return None
+    return pack, array("q", (number for number in rest if number not in there))
+
+
+def _has(numbers: "array[int]", number: int) -> bool:
+    at = bisect_left(numbers, number)
+    return at < len(numbers) and numbers[at] == number
+
+
+def iter_extended(
+    pack: PackFile, count: int, added: Iterator[bytes], algo: HashAlgorithm, run: Callable[..., Any]
+) -> Generator[bytes | StoredPart, None, None]:
+    """Yield a pack of `count` objects: those of a stored one, and behind them those of a pack that comes in chunks.
+
+    May switch. Raises CorruptPack, OSError, and what `added` raises.
+    """
+    hasher = algo.new()
+    header = encode_pack_header(count)
+    hasher.update(header)
+    yield header
+    at, end = PACK_HEADER_BYTES, pack.size - algo.oid_size
+    while at < end:
+        stop = min(at + WINDOW_BYTES, end)
+        run(_hash_range, pack.descriptor().pack_fd, at, stop, hasher)
+        yield StoredPart(pack, at, stop)
+        at = stop
+    held = b""
+    skipped = PACK_HEADER_BYTES
+    for chunk in added:
+        held += chunk[skipped:]
+        skipped = 0
+        ready, held = held[: -algo.oid_size], held[-algo.oid_size :]
+        if ready:
+            hasher.update(ready)
+            yield ready
+    yield hasher.digest()
+
+
+def _hash_range(descriptor: int, start: int, end: int, hasher: Any) -> None:
+    buffer = memoryview(bytearray(min(READ_BYTES, end - start)))
+    while start < end:
+        size = os.preadv(descriptor, [buffer[: end - start]], start)
+        if not size:
+            raise CorruptPack("pack file became shorter", start)
+        hasher.update(buffer[:size])
+        start += size
