@@ -127,7 +127,7 @@ class ReceiveSession:
             hooks = self._make_hooks(request)
             yield from self._take_in(state, hooks, ReadAhead(parser.take_rest(), body))
         self._tools.audit.note_push(self._context, self._repository.gitdir, state)
-        if any(map(hooks.has, LATE_HOOKS)):
+        if any(map(hooks.has, LATE_HOOKS)) or self._updates_server_info():
             yield from state.drain()
             yield from state.iter_report()
             yield from self._follow_up(state, hooks)
@@ -316,8 +316,12 @@ class ReceiveSession:
             self._note_told()
         if self._has_moved:
             self._tools.after_push(self._repository, [change.new for change in done])
-            if self._snapshot.config.get_bool("receive.updateserverinfo", False):
+            if self._updates_server_info():
                 self._update_server_info()
+
+    def _updates_server_info(self) -> bool:
+        """Say whether a push makes the files of the dumb protocol: before its client is told the end, as by git."""
+        return self._snapshot.config.get_bool("receive.updateserverinfo", False)
 
     def _note_told(self) -> None:
         """Note in the log that the hooks of this push were told: nobody has to do it after us."""
