@@ -63,21 +63,20 @@ REASONS = (
     ),
     Reason(
         5,
-        "the peer has a bitmap and copies stored entries, as we do; our body is written to the cache, too, while it is "
-        "sent, and a repository is opened first",
+        "a repository is opened first, and that all of a large pack is wanted is proved before the kernel sends it; of "
+        "a small one the peer, with a bitmap, copies stored entries as we do, and we keep them, too",
         ("restart",),
     ),
     Reason(
         5,
-        "the pack's trailer is a hash over all of it, so the whole old body is hashed again, though nothing of it is "
-        "made or written; of a small repository a request is most",
+        "the pack's trailer is a hash over all of it, so all that was there before is hashed again, though nothing of "
+        "it is made or written; of a small repository a request is most",
         ("push",),
         DIRECT,
     ),
     Reason(
         5,
-        "behind nginx, which sends one file only, the old body is copied as well as hashed, and passes through two "
-        "sockets",
+        "behind nginx it passes through two sockets",
         ("push",),
         BEHIND,
     ),
@@ -97,13 +96,8 @@ REASONS = (
         "made",
         ("fetch, 100 commits", "fetch, 1,000 commits"),
     ),
-    Reason(7, "stored entries are sent as they are; git looks for better deltas in large answers", ("bytes",)),
-    Reason(
-        8,
-        "what is stored as a delta against history that the client doesn't have is expanded and compressed: deflate is "
-        "the limit",
-        ("depth 1", "lazy fetch"),
-    ),
+    Reason(7, "an object whose only deltas made ahead stand on what isn't sent goes whole", ("bytes",)),
+    Reason(8, "of what is ready a request is most: each want is looked up in Python", ("depth 1", "lazy fetch")),
     Reason(8, "copying and hashing the trees and commits is what both sides do", ("blob:none",)),
     Reason(
         9,
