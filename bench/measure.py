@@ -157,7 +157,9 @@ class Memory:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._end.wait(self._every_seconds):
+        has_ended = False
+        while not has_ended:
+            has_ended = self._end.wait(self._every_seconds)  # what is over sooner than a sample is seen at its end
             sizes = [0.0]
             for process in self._server.processes():
                 with contextlib.suppress(psutil.Error, OSError):
