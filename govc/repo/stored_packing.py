@@ -17,10 +17,9 @@ from typing import Any, NamedTuple
 from govc.errors import CorruptPack
 from govc.kernels.packread import PackTable
 from govc.odb.packs import PackFile
-from govc.pack.format import encode_pack_header
+from govc.pack.format import PACK_HEADER_SIZE, encode_pack_header
 from govc.protocol.oid import HashAlgorithm
 
-PACK_HEADER_BYTES = 12
 READ_BYTES = 256 << 10
 """What is hashed while it is in the processor's cache."""
 
@@ -79,14 +78,14 @@ def iter_extended(
     header = encode_pack_header(count)
     hasher.update(header)
     yield header
-    at, end = PACK_HEADER_BYTES, pack.size - algo.oid_size
+    at, end = PACK_HEADER_SIZE, pack.size - algo.oid_size
     while at < end:
         stop = min(at + WINDOW_BYTES, end)
         run(_hash_range, pack.descriptor().pack_fd, at, stop, hasher)
         yield StoredPart(pack, at, stop)
         at = stop
     held = b""
-    skipped = PACK_HEADER_BYTES
+    skipped = PACK_HEADER_SIZE
     for chunk in added:
         held += chunk[skipped:]
         skipped = 0

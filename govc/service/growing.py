@@ -23,22 +23,16 @@ from typing import Any, NamedTuple
 
 from govc.cache.grown import Borrowed, Whole
 from govc.errors import Corrupt
-from govc.pack.format import encode_pack_header
+from govc.pack.format import PACK_HEADER_SIZE, encode_pack_header
 from govc.protocol.oid import HashAlgorithm
 from govc.protocol.pktline import HEADER_SIZE, MAX_PACKET
 from govc.protocol.sideband import OVERHEAD, Band, frame
 from govc.repo.pack_growth import WantsBefore, can_grow, candidate_tags
 from govc.repo.pack_plan import PackPlan
+from govc.repo.stored_packing import READ_BYTES, WINDOW_BYTES
 
 _FORM = 1
 _OUTLINE = struct.Struct(">BQQQIII")
-PACK_HEADER_BYTES = 12
-READ_BYTES = 256 << 10
-"""What is hashed while it is in the processor's cache."""
-
-WINDOW_BYTES = 4 << 20
-"""What is done in one stay in a thread: some milliseconds."""
-
 PIECE_BYTES = 1 << 20
 TIMES_MAX = 50
 """So often a body may grow before it is made anew: each time a chain of deltas may become longer by what a push brings,
@@ -130,7 +124,7 @@ class Outliner:
         """Whole packets of pack data went out."""
         if self._data_at < 0 and isinstance(piece, bytes):
             self._data_at = self._at
-            self._count = int.from_bytes(piece[OVERHEAD + 8 : OVERHEAD + PACK_HEADER_BYTES], "big")
+            self._count = int.from_bytes(piece[OVERHEAD + 8 : OVERHEAD + PACK_HEADER_SIZE], "big")
         self._last = [*self._last[-1:], (self._at, piece)] if isinstance(piece, bytes) else []
         self._at += len(piece)
 
@@ -169,7 +163,7 @@ class Growth:
         self._first = next((start[:end] for _, end in iter_packets_at(start)), b"")
         rest = unframe(body.read(outline.rest_at, outline.end_at))
         header = encode_pack_header(outline.object_count)
-        is_first = self._first[HEADER_SIZE : OVERHEAD + PACK_HEADER_BYTES] == bytes((Band.DATA,)) + header
+        is_first = self._first[HEADER_SIZE : OVERHEAD + PACK_HEADER_SIZE] == bytes((Band.DATA,)) + header
         if not is_first or rest[-algo.oid_size :] != outline.trailer:
             raise Corrupt("a cached body isn't what was noted of it")
         self._rest = rest[: -algo.oid_size]
@@ -177,15 +171,15 @@ class Growth:
     def count_with(self, added: Iterator[Any]) -> int:
         """Return how many objects the new pack holds; to be asked before the pieces."""
         first = next(chunk for chunk in added if isinstance(chunk, bytes))
-        self._waiting = first[PACK_HEADER_BYTES:]
-        self._count = self._outline.object_count + int.from_bytes(first[8:PACK_HEADER_BYTES], "big")
+        self._waiting = first[PACK_HEADER_SIZE:]
+        self._count = self._outline.object_count + int.from_bytes(first[8:PACK_HEADER_SIZE], "big")
         return self._count
 
     def iter_pieces(self, added: Iterator[Any], side_band: int) -> Iterator[bytes | Borrowed]:
         """Yield packets of pack data. Raises Corrupt, OSError, and what `added` raises."""
         size = self._algo.oid_size
         header = encode_pack_header(self._count)
-        first = self._first[:OVERHEAD] + header + self._first[OVERHEAD + PACK_HEADER_BYTES :]
+        first = self._first[:OVERHEAD] + header + self._first[OVERHEAD + PACK_HEADER_SIZE :]
         self._hasher.update(memoryview(first)[OVERHEAD:])
         yield first
         at = self._outline.data_at + len(first)

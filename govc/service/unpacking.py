@@ -17,6 +17,7 @@ from govc.kernels.indexing import find_compiled
 from govc.odb.lone_pack import LonePack
 from govc.odb.quarantine import Quarantine
 from govc.pack.compiled import Call, call_here
+from govc.pack.format import PACK_HEADER_SIZE
 from govc.pack.limits import IndexLimits
 from govc.protocol.errors import RemoteProtocolError
 from govc.protocol.sideband import KEEPALIVE
@@ -40,7 +41,6 @@ from govc.service.push_state import PushState
 from govc.service.receive_tools import ReceiveTools
 
 READ_BYTES = 128 << 10
-PACK_HEADER_BYTES = 12
 UNPACK_LIMIT = 100
 """git's default; here it only chooses the word for what failed: packs stay packs unless the configuration says so."""
 
@@ -116,7 +116,7 @@ class Unpacker:
             raise NotUnpacked("unable to create temporary object directory", error.strerror or "") from error
         try:
             header = b""
-            while len(header) < PACK_HEADER_BYTES:
+            while len(header) < PACK_HEADER_SIZE:
                 data = body.read(READ_BYTES)
                 if not data:
                     raise NotUnpacked("eof before pack header was fully read")

@@ -89,3 +89,18 @@ def cat_all(git: Git) -> Callable[[Path], dict[bytes, tuple[bytes, bytes]]]:
         return objects
 
     return cat
+
+
+@pytest.fixture
+def target(tmp_path: Path, git: Git) -> Path:
+    """Return the folder of objects of a new repository."""
+    git(tmp_path, "init", "-q", "--bare", "target.git")
+    return tmp_path / "target.git/objects"
+
+
+@pytest.fixture
+def pack_bytes(make_repository: Callable[..., Path]) -> bytes:
+    """Return the one pack of a repository of twenty commits."""
+    path = make_repository("source.git", commits=20)
+    [pack] = (path / "objects/pack").glob("*.pack")
+    return pack.read_bytes()

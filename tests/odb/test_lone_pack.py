@@ -19,19 +19,6 @@ MESSAGE = "govc receive-pack 7"
 
 
 @pytest.fixture
-def target(tmp_path, git):
-    git(tmp_path, "init", "-q", "--bare", "target.git")
-    return tmp_path / "target.git/objects"
-
-
-@pytest.fixture
-def pack_bytes(make_repository):
-    path = make_repository("source.git", commits=20)
-    [pack] = (path / "objects/pack").glob("*.pack")
-    return pack.read_bytes()
-
-
-@pytest.fixture
 def own_path(tmp_path):
     """Another name for a .keep, as the log gives it."""
     return lambda: str(tmp_path / "target.git" / "own.1")

@@ -22,19 +22,6 @@ from govc.pack.indexer import index_pack
 from govc.protocol.oid import SHA1
 
 
-@pytest.fixture
-def target(tmp_path, git):
-    git(tmp_path, "init", "-q", "--bare", "target.git")
-    return tmp_path / "target.git/objects"
-
-
-@pytest.fixture
-def pack_bytes(make_repository):
-    path = make_repository("source.git", commits=20)
-    [pack] = (path / "objects/pack").glob("*.pack")
-    return pack.read_bytes()
-
-
 def receive(quarantine: Quarantine, data: bytes) -> str:
     fd, path = quarantine.create_pack_file()
     with open(fd, "r+b") as file:
