@@ -10,7 +10,7 @@ is what costs. The pack's own entries name nothing outside of it, so what stands
 
 import os
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -55,16 +55,23 @@ def find_base(
         return pack, rest
     if pack.count - (stop - start) > ELSEWHERE_MAX:
         return None
-    here = numbers[start:stop]
-    there = {table.find(table.oid_of(number)) for number in range(first, end) if not _has(here, number)}
-    if not there <= set(rest):
-        return None
+    others, there = set(rest), set()
+    for number in _iter_missing(numbers[start:stop], first, end):
+        other = table.find(table.oid_of(number))
+        if other not in others:  # nobody asks for it: of a clone of an older tip this is the first one
+            return None
+        there.add(other)
     return pack, array("q", (number for number in rest if number not in there))
 
 
-def _has(numbers: "array[int]", number: int) -> bool:
-    at = bisect_left(numbers, number)
-    return at < len(numbers) and numbers[at] == number
+def _iter_missing(numbers: "array[int]", first: int, end: int) -> Iterator[int]:
+    """Yield what ascending `numbers` lack of a range that they lie in: each by a search, not by a look at all."""
+
+    def lacking_before(at: int) -> int:
+        return numbers[at] - first - at
+
+    for nth in range(end - first - len(numbers)):
+        yield first + nth + bisect_right(range(len(numbers)), nth, key=lacking_before)
 
 
 def iter_extended(

@@ -173,6 +173,7 @@ SMALL, LARGE = Pack(0, 10, 100), Pack(10, 90, 9000)
         (numbers_of(range(11, 100)), {}, None),
         (numbers_of(range(8, 20), range(21, 100)), {20: 8}, [9]),  # it has its number in the other pack
         (numbers_of(range(8, 20), range(21, 100)), {20: 7}, None),  # there, too, it isn't asked for
+        (numbers_of(range(7, 10), range(12, 50), range(52, 99)), {10: 8, 11: 7, 50: 8, 51: 9, 99: 7}, []),
         (numbers_of(range(10)), {}, None),
         (numbers_of(), {}, None),
         (numbers_of(range(10, 100), range(1000, 1100)), {}, None),  # most of it lies elsewhere
@@ -183,6 +184,15 @@ def test_a_base_is_a_pack_of_which_all_is_asked_for(
 ) -> None:
     found = find_base((SMALL, LARGE), Table(twice), numbers)  # type: ignore[arg-type]
     assert found == (None if rest is None else (LARGE, array("q", rest)))
+
+
+def test_an_older_tip_is_recognised_by_its_first_missing_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = Pack(0, 400_000, 1)
+    looked_for = []
+    find = Table.find
+    monkeypatch.setattr(Table, "find", lambda table, oid: looked_for.append(oid) or find(table, oid))
+    assert find_base((large,), Table({}), numbers_of(range(3, 200_000), range(200_004, 400_000))) is None  # type: ignore[arg-type]
+    assert looked_for == [b"0"]
 
 
 @needs_compiled
