@@ -70,7 +70,8 @@ def list_files(
     return found
 
 
-def _canonical(mode: int) -> int:
+def canonical_mode(mode: int) -> int:
+    """Return what git compares: of a file's permissions only whether its owner may run it."""
     kind = mode & 0o170000
     if kind == 0o100000:
         return 0o100755 if mode & 0o100 else 0o100644
@@ -151,7 +152,7 @@ class Folder:
     def _entries(self, oid: bytes | None, read: _Read) -> dict[bytes, tuple[int, bytes]]:
         if oid is None:
             return {}
-        return {entry.name: (_canonical(entry.mode), entry.oid) for entry in _read_tree(oid, read, self._algo)}
+        return {entry.name: (canonical_mode(entry.mode), entry.oid) for entry in _read_tree(oid, read, self._algo)}
 
     def _compare(self, cid: int, new: dict[bytes, tuple[int, bytes]], old: dict[bytes, tuple[int, bytes]]) -> None:
         for name in new.keys() | old.keys():

@@ -3,7 +3,7 @@
 """All commits of a repository as columns, and walks over them, compiled; the story is in `history`."""
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
@@ -20,6 +20,7 @@ DEF WANT = 1
 DEF HAVE = 2
 DEF BOTH = 3
 DEF STALE = 4
+DEF CHANGED = 4
 DEF BOTTOM = 8
 DEF SEEN = 16
 DEF SAME = 32
@@ -188,7 +189,7 @@ cdef int walk_by_date(const View *g, uint8_t *marks, const uint32_t *tips, Py_ss
                       bint bounded, uint32_t limit, uint32_t *out, uint32_t *made, Heap *heap) noexcept nogil:
     """Write commits in git's default order. `bounded`: only what is wanted and not had by its marks."""
     cdef Py_ssize_t k
-    cdef uint32_t c, i, end, parent, n = 0
+    cdef uint32_t c, i, end, parent, n = 0, next = NONE
     for k in range(tip_count):
         c = tips[k]
         if marks[c] & SEEN or (bounded and marks[c] & BOTH != WANT):
@@ -196,14 +197,31 @@ cdef int walk_by_date(const View *g, uint8_t *marks, const uint32_t *tips, Py_ss
         marks[c] |= SEEN
         if heap_push(heap, g.times[c], c) < 0:
             return -1
-    while heap.count and n < limit:
-        c = heap_pop(heap)
+    while n < limit:
+        if next != <uint32_t>NONE:
+            c = next
+            next = NONE
+        elif heap.count:
+            c = heap_pop(heap)
+        else:
+            break
         out[n] = c
         n += 1
         i = g.starts[c]
         end = g.starts[c + 1]
         if first_parent and end > i + 1:
             end = i + 1
+        if end == i + 1:
+            # An only parent that is newer than all that wait comes next, and need not wait itself.
+            parent = g.parents[i]
+            if marks[parent] & SEEN or (bounded and marks[parent] & BOTH != WANT):
+                continue
+            marks[parent] |= SEEN
+            if heap.count == 0 or g.times[parent] > heap.items[0].time:
+                next = parent
+            elif heap_push(heap, g.times[parent], parent) < 0:
+                return -1
+            continue
         while i < end:
             parent = g.parents[i]
             i += 1
@@ -298,7 +316,10 @@ cdef struct Pruning:
     uint8_t *states
     const uint32_t **columns
     int column_count
+    bint by_changes  # `states` and `only` say which commits change the path; there are no columns
     bint first_parent
+    bint shown_only  # what changes nothing isn't written
+    uint32_t most  # to be written
     uint32_t *only
     uint32_t *stack
     uint32_t stack_room
@@ -311,6 +332,16 @@ cdef void simplify(Pruning *w, uint32_t c) noexcept nogil:
     cdef uint32_t i, start = g.starts[c], end = g.starts[c + 1], parent
     cdef int j
     cdef bint is_same, relevant, has_relevant = False, relevant_change = False, other_change = False
+    if w.by_changes:
+        # Nothing is excluded here, so of parents that have the same the first is followed, as of columns below.
+        if not w.states[c] & CHANGED:
+            w.only[c] = 0 if start < end else <uint32_t>NONE
+            w.states[c] |= SAME
+        elif w.only[c] >= end - start or w.first_parent:
+            w.only[c] = <uint32_t>NONE
+        else:
+            w.states[c] |= SAME
+        return
     w.only[c] = <uint32_t>NONE
     if start == end:
         is_same = True
@@ -381,6 +412,23 @@ cdef int exclude_parents(Pruning *w, uint32_t commit) noexcept nogil:
     return 0
 
 
+cdef int note_changes(Pruning *w, uint32_t top, const uint32_t[::1] places, const uint8_t[::1] followed,
+                      const uint32_t[::1] cid_of) except -1:
+    """Mark the commits that change the path; one that no tip can reach, or that isn't here, is passed over."""
+    cdef Py_ssize_t k
+    cdef uint32_t c
+    if followed.shape[0] != places.shape[0]:
+        raise ValueError("as many parents as places")
+    for k in range(places.shape[0]):
+        if <Py_ssize_t>places[k] >= cid_of.shape[0]:
+            raise IndexError("a place beyond the commits")
+        c = cid_of[places[k]]
+        if c <= top:
+            w.states[c] |= CHANGED
+            w.only[c] = followed[k] if followed[k] else <uint32_t>NONE
+    return 0
+
+
 cdef int walk_path(Pruning *w, const uint32_t *tips, Py_ssize_t tip_count, const uint32_t *bottoms, Py_ssize_t bottom_count,
                    uint32_t *out, uint32_t *made, Heap *heap) noexcept nogil:
     """Write what git's simplification visits, by date; SAME marks those that change nothing at the paths.
@@ -390,7 +438,7 @@ cdef int walk_path(Pruning *w, const uint32_t *tips, Py_ssize_t tip_count, const
     """
     cdef const View *g = w.g
     cdef Py_ssize_t k
-    cdef uint32_t c, i, end, parent, n = 0
+    cdef uint32_t c, i, end, parent, n = 0, next = NONE
     cdef int64_t date = (<int64_t>1 << 62)
     cdef int slop = SLOP
     cdef uint32_t *only = w.only
@@ -410,8 +458,14 @@ cdef int walk_path(Pruning *w, const uint32_t *tips, Py_ssize_t tip_count, const
             w.interesting += 1
         if heap_push(heap, g.times[c], c) < 0:
             return -1
-    while heap.count:
-        c = heap_pop(heap)
+    while n < w.most:
+        if next != <uint32_t>NONE:
+            c = next
+            next = NONE
+        elif heap.count:
+            c = heap_pop(heap)
+        else:
+            break
         i = g.starts[c]
         end = g.starts[c + 1]
         if w.states[c] & HAVE:
@@ -440,14 +494,29 @@ cdef int walk_path(Pruning *w, const uint32_t *tips, Py_ssize_t tip_count, const
         w.interesting -= 1
         simplify(w, c)
         w.states[c] |= POPPED
-        out[n] = c
-        n += 1
+        if not (w.shown_only and w.states[c] & SAME):
+            out[n] = c
+            n += 1
         date = g.times[c]
         if only[c] != <uint32_t>NONE:
             i += only[c]
             end = i + 1
         elif w.first_parent and end > i + 1:
             end = i + 1
+        if end == i + 1:
+            # As in walk_by_date: most of a path's history is one commit after the other that changes nothing.
+            parent = g.parents[i]
+            w.states[parent] |= PARSED
+            if w.states[parent] & SEEN:
+                continue
+            w.states[parent] |= SEEN
+            if not w.states[parent] & HAVE:
+                w.interesting += 1
+            if heap.count == 0 or g.times[parent] > heap.items[0].time:
+                next = parent
+            elif heap_push(heap, g.times[parent], parent) < 0:
+                return -1
+            continue
         while i < end:
             parent = g.parents[i]
             i += 1
@@ -875,6 +944,37 @@ cdef class Graph:
         cid = self.block.find(&oid[0])
         return -1 if cid == <uint32_t>NONE else cid
 
+    def find_many(self, const uint8_t[::1] oids not None):
+        """See history.Graph."""
+        cdef Block block = self.block
+        cdef Py_ssize_t k, n = oids.shape[0] // self.oid_size
+        cdef uint32_t cid, count = self.count, unnamed = count
+        cdef uint8_t *named = <uint8_t *>calloc(<size_t>count + 1, 1)
+        cdef uint32_t[::1] out
+        if named == NULL:
+            raise MemoryError
+        try:
+            found = array("I", bytes(4 * n))
+            if n:
+                out = found
+            for k in range(n):
+                cid = block.find(&oids[k * self.oid_size])
+                if cid < count:
+                    unnamed -= not named[cid]
+                    named[cid] = 1
+                out[k] = cid if cid < count else <uint32_t>NONE
+            others = array("I", bytes(4 * <size_t>unnamed))
+            if unnamed:
+                out = others
+            k = 0
+            for cid in range(count):
+                if not named[cid]:
+                    out[k] = cid
+                    k += 1
+        finally:
+            free(named)
+        return found, others
+
     def oid(self, int64_t cid):
         """See history.Graph."""
         return (<const char *>self.block.oids + <size_t>self.check(cid) * self.oid_size)[:self.oid_size]
@@ -931,7 +1031,7 @@ cdef class Graph:
         return 0
 
     def order(self, const uint32_t[::1] tips not None, const uint32_t[::1] excluded not None, int kind, bint first_parent,
-              int64_t limit, columns=None):
+              int64_t limit, columns=None, changes=None):
         """See history.Graph."""
         cdef View g = self.view()
         cdef Block keep = self.block
@@ -943,7 +1043,10 @@ cdef class Graph:
         cdef Heap heap
         cdef uint32_t top = 0, made = 0, most, k, n
         cdef int fault = 0, column_count = 0
-        cdef bint bounded = excluded.shape[0] > 0
+        cdef bint bounded = excluded.shape[0] > 0, by_changes = changes is not None
+        cdef const uint32_t[::1] places
+        cdef const uint8_t[::1] followed
+        cdef const uint32_t[::1] cid_of
         cdef Pruning pruning
         cdef uint8_t *states = NULL
         cdef const uint32_t *bottom_pointer = &excluded[0] if bounded else NULL
@@ -963,6 +1066,9 @@ cdef class Graph:
             shortest = min(shortest, column.shape[0])
             pointers[column_count] = &column[0] if column.shape[0] else NULL
             column_count += 1
+        if by_changes and (bounded or column_count):
+            raise ValueError("changes are for what has neither bounds nor columns")
+        cdef bint pruning_is_on = column_count > 0 or by_changes
         memset(&heap, 0, sizeof(heap))
         marks = <uint8_t *>calloc(<size_t>g.count + 1, 1)
         if marks == NULL:
@@ -976,9 +1082,7 @@ cdef class Graph:
         with nogil:
             if bounded:
                 most = paint_range(&g, marks, top, first_parent)
-            if limit >= 0 and limit < <int64_t>most and kind == 0 and column_count == 0:
-                most = <uint32_t>limit
-            if column_count:
+            if pruning_is_on:
                 memset(&pruning, 0, sizeof(pruning))
                 only = <uint32_t *>malloc(4 * (<size_t>top + 1))
                 states = <uint8_t *>calloc(<size_t>top + 1, 1)
@@ -988,13 +1092,32 @@ cdef class Graph:
                 pruning.states = states
                 pruning.columns = pointers
                 pruning.column_count = column_count
+                pruning.by_changes = by_changes
                 pruning.first_parent = first_parent
                 pruning.only = only
+                # What is excluded is known at the end only, and who is sorted later has to be there whole.
+                pruning.shown_only = kind == 0 and not bounded
                 most = top + 1
+            if limit >= 0 and limit < <int64_t>most and kind == 0 and (not pruning_is_on or pruning.shown_only):
+                most = <uint32_t>limit
             out = <uint32_t *>malloc(4 * <size_t>most + 4)
-            if out == NULL or (column_count and (only == NULL or states == NULL or pruning.stack == NULL)):
+            if out == NULL or (pruning_is_on and (only == NULL or states == NULL or pruning.stack == NULL)):
                 fault = -1
-            elif column_count:
+        try:
+            for places, followed, cid_of in changes if by_changes and not fault else ():
+                note_changes(&pruning, top, places, followed, cid_of)
+        except BaseException:
+            free(marks)
+            free(only)
+            free(states)
+            free(pruning.stack)
+            free(out)
+            raise
+        with nogil:
+            if fault:
+                pass
+            elif pruning_is_on:
+                pruning.most = most
                 fault = walk_path(&pruning, tip_pointer, tip_count, bottom_pointer, bottom_count, out, &made, &heap)
                 heap.count = 0
                 # What turned out to be excluded goes; the exact answer was painted before.
@@ -1009,7 +1132,7 @@ cdef class Graph:
                 fault = walk_by_date(&g, marks, tip_pointer, tip_count, first_parent, bounded, most, out, &made, &heap)
             if fault == 0 and kind != 0:
                 fault = sort_by_topology(&g, marks, out, made, top, first_parent, only, kind == 1, &heap)
-            if fault == 0 and column_count:
+            if fault == 0 and pruning_is_on and not pruning.shown_only:
                 n = 0
                 for k in range(made):
                     if not marks[out[k]] & SAME:
@@ -1019,7 +1142,7 @@ cdef class Graph:
         free(marks)
         free(only)
         free(states)
-        if column_count:
+        if pruning_is_on:
             free(pruning.stack)
         free(heap.items)
         try:
@@ -1219,6 +1342,27 @@ cdef class Handle:
     @property
     def time(self):
         return self.graph.block.times[self.cid]
+
+    @property
+    def message(self):
+        cdef const char *p
+        cdef const char *end
+        data = self.source[self.oid].data
+        if type(data) is bytes and PyBytes_GET_SIZE(data) >= 5 and memcmp(PyBytes_AS_STRING(data), b"tree ", 5) == 0:
+            p = PyBytes_AS_STRING(data)
+            end = p + PyBytes_GET_SIZE(data)
+            while True:
+                p = <const char *>memchr(p, 10, end - p)
+                if p == NULL:
+                    return b""
+                p += 1
+                if p < end and p[0] == 10:
+                    return PyBytes_FromStringAndSize(p + 1, end - p - 1)
+        return self.odd_message()
+
+    def odd_message(self):
+        """See history.Handle."""
+        raise ValueError("not a commit of the usual form")
 
 
 cdef extern from *:

@@ -25,6 +25,7 @@ QUESTIONS = (
     "order",
     "packcopy",
     "packread",
+    "pathchanges",
     "sha1",
     "stamps",
     "sweep",

@@ -15,7 +15,8 @@ reach), in order of their corrected dates, so that neighbours in history are nei
 `order` writes git's orders: by date (a commit when a child was written and no newer one waits; of one time, what was
 met first), by date with no parent before all of its children, and by topology (one line of history after the other).
 With columns of values, one per commit and path, it follows git's default simplification: a merge that has one
-parent's value at the paths is followed there only, and what changes nothing is left out.
+parent's value at the paths is followed there only, and what changes nothing is left out. Where somebody knows which
+commits change a path (graph.path_index), these stand for the column.
 
 What is excluded is excluded exactly, whatever the clocks said: git's own answer may hold commits that the excluded
 side reaches where times are wrong.
@@ -62,6 +63,9 @@ if TYPE_CHECKING:
         def find(self, oid: bytes) -> int:
             """Return the cid, -1 for a commit that was not loaded."""
 
+        def find_many(self, oids: bytes | memoryview) -> tuple[array[int], array[int]]:
+            """Return the cids of many names (one after the other), 2^32-1 for what isn't here; and all other cids."""
+
         def oid(self, cid: int) -> bytes:
             """Return the name; IndexError."""
 
@@ -100,10 +104,14 @@ if TYPE_CHECKING:
             first_parent: bool,
             limit: int,
             columns: Sequence[Any] | None = None,
+            changes: Sequence[tuple[Any, Any, Any]] | None = None,
         ) -> array[int]:
             """Return the cids that `tips` reach and `excluded` don't, at most `limit` of them (-1: all).
 
-            `columns`: for each path an array of uint32, its value at each commit, 0 where it is absent.
+            `columns`: for each path an array of uint32, its value at each commit, 0 where it is absent. Or `changes`,
+            where one path is asked for and nothing is excluded: places (uint32), parents (one byte each), and the cid
+            of each place (uint32, 2^32-1 for none). These commits, and no others, differ from their first parent at the
+            path, or have it and no parent. The byte is the number of the first parent that has the same, 0 for none.
             """
 
         def ahead_behind(self, one: int, other: int) -> tuple[int, int]:
@@ -146,6 +154,13 @@ if TYPE_CHECKING:
         @property
         def time(self) -> int:
             """The committer's time, in seconds since 1970, 0 when unreadable."""
+
+        @property
+        def message(self) -> bytes:
+            """What follows the headers in `source[oid].data`."""
+
+        def odd_message(self) -> bytes:
+            """Return the message of a commit that doesn't begin with its tree."""
 
     _H = TypeVar("_H", bound=Handle)
 

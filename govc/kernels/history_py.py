@@ -13,6 +13,8 @@ from govc.errors import Corrupt
 _WANT, _HAVE, _BOTH, _STALE = 1, 2, 3, 4
 _BY_DATE, _BY_DATE_TOPO = 0, 1
 
+_NONE = 0xFFFFFFFF
+
 _SLOP = 5
 """git's: so many excluded commits are looked at after the last one that isn't."""
 
@@ -51,6 +53,13 @@ class Graph:
     def find(self, oid: bytes) -> int:
         """See history.Graph."""
         return self._cids.get(oid, -1)
+
+    def find_many(self, oids: bytes | memoryview) -> "tuple[array[int], array[int]]":
+        """See history.Graph."""
+        names = [bytes(oids[at : at + self.oid_size]) for at in range(0, len(oids), self.oid_size)]
+        found = array("I", [self._cids.get(name, _NONE) for name in names])
+        named = set(found)
+        return found, array("I", [cid for cid in range(len(self._oids)) if cid not in named])
 
     def oid(self, cid: int) -> bytes:
         """See history.Graph."""
@@ -136,6 +145,7 @@ class Graph:
         first_parent: bool,
         limit: int,
         columns: Sequence[Any] | None = None,
+        changes: Sequence[tuple[Any, Any, Any]] | None = None,
     ) -> "array[int]":
         """See history.Graph."""
         self._check(tips)
@@ -144,13 +154,15 @@ class Graph:
             return array("I")
         if columns is not None and any(len(column) <= max([*tips, *excluded]) for column in columns):
             raise ValueError("a column is too short")
+        if changes is not None and (excluded or columns):
+            raise ValueError("changes are for what has neither bounds nor columns")
         had = self._reach(excluded)
         parents: _Parents = self._parents.__getitem__
         if first_parent:
             parents = self._first_parent
         same: set[int] = set()
-        if columns:
-            pruning = _Pruning(self, columns, first_parent=first_parent)
+        if columns or changes is not None:
+            pruning = _Pruning(self, columns or (), first_parent=first_parent, followed=_followed_in(changes))
             visited = pruning.walk(tips, excluded)
             same, parents = pruning.same, pruning.followed
             listed = [cid for cid in visited if cid not in had and cid not in pruning.excluded]
@@ -265,14 +277,28 @@ class Graph:
         return bytes(tip in marked for tip in tips)
 
 
+def _followed_in(changes: Sequence[tuple[Any, Any, Any]] | None) -> dict[int, int] | None:
+    if changes is None:
+        return None
+    return {
+        cid_of[place]: parent
+        for places, parents, cid_of in changes
+        for place, parent in zip(places, parents, strict=True)
+    }
+
+
 class _Pruning:
     """The walk over the history of paths, in the order of events of git's limit_list.
 
     Whether a parent counts depends on whether it is known to be excluded by the time that its child is looked at.
     """
 
-    def __init__(self, graph: Graph, columns: Sequence[Any], *, first_parent: bool) -> None:
+    def __init__(
+        self, graph: Graph, columns: Sequence[Any], *, first_parent: bool, followed: Mapping[int, int] | None
+    ) -> None:
+        """`followed`: instead of columns, which commits change the path, and the parent that has the same."""
         self._graph = graph
+        self._changes = followed
         self._columns = columns
         self._first_parent = first_parent
         self.same: set[int] = set()
@@ -339,6 +365,12 @@ class _Pruning:
 
     def _simplify(self, cid: int) -> tuple[int, ...]:
         parents = self._graph.parents(cid)[: 1 if self._first_parent else None]
+        if self._changes is not None:
+            same = self._changes.get(cid, 0)
+            if cid not in self._changes or 0 < same < len(parents):
+                self.same.add(cid)
+                return parents[same : same + 1]
+            return parents
         if not parents:
             if not any(column[cid] for column in self._columns):
                 self.same.add(cid)
@@ -380,6 +412,16 @@ class Handle:
     def time(self) -> int:
         """The committer's time."""
         return self.graph.time(self.cid)
+
+    @property
+    def message(self) -> bytes:
+        """See history.Handle."""
+        data: bytes = self.source[self.oid].data
+        return data.partition(b"\n\n")[2] if data.startswith(b"tree ") else self.odd_message()
+
+    def odd_message(self) -> bytes:
+        """See history.Handle."""
+        raise ValueError("not a commit of the usual form")
 
 
 _H = TypeVar("_H", bound=Handle)

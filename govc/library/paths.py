@@ -8,6 +8,8 @@ one about another path in the same folder a pass over the array, and the same pa
 
 Folders and columns have a share of the cache's budget and go when it is used up, the least recently used first; what a
 question needs is there while it is answered. New commits are added to what is there.
+
+Where a server has written down which commits change which paths, most questions are answered from that (`index`).
 """
 
 import threading
@@ -17,6 +19,7 @@ from collections import OrderedDict
 from govc.graph.treelist import Folder, Values, root_column
 from govc.kernels.history import Graph
 from govc.library.objects import Objects
+from govc.library.path_index import PathIndex
 
 PIECE_COMMITS = 500
 """So many commits are compared before other threads may read."""
@@ -33,6 +36,7 @@ class PathHistories:
         self._values: Values | None = None
         self._folders: OrderedDict[bytes, Folder] = OrderedDict()
         self._columns: OrderedDict[bytes, array[int]] = OrderedDict()
+        self.index = PathIndex(objects, lock)
 
     def columns(self, graph: Graph, paths: list[bytes]) -> "list[array[int]]":
         """Return the column of each path (no slashes at its ends, b"" for everything), for all commits of the graph."""
@@ -82,7 +86,7 @@ class PathHistories:
 
     def _make_room(self) -> None:
         """Keep to the budget: columns go first, then folders, and with the last folder the values that they share."""
-        while self.byte_count > self._budget_bytes:
+        while self._read_bytes > self._budget_bytes:
             if self._columns:
                 self._columns.popitem(last=False)
             elif len(self._folders) > 1:
@@ -99,12 +103,16 @@ class PathHistories:
     @property
     def byte_count(self) -> int:
         """How much memory all of it takes."""
+        return self._read_bytes + self.index.byte_count
+
+    @property
+    def _read_bytes(self) -> int:
         values = self._values.byte_count if self._values is not None else 0
         columns = sum(4 * len(column) + 200 for column in self._columns.values())
         return values + columns + sum(folder.byte_count for folder in self._folders.values())
 
     def forget(self) -> None:
-        """Let go of everything."""
+        """Let go of everything that was read from trees."""
         self._graph = self._values = None
         self._folders.clear()
         self._columns.clear()

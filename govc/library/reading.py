@@ -40,6 +40,9 @@ Revision = str | bytes | Commit
 PATHS_MAX = 16
 """Paths of one log."""
 
+RESOLVED_MAX = 256
+"""Expressions whose meaning a picture remembers."""
+
 NO_CIDS: "array[int]" = array("I")
 
 
@@ -159,11 +162,16 @@ class Reading(ABC):
         if len(paths) > PATHS_MAX:
             raise ValueError(f"at most {PATHS_MAX} paths")
         graph, cids = picture.cids_of(tips or ("HEAD",), exclude)
-        count = len(tips) or 1
-        columns = picture.path_histories.columns(graph, [path.strip(b"/") for path in paths]) if paths else None
-        made = graph.order(
-            cids[:count], cids[count:], ORDERS[order], first_parent, -1 if limit is None else max(0, limit), columns
-        )
+        count, kind = len(tips) or 1, ORDERS[order]
+        most = -1 if limit is None else max(0, limit)
+        names = [path.strip(b"/") for path in paths]
+        made: array[int] | None = None
+        if len(names) == 1 and len(cids) == count:
+            index = picture.path_histories.index
+            made = index.order(picture.inner, graph, cids, kind, first_parent, most, names[0])
+        if made is None:
+            columns = picture.path_histories.columns(graph, names) if names else None
+            made = graph.order(cids[:count], cids[count:], kind, first_parent, most, columns)
         return Log(graph, picture.all_objects, made)
 
     def merge_bases(self, one: Revision, *others: Revision) -> list[Commit]:
@@ -210,6 +218,7 @@ class Picture(Reading):
         self.all_objects = objects
         self.history = history
         self.path_histories = path_histories
+        self._resolved: dict[str, bytes] = {}
 
     def snapshot(self) -> "Picture":
         """Return this: it is as true as it was."""
@@ -235,11 +244,19 @@ class Picture(Reading):
             if len(revision) != self.algo.oid_size:
                 raise ValueError(f"an oid has {self.algo.oid_size} bytes; expressions are str")
             return revision
+        known = self._resolved.get(revision)
+        if known is not None:
+            return known
         try:
             with self.all_objects.lock:
-                return resolve_strictly(self.inner, fsencode(revision))
+                found = resolve_strictly(self.inner, fsencode(revision))
         except BadRevision as error:
             raise RevisionNotFound(revision, error.reason) from error
+        # What was found holds for this moment; that nothing was found doesn't, for objects may come.
+        if len(self._resolved) >= RESOLVED_MAX:
+            self._resolved.clear()
+        self._resolved[revision] = found
+        return found
 
     def commit_oid_of(self, revision: Revision) -> bytes:
         """Return the oid of the commit that a revision leads to."""

@@ -108,6 +108,7 @@ class Repository(Reading):
             self._objects.forget()
             self._history.forget()
             self._paths.forget()
+            self._paths.index.forget()
             self._packed_list.forget()
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Filling the introductions index, in a helper process: segments, their merging, forward deltas, ready entries.
+"""Filling the introductions index, in a helper process: segments, their merging, forward deltas, ready entries, paths.
 
 Of a repository that plain git made, everything is done once, at some ten microseconds per object; after that a run adds
 what is new. Segments are merged in a geometric progression, as packs are, so that each commit is copied a logarithmic
@@ -33,6 +33,7 @@ from govc.pack.delta import make_delta
 from govc.protocol.oid import find_algorithm
 from govc.repo.helper import Emit
 from govc.repo.introductions import FORWARD, INLINE_ENTRIES_MAX, TEMPORARY_PREFIX, Introductions
+from govc.repo.path_files import add_paths, is_paths_due
 from govc.repo.readying import TIPS_MAX, add_ready
 from govc.repo.snapshot import Snapshot
 
@@ -96,6 +97,7 @@ class IntroduceReport:
     """What was done; `skipped` says why nothing was."""
 
     commits_added: int = 0
+    commits_with_paths: int = 0
     segments_merged: int = 0
     forward_added: int = 0
     entries_ready: int = 0
@@ -133,7 +135,13 @@ def fill_introductions(task: IntroduceTask) -> IntroduceReport:
         merged = _merge_segments(index)
         forward = _add_forward(index, store, reader)
         ready = add_ready(index, store, reader, task.heads, _large_packs(store))
-        return IntroduceReport(commits_added=added, segments_merged=merged, forward_added=forward, entries_ready=ready)
+        return IntroduceReport(
+            commits_added=added,
+            segments_merged=merged,
+            forward_added=forward,
+            entries_ready=ready,
+            commits_with_paths=add_paths(index, store, reader),
+        )
     finally:
         os.close(descriptor)
 
@@ -160,7 +168,11 @@ def _identity_of(folder: str) -> tuple[int, int] | None:
 
 
 def is_due(snapshot: Snapshot, index: Introductions) -> bool:
-    """Tell whether there is a large pack that nobody has looked at for forward deltas, or for ready entries."""
+    """Tell whether there is a large pack that nobody has looked at for forward deltas, or for ready entries, or whether
+    the paths of many commits are to be found.
+    """
+    if is_paths_due(index):
+        return True
     known = index.forward.packs
     if treewalk.AVAILABLE:
         known = known & index.ready.packs if index.ready is not None else frozenset()

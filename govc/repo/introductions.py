@@ -4,6 +4,7 @@
         <8 digits>-<checksum>.segment      graph.segment; the digits give the order in which they were made
         <8 digits>-<checksum>.forward      odb.forward: deltas for what packs hold whole, or as large deltas
         <8 digits>-<checksum>.ready        odb.ready: whole entries for what packs hold as deltas
+        <8 digits>-<checksum>.paths        graph.path_file: which commits change which paths, for the library
 
 They lie in `govc/` and not beside the packs, because they belong to no pack: what a commit introduces follows from its
 name, so a `git gc` that replaces every pack makes nothing of it wrong, and git neither minds the folder nor leaves
@@ -29,6 +30,7 @@ from typing import BinaryIO, NamedTuple
 
 from govc.errors import Corrupt, LimitExceeded, ObjectMissing
 from govc.graph.introduce import is_empty, make_segment
+from govc.graph.path_file import HEADER_BYTES, BadPaths, read_count
 from govc.graph.segment import BadSegment, Introduced, Segment, iter_encoded, parse_segment
 from govc.graph.view import View, arrange
 from govc.kernels.guard import drop_pages, map_file
@@ -41,7 +43,7 @@ from govc.protocol.oid import HashAlgorithm
 log = logging.getLogger(__name__)
 
 FOLDER = "govc/introductions"
-SEGMENT, FORWARD, READY = ".segment", ".forward", ".ready"
+SEGMENT, FORWARD, READY, PATHS = ".segment", ".forward", ".ready", ".paths"
 
 TEMPORARY_PREFIX = "tmp_introductions_"
 
@@ -90,6 +92,9 @@ class Introductions:
         self._ready_name = ""
         self.ready: ReadyFile | None = None
         """The newest file of ready entries."""
+        self.path_name = ""
+        self.path_commits = 0
+        """The newest file of changed paths, and how many commits it knows; no more of it is read here."""
         self._maps: list[bytes | mmap.mmap] = []
         """What was opened by the refresh that runs."""
 
@@ -123,6 +128,7 @@ class Introductions:
         self._read_segments([name for name in names if name.endswith(SEGMENT)])
         self._read_forward([name for name in names if name.endswith(FORWARD)])
         self._open_ready([name for name in names if name.endswith(READY)])
+        self._look_at_paths([name for name in names if name.endswith(PATHS)])
         self._stamp = stamp
         drop_pages(self._maps)  # all of each was read for its checksum
         self._maps.clear()
@@ -165,7 +171,7 @@ class Introductions:
         self._view = view
 
     def _map(self, name: str) -> bytes | mmap.mmap:
-        content = _map_file(f"{self.folder}/{name}")
+        content = map_index(f"{self.folder}/{name}")
         self._maps.append(content)
         return content
 
@@ -215,6 +221,22 @@ class Introductions:
                     self._ready_name = name
                     return
         self.ready, self._ready_name = None, ""
+
+    def _look_at_paths(self, names: Sequence[str]) -> None:
+        for name in reversed(names):
+            if name == self.path_name:
+                return
+            if not self._is_bad(name):
+                try:
+                    with open(f"{self.folder}/{name}", "rb") as file:
+                        self.path_commits = read_count(file.read(HEADER_BYTES), self.algo)
+                except (BadPaths, OSError) as error:
+                    log.warning("%s: %s: %s", self.folder, name, error)
+                    self._bad[name] = _stamp_of(f"{self.folder}/{name}")
+                else:
+                    self.path_name = name
+                    return
+        self.path_name, self.path_commits = "", 0
 
     # What lies in the folder, for maintenance
 
@@ -309,6 +331,15 @@ class Introductions:
         pieces = list(iter_encoded(introduced, self.algo))
         return self._write(pieces, SEGMENT)
 
+    @property
+    def commit_count(self) -> int:
+        """How many commits the segments in files hold."""
+        return sum(segment.commit_count for segment in self._segments.values())
+
+    def write_paths(self, pieces: list[bytes]) -> str:
+        """Write a file of changed paths and return its name. OSError."""
+        return self._write(pieces, PATHS)
+
     def write_forward(self, pieces: list[bytes]) -> str:
         """Write a file of forward deltas and return its name. OSError."""
         return self._write(pieces, FORWARD)
@@ -360,8 +391,8 @@ def _stamp_of(path: str) -> _Stamp:
     return _Stamp(status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def _map_file(path: str) -> bytes | mmap.mmap:
-    """Return a file's content; a map for a large one, which is never changed in place."""
+def map_index(path: str) -> bytes | mmap.mmap:
+    """Return a file's content; a map for a large one, which is never changed in place. OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         size = os.fstat(descriptor).st_size

@@ -118,6 +118,95 @@ def test_both_follow_paths_alike(seed: int, clock: str) -> None:
             assert set(found[0]) <= reach(repo, wanted) - reach(repo, excluded)
 
 
+def changes_of(graph: Any, column: "array[int]") -> Any:
+    """What a column says, as changes; places are the cids the other way round."""
+    places, parents = array("I"), bytearray()
+    for cid in range(len(graph)):
+        first, *others = graph.parents(cid) or [None]
+        if column[cid] != (column[first] if first is not None else 0):
+            places.append(len(graph) - cid)
+            same = [number for number, other in enumerate(others, 1) if column[other] == column[cid]]
+            parents.append(same[0] if same else 0)
+    cid_of = array("I", [0xFFFFFFFF, *range(len(graph) - 1, -1, -1)])
+    return places, bytes(parents), cid_of
+
+
+@settings(max_examples=60)
+@given(seeds, clocks, st.integers(-1, 6))
+def test_changes_say_what_a_column_says(seed: int, clock: str, limit: int) -> None:
+    repo, commits = random_history(seed, clock=clock, size=25)
+    rng = random.Random(seed)
+    values = {oid: rng.choice([0, 1, 1, 1, 2]) for oid in commits}
+    none = array("I")
+    for kernel in both("history"):
+        graph = graph_of(kernel, repo, commits)
+        column = array("I", [values[oid] for oid in graph.oids(array("I", range(len(graph))))])
+        places, parents, cid_of = changes_of(graph, column)
+        cut = rng.randint(0, len(places))
+        changes = [(places[:cut], parents[:cut], cid_of), (places[cut:], parents[cut:], cid_of)]
+        wanted = cids(graph, rng.sample(commits, rng.randint(1, 3)))
+        for kind in range(3):
+            for first_parent in (False, True):
+                expected = graph.order(wanted, none, kind, first_parent, limit, [column])
+                assert graph.order(wanted, none, kind, first_parent, limit, None, changes) == expected
+    with pytest.raises(ValueError, match="neither"):
+        graph.order(wanted, wanted, 0, False, -1, None, changes)
+
+
+def test_changes_at_no_place_are_refused(kernel: Any) -> None:
+    repo, commits = random_history(5)
+    graph = graph_of(kernel, repo, commits)
+    tips, none, cid_of = array("I", [len(graph) - 1]), array("I"), array("I", [0, 1])
+    with pytest.raises(IndexError):
+        graph.order(tips, none, 0, False, -1, None, [(array("I", [2]), b"\0", cid_of)])
+    for parents in (b"", b"\0\0"):
+        with pytest.raises(ValueError):
+            graph.order(tips, none, 0, False, -1, None, [(array("I", [1]), parents, cid_of)])
+    assert not graph.order(tips, none, 0, False, -1, None, [])
+
+
+def test_many_are_found_at_once(kernel: Any) -> None:
+    repo, commits = random_history(7)
+    graph = graph_of(kernel, repo, commits[:10])
+    names = [commits[3], bytes(20), commits[-1], commits[0], commits[3]]
+    found, others = graph.find_many(b"".join(names))
+    assert list(found) == [cid if (cid := graph.find(name)) >= 0 else 0xFFFFFFFF for name in names]
+    assert list(others) == sorted(set(range(len(graph))) - set(found))
+    assert graph.find_many(b"") == (array("I"), array("I", range(len(graph))))
+    assert kernel.Graph(20).find_many(b"".join(names)) == (array("I", [0xFFFFFFFF] * 5), array("I"))
+
+
+def test_a_message_is_what_follows_the_headers(kernel: Any) -> None:
+    repo, commits = random_history(6)
+    graph = graph_of(kernel, repo, [commits[-1]])
+
+    class Content:
+        data = b""
+
+    class Kind(kernel.Handle):  # type: ignore[name-defined, misc]
+        __slots__ = ()
+
+        def odd_message(self) -> bytes:
+            return b"odd"
+
+    content = Content()
+    handle = kernel.make_handle(Kind, graph, {graph.oid(0): content}, 0)
+    for text in (
+        b"tree x\n\n",
+        b"tree x\ny z\n\na\n\nb\n",
+        b"tree x\n",
+        b"tree ",
+        b"",
+        b"\n\nx",
+        b"a\n\nb",
+        b"tree \n\n\n",
+    ):
+        content.data = text
+        assert handle.message == (text.partition(b"\n\n")[2] if text.startswith(b"tree ") else b"odd"), text
+    with pytest.raises(ValueError, match="usual"):
+        kernel.make_handle(kernel.Handle, graph, {graph.oid(0): content}, 0).odd_message()
+
+
 def test_what_replaces_parents_is_followed(kernel: Any) -> None:
     repo, commits = random_history(3)
     graph = graph_of(kernel, repo, [commits[-1]], {commits[-1]: (commits[2],)})
