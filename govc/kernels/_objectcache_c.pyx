@@ -287,6 +287,12 @@ cdef class ObjectCache:
         while self.main.oldest != <uint32_t>NONE:
             self.drop(self.unlink_oldest(&self.main))
 
+    def resize(self, uint64_t budget_bytes):
+        """See objectcache.ObjectCache."""
+        self.budget_bytes = budget_bytes
+        while self.small.used + self.main.used > budget_bytes:
+            self.evict()
+
     def clear(self):
         """See objectcache.ObjectCache."""
         self.drop_all()

@@ -42,6 +42,7 @@ cdef struct Node:
     uint64_t key
     int type_number
     uint64_t size
+    uint64_t base  # of a delta that is kept as it is (type 6 or 7): the offset of what it stands on
     uint8_t *data
     int pins
     int cached
@@ -92,7 +93,9 @@ cdef class PackReader:
     cdef Fault load(self, int64_t number, Node **node) noexcept nogil
     cdef Fault load_at(self, int pack_index, uint64_t offset, Node **node) noexcept nogil
     cdef void release(self, Node *node) noexcept nogil
+    cdef uint64_t home(self, uint64_t key) noexcept nogil
     cdef void unlink(self, Node *node) noexcept nogil
+    cdef void drop_all(self) noexcept nogil
     cdef void remember(self, Node *node) noexcept nogil
     cdef Node *lookup(self, uint64_t key) noexcept nogil
     cdef Node *new_node(self, uint64_t key, int type_number, uint64_t size) noexcept nogil

@@ -38,7 +38,8 @@ find_deflate(&deflate)
 DEF WINDOW = 1 << 16
 DEF FIRST_READ = 4096
 DEF BACK_READ = 12 * 1024
-DEF BUCKETS_MAX = 1 << 14
+DEF BUCKETS_MAX = 1 << 16
+DEF BYTES_PER_BUCKET = 1024
 DEF NODE_OVERHEAD = 96
 
 
@@ -299,14 +300,14 @@ cdef class PackTable:
 cdef class PackReader:
     """See packread.PackReader."""
 
-    def __cinit__(self, PackTable table not None, uint64_t cache_bytes, uint64_t object_bytes_max):
+    def __cinit__(self, PackTable table not None, uint64_t cache_bytes, uint64_t object_bytes_max, *_more):
         self.table = table
         self.budget = cache_bytes
         self.largest = object_bytes_max
         self.window = <uint8_t *>malloc(WINDOW)
         self.window_fd = -1
         self.bucket_count = 256
-        while self.bucket_count < BUCKETS_MAX and self.bucket_count * 4096 < cache_bytes:
+        while self.bucket_count < BUCKETS_MAX and self.bucket_count * BYTES_PER_BUCKET < cache_bytes:
             self.bucket_count *= 2
         self.buckets = <Node **>calloc(self.bucket_count, sizeof(Node *))
         self.stream = calloc(1, sizeof(z_stream))
@@ -320,13 +321,7 @@ cdef class PackReader:
             raise MemoryError
 
     def __dealloc__(self):
-        cdef Node *node = self.newest
-        cdef Node *after
-        while node != NULL:
-            after = node.older
-            free(node.data)
-            free(node)
-            node = after
+        self.drop_all()
         free(self.buckets)
         free(self.window)
         free(self.links)
@@ -456,7 +451,7 @@ cdef class PackReader:
         cdef uint8_t spare
         cdef size_t used = 0, made = 0
         self.fault_at = offset
-        if self.decompressor != NULL and entry.size <= 4 * WINDOW:
+        if self.decompressor != NULL and (entry.size <= 4 * WINDOW or <uint64_t>got > entry.size):
             if entry.size + 64 >= <uint64_t>got:
                 # Have as much of it as the window holds: that is all of it, most likely.
                 want = <size_t>(entry.size + 64 + (entry.data - offset))
@@ -519,8 +514,12 @@ cdef class PackReader:
             elif code == Z_BUF_ERROR:
                 return BAD_STREAM
 
+    cdef inline uint64_t home(self, uint64_t key) noexcept nogil:
+        """Small packs have the same offsets: the product's upper half depends on all of the key."""
+        return ((key * <uint64_t>0x9E3779B97F4A7C15) >> 32) & (self.bucket_count - 1)
+
     cdef void unlink(self, Node *node) noexcept nogil:
-        cdef Node **at = &self.buckets[node.key % self.bucket_count]
+        cdef Node **at = &self.buckets[self.home(node.key)]
         while at[0] != node:
             at = &at[0].chain
         at[0] = node.chain
@@ -541,8 +540,8 @@ cdef class PackReader:
         cdef Node *next_victim
         if (node.size + NODE_OVERHEAD) * 8 > self.budget:
             return
-        node.chain = self.buckets[node.key % self.bucket_count]
-        self.buckets[node.key % self.bucket_count] = node
+        node.chain = self.buckets[self.home(node.key)]
+        self.buckets[self.home(node.key)] = node
         node.newer = NULL
         node.older = self.newest
         if self.newest != NULL:
@@ -557,12 +556,11 @@ cdef class PackReader:
             next_victim = victim.newer
             if victim.pins == 0:
                 self.unlink(victim)
-                free(victim.data)
                 free(victim)
             victim = next_victim
 
     cdef Node *lookup(self, uint64_t key) noexcept nogil:
-        cdef Node *node = self.buckets[key % self.bucket_count]
+        cdef Node *node = self.buckets[self.home(key)]
         while node != NULL and node.key != key:
             node = node.chain
         if node != NULL and node != self.newest:
@@ -578,20 +576,28 @@ cdef class PackReader:
             self.newest = node
         return node
 
+    cdef void drop_all(self) noexcept nogil:
+        """Empty the cache; what is in use goes when it is released."""
+        cdef Node *node = self.newest
+        cdef Node *after
+        while node != NULL:
+            after = node.older
+            self.unlink(node)
+            if node.pins == 0:
+                free(node)
+            node = after
+
     cdef void release(self, Node *node) noexcept nogil:
         node.pins -= 1
         if node.pins == 0 and not node.cached:
-            free(node.data)
             free(node)
 
     cdef Node *new_node(self, uint64_t key, int type_number, uint64_t size) noexcept nogil:
-        cdef Node *node = <Node *>calloc(1, sizeof(Node))
+        cdef Node *node = <Node *>malloc(sizeof(Node) + size + 1)
         if node == NULL:
             return NULL
-        node.data = <uint8_t *>malloc(size + 1)
-        if node.data == NULL:
-            free(node)
-            return NULL
+        memset(node, 0, sizeof(Node))
+        node.data = <uint8_t *>node + sizeof(Node)
         node.key = key
         node.type_number = type_number
         node.size = size

@@ -27,6 +27,11 @@ cdef extern from *:
     """
     object GOVC_TUPLE(object type, Py_ssize_t size)
 
+cdef extern from "Python.h":
+    void PyObject_GC_UnTrack(void *what)
+    int PyGC_Disable()
+    int PyGC_Enable()
+
 
 cdef object wrong():
     raise Corrupt("malformed tree")
@@ -108,6 +113,8 @@ cdef class Lister:
     cdef int size
     cdef int depth_max
     cdef Py_ssize_t entries_max
+    cdef uint32_t last_mode
+    cdef object last_mode_object
 
     def __dealloc__(self):
         free(self.path)
@@ -143,7 +150,11 @@ cdef class Lister:
                 if len(self.entries) >= self.entries_max:
                     raise LimitExceeded("files_max", self.entries_max)
                 entry = GOVC_TUPLE(self.type, 3)
-                part = cursor.entry.mode
+                PyObject_GC_UnTrack(<void *>entry)  # a number and two byte strings: no cycle leads through it
+                if cursor.entry.mode != self.last_mode:
+                    self.last_mode = cursor.entry.mode
+                    self.last_mode_object = cursor.entry.mode
+                part = self.last_mode_object
                 Py_INCREF(part)
                 PyTuple_SET_ITEM(entry, 0, part)
                 part = PyBytes_FromStringAndSize(<const char *>self.path, length)
@@ -172,7 +183,12 @@ def list_files(PackReader reader not None, fallback, bytes root not None, type, 
     lister.entries_max = entries_max
     if PyBytes_GET_SIZE(root) != lister.size:
         raise ObjectMissing(root, "tree")
-    lister.walk(<const uint8_t *>PyBytes_AS_STRING(root), 0, 0)
+    collects = PyGC_Disable()  # thousands of new tuples would set it off again and again, for nothing
+    try:
+        lister.walk(<const uint8_t *>PyBytes_AS_STRING(root), 0, 0)
+    finally:
+        if collects:
+            PyGC_Enable()
     return lister.entries
 
 

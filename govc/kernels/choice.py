@@ -14,6 +14,7 @@ PYTHON = "python"
 COMPILED = "compiled"
 
 QUESTIONS = (
+    "chainread",
     "chains",
     "delta",
     "deltify",

@@ -51,6 +51,11 @@ class FileMap(mmap.mmap):
     path = ""
     _slot = -1
 
+    @property
+    def is_guarded(self) -> bool:
+        """Whether a page that can't be read is survived: not without a compiler, nor when there are too many maps."""
+        return self._slot >= 0
+
     def __del__(self) -> None:
         """Leave the guard before the mapping goes."""
         if self._slot >= 0:

@@ -54,6 +54,9 @@ if TYPE_CHECKING:
         def put(self, name: bytes, value: object, cost: int) -> None:
             """Keep a value of `cost` bytes, unless the name is there or the value too large."""
 
+        def resize(self, budget_bytes: int) -> None:
+            """Change the budget, and drop what doesn't fit any more. How large an entry may be stays what it was."""
+
         def clear(self) -> None:
             """Forget everything."""
 

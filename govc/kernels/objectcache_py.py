@@ -95,6 +95,13 @@ class ObjectCache:
             entry[_FREQUENCY] -= 1
             self._main[name] = entry
 
+    def resize(self, budget_bytes: int) -> None:
+        """See objectcache.ObjectCache."""
+        with self._lock:
+            self.budget_bytes = budget_bytes
+            while self.used_bytes > budget_bytes:
+                self._evict()
+
     def clear(self) -> None:
         """See objectcache.ObjectCache."""
         with self._lock:

@@ -4,8 +4,9 @@
 says who is dropped), and some microseconds when it is read from a pack. What an oid names never changes, so a hit
 asks the disk nothing; what isn't there is looked for each time, as in git, with the pack folders listed again.
 
-The budget is shared out: most of it is the cache of contents, some is kept by the pack reader for bases of deltas, some
-holds listings of trees; the rest is `paths`'. An object larger than an eighth of its share is read, and not kept.
+The budget is shared out: a quarter is the pack reader's, for what it inflated (`kernels.chainread`). Listings of trees
+and `paths` take what they need, up to shares of their own, and contents have all that is left. An object larger than an
+eighth of that is read, and not kept.
 
 One lock stands around everything below the cache: the store and the reader serve one thread at a time.
 """
@@ -16,6 +17,7 @@ from typing import NamedTuple, TypeVar
 
 from govc.errors import Corrupt, CorruptObject, ObjectMissing
 from govc.graph.treelist import find_entry, list_files, parse_entries
+from govc.kernels.chainread import ChainReader
 from govc.kernels.objectcache import ObjectCache
 from govc.kernels.packread import PackReader, PackTable
 from govc.library.values import FileEntry, RawObject, TreeEntry
@@ -27,8 +29,8 @@ from govc.odb.store import LOOSE_NUMBER_FIRST, ObjectStore
 
 KINDS = {number: name.decode("ascii") for number, name in TYPE_NAMES.items()}
 
-BASES_SHARE, LISTINGS_SHARE, PATHS_SHARE = 1 / 8, 1 / 8, 1 / 4
-"""Of the budget; contents have the rest."""
+BASES_SHARE, LISTINGS_SHARE, PATHS_SHARE = 1 / 4, 1 / 8, 1 / 4
+"""Of the budget, at most; contents have the rest."""
 
 TREE_DEPTH_MAX = 2048
 """core.maxTreeDepth's default."""
@@ -38,7 +40,8 @@ FILES_MAX = 50_000_000
 _RAW_OVERHEAD = 160
 """A RawObject and its bytes, beyond their content; measured with the allocator's rounding."""
 
-_NOT_THERE = (0, b"")
+_KIND_NAMES = ("", *(KINDS[number] for number in sorted(KINDS)))
+"""By type number."""
 
 _T = TypeVar("_T")
 
@@ -55,7 +58,7 @@ class ObjectStatistics(NamedTuple):
 
 
 class _Listings(ObjectCache):
-    """Listings of trees by oid and one byte more."""
+    """Entries of trees by oid, and all files below one by its oid and one byte more."""
 
 
 class Objects(ObjectCache):
@@ -68,14 +71,18 @@ class Objects(ObjectCache):
 
         `renew` looks at the disk again, when an object is nowhere.
         """
-        contents = int(budget_bytes * (1 - BASES_SHARE - LISTINGS_SHARE - PATHS_SHARE))
+        contents = int(budget_bytes * (1 - BASES_SHARE))
         super().__init__(contents)
+        self._contents_max = contents
+        self._paths_bytes = 0
         self._lock = lock
         self._store = store
         self._renew = renew
         self._listings = _Listings(int(budget_bytes * LISTINGS_SHARE), int(budget_bytes * LISTINGS_SHARE) // 2)
+        self.known_entries: Callable[[bytes], tuple[TreeEntry, ...] | None] = self._listings.peek
+        """Return the entries of a tree that was listed before; None for anything else."""
         self._bases_bytes = int(budget_bytes * BASES_SHARE)
-        self._reader: PackReader | None = None
+        self._reader: ChainReader | None = None
         self._reader_table: PackTable | None = None
 
     @property
@@ -91,17 +98,11 @@ class Objects(ObjectCache):
             raise TypeError(f"an oid is bytes, not {type(name).__name__}")
         with self._lock:
             # What the packs that we know hold is right whatever came since: packs never change.
-            number = self._reader_table.find(name) if self._reader_table is not None else -1
-            try:
-                type_number, data = (
-                    self._reader.read(number) if self._reader is not None and number >= 0 else _NOT_THERE
-                )
-            except (Corrupt, OSError):
-                type_number, data = _NOT_THERE
-            if not type_number:
+            found = self._reader.find_raw(name, RawObject, _KIND_NAMES) if self._reader is not None else None
+            if found is None:
                 type_number, data = self.read(name)
-            found = RawObject(KINDS[type_number], data)
-            self.put(name, found, len(data) + _RAW_OVERHEAD)
+                found = RawObject(KINDS[type_number], data)
+            self.put(name, found, len(found.data) + _RAW_OVERHEAD)
             return found
 
     def read(self, oid: bytes) -> tuple[int, bytes]:
@@ -182,8 +183,7 @@ class Objects(ObjectCache):
 
     def entries(self, tree_oid: bytes) -> tuple[TreeEntry, ...]:
         """Return the entries of a tree. Raises CorruptObject when it is none."""
-        key = tree_oid + b"e"
-        known: tuple[TreeEntry, ...] | None = self._listings.peek(key)
+        known = self.known_entries(tree_oid)
         if known is not None:
             return known
         data = self._tree_data(tree_oid)
@@ -191,7 +191,8 @@ class Objects(ObjectCache):
             found = tuple(parse_entries(data, len(tree_oid), TreeEntry))
         except Corrupt as error:
             raise CorruptObject(tree_oid, str(error)) from error
-        self._listings.put(key, found, 100 + 2 * len(data) + 170 * len(found))
+        self._listings.put(tree_oid, found, 100 + 2 * len(data) + 170 * len(found))
+        self._share()
         return found
 
     def files(self, tree_oid: bytes) -> tuple[FileEntry, ...]:
@@ -204,6 +205,7 @@ class Objects(ObjectCache):
             reader = self._reader_for(self._store())
             found = tuple(list_files(reader, self.read, tree_oid, FileEntry, TREE_DEPTH_MAX, FILES_MAX))
         self._listings.put(key, found, 100 + 240 * len(found))
+        self._share()
         return found
 
     def find_entry(self, tree_oid: bytes, name: bytes) -> tuple[int, bytes] | None:
@@ -235,6 +237,15 @@ class Objects(ObjectCache):
         """Return the reader of the packs, None where there is none to be had. Under the lock."""
         return self._reader_for(self._store())
 
+    def make_way(self, paths_bytes: int) -> None:
+        """Give up as much of the budget as histories of paths take now."""
+        self._paths_bytes = paths_bytes
+        self._share()
+
+    def _share(self) -> None:
+        taken = self._listings.used_bytes + self._paths_bytes
+        self.resize(max(0, self._contents_max - taken))
+
     def statistics(self) -> ObjectStatistics:
         """Return what the cache holds and how it did."""
         return ObjectStatistics(
@@ -252,6 +263,7 @@ class Objects(ObjectCache):
             self.clear()
             self._listings.clear()
             self._reader = self._reader_table = None
+            self._share()
 
     def _find(self, oid: bytes) -> tuple[ObjectStore, int]:
         store = self._store()
@@ -264,11 +276,11 @@ class Objects(ObjectCache):
             raise ObjectMissing(oid)
         return store, number
 
-    def _reader_for(self, store: ObjectStore) -> PackReader | None:
+    def _reader_for(self, store: ObjectStore) -> ChainReader | None:
         table = store.pack_table()
         if table is not self._reader_table:
             self._reader_table = table
-            self._reader = store.pack_reader(self._bases_bytes)
+            self._reader = store.chain_reader(self._bases_bytes)
         return self._reader
 
 

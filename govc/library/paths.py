@@ -50,6 +50,7 @@ class PathHistories:
         with self._lock:
             if self._values is values:
                 self._make_room()
+                self._objects.make_way(self.byte_count)
         return found
 
     def _column(self, graph: Graph, values: Values, path: bytes) -> "array[int]":
@@ -116,3 +117,4 @@ class PathHistories:
         self._graph = self._values = None
         self._folders.clear()
         self._columns.clear()
+        self._objects.make_way(0)

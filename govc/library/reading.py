@@ -12,7 +12,7 @@ there, Corrupt for damaged objects, LimitExceeded, OSError. They are the same wh
 
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from os import fsencode
 
 from govc.errors import CorruptObject, ObjectMissing
@@ -48,6 +48,9 @@ NO_CIDS: "array[int]" = array("I")
 
 class Reading(ABC):
     """What can be asked. See the story of this module."""
+
+    known_entries: Callable[[bytes], tuple[TreeEntry, ...] | None]
+    """Return the entries of a tree that was listed before. What an oid names never changes."""
 
     @abstractmethod
     def snapshot(self) -> "Picture":
@@ -109,6 +112,9 @@ class Reading(ABC):
 
     def tree(self, revision: Revision = "HEAD", path: bytes = b"") -> tuple[TreeEntry, ...]:
         """Return the entries of the tree at a path, in the order stored. Raises RevisionNotFound where no tree lies."""
+        known = self.known_entries(revision) if not path and isinstance(revision, bytes) else None
+        if known is not None:
+            return known
         picture = self._picture_for(revision)
         return picture.all_objects.entries(picture.tree_oid_of(revision, path))
 
@@ -216,6 +222,7 @@ class Picture(Reading):
         self.inner = inner
         self.all_refs = refs
         self.all_objects = objects
+        self.known_entries = objects.known_entries
         self.history = history
         self.path_histories = path_histories
         self._resolved: dict[str, bytes] = {}

@@ -88,6 +88,7 @@ class Repository(Reading):
         )
         self._packed_list = PackedList()
         self._objects = Objects(cache_bytes, self._lock, self._current_store, self._renew)
+        self.known_entries = self._objects.known_entries
         self._history = HistoryKeeper(self._objects, self._lock)
         self._paths = PathHistories(self._objects, self._lock, int(cache_bytes * PATHS_SHARE))
         self._current: tuple[Stamps | None, Picture, int] | None = None

@@ -1,7 +1,8 @@
 """One pack on disk, open for reading: the descriptor of the .pack, the index, and the order of entries by
 offset.
 
-The .pack is read by pread and never mapped: a file that is cut short under a mapping kills the process.
+The .pack is read by pread, so that no file that is cut short can kill the process; the library, which reads one object
+here and one there, has it mapped under the guard (`map_content`).
 Descriptors stay open, so a pack that another process deletes stays readable for those who hold it. An index
 of more than 64 KB is mapped (git never changes one in place); smaller ones are read.
 
@@ -25,7 +26,7 @@ from operator import lt
 from typing import NamedTuple
 
 from govc.errors import CorruptPack
-from govc.kernels.guard import map_file
+from govc.kernels.guard import FileMap, map_file
 from govc.kernels.packread import PackSource
 from govc.pack.format import (
     HASH_IDS,
@@ -117,6 +118,7 @@ class _OpenPack:
         self._order: _Order | None = None
         self._looked_for_reverse_index = False
         self._reverse_index: bytes | mmap.mmap | None = None
+        self._content: FileMap | None = None
         # Whoever fails below has its descriptors closed as well: from here on they are ours.
         self.close = weakref.finalize(self, _close, (pack_fd, idx_fd))
         self.close.atexit = False
@@ -145,6 +147,16 @@ class _OpenPack:
             raise CorruptPack(f"pack has {count} objects and its index {self.index.count}")
         if os.pread(self.pack_fd, oid_size, self.size - oid_size) != self.index.pack_checksum:
             raise CorruptPack("pack checksum does not match its index")
+
+    def content(self) -> FileMap | None:
+        """Return the .pack as a map that survives its file, made on first use; None where there can be none."""
+        if self._content is None:
+            try:
+                content = map_file(self.path, self.pack_fd, self.size)
+            except (OSError, ValueError):  # it became shorter, or there is no room: reading says which
+                return None
+            self._content = content if content.is_guarded else None
+        return self._content
 
     def order(self) -> _Order:
         """Return the entries by offset, made on first use (from the .rev when there is a good one)."""
@@ -298,6 +310,13 @@ class PackFile:
     def descriptor_count(self) -> int:
         """How many descriptors are open for it; a mapping holds one of its own."""
         return 3 if self._opened.mapped_bytes else 2
+
+    def map_content(self) -> FileMap | None:
+        """Return the file as a map that survives what happens to it; None where it can only be read.
+
+        For readers who look at the guard's count (`kernels.guard`) before they believe what they read.
+        """
+        return self._opened.content()
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Return `length` bytes, fewer only where the pack ends; CorruptPack when the file became shorter."""

@@ -28,6 +28,7 @@ from itertools import islice
 from typing import TypeVar
 
 from govc.errors import Corrupt, ObjectMissing
+from govc.kernels.chainread import ChainReader
 from govc.kernels.guard import fault_count
 from govc.kernels.order import match_oids
 from govc.kernels.packread import AVAILABLE as kernel_available
@@ -342,6 +343,17 @@ class ObjectStore:
         """Return a reader of the packs for one piece of work, None where there is no table."""
         table = self.pack_table()
         return PackReader(table, cache_bytes, self._object_bytes_max) if table is not None else None
+
+    def chain_reader(self, cache_bytes: int) -> ChainReader | None:
+        """Return a reader for single objects, as a program asks for them, None where there is no table.
+
+        It maps the packs that it reads in.
+        """
+        table = self.pack_table()
+        if table is None:
+            return None
+        packs = tuple(self._packs)
+        return ChainReader(table, cache_bytes, self._object_bytes_max, lambda place: packs[place].map_content())
 
     def _small_reader(self) -> PackReader | None:
         """Return the reader for single small objects, where there is a pack large enough to be worth one."""

@@ -196,6 +196,11 @@ def read_stored(stored: Stored, pack: PackFile) -> None:
     packread = find("packread")
     table = packread.PackTable([pack.kernel_source()], algo.oid_size) if packread is not None else None
     readers = [packread.PackReader(table, cache, OBJECT_MAX) for cache in (0, 1 << 20)] if packread is not None else []
+    if table is not None:
+        chains = find("chainread")
+        readers += [
+            chains.ChainReader(table, cache, OBJECT_MAX, lambda _: pack.map_content()) for cache in (0, 1 << 20)
+        ]
     for position in range(pack.count):
         twin = outcome_of(lambda p=position: resolver.read(pack, pack.index.offset_at(p)))
         for reader in readers:
