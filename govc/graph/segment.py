@@ -256,6 +256,11 @@ class Segment:
         rank = self._previous[rank] if rank >= 0 else self.object_count
         return self.object_oid(rank) if rank < self.object_count else None
 
+    def rank_before(self, rank: int) -> int:
+        """Return the rank of an object's predecessor, -1 when it has none here. IndexError."""
+        before = self._previous[rank]
+        return before if before < self.object_count else -1
+
     def introducer(self, oid: bytes) -> int:
         """Return the place of the first commit that introduces an object; -1 when none here does."""
         rank = self._find(oid)

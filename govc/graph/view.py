@@ -55,6 +55,16 @@ class View:
                 return before
         return None
 
+    def vid_before(self, vid: int) -> int:
+        """The same by vid, -1 for none; of what the first segment has without a search."""
+        first = self.segments[0]
+        if vid < first.object_count:
+            before = first.rank_before(vid)
+            if before >= 0 or len(self.segments) == 1:
+                return before
+        oid = self.before(self.sweep.object_oid(vid))
+        return self.sweep.vid_of(oid) if oid is not None else -1
+
     def age(self, oid: bytes) -> tuple[int, int]:
         """Return what is smaller for an object that was introduced earlier."""
         for rank, segment in enumerate(self.segments):

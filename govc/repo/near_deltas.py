@@ -77,17 +77,21 @@ class NearDeltas:
         self._view = view
         self._table = table
         self._reader = reader
-        self._has = painting.has_name
-        self._asked: set[bytes] = set()
-        self._later: dict[bytes, bytes] = {}
+        self._has = painting.has
+        self._asked: set[int] = set()
+        self._later: dict[int, int] = {}
 
     def __call__(self, number: int) -> ForwardDelta | None:
         """Return a delta for an object that would be expanded, None when that is the better way."""
         oid = self._table.oid_of(number)
-        base = self._find_base(oid) if len(self._asked) < OBJECTS_MAX else None
-        self._asked.add(oid)
-        if base is None:
+        vid = self._view.sweep.vid_of(oid)
+        if vid < 0:
             return None
+        base_vid = self._find_base(vid) if len(self._asked) < OBJECTS_MAX else -1
+        self._asked.add(vid)
+        if base_vid < 0:
+            return None
+        base = self._view.sweep.object_oid(base_vid)
         key = self._repository, oid, base
         known = self._made.get(key)
         if known is not False:
@@ -106,14 +110,14 @@ class NearDeltas:
         self._made.put(key, found)
         return found
 
-    def _find_base(self, oid: bytes) -> bytes | None:
-        later = self._later.get(oid)
-        version: bytes | None = oid
+    def _find_base(self, vid: int) -> int:
+        later = self._later.get(vid, -1)
+        version, before, asked, has = vid, self._view.vid_before, self._asked, self._has
         for _ in range(VERSIONS_MAX):
-            version = self._view.before(version) if version is not None else None
-            if version is None or version == oid:
+            version = before(version)
+            if version < 0 or version == vid:
                 break
-            self._later.setdefault(version, oid)
-            if version in self._asked or self._has(version):
+            self._later.setdefault(version, vid)
+            if version in asked or has(version):
                 return version
         return later
