@@ -142,15 +142,18 @@ def _sample(case: Case, name: str, make: Callable[[], Work], ready: dict[str, Wo
 
 @dataclass
 class Site:
-    """One repository, and the contenders that have it open."""
+    """One repository, and the contenders that have it open. `plain`: a copy that no server of ours has met."""
 
     path: Path
     seed: int = 1
+    plain: Path | None = None
     cache: dict[str, Any] = field(default_factory=dict)
 
     def fresh(self, name: str) -> Any:
         """Open it anew."""
         path = str(self.path)
+        if name == "plain" and self.plain is not None:
+            return Repository(self.plain)
         return Repository(path) if name == DIRECT else DulwichRepo(path) if name == DULWICH else pygit2.Repository(path)
 
     def open(self, name: str) -> Any:
@@ -423,10 +426,10 @@ def path_cases(site: Site) -> list[Case]:
         others = itertools.cycle(file.path for file in files[1:] if file.path not in paths)
 
         def make() -> Work:
-            repository = site.fresh(DIRECT) if kind == "first" else site.open(DIRECT)
+            repository = site.fresh(DIRECT) if kind == "first" else site.open("plain" if kind == "plain" else DIRECT)
             repository.log()
-            path = next(others) if kind == "another" else paths[0]
-            if kind == "another":
+            path = next(others) if kind in ("another", "plain") else paths[0]
+            if kind in ("another", "plain"):
                 repository.log(paths=[b"no-such-file"])
             if kind == "again":
                 repository.log(paths=[path])
@@ -441,11 +444,15 @@ def path_cases(site: Site) -> list[Case]:
     git = site.git("rev-list", "HEAD", "--", paths[0].decode())
     peers: dict[str, Callable[[], Work]] = {LIBGIT2: theirs, GIT: git}
     shown = "history of one path (oids)"
-    return [
+    cases = [
         Case(12, f"{shown}, first path after opening", "ms", None, {DIRECT: ours("first"), **peers}, 1, is_first=True),
         Case(12, f"{shown}, another path", "ms", Times(50), {DIRECT: ours("another"), **peers}, 1, is_first=True),
         Case(12, f"{shown}, again", "ms", Times(50), {DIRECT: ours("again"), **peers}, 1, is_first=True),
     ]
+    if site.plain is not None:
+        words = f"{shown}, another path, where no server of ours has been"
+        cases.append(Case(12, words, "ms", None, {DIRECT: ours("plain"), **peers}, 1, is_first=True))
+    return cases
 
 
 MAKERS = (object_cases, history_cases, ref_cases, tree_cases, path_cases)

@@ -120,7 +120,7 @@ REASONS = (
         "what is beyond the budget has to be inflated by us as by libgit2; the share of hits decides about the whole",
         ("Zipf",),
     ),
-    Reason(12, "each commit's content is cut up in Python when it is asked for", ("messages",)),
+    Reason(12, "each commit's content is looked up in the cache, and its message copied out of it", ("messages",)),
     Reason(12, "each Commit of the log is a Python object that has to be made", ("full log", "topological")),
     Reason(
         12,
@@ -128,7 +128,12 @@ REASONS = (
         "is near",
         ("merge base", "ahead/behind"),
     ),
-    Reason(12, "libgit2 stops early where a path's own history is short", ("history of one path",)),
+    Reason(
+        12,
+        "libgit2 stops early where a path's own history is short; ours is mostly the proof by system calls that "
+        "nothing has changed, and the walk along all commits that might be followed",
+        ("history of one path",),
+    ),
     Reason(12, "each ref of the listing is checked against what changed since", ("listing of",)),
     Reason(
         13,

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from govc.errors import GovcError
+from govc.kernels import pathchanges
 from govc.protocol.oid import SHA1, SHA256, HashAlgorithm
 
 MAGIC = b"GVPH"
@@ -123,7 +124,12 @@ class PathFile:
         return self._places[start:end], self._parents[start:end]
 
     def find(self, path: bytes) -> int:
-        """Return the rank of a path, -1 when no commit changes it."""
+        """Return the rank of a path, -1 when no commit changes it. Raises BadPaths."""
+        if pathchanges.AVAILABLE:
+            try:
+                return pathchanges.find_name(self._name_starts, self._names, path)
+            except ValueError as error:
+                raise BadPaths(str(error)) from error
         rank = bisect_left(range(self.path_count), path, key=self.name)
         return rank if rank < self.path_count and self.name(rank) == path else -1
 

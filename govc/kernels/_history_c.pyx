@@ -466,6 +466,14 @@ cdef int walk_path(Pruning *w, const uint32_t *tips, Py_ssize_t tip_count, const
             c = heap_pop(heap)
         else:
             break
+        if w.by_changes and w.shown_only:
+            # What changes nothing is followed to its first parent as long as that is what comes next.
+            while not w.states[c] & CHANGED and g.starts[c] < g.starts[c + 1]:
+                parent = g.parents[g.starts[c]]
+                if w.states[parent] & SEEN or (heap.count and g.times[parent] <= heap.items[0].time):
+                    break
+                w.states[parent] = (w.states[parent] & CHANGED) | SEEN
+                c = parent
         i = g.starts[c]
         end = g.starts[c + 1]
         if w.states[c] & HAVE:

@@ -376,6 +376,28 @@ cdef class Builder:
         return name_starts.tobytes(), b"".join(ordered), change_starts.tobytes(), places, followed
 
 
+def find_name(const uint32_t[::1] starts not None, const uint8_t[::1] names not None, const uint8_t[::1] name not None):
+    """See kernels.pathchanges."""
+    cdef Py_ssize_t low = 0, high = starts.shape[0] - 1, middle, size, common
+    cdef int order
+    while low < high:
+        middle = (low + high) >> 1
+        if starts[middle] > starts[middle + 1] or <Py_ssize_t>starts[middle + 1] > names.shape[0]:
+            raise ValueError("names that end outside of their block")
+        size = starts[middle + 1] - starts[middle]
+        common = size if size < name.shape[0] else name.shape[0]
+        order = memcmp(&names[starts[middle]], &name[0], common) if common else 0
+        if order == 0:
+            if size == name.shape[0]:
+                return middle
+            order = -1 if size < name.shape[0] else 1
+        if order < 0:
+            low = middle + 1
+        else:
+            high = middle
+    return -1
+
+
 def find_changes(PackReader reader not None, fallback, Graph graph not None, const uint32_t[::1] cids not None,
                  uint32_t first_place, known, limits):
     """See kernels.pathchanges."""

@@ -12,7 +12,7 @@ from govc.kernels.history import Graph
 from govc.kernels.packread import PackReader
 from govc.kernels.treelist import ReadObject
 
-__all__ = ["AVAILABLE", "Columns", "find_changes"]
+__all__ = ["AVAILABLE", "Columns", "find_changes", "find_name"]
 
 _module = find("pathchanges")
 
@@ -38,7 +38,14 @@ if TYPE_CHECKING:
         for each path its name, places and parents. `limits`: a `graph.path_changes.ChangeLimits`. Raises as that does.
         """
 
+    def find_name(starts: Any, names: Any, name: bytes) -> int:
+        """Return the rank of a name among ascending ones, -1 when it isn't there.
+
+        `starts`: where each begins in `names` (uint32), and one more. Raises ValueError when that lies.
+        """
+
 elif AVAILABLE:
     find_changes = _module.find_changes
+    find_name = _module.find_name
 else:
-    find_changes = None
+    find_changes = find_name = None

@@ -17,7 +17,7 @@ from typing import Any
 
 from govc.errors import Corrupt, LimitExceeded, ObjectMissing
 from govc.graph.path_changes import find_changes
-from govc.graph.path_file import PathFile
+from govc.graph.path_file import BadPaths, PathFile
 from govc.graph.treelist_py import canonical_mode
 from govc.kernels.guard import fault_count
 from govc.kernels.history import Graph
@@ -79,7 +79,7 @@ class PathIndex:
                 if not self._prepare(snapshot, graph):
                     return None
                 changes = self._changes(graph, path)
-            except (Corrupt, LimitExceeded, ObjectMissing) as error:
+            except (BadPaths, Corrupt, LimitExceeded, ObjectMissing) as error:
                 log.warning("changed paths are not used: %s", error)
                 self._give_up()
                 return None

@@ -226,6 +226,7 @@ class Picture(Reading):
         self.history = history
         self.path_histories = path_histories
         self._resolved: dict[str, bytes] = {}
+        self._last_asked: tuple[str, Graph, array[int]] | None = None
 
     def snapshot(self) -> "Picture":
         """Return this: it is as true as it was."""
@@ -314,7 +315,16 @@ class Picture(Reading):
     def cids_of(self, revisions: Iterable[Revision], more: Iterable[Revision] = ()) -> "tuple[Graph, array[int]]":
         """Return the graph, and the numbers of these commits in it."""
         graph = self.history.graph_of(self.inner)
-        names = [self.commit_oid_of(revision) for revision in (*revisions, *more)]
+        asked = (*revisions, *more)
+        if len(asked) == 1 and isinstance(asked[0], str):
+            # What a log is asked for most, and the same as last time.
+            known = self._last_asked
+            if known is not None and known[0] == asked[0] and known[1] is graph:
+                return graph, known[2]
+            found = self.history.find(self.inner, graph, [self.commit_oid_of(asked[0])])
+            self._last_asked = (asked[0], graph, found)
+            return graph, found
+        names = [self.commit_oid_of(revision) for revision in asked]
         return graph, self.history.find(self.inner, graph, names)
 
     def _follow(self, revision: Revision, oid: bytes, kind: str) -> bytes:

@@ -17,7 +17,6 @@ from govc.errors import GovcError, ObjectMissing
 from govc.graph.path_changes import find_changes
 from govc.graph.path_file import BadPaths, PathColumns, PathFile, iter_encoded, parse_paths
 from govc.kernels import pathchanges
-from govc.kernels.guard import drop_pages
 from govc.kernels.history import Graph
 from govc.kernels.packread import PackReader
 from govc.odb.store import ObjectStore
@@ -124,12 +123,10 @@ class FoundPaths:
             if name == self._name:
                 return False
             try:
-                content = map_index(f"{self._folder}/{name}")
-                self.file = parse_paths(content, self._algo, name=name)
+                self.file = parse_paths(map_index(f"{self._folder}/{name}"), self._algo, name=name)
             except (BadPaths, OSError) as error:
                 log.warning("%s: %s", self._folder, error)
                 continue
-            drop_pages([content])  # all of it was read for its checksum
             self._name = name
             return True
         is_other = self.file is not None
