@@ -58,8 +58,9 @@ REASONS = (
     ),
     Reason(
         4,
-        "a small repository's clone is a request: what HTTP costs is divided by few bytes; of a large one the kernel's "
-        "copying of pages to a socket is all there is",
+        "a small repository's clone is a request: a connection, a proof that nothing changed, a line of the log, "
+        "divided by few bytes; of a large one the kernel's handing of pages to a socket is nearly all there is, and "
+        "being woken when it has room again",
     ),
     Reason(
         5,
@@ -82,7 +83,8 @@ REASONS = (
     ),
     Reason(
         6,
-        "the body is made once; the other clients' requests and the sending of their bytes cost what they cost",
+        "the body is made once; the other clients' connections and requests, and the handing of their bytes to fifty "
+        "sockets, cost what they cost",
         ("CPU", "clones at once"),
     ),
     Reason(

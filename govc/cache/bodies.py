@@ -24,21 +24,22 @@ from dataclasses import dataclass
 from typing import Final
 
 from govc.cache.flight import (
-    POLL_SECONDS,
+    SPAN_BYTES,
     Dropped,
     Flight,
     FlightFailed,
     Follower,
+    Piece,
     Produce,
     RemoteFlight,
     begin,
     join_remote,
-    span_at,
 )
 from govc.cache.folder import CacheFolder
 from govc.cache.grown import Elder, Whole
 from govc.cache.record import FlightState, FlightStatus
 from govc.cache.span import CallBlocking, FileSpan, FramedSpan
+from govc.cache.views import WAIT_SECONDS, Boarded, View, view_of
 from govc.errors import ClientGone, Refused
 
 log = logging.getLogger(__name__)
@@ -51,11 +52,12 @@ AHEAD_BYTES_MAX = 256 << 20
 PRODUCER_QUIET_SECONDS = 0.25
 """How often a production says that it has nothing to say: how soon one that nobody wants any more ends."""
 
-LITTLE_BYTES = 64 << 10
+LITTLE_BYTES = SPAN_BYTES
 LITTLE_SECONDS = 0.05
-"""Less than so much is sent at most so often: fifty followers of a slow production would wake for every few bytes."""
+"""Less than so much is sent at most so often: fifty followers of a production would wake for every piece of it."""
 
-WAIT_SECONDS = 0.25
+WHOLE_BYTES_MAX = 1 << 30
+"""Nobody waits for the whole of a body that will be larger: it takes too long."""
 TRIES = 8
 """How often a reader looks for the flight of his body before he goes on alone. Several who find one dead get in each
 other's way: one probes its lock and it looks alive to the next, one begins the new flight as another is about to."""
@@ -94,6 +96,10 @@ def _nothing_noted() -> bytes | None:
     return None
 
 
+def _make_nothing() -> Iterator[Piece]:
+    return iter(())
+
+
 def count_nothing(_what: str, _number: int, _bytes: int) -> None:
     """Nobody wants to know."""
 
@@ -114,11 +120,14 @@ class BodyRequest:
 
     A production may raise Refused before its first piece, and may wait for that as long as it likes, yielding None:
     nothing is sent meanwhile, so that the refusal is an answer of its own.
+
+    `whole_seconds`: a reader who would rather have the whole body, as a file with a name, waits so long for it before
+    he reads along.
     """
 
     key: bytes | None
-    produce: Produce
-    head: bytes
+    produce: Produce = _make_nothing
+    head: bytes = b""
     expected_bytes: int
     keepalive: bytes
     quiet_seconds: float
@@ -126,6 +135,7 @@ class BodyRequest:
     line: str = ""
     note: Callable[[], bytes | None] = _nothing_noted
     produce_stored: Produce | None = None
+    whole_seconds: float = 0.0
 
 
 class BodyCache:
@@ -150,10 +160,13 @@ class BodyCache:
         self._flights: dict[str, Flight] = {}
         """Our own. One is entered as it is begun and nobody may look between (`_board`)."""
 
-    def serve(self, request: BodyRequest) -> Generator[Chunk, None, None]:
-        """Yield the body. Closing the generator ends this reader's part in it. May switch."""
-        sent = 0
-        if request.produce_stored is not None and self._is_first(request):
+    def serve(self, request: BodyRequest, sent: int = 0) -> Generator[Chunk, None, None]:
+        """Yield the body. Closing the generator ends this reader's part in it. May switch.
+
+        `sent`: so much of it was sent already, by `serve_known`.
+        """
+        sent = min(sent, len(request.head))
+        if not sent and request.produce_stored is not None and self._is_first(request):
             self._count(STORED, 1, 0)
             yield from self._serve_direct(request, 0, request.produce_stored, STORED)
             return
@@ -169,13 +182,36 @@ class BodyCache:
                 except _Quicker:
                     continue
                 except _Gone as gone:
-                    if gone.data_start and gone.position > gone.data_start:
-                        raise FlightFailed("the producer of a body that was being sent is gone") from gone
-                    sent = min(gone.position, len(request.head))
+                    sent = min(gone.check(), len(request.head))
                     if not gone.may_try_again:
                         break
         self._count(DIRECT, 1, 0)
         yield from self._serve_direct(request, sent, request.produce, DIRECT)
+
+    def serve_known(self, request: BodyRequest) -> Generator[Chunk, None, int | None]:
+        """Yield the body from what is there: all of it, or a flight that somebody has begun. Nothing is produced.
+
+        Return None when it was served; else how much of it was: the rest is to be had by `serve`.
+        """
+        folder = self.folder
+        if folder is None or request.key is None:
+            return 0
+        key = request.key.hex()
+        body = folder.open_whole(key)
+        if body is not None:
+            with closing(body):
+                yield from self._send_whole(folder, key, body, 0)
+            return None
+        boarded = self._find_flight(folder, key)
+        try:
+            if boarded is None:
+                return 0
+            yield from self._ride_on(folder, key, boarded, request, 0, FOLLOW)
+        except _Quicker:
+            return 0
+        except _Gone as gone:
+            return gone.check()
+        return None
 
     def _is_first(self, request: BodyRequest) -> bool:
         """Tell whether nobody asked this process for that body before, and nothing in the folder could serve."""
@@ -190,7 +226,7 @@ class BodyCache:
             self._asked[key] = None
             if key.hex() in self._flights:
                 return False
-        if folder.has_body(key.hex()):
+        if folder.has_flight(key.hex()) or folder.has_body(key.hex()):
             return False
         elder = folder.find_elder(request.line) if request.line else None
         if elder is not None:
@@ -255,42 +291,57 @@ class BodyCache:
             with closing(body):
                 yield from self._send_whole(folder, key, body, sent)
             return
-        boarded = self._board(folder, key, request)
-        if isinstance(boarded, RemoteFlight):
-            try:
-                yield from self._follow(_Remote(boarded, self._sleep), request, sent, FOLLOW)
-            finally:
-                boarded.close()
-            return
-        flight, follower, how = boarded
-        try:
-            if how == MISS:
-                self._start(folder, flight, request)
-            yield from self._follow(_Local(flight, follower), request, sent, how)
-        finally:
-            flight.leave(follower)
+        boarded, how = self._board(folder, key, request)
+        yield from self._ride_on(folder, key, boarded, request, sent, how)
 
-    def _board(
-        self, folder: CacheFolder, key: str, request: BodyRequest
-    ) -> tuple[Flight, Follower, str] | RemoteFlight:
+    def _ride_on(
+        self,
+        folder: CacheFolder,
+        key: str,
+        boarded: Boarded,
+        request: BodyRequest,
+        sent: int,
+        how: str,
+    ) -> Iterator[Chunk]:
+        """Yield what a flight brings, and leave it in the end."""
+        try:
+            if how == MISS and not isinstance(boarded, RemoteFlight):
+                self._start(folder, boarded[0], request)
+            yield from self._ride(folder, key, view_of(boarded, self._sleep), request, sent, how)
+        finally:
+            if isinstance(boarded, RemoteFlight):
+                boarded.close()
+            else:
+                flight, follower = boarded
+                flight.leave(follower)
+
+    def _board(self, folder: CacheFolder, key: str, request: BodyRequest) -> tuple[Boarded, str]:
         """Find a place in the flight of this body: ours, another process's, or a new one of ours.
 
         All of it is one step under the lock: a flight of ours that nobody has entered yet, or one that takes nobody in
         any more, looks like another process's. It takes a few short calls to the file system and no switch.
         """
         with self._lock:
+            boarded = self._find_flight(folder, key)
+            return (boarded, FOLLOW) if boarded is not None else (self._begin(folder, key, request), MISS)
+
+    def _find_flight(self, folder: CacheFolder, key: str) -> Boarded | None:
+        with self._lock:
             known = self._flights.get(key)
             follower = known.join() if known is not None else None
             if known is not None and follower is not None:
-                return known, follower, FOLLOW
-            return join_remote(folder, key) or (*self._begin(folder, key, request), MISS)
+                return known, follower
+            return join_remote(folder, key)
 
     def _send_whole(self, folder: CacheFolder, key: str, body: Whole, sent: int) -> Iterator[Chunk]:
         self._count(HIT, 1, body.size - sent)
         if body.base < 0 and not sent:
-            yield FileSpan(body.descriptor, 0, body.size, self._call_blocking, folder.relative_name(key))
+            yield self._whole_span(folder, key, body)
         else:
             yield from self._spans(body, sent, body.size)
+
+    def _whole_span(self, folder: CacheFolder, key: str, body: Whole) -> FileSpan:
+        return FileSpan(body.descriptor, 0, body.size, self._call_blocking, folder.relative_name(key))
 
     def _spans(self, body: Whole, start: int, end: int) -> Iterator[FileSpan]:
         for descriptor, offset, length in body.iter_places(start, end):
@@ -351,7 +402,43 @@ class BodyCache:
 
     # Following
 
-    def _follow(self, view: "_Local | _Remote", request: BodyRequest, position: int, how: str) -> Iterator[Chunk]:
+    def _ride(
+        self, folder: CacheFolder, key: str, view: View, request: BodyRequest, sent: int, how: str
+    ) -> Iterator[Chunk]:
+        """Yield the body of a flight: whole, when this reader would rather have that and it is there soon."""
+        body = None
+        if request.whole_seconds and not sent and request.expected_bytes <= WHOLE_BYTES_MAX:
+            body = self._await_whole(folder, key, view, request)
+            if body is None and view.is_dropped(view.read()):
+                raise _Gone(0, 0, may_try_again=False)
+        if body is None:
+            yield from self._follow(view, request, sent, how)
+            return
+        with closing(body):
+            self._count(how, 1, body.size)
+            yield self._whole_span(folder, key, body)
+
+    def _await_whole(self, folder: CacheFolder, key: str, view: View, request: BodyRequest) -> Whole | None:
+        """Wait for the end of a flight; return its body, None when that takes too long or there is no file of it."""
+        began_at = time.monotonic()
+        view.wants_all(does=True)
+        try:
+            while (status := view.read()).state is FlightState.RUNNING and not status.window:
+                waited = time.monotonic() - began_at
+                if waited >= request.whole_seconds:
+                    return None
+                if waited >= GONE_SECONDS and request.is_gone():
+                    raise ClientGone
+                view.rest(min(WAIT_SECONDS, request.whole_seconds - waited))
+        finally:
+            view.wants_all(does=False)
+        body = folder.open_whole(key) if status.state is FlightState.DONE else None
+        if body is not None and body.base >= 0:  # not one file
+            body.close()
+            return None
+        return body
+
+    def _follow(self, view: View, request: BodyRequest, position: int, how: str) -> Iterator[Chunk]:
         """Yield what is published from `position` on, to the end."""
         self._count(how, 1, 0)
         began_at = said_at = time.monotonic()
@@ -359,8 +446,13 @@ class BodyCache:
         while True:
             status = view.read()
             is_little = status.published - position < LITTLE_BYTES and status.state is FlightState.RUNNING
-            if is_little and position < status.published and time.monotonic() - sent_at < LITTLE_SECONDS:
-                self._sleep(LITTLE_SECONDS)
+            if (
+                is_little
+                and not status.window
+                and position < status.published
+                and time.monotonic() - sent_at < LITTLE_SECONDS
+            ):
+                view.rest(LITTLE_SECONDS)
             elif position < status.published:
                 yield from self._next_chunk(view, status, position)
                 length = view.place(status, position)[2]
@@ -389,7 +481,7 @@ class BodyCache:
             else:
                 view.wait()
 
-    def _next_chunk(self, view: "_Local | _Remote", status: FlightStatus, position: int) -> Iterator[Chunk]:
+    def _next_chunk(self, view: View, status: FlightStatus, position: int) -> Iterator[Chunk]:
         descriptor, offset, length = view.place(status, position)
         if view.is_dropped(status):
             raise Dropped("too slow for a body that the disk has no room for")
@@ -403,65 +495,6 @@ class BodyCache:
 
 def _is_worth_keeping(flight: Flight) -> bool:
     return flight.status.published >= WORTH_BYTES or time.monotonic() - flight.started_at >= WORTH_SECONDS
-
-
-class _Local:
-    """A flight of this process, as its follower sees it."""
-
-    def __init__(self, flight: Flight, follower: Follower) -> None:
-        self._flight = flight
-        self._follower = follower
-        self._news = flight.news
-
-    def read(self) -> FlightStatus:
-        self._news = self._flight.news  # before the status: what happens after it is not missed
-        return self._flight.status
-
-    def wait(self) -> None:
-        self._news.wait(WAIT_SECONDS)
-
-    def place(self, status: FlightStatus, position: int) -> tuple[int, int, int]:
-        return span_at(status, self._flight.part, self._flight.base, position)
-
-    def move_to(self, position: int) -> None:
-        self._follower.move_to(position)
-
-    def refusal(self) -> Refused | None:
-        return self._flight.refusal
-
-    def is_dropped(self, _status: FlightStatus) -> bool:
-        return self._follower.is_dropped
-
-
-class _Remote:
-    """A flight of another process."""
-
-    def __init__(self, flight: RemoteFlight, sleep: Callable[[float], None]) -> None:
-        self._flight = flight
-        self._sleep = sleep
-        self._polls = 0
-
-    def read(self) -> FlightStatus:
-        return self._flight.read()
-
-    def wait(self) -> None:
-        self._sleep(POLL_SECONDS[min(self._polls, len(POLL_SECONDS) - 1)])
-        self._polls += 1
-
-    def place(self, status: FlightStatus, position: int) -> tuple[int, int, int]:
-        return span_at(status, self._flight.part, self._flight.base, position)
-
-    def move_to(self, position: int) -> None:
-        self._polls = 0
-        self._flight.move_to(position)
-
-    @staticmethod
-    def is_dropped(status: FlightStatus) -> bool:
-        return bool(status.window)
-
-    @staticmethod
-    def refusal() -> Refused | None:
-        return None
 
 
 def _full() -> Refused:
@@ -485,3 +518,9 @@ class _Gone(Exception):
         self.may_try_again = may_try_again
         self.position = position
         self.data_start = data_start
+
+    def check(self) -> int:
+        """Return how much the reader has got, none of it pack data. Raises FlightFailed when he can't begin again."""
+        if self.data_start and self.position > self.data_start:
+            raise FlightFailed("the producer of a body that was being sent is gone") from self
+        return self.position

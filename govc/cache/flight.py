@@ -5,7 +5,8 @@ the spool, the `.part` file, and says how far it is; clients, the first one incl
 spool at their own pace. Followers in the same process hear of news at once, those in other processes look into the
 `.flight` file (`record`).
 
-- **Pace.** The producer is at most `ahead_bytes_max` ahead of its fastest follower.
+- **Pace.** The producer is at most `ahead_bytes_max` ahead of its fastest follower. Who waits for the whole body is as
+  fast as can be.
 - **Nobody left.** It looks between two pieces whether anybody still follows, here or elsewhere, and ends when nobody
   does.
 - **Death.** Its locks go with its process. Who finds them gone goes on by himself if he has sent no pack data yet,
@@ -106,12 +107,13 @@ class _NoSpace(Exception):
 class Follower:
     """One reader's place in a flight of its own process."""
 
-    __slots__ = ("is_dropped", "moved_at", "position")
+    __slots__ = ("is_dropped", "moved_at", "position", "wants_all")
 
     def __init__(self) -> None:
         self.position = 0
         self.moved_at = time.monotonic()
         self.is_dropped = False
+        self.wants_all = False
 
     def move_to(self, position: int) -> None:
         """Everything before `position` was sent."""
@@ -142,6 +144,7 @@ class Flight:
         self.is_kept = False
         self.status = FlightStatus(FlightState.RUNNING, 0, 0, 0)
         self.news = threading.Event()
+        self.ended = threading.Event()
         self.refusal: Refused | None = None
         """Why nothing was produced, when the server was too full for it."""
         self.is_open = True
@@ -229,6 +232,7 @@ class Flight:
                 self._keep()
         self._close_to_others()
         self._tell(self.status._replace(state=state))
+        self.ended.set()
         os.close(self._record)
         self._let_go()
 
@@ -381,6 +385,8 @@ class Flight:
     def _keep_pace(self) -> None:
         while True:
             with self._lock:
+                if any(follower.wants_all for follower in self.followers):
+                    return
                 fastest = max((follower.position for follower in self.followers), default=0)
             if self.status.published - max(fastest, read_fastest(self._record)) <= self._ahead_bytes_max:
                 return

@@ -218,6 +218,10 @@ class CacheFolder:
             body.close()
         return body is not None
 
+    def has_flight(self, key: str) -> bool:
+        """Say whether somebody may be producing this body."""
+        return os.path.exists(f"{self.path}/{key}{FLIGHT}")
+
     def find_elder(self, line: str) -> Elder | None:
         """Return the last body of a line, None when it is gone. It doesn't count as used: the next one will be."""
         known = read_line(f"{self.path}/{line}{LINE}")

@@ -2,11 +2,13 @@
 
 A page that is not in memory makes the reader wait for the disk, and under gevent everybody else with him. So each
 piece is asked for first (`make_ready`): a read that may not wait (RWF_NOWAIT) tells whether its pages are there, at a
-microsecond for each 128 KiB, and only when they are not a thread reads them in.
+microsecond for each 128 KiB, and only when they are not a thread reads them in. What was there is taken to be there for
+the next RESIDENT_SECONDS: fifty clients who are sent one file ask for the same pages.
 """
 
 import errno
 import os
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +16,12 @@ READ_BYTES = 1 << 20
 """One read, and one chunk of a body: below that the work per chunk shows, above it nothing is gained."""
 
 _PROBE_BYTES = 128 << 10
+RESIDENT_SECONDS = 2.0
+"""What was just read is the last that the kernel lets go of."""
+_RESIDENT_MAX = 4096
+_resident: dict[tuple[int, int, int], float] = {}
+"""When each READ_BYTES of a file (device, inode, which) were found in memory."""
+
 _RWF_NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 
 CallBlocking = Callable[..., Any]
@@ -40,8 +48,17 @@ class FileSpan:
 
     def make_ready(self, offset: int, length: int) -> None:
         """See to it that these bytes of the file are in memory. May switch."""
-        if not _is_resident(self.descriptor, offset, length):
-            self._call_blocking(_read_in, self.descriptor, offset, length)
+        if not _RWF_NOWAIT or not length:
+            return
+        status, now = os.fstat(self.descriptor), time.monotonic()
+        for block in range(offset // READ_BYTES, (offset + length - 1) // READ_BYTES + 1):
+            key = status.st_dev, status.st_ino, block
+            if now - _resident.get(key, -RESIDENT_SECONDS) >= RESIDENT_SECONDS:
+                if not _is_resident(self.descriptor, block * READ_BYTES, READ_BYTES):
+                    self._call_blocking(_read_in, self.descriptor, block * READ_BYTES, READ_BYTES)
+                if len(_resident) >= _RESIDENT_MAX:
+                    _resident.clear()
+                _resident[key] = now
 
     def iter_bytes(self) -> Iterator[bytes]:
         """Yield the bytes. A file that ends early raises OSError: it must never look like a whole one. May switch."""
@@ -116,8 +133,6 @@ class FramedSpan(FileSpan):
 
 def _is_resident(descriptor: int, offset: int, length: int) -> bool:
     """Say whether one byte in each probed stretch can be read without waiting; yes where nobody can tell."""
-    if not _RWF_NOWAIT:
-        return True
     probe = bytearray(1)
     for at in (*range(offset, offset + length, _PROBE_BYTES), offset + length - 1):
         try:

@@ -55,6 +55,10 @@ class Breather:
             self._pause()
             self._last = time.monotonic()
 
+    def has_paused(self) -> None:
+        """Take down that others had their turn just now."""
+        self._last = time.monotonic()
+
 
 PAUSE_AFTER_SECONDS = 0.002
 

@@ -55,7 +55,7 @@ from govc.service.push_limits import PushLimits
 from govc.service.receive import serve_receive_pack
 from govc.service.receive_tools import ReceiveTools
 from govc.service.unpacking import BodyReader
-from govc.service.words import known_answer, words_key
+from govc.service.words import known_answer, known_body, words_key
 from govc.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -273,10 +273,25 @@ class Backend:
         if body is not None and (context.protocol_version != 2 or self.audit.is_kept):
             return None
         key = advertisement_key(context) if body is None else words_key(context, body)
-        return KnownListing(path_info, context, key, proved.look) if key in snapshot.derived else None
+        if key in snapshot.derived:
+            return KnownListing(path_info, context, key, proved.look)
+        known = known_body(snapshot, context, body) if body is not None else None
+        return KnownListing(path_info, context, key, proved.look, known.key) if known is not None else None
 
     def answer_known(self, known: KnownListing) -> bytes | None:
         """Return the answer, when nothing has changed since; None: ask in full. Raises AccessDenied."""
+        snapshot = self._find_unchanged(known)
+        answer: bytes | None = snapshot.derived.get(known.key) if snapshot is not None else None
+        return answer
+
+    def stream_known(self, known: KnownListing) -> Iterator[Chunk] | None:
+        """The same for a body that is kept: its spans, none when it is not there any more. Raises AccessDenied."""
+        if known.body_key is None or self._find_unchanged(known) is None:
+            return None
+        return self.fetch_tools.bodies.serve_whole(known.body_key)
+
+    def _find_unchanged(self, known: KnownListing) -> Snapshot | None:
+        """Return the snapshot that an answer was given from, if the same question still leads to it."""
         access = self._guard.check_name(known.path_info, known.context) if self._guard is not None else None
         self._hear_of_crashes()
         proved = self._proved.get(known.path_info)
@@ -285,8 +300,7 @@ class Backend:
         self.pool.note_use(proved.repository)
         if self._guard is not None and access is not None:
             self._guard.check_place(access, proved.gitdir, known.context)
-        answer: bytes | None = proved.snapshot.derived.get(known.key)
-        return answer
+        return proved.snapshot
 
     def _stamp(self, path_info: str) -> PathStamps | None:
         root = self.settings.root

@@ -25,7 +25,8 @@ class RequestContext:
     `protocol_version` is 0, 1 or 2; `environ` holds the CGI variables (for hooks and the pusher's identity).
     `visibility` names whatever else than namespace and hidden refs decides which refs this caller sees: answers are
     never shared between callers in whom it differs. `is_gone` says whether the client has hung up, where that can be
-    known. `is_discovery`: only the listing before the service is asked for.
+    known. `is_discovery`: only the listing before the service is asked for. `takes_whole`: a front server sends a whole
+    body from its file, at a fraction of what it costs to hand it through.
     """
 
     service: str
@@ -39,6 +40,7 @@ class RequestContext:
     is_discovery: bool = False
     environ: Mapping[str, str] = field(default_factory=dict)
     is_gone: Callable[[], bool] = is_never_gone
+    takes_whole: bool = False
 
     @property
     def client(self) -> str:

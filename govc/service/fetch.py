@@ -16,16 +16,15 @@ Source: gitprotocol-pack "Packfile Negotiation", gitprotocol-v2 "fetch", git's u
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import TypeVar
 
 from govc import phases
-from govc.cache.bodies import BodyCache, BodyRequest, Chunk
+from govc.cache.bodies import BodyCache, Chunk
 from govc.cache.flight import Piece
-from govc.errors import ClientGone, GovcError, LimitExceeded, Refused
+from govc.errors import GovcError, LimitExceeded
 from govc.graph.commits import follow_tags
 from govc.graph.filter import ALL
 from govc.graph.interface import Work
@@ -51,7 +50,7 @@ from govc.protocol.fetch import (
 from govc.protocol.fetch_request import FetchRequest, Step
 from govc.protocol.object_info import iter_object_info, parse_object_info
 from govc.protocol.pktline import FLUSH, encode_error
-from govc.protocol.sideband import KEEPALIVE, PACKET_MAX_LARGE, Band, frame
+from govc.protocol.sideband import PACKET_MAX_LARGE, Band, frame
 from govc.protocol.upload_pack import Negotiator, encode_shallow_lines, parse_upload_pack_request
 from govc.repo.object_options import read_tree_depth_max
 from govc.repo.packing import PackPlan, PackProducer
@@ -61,7 +60,8 @@ from govc.service.admitting import CLONE, FETCH, admitted, iter_in_turn, wish_of
 from govc.service.advertise import v2_features
 from govc.service.begun import Begun
 from govc.service.bodies import body_key, body_line
-from govc.service.context import RequestContext, is_never_gone
+from govc.service.broken import ABORTING, BrokenStream, break_off
+from govc.service.context import RequestContext
 from govc.service.elsewhere import BlobElsewhere, blobs_elsewhere, bundle_list
 from govc.service.ls_refs import ls_refs
 from govc.service.making import BodyMaker, Framing
@@ -71,7 +71,16 @@ from govc.service.policy import UploadPolicy
 from govc.service.request_lines import RequestLines, not_our_ref
 from govc.service.selection import FilterUnusable, select_objects
 from govc.service.shown import ShownRefs
-from govc.service.words import known_answer, known_key, known_little, remember_key, remember_little, words_key
+from govc.service.wishes import has_queue, wish_for
+from govc.service.words import (
+    KnownBody,
+    known_answer,
+    known_body,
+    known_little,
+    remember_body,
+    remember_little,
+    words_key,
+)
 
 log = logging.getLogger(__name__)
 
@@ -84,8 +93,6 @@ WORDS_MAX = 256
 STORED_BYTES_MIN = 8 << 20
 """A pack of so many bytes is sent from where it lies to who asks for it first; to keep a smaller one costs
 milliseconds."""
-
-ABORTING = "aborting due to possible repository corruption on the remote side."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,8 +128,11 @@ class FetchSession:
         context: RequestContext,
         tools: FetchTools,
         note_wants: Callable[[int], None] | None = None,
+        sent: int = 0,
     ) -> None:
+        """`sent`: so many bytes of the answer went out already, none of them pack data (`BodyCache.serve_known`)."""
         self._note_wants = note_wants
+        self._sent = sent
         self.snapshot = snapshot
         self.context = context
         self.policy = snapshot.config.remembered(UploadPolicy.from_config)
@@ -417,6 +427,11 @@ class FetchSession:
         )
 
     def _send_body(self, plan: PackPlan, side_band: int, head: bytes, tail: bytes) -> Iterator[Chunk]:
+        body = self._iter_body(plan, side_band, head, tail)
+        gitdir = self.snapshot.layout.gitdir
+        return break_off(body, self.context, gitdir, side_band, has_begun=self._sent > 0)
+
+    def _iter_body(self, plan: PackPlan, side_band: int, head: bytes, tail: bytes) -> Generator[Chunk, None, None]:
         """Yield the head, the pack in the frames that the client asked for, and the tail."""
 
         framing = Framing(side_band=side_band, head=head, tail=tail)
@@ -427,10 +442,7 @@ class FetchSession:
         def produce() -> Iterator[Piece]:
             return iter_in_turn(self._tools.admission, self._wish(plan), make)
 
-        keepalive_seconds = self.policy.keepalive_seconds
-        started = monotonic()
         begun: Begun | None = None
-        has_begun = False
         try:
             if plan.haves:
                 # A little answer needs no place, so nobody waits to find out whether it is one.
@@ -439,46 +451,26 @@ class FetchSession:
             if begun is not None and is_little and not self.snapshot.is_partial:
                 answer = b"".join(piece for piece in begun.take() if isinstance(piece, bytes))
                 remember_little(self.snapshot, self.context, self._words, answer)
-                has_begun = True
-                yield from self._tools.bodies.serve_made(answer)
+                yield from tools.bodies.serve_made(answer[min(self._sent, len(head)) :])
                 return
             if begun is not None and not is_little and self._has_queue:
                 # It needs a place, or shares the production of somebody who has one: never both.
                 begun.close()
                 begun = None
             key = None if is_little else body_key(self.snapshot, self.context, plan, (side_band, head, tail))
+            size = sum(pack.size for pack in self.snapshot.store.packs) if key is not None else 0
             if key is not None:
                 maker.line = body_line(self.snapshot, self.context, plan, side_band)
-            remember_key(self.snapshot, self.context, self._words, key)
-            wish = BodyRequest(
-                key=key,
+                remember_body(self.snapshot, self.context, self._words, KnownBody(key, side_band, size))
+            wish = replace(
+                wish_for(KnownBody(key, side_band, size), self.policy, self.context, has_queue=self._has_queue),
                 produce=begun.take if begun is not None else produce,
                 head=head,
-                expected_bytes=sum(pack.size for pack in self.snapshot.store.packs) if key is not None else 0,
-                keepalive=KEEPALIVE if side_band and keepalive_seconds > 0 else b"",
-                quiet_seconds=float(keepalive_seconds) if keepalive_seconds > 0 else 3600.0,
-                is_gone=self.context.is_gone if self._has_queue else is_never_gone,
                 line=maker.line,
                 note=maker.note,
                 produce_stored=maker.make_stored if self._may_be_stored(plan, side_band) else None,
             )
-            with closing(self._tools.bodies.serve(wish)) as chunks:
-                for chunk in chunks:
-                    has_begun = True
-                    yield chunk
-        except GovcError as error:
-            if isinstance(error, Refused | ClientGone) and not has_begun:
-                raise  # an answer of its own
-            log.error(
-                "%s: %s: fetch failed after %.1f s: %s",
-                self.context.request_id,
-                self.snapshot.layout.gitdir,
-                monotonic() - started,
-                error,
-            )
-            if side_band:
-                yield frame(Band.ERROR, ABORTING.encode("ascii"), side_band)
-            raise BrokenStream(str(error)) from error
+            yield from tools.bodies.serve(wish, self._sent)
         finally:
             if begun is not None:
                 begun.close()
@@ -495,7 +487,7 @@ class FetchSession:
 
     @property
     def _has_queue(self) -> bool:
-        return self._tools.admission is not None and self._tools.admission.counts
+        return has_queue(self._tools.admission)
 
     def _wish(self, plan: PackPlan) -> Wish:
         return wish_of(self.context, FETCH if plan.haves else CLONE, self.snapshot.layout.gitdir)
@@ -548,10 +540,6 @@ class FetchSession:
         return encode_error(text)
 
 
-class BrokenStream(GovcError):
-    """The answer can't be finished; what was sent says so already, and the connection must end unclean."""
-
-
 def serve_upload_pack(
     snapshot: Snapshot,
     context: RequestContext,
@@ -572,11 +560,18 @@ def serve_upload_pack(
     if little is not None:
         yield from tools.bodies.serve_made(little, is_hit=True)
         return
-    key = known_key(snapshot, context, body) if note_wants is None else None
-    if key is not None and (yield from tools.bodies.serve_whole(key)):
-        return
+    sent = 0
+    known_before = known_body(snapshot, context, body) if note_wants is None else None
+    if known_before is not None:
+        policy = snapshot.config.remembered(UploadPolicy.from_config)
+        wish = wish_for(known_before, policy, context, has_queue=has_queue(tools.admission))
+        chunks = tools.bodies.serve_known(wish)
+        left = yield from break_off(chunks, context, snapshot.layout.gitdir, known_before.side_band)
+        if left is None:
+            return
+        sent = left
     try:
-        session = FetchSession(snapshot, context, tools, note_wants)
+        session = FetchSession(snapshot, context, tools, note_wants, sent)
     except GovcError as error:
         yield encode_error(error.public_text)
         return

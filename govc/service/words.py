@@ -4,7 +4,7 @@ What is kept dies with the snapshot (`Snapshot.derived`). The words are all that
 as far as it decides the answer; who may see what is in the context (`visibility`, namespace).
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from govc.repo.snapshot import Snapshot
 from govc.service.context import RequestContext
@@ -34,20 +34,30 @@ def known_answer(snapshot: Snapshot, context: RequestContext, body: bytes) -> by
     return known
 
 
-def known_key(snapshot: Snapshot, context: RequestContext, body: bytes) -> bytes | None:
+class KnownBody(NamedTuple):
+    """The body that a fetch leads to, as far as sending it goes. `side_band`: the size of a packet. `key` None:
+    it is shared with nobody.
+    """
+
+    key: bytes | None
+    side_band: int
+    expected_bytes: int
+
+
+def known_body(snapshot: Snapshot, context: RequestContext, body: bytes) -> KnownBody | None:
     """Return which cached body a fetch led to before, None when that isn't known."""
-    known: bytes | None = snapshot.derived.get(_KEYS, {}).get(_of_fetch(context, body))
+    known: KnownBody | None = snapshot.derived.get(_KEYS, {}).get(_of_fetch(context, body))
     return known
 
 
-def remember_key(snapshot: Snapshot, context: RequestContext, body: bytes, key: bytes | None) -> None:
+def remember_body(snapshot: Snapshot, context: RequestContext, body: bytes, known: KnownBody) -> None:
     """Remember which body these words lead to: the next client that uses them is asked nothing else."""
-    if key is None or len(body) > WORDS_BYTES_MAX:
+    if len(body) > WORDS_BYTES_MAX:
         return
     keys = snapshot.derived.setdefault(_KEYS, {})
     if len(keys) >= KEYS_KEPT_MAX:
         keys.clear()
-    keys[_of_fetch(context, body)] = key
+    keys[_of_fetch(context, body)] = known
 
 
 def known_little(snapshot: Snapshot, context: RequestContext, body: bytes) -> bytes | None:

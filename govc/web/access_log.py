@@ -79,6 +79,8 @@ class Exchange:
     """What has to live as long as the answer."""
     waits: Waits | None = None
     """Where a client that is too slow is ended."""
+    teach: Callable[[], None] | None = None
+    """Tells who wants to know what was found out about the request, when it is answered by a body in a file."""
 
     def note(self, phase: Phase) -> None:
         """Take down a phase, from whatever thread."""

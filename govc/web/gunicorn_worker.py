@@ -25,7 +25,6 @@ import errno
 import io
 import os
 import signal
-import socket
 import time
 from functools import partial
 from typing import Any, NamedTuple
@@ -35,13 +34,12 @@ from gunicorn import http, util
 from gunicorn.workers.ggevent import GeventWorker
 
 from govc.web.again import KNOWN_MAX, LESSON_VARIABLE, KnownRequest, Lesson, Words, may_be_known, words_of
+from govc.web.depth import bound_unsent
 from govc.web.gunicorn_master import STOPPING
 from govc.web.lane import HEAD_BYTES_MAX, encode_answer, make_environ, read_request
 from govc.web.lane_answer import LaneAnswer
 
 RECEIVE_BYTES = 64 << 10
-UNSENT_BYTES_MAX = 256 << 10
-_NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 _GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF)
 
 
@@ -67,16 +65,6 @@ def _hold_signals_at_fork() -> None:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
 
     os.register_at_fork(before=hold, after_in_parent=release)
-
-
-def _bound_unsent(listener: Any) -> None:
-    """Keep the kernel from holding megabytes for each client that reads slowly; connections inherit it.
-
-    Left alone, it takes up to 4 MiB of an answer into each socket's buffer, which is memory that thousands of slow
-    readers use up for everybody. What is on its way (the window of a long, fat line) is not bounded.
-    """
-    if _NOTSENT_LOWAT is not None and listener.family in (socket.AF_INET, socket.AF_INET6):
-        listener.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, UNSENT_BYTES_MAX)
 
 
 class _Known(NamedTuple):
@@ -107,7 +95,7 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
     def run(self) -> None:
         """Serve until told to end (gunicorn's own hook)."""
         for listener in self.sockets:
-            _bound_unsent(listener)
+            bound_unsent(listener)
             # Asked now: a worker that ends closes its listeners before its connections.
             self._names[id(listener)] = listener.getsockname()
         watcher = gevent.spawn(self._watch)
@@ -192,7 +180,8 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
             words = words_of(peer, data)
             known = self._known.get(words.key) if words is not None else None
             if known is not None and words is not None:
-                again = self._answer_again(client, known, words.request_id, waits)
+                answer = self._stream_again if known.request.streams else self._answer_again
+                again = answer(client, known, words.request_id, waits)
                 if again is not None:
                     data = b""
                     if not again:
@@ -248,6 +237,16 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
             waits.ends()
         return stays
 
+    def _stream_again(self, client: Any, known: "_Known", request_id: str, _waits: Any) -> bool | None:
+        """The same, where the answer is a body that lies in a file. May switch."""
+        answer = LaneAnswer(client, self._http_date(), stays=known.stays and self.alive)
+        chunks = self.wsgi.stream_again(known.request, request_id, answer)
+        if chunks is None:
+            return None
+        self._count_request()
+        self._send(answer, chunks)
+        return answer.stays
+
     def _base_environ(self, name: Any, addr: Any) -> dict[str, Any]:
         host, port = (name[0], str(name[1])) if isinstance(name, tuple) else (str(name), "")
         base: dict[str, Any] = {
@@ -271,7 +270,10 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
     def _answer(self, client: Any, environ: dict[str, Any], *, stays: bool, waits: Any) -> None:
         """Answer one request of the lane. `waits` None: the application watches the client's pace itself."""
         answer = LaneAnswer(client, self._http_date(), stays=stays)
-        chunks = self.wsgi(environ, answer.start)
+        self._send(answer, self.wsgi(environ, answer.start), waits)
+
+    @staticmethod
+    def _send(answer: LaneAnswer, chunks: Any, waits: Any = None) -> None:
         try:
             if waits is None:
                 answer.send(chunks)

@@ -81,6 +81,9 @@ class Backend(Protocol):
     def answer_known(self, known: KnownListing) -> bytes | None:
         """The answer, when nothing has changed since; None: ask in full. Raises `AccessDenied`."""
 
+    def stream_known(self, known: KnownListing) -> Iterator[Chunk] | None:
+        """The same for a body that is kept: spans of files, none when it is gone."""
+
     def start(self) -> None:
         """Begin what runs in the background."""
 

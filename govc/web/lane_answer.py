@@ -1,12 +1,14 @@
 """An answer of the fast lane on its way: in one write when it is little, as chunks when there is more of it.
 
 The first chunk is held until it is known whether another follows. A whole answer leaves with its head, in one
-write; else the head goes out and every piece is a chunk of HTTP's, as gunicorn would do it. Spans of files go out by
-`sending.Outlet`, which takes this for gunicorn's response: `send_headers`, `chunked` and `sent` are its names.
+write; else the head goes out and every piece is a chunk of HTTP's, as gunicorn would do it, unless the headers say how
+long the body is. Spans of files go out by `sending.Outlet`, which takes this for gunicorn's response: `send_headers`,
+`chunked` and `sent` are its names.
 
 An answer that breaks off ends without its last chunk, and what was held is sent before: the connection is to be closed.
 """
 
+import socket
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,13 +18,12 @@ from govc.web.lane import encode_answer, encode_head
 class LaneAnswer:
     """One answer. `start` is its WSGI start_response; `date` for its head; `stays`: whether the connection does."""
 
-    chunked = True
-
     def __init__(self, connection: Any, date: str, *, stays: bool) -> None:
         self.connection = connection
         self.sent = 0
+        self.chunked = True
         self._date = date
-        self._stays = stays
+        self.stays = stays
         self._status = ""
         self._headers: list[tuple[str, str]] = []
         self._held: bytes | None = None
@@ -31,14 +32,15 @@ class LaneAnswer:
     def start(self, status: str, headers: list[tuple[str, str]], _exc_info: Any = None) -> None:
         """Take status and headers."""
         self._status, self._headers = status, headers
+        self.chunked = not any(name == "Content-Length" for name, _ in headers)
 
     def send_headers(self) -> None:
-        """Send the head and what was held, unless that is done."""
+        """Send the head and what was held, unless that is done: more follows at once."""
         if not self._is_open:
             self._is_open = True
-            head = encode_head(self._status, self._headers, self._date, stays=self._stays)
+            head = encode_head(self._status, self._headers, self._date, stays=self.stays, chunked=self.chunked)
             held, self._held = self._held, None
-            self._write(head + _chunk(held) if held else head)
+            self.connection.sendall(head + self._framed(held) if held else head, socket.MSG_MORE)
 
     def send(self, chunks: Iterable[bytes]) -> None:
         """Send the answer. Raises OSError, and what `chunks` raises. May switch."""
@@ -48,7 +50,7 @@ class LaneAnswer:
                     self._held = chunk
                     continue
                 self.send_headers()
-                self._write(_chunk(chunk))
+                self._write(self._framed(chunk))
         except OSError:
             raise
         except Exception:
@@ -56,15 +58,15 @@ class LaneAnswer:
                 self.send_headers()
             raise
         if self._is_open:
-            self._write(b"0\r\n\r\n")
+            if self.chunked:
+                self._write(b"0\r\n\r\n")
             return
         held = (self._held,) if self._held is not None else ()
-        for piece in encode_answer(self._status, self._headers, held, self._date, stays=self._stays):
+        for piece in encode_answer(self._status, self._headers, held, self._date, stays=self.stays):
             self._write(piece)
+
+    def _framed(self, data: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data
 
     def _write(self, data: bytes) -> None:
         self.connection.sendall(data)
-
-
-def _chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)

@@ -20,12 +20,16 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
-from govc.cache.span import READ_BYTES, FileSpan, FramedSpan
+from govc.cache.span import FileSpan, FramedSpan
 from govc.repo.runtime import Breather, Runtime
+from govc.web.depth import UNSENT_BYTES_MAX, Depth
 from govc.web.lane_answer import LaneAnswer
 
 NO_ACCEL_VARIABLE = "HTTP_X_GOVC_NO_ACCEL"
 """Set by nginx when the file that we named was gone, to have the body from us."""
+
+PIECE_BYTES = 4 << 20
+"""So much is asked of the kernel at once. It takes about as much into a socket, in a millisecond."""
 
 WaitWritable = Callable[[Any], None]
 
@@ -48,40 +52,46 @@ class Outlet:
         response.send_headers()
         if response.chunked:
             self._socket.sendall(b"%x\r\n" % span.length, socket.MSG_MORE)
-        if isinstance(span, FramedSpan):
-            self._send_packets(span)
+        if span.length > UNSENT_BYTES_MAX:
+            with Depth(self._socket, self._wait_writable) as depth:
+                self._send_span(span, depth.wait)
         else:
-            self._send_plain(span)
+            self._send_span(span, self._wait)
         if response.chunked:
-            self._socket.sendall(b"\r\n")
+            self._socket.sendall(b"\r\n", socket.MSG_MORE)  # another chunk, or the last one
         response.sent += span.length
 
-    def _send_packets(self, span: FramedSpan) -> None:
-        for header, offset, count in span.iter_packets():
-            self._socket.sendall(header, socket.MSG_MORE)
-            self._send_piece(span.descriptor, offset, count)
-            self._breathe()
+    def _wait(self) -> None:
+        self._wait_writable(self._socket)
 
-    def _send_plain(self, span: FileSpan) -> None:
+    def _send_span(self, span: FileSpan, wait: Callable[[], None]) -> None:
+        if isinstance(span, FramedSpan):
+            for header, offset, count in span.iter_packets():
+                self._socket.sendall(header, socket.MSG_MORE)
+                self._send_piece(span.descriptor, offset, count, wait)
+            return
         offset, end = span.offset, span.offset + span.length
         while offset < end:
-            count = min(READ_BYTES, end - offset)
+            count = min(PIECE_BYTES, end - offset)
             span.make_ready(offset, count)
-            self._send_piece(span.descriptor, offset, count)
+            self._send_piece(span.descriptor, offset, count, wait)
             offset += count
-            self._breathe()
 
-    def _send_piece(self, descriptor: int, offset: int, count: int) -> None:
-        while count:
+    def _send_piece(self, descriptor: int, offset: int, count: int, wait: Callable[[], None]) -> None:
+        while True:
             try:
                 sent = os.sendfile(self._descriptor, descriptor, offset, count)
             except BlockingIOError:
-                self._wait_writable(self._socket)
+                wait()
+                self._breathe.has_paused()
                 continue
             if not sent:
                 raise OSError(errno.EIO, f"a file that is sent ends {count} bytes early")
             offset += sent
             count -= sent
+            if not count:
+                break
+        self._breathe()
 
 
 def find_outlet(

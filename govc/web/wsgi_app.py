@@ -34,7 +34,6 @@ from govc.limits.watch import NO_WATCH, LimitWatch
 from govc.protocol.errors import RemoteProtocolError
 from govc.repo.runtime import PLAIN, Runtime
 from govc.service.context import RECEIVE_PACK, UPLOAD_PACK, RequestContext, is_never_gone
-from govc.service.known import KnownListing
 from govc.web.access_log import Exchange
 from govc.web.again import LESSON_VARIABLE, KnownRequest, Lesson
 from govc.web.bodies import BodyError
@@ -43,6 +42,7 @@ from govc.web.health import Health
 from govc.web.identity import Identity, TrustedProxies, header_variable, identify
 from govc.web.interface import Backend, RepositoryHandle
 from govc.web.json_lines import CURRENT
+from govc.web.lane_answer import LaneAnswer
 from govc.web.metrics import CONTENT_TYPE, Metrics
 from govc.web.request import (
     find_parameter,
@@ -173,7 +173,9 @@ class Application:
         CURRENT.set(exchange)
         response, first = self._answer_guarded(environ, identity, exchange)
         exchange.status = response.status
-        if isinstance(first, FileSpan) and self._accel_location and first.whole_name:
+        if isinstance(first, FileSpan):
+            if exchange.teach is not None:
+                exchange.teach()
             response, first = self._hand_over(response, first, environ, exchange)
         return self._send(response, first, exchange, environ, start_response)
 
@@ -181,13 +183,19 @@ class Application:
         self, response: Response, span: FileSpan, environ: dict[str, Any], exchange: Exchange
     ) -> tuple[Response, Chunk | None]:
         """Let nginx send a whole body, when it is nginx that asks."""
-        if NO_ACCEL_VARIABLE in environ or not self._proxies.contains(environ.get("REMOTE_ADDR")):
+        if not span.whole_name or not self._sends_files(environ):
             return response, span
         assert not isinstance(response.body, bytes)
         close_chunks(response.body, exchange)
         exchange.bytes_sent = span.length
         target = f"{self._accel_location}/{span.whole_name}"
         return Response(response.status, [*response.headers, ("X-Accel-Redirect", target)], b""), None
+
+    def _sends_files(self, environ: dict[str, Any]) -> bool:
+        """Whether it is nginx that asks, and may be told to send a file."""
+        if not self._accel_location or NO_ACCEL_VARIABLE in environ:
+            return False
+        return self._proxies.contains(environ.get("REMOTE_ADDR"))
 
     def _send(
         self,
@@ -360,23 +368,37 @@ class Application:
         else:
             return serve_dumb(handle, route)
         lesson: Lesson | None = environ.get(LESSON_VARIABLE)
-        if lesson is not None and response.status == 200 and isinstance(response.body, bytes):
+        if lesson is not None and response.status == 200:
             body = lesson.body if route.kind is RouteKind.RPC else None
-            known = handle.known_listing(exchange.repository, context, body)
-            if known is not None:
-                self._teach(lesson, known, environ.get("REMOTE_ADDR"), response, exchange)
+            peer = environ.get("REMOTE_ADDR")
+            teach = partial(self._teach, lesson, handle, context, body, peer, response.headers, exchange)
+            if isinstance(response.body, bytes):
+                teach()
+            else:
+                exchange.teach = teach
         return response
 
     def _teach(
-        self, lesson: Lesson, known: KnownListing, peer: str | None, response: Response, exchange: Exchange
+        self,
+        lesson: Lesson,
+        handle: RepositoryHandle,
+        context: RequestContext,
+        body: bytes | None,
+        peer: str | None,
+        headers: list[Header],
+        exchange: Exchange,
     ) -> None:
         """Tell what was found out about a request, unless the same words may mean something else next time."""
+        exchange.teach = None
         if self._authenticator is not None or self._rates is not None or self._tracing is not None:
+            return
+        known = handle.known_listing(exchange.repository, context, body)
+        if known is None:
             return
         lesson.learn(
             KnownRequest(
                 listing=known,
-                headers=response.headers,
+                headers=headers,
                 peer=peer,
                 method=exchange.method,
                 path=exchange.path,
@@ -386,6 +408,7 @@ class Application:
                 route=exchange.route,
                 repository=exchange.repository,
                 bytes_received=exchange.bytes_received,
+                streams=known.body_key is not None,
             )
         )
 
@@ -401,6 +424,34 @@ class Application:
             return None
         if body is None:
             return None
+        exchange = self._exchange_again(known, request_id, started)
+        exchange.bytes_sent = len(body)
+        exchange.finish()
+        return body
+
+    def stream_again(self, known: KnownRequest, request_id: str, answer: LaneAnswer) -> Iterable[bytes] | None:
+        """Begin the answer to a known request that gets a body; return its bytes, which are to be closed. None: ask in
+        full.
+        """
+        started = monotonic()
+        try:
+            chunks = self._backend.stream_known(known.listing)
+        except AccessDenied:
+            return None
+        first = next_chunk(chunks) if chunks is not None else None
+        if chunks is None or not isinstance(first, FileSpan):
+            return None
+        exchange = self._exchange_again(known, request_id, started)
+        if self.slow_clients is not None:
+            exchange.waits = self.slow_clients.begin(answer.connection)
+        CURRENT.set(exchange)
+        environ = {"REMOTE_ADDR": known.peer, "REQUEST_METHOD": known.method, "gunicorn.socket": answer.connection}
+        response, chunk = self._hand_over(Response(200, known.headers, chunks), first, environ, exchange)
+        if chunk is not None and first.whole_name:
+            response = response._replace(headers=[*known.headers, ("Content-Length", str(first.length))])
+        return self._send(response, chunk, exchange, environ, answer.start)
+
+    def _exchange_again(self, known: KnownRequest, request_id: str, started: float) -> Exchange:
         exchange = Exchange(
             request_id=self._request_id(request_id, known.peer),
             method=known.method,
@@ -411,14 +462,12 @@ class Application:
             route=known.route,
             repository=known.repository,
             status=200,
-            bytes_sent=len(body),
             bytes_received=known.bytes_received,
             started_seconds=started,
             metrics=self._metrics,
         )
         exchange.note_validated(started)
-        exchange.finish()
-        return body
+        return exchange
 
     def _note_refused_body(self, exchange: Exchange, error: BodyError | LimitExceeded) -> None:
         """Note why a body is not taken; raise it again when its client was too slow, which is a 408."""
@@ -462,6 +511,7 @@ class Application:
             is_discovery=route.kind is not RouteKind.RPC,
             environ=variables,
             is_gone=partial(has_hung_up, connection) if connection is not None else is_never_gone,
+            takes_whole=self._sends_files(environ),
         )
 
     def _request_id(self, given: str, peer: str | None) -> str:

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.wire import info_refs, ls_refs
+from bench.wire import fetch, info_refs, ls_refs
 from govc.app import create_app
+from govc.cache import bodies
 from govc.protocol.oid import SHA1
 from govc.repo.creation import create_first_commit, create_repository
 from govc.web import again
@@ -98,6 +99,14 @@ def test_of_some_requests_nothing_is_kept(fields):
     assert words_of("p", GET + b"X-A: " + b"b" * WORDS_BYTES_MAX) is None
 
 
+def test_of_long_requests_only_fetches_have_words():
+    long = b"\r\n" + b"b" * again.PLAIN_BYTES_MAX
+    assert words_of("p", b"POST /a.git/git-receive-pack HTTP/1.1\r\n" + long) is None
+    words = words_of("p", b"POST /a.git/git-upload-pack HTTP/1.1\r\n" + long)
+    assert words != words_of("p", b"POST /a.git/git-upload-pack HTTP/1.1\r\n" + long + b"b")
+    assert len(words.key[2]) == 32
+
+
 class Server:
     """A worker's loop over one end of a connection; we have the other one."""
 
@@ -107,7 +116,9 @@ class Server:
         create_repository(str(self.path), SHA1, export=True, allow_push=False)
         create_first_commit(str(self.path), SHA1, now_seconds=1_700_000_000)
         self.main = self.path / "refs/heads/main"
-        self.application = create_app(root=str(self.path.parent), cache_bytes_max=0, **settings)
+        if "cache_dir" not in settings:
+            settings["cache_bytes_max"] = 0
+        self.application = create_app(root=str(self.path.parent), **settings)
         self.asked = 0
         worker = self.worker = object.__new__(GovcWorker)
         worker.wsgi = self
@@ -133,6 +144,9 @@ class Server:
 
     def answer_again(self, known, request_id):
         return self.application.answer_again(known, request_id)
+
+    def stream_again(self, known, request_id, answer):
+        return self.application.stream_again(known, request_id, answer)
 
     def __call__(self, environ, start):
         self.asked += 1
@@ -301,6 +315,142 @@ def test_where_each_request_counts_each_is_asked_in_full(serve, tmp_path, settin
     server.ask(request)
     server.ask(request)
     assert server.asked == asked + 2
+
+
+# Clones
+
+
+@pytest.fixture
+def cloned(serve, tmp_path, monkeypatch):
+    """A server whose clones are kept however small they are, and the request of one."""
+    monkeypatch.setattr(bodies, "WORTH_BYTES", 1)
+    server = serve(cache_dir=str(tmp_path / "cache"))
+    return server, fetch("a.git", [server.main.read_text().strip()])
+
+
+def plain(answer):
+    """Head and body, whichever way it was told how long the body is."""
+    head, body = answer
+    if b"Transfer-Encoding: chunked" in head:
+        whole, rest = b"", body
+        while rest:
+            size, _, rest = rest.partition(b"\r\n")
+            whole, rest = whole + rest[: int(size, 16)], rest[int(size, 16) + 2 :]
+        body = whole
+    return [line for line in head if not line.startswith((b"Transfer-Encoding", b"Content-Length"))], body
+
+
+def clone(server, request, **fields):
+    data = request.encode("x", keep=True)
+    for name, value in fields.items():
+        data = data.replace(b"\r\n", f"\r\n{name.replace('_', '-')}: {value}\r\n".encode(), 1)
+    server.ours.sendall(data)
+    answer = b""
+    while not answer.endswith((b"0000\r\n0\r\n\r\n", b"0000")):
+        piece = server.ours.recv(1 << 16)
+        assert piece, answer
+        answer += piece
+    head, _, body = answer.partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    if any(line.startswith(b"Content-Length") for line in lines):
+        assert b"Content-Length: %d" % len(body) in lines
+    return plain(([line for line in lines if not line.startswith(b"Date: ")], body))
+
+
+def clone_until_known(server, request, **fields):
+    answers = []
+
+    def is_known():
+        asked = server.asked
+        answers.append(clone(server, request, **fields))
+        return server.asked == asked
+
+    wait_until(is_known, "it is known")
+    assert answers == answers[:1] * len(answers)
+    return answers[0]
+
+
+def test_a_clone_that_comes_again_is_sent_from_its_file(cloned):
+    server, request = cloned
+    head, body = clone_until_known(server, request, X_Request_Id="one")
+    assert b"HTTP/1.1 200 OK" in head and b"PACK" in body
+    asked = server.asked
+    assert clone(server, request, X_Request_Id="two") == (head, body)
+    assert server.asked == asked
+
+
+def test_a_body_that_is_gone_is_made_again(cloned, tmp_path):
+    server, request = cloned
+    first = clone_until_known(server, request)
+    for path in (tmp_path / "cache").rglob("*.body"):
+        path.unlink()
+    asked = server.asked
+    assert clone(server, request) == first
+    assert server.asked == asked + 1
+    assert clone_until_known(server, request) == first
+
+
+def test_a_clone_that_is_refused_now_is_refused(cloned):
+    server, request = cloned
+    clone_until_known(server, request)
+    config = server.path / "config"
+    config.write_text(config.read_text() + "[http]\n\tuploadpack = false\n")
+    server.ours.sendall(request.encode("x", keep=True))
+    assert server.ours.recv(1 << 16).startswith(b"HTTP/1.1 403 ")
+
+
+def test_a_long_request_is_known_by_its_digest(cloned):
+    server, request = cloned
+    oid = server.main.read_text().strip()
+    long = fetch("a.git", [oid] * 100)
+    assert len(long.body) > again.PLAIN_BYTES_MAX
+    assert clone_until_known(server, long) == clone(server, request)
+    assert all(len(key[2]) <= again.PLAIN_BYTES_MAX for key in server.worker._known)
+
+
+def test_a_clone_is_logged_as_ever(cloned, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("govc"), "propagate", True)
+    server, request = cloned
+    with caplog.at_level(logging.INFO, "govc.access"):
+        _, body = clone_until_known(server, request)
+        clone(server, request, X_Request_Id="the-last")
+
+    def line():
+        return [r.getMessage() for r in caplog.records if r.name == "govc.access"][-1]
+
+    size = f"bytes={len(body)} "
+    wait_until(lambda: size in line(), "it is logged")
+    assert f'route=rpc repository="/a.git" path="/a.git/git-upload-pack" status=200 {size}' in line()
+
+
+def test_a_proxy_that_found_no_file_is_asked_in_full(cloned):
+    server, request = cloned
+    clone_until_known(server, request)
+    asked = server.asked
+    for _ in range(3):
+        clone(server, request, X_Govc_No_Accel="1")
+    assert server.asked == asked + 3
+
+
+def test_nginx_is_told_of_the_file_at_once(serve, tmp_path, monkeypatch):
+    monkeypatch.setattr(bodies, "WORTH_BYTES", 1)
+    server = serve(cache_dir=str(tmp_path / "cache"), accel_location="/-/cache/")
+    request = fetch("a.git", [server.main.read_text().strip()])
+
+    def ask():
+        server.ours.sendall(request.encode("x", keep=True))
+        return server.ours.recv(1 << 16)
+
+    asked = -1
+
+    def is_known():
+        nonlocal asked
+        before, asked = asked, server.asked
+        return b"X-Accel-Redirect: /-/cache/bodies-" in ask() and before == asked == server.asked
+
+    wait_until(is_known, "it is known")
+    head, _, body = ask().partition(b"\r\n\r\n")
+    assert b"Content-Length: 0" in head or body in (b"", b"0\r\n\r\n")
 
 
 def test_only_so_many_are_kept(monkeypatch):

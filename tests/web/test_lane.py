@@ -77,6 +77,7 @@ def check_same(data):
         post(b"0014command=ls-refs\n" + b"x" * 5000),
         post(FETCH),
         post(FETCH) + post(),
+        post(b"0012command=fetch\n00010032want " + b"1" * 40 + b"\n0009done\n0000"),
         post(FETCH, USUAL + TYPE + b"Connection: close\r\n"),
         GET + USUAL + b"Connection: Close\r\n\r\n",
     ],
@@ -121,7 +122,6 @@ def test_what_the_usual_client_sends_is_for_the_lane(data):
         post(fields=USUAL + b"Content-Encoding: gzip\r\n"),
         post(fields=USUAL + b"Transfer-Encoding: chunked\r\n"),
         post(fields=USUAL + b"Content-Length: 24\r\n"),
-        post(b"0012command=fetch\n00010032want " + b"1" * 40 + b"\n0009done\n0000"),
         post(FETCH + b"x" * BODY_BYTES_MAX),
         post(b"0032want " + b"1" * 40 + b"\n00000009done\n"),
         post(length=len(LS_REFS) + 1),
@@ -214,7 +214,7 @@ class Connection:
     def __init__(self):
         self.writes = []
 
-    def sendall(self, data):
+    def sendall(self, data, _flags=0):
         self.writes.append(data)
 
 
@@ -239,6 +239,13 @@ def test_several_chunks_leave_as_they_come():
     writes = answered([b"one", b"three", b"x"])
     assert decode(writes)[2] == b"3\r\none\r\n5\r\nthree\r\n1\r\nx\r\n0\r\n\r\n"
     assert len(writes) == 4
+
+
+def test_an_answer_of_known_length_is_not_cut_into_chunks():
+    writes = answered([b"one", b"three"], [("Content-Length", "8")])
+    head, _, body = b"".join(writes).partition(b"\r\n\r\n")
+    assert body == b"onethree"
+    assert b"Content-Length: 8" in head and b"chunked" not in head
 
 
 def test_an_answer_that_breaks_off_has_no_end_and_what_was_made_is_sent():

@@ -1,0 +1,32 @@
+"""What a fetch asks the cache of bodies for, beside how the body is made: how to wait for it, and how long."""
+
+from govc.cache.bodies import BodyRequest
+from govc.limits.admission import Admission
+from govc.protocol.sideband import KEEPALIVE
+from govc.service.context import RequestContext, is_never_gone
+from govc.service.policy import UploadPolicy
+from govc.service.words import KnownBody
+
+WHOLE_SECONDS = 2.0
+"""So long somebody behind a front server that sends files waits for a body to be whole: to hand a gigabyte through two
+programs costs several times as much. What takes longer to make is handed through as it comes."""
+
+NEVER_SECONDS = 3600.0
+
+
+def has_queue(admission: Admission | None) -> bool:
+    """Whether who makes a body may have to wait for a place."""
+    return admission is not None and admission.counts
+
+
+def wish_for(body: KnownBody, policy: UploadPolicy, context: RequestContext, *, has_queue: bool) -> BodyRequest:
+    """Return the wish for a body that others make."""
+    seconds = policy.keepalive_seconds
+    return BodyRequest(
+        key=body.key,
+        expected_bytes=body.expected_bytes,
+        keepalive=KEEPALIVE if body.side_band and seconds > 0 else b"",
+        quiet_seconds=float(seconds) if seconds > 0 else NEVER_SECONDS,
+        is_gone=context.is_gone if has_queue else is_never_gone,
+        whole_seconds=WHOLE_SECONDS if context.takes_whole else 0.0,
+    )

@@ -1,0 +1,72 @@
+"""How much of an answer may wait in the kernel for a client that hasn't taken it yet.
+
+Left alone, the kernel takes up to 4 MiB of an answer into each socket's buffer, which is memory that thousands of slow
+readers use up for everybody: so connections begin with UNSENT_BYTES_MAX (TCP_NOTSENT_LOWAT, which they inherit from
+their listener). What is on its way, the window of a long, fat line, is not bounded.
+
+A client that takes what it gets at once is another matter. With little in the kernel its server is woken for each few
+hundred kilobytes, and to wake up costs more than to send. So a few connections of a process at a time may be *deep*, as
+long as they are quick: one that made us wait for QUIET_SECONDS is so no more, and gives its place back once it has
+taken what was too much. Little of that is memory at all when it is sent from a file: the pages are the file's.
+
+Source: tcp(7) "TCP_NOTSENT_LOWAT".
+"""
+
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic
+from typing import Any
+
+UNSENT_BYTES_MAX = 256 << 10
+DEEP_BYTES_MAX = 16 << 20
+"""More than any buffer: the kernel decides (tcp_wmem)."""
+DEEP_MAX = 32
+"""So many at once in a process: 128 MiB at most, if all of them stop reading."""
+QUIET_SECONDS = 0.25
+
+_NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+
+_deep: set["Depth"] = set()
+"""Of this process."""
+
+
+def bound_unsent(connection: Any, bytes_max: int = UNSENT_BYTES_MAX) -> bool:
+    """Say how much may wait in a connection, or those of a listener; whether that could be said."""
+    if _NOTSENT_LOWAT is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return False
+    connection.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, bytes_max)
+    return True
+
+
+class Depth:
+    """The depth of one connection while something long is sent: `with Depth(...) as depth: ... depth.wait()`."""
+
+    __slots__ = ("_connection", "_wait_writable")
+
+    def __init__(self, connection: Any, wait_writable: Callable[[Any], None]) -> None:
+        self._connection = connection
+        self._wait_writable = wait_writable
+
+    def __enter__(self) -> "Depth":
+        if len(_deep) < DEEP_MAX and bound_unsent(self._connection, DEEP_BYTES_MAX):
+            _deep.add(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self in _deep:
+            _deep.remove(self)
+            with suppress(OSError):  # the connection may be gone
+                bound_unsent(self._connection)
+
+    def wait(self) -> None:
+        """Wait until the connection takes more. Raises OSError. May switch."""
+        if self not in _deep:
+            self._wait_writable(self._connection)
+            return
+        began = monotonic()
+        self._wait_writable(self._connection)
+        if monotonic() - began > QUIET_SECONDS:
+            bound_unsent(self._connection)
+            self._wait_writable(self._connection)  # until no more is left than others may have
+            _deep.discard(self)

@@ -1,0 +1,99 @@
+"""How much may wait in the kernel: little, but for a few quick clients at a time."""
+
+import socket
+
+import pytest
+
+from govc.web import depth as depth_room
+from govc.web.depth import DEEP_BYTES_MAX, UNSENT_BYTES_MAX, Depth, bound_unsent
+
+pytestmark = pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="this system bounds nothing")
+
+
+@pytest.fixture
+def connect():
+    """Makes connections whose listener was bounded."""
+    opened = []
+    with socket.socket() as listener:
+        bound_unsent(listener)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+
+        def make():
+            opened.append(socket.create_connection(listener.getsockname()))
+            opened.append(listener.accept()[0])
+            return opened[-1]
+
+        yield make
+        for connection in opened:
+            connection.close()
+
+
+def bound_of(connection):
+    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+
+
+def no_wait(_connection):
+    return None
+
+
+def test_a_connection_is_deep_while_something_long_is_sent(connect):
+    connection = connect()
+    assert bound_of(connection) == UNSENT_BYTES_MAX
+    with Depth(connection, no_wait) as depth:
+        assert bound_of(connection) == DEEP_BYTES_MAX
+        depth.wait()
+        assert bound_of(connection) == DEEP_BYTES_MAX
+    assert bound_of(connection) == UNSENT_BYTES_MAX
+
+
+def test_only_so_many_are(connect, monkeypatch):
+    monkeypatch.setattr(depth_room, "DEEP_MAX", 1)
+    one, other = connect(), connect()
+    with Depth(one, no_wait):
+        with Depth(other, no_wait):
+            assert (bound_of(one), bound_of(other)) == (DEEP_BYTES_MAX, UNSENT_BYTES_MAX)
+        assert bound_of(one) == DEEP_BYTES_MAX
+    with Depth(other, no_wait):
+        assert bound_of(other) == DEEP_BYTES_MAX
+
+
+def test_who_lets_us_wait_is_so_no_more_and_gives_the_place_back_when_little_is_left(connect, monkeypatch):
+    monkeypatch.setattr(depth_room, "DEEP_MAX", 1)
+    now = [0.0]
+    monkeypatch.setattr(depth_room, "monotonic", lambda: now[0])
+    slow, other = connect(), connect()
+    seen = []
+
+    def wait(_connection):
+        seen.append((bound_of(slow), len(depth_room._deep)))
+        now[0] += depth_room.QUIET_SECONDS + 1
+
+    with Depth(slow, wait) as depth:
+        depth.wait()
+        assert seen == [(DEEP_BYTES_MAX, 1), (UNSENT_BYTES_MAX, 1)]
+        with Depth(other, no_wait):
+            assert bound_of(other) == DEEP_BYTES_MAX
+        depth.wait()
+        assert seen[2:] == [(UNSENT_BYTES_MAX, 0)]
+    assert bound_of(slow) == UNSENT_BYTES_MAX
+
+
+def test_an_error_gives_the_place_back(connect):
+    def wait(_connection):
+        raise ConnectionResetError
+
+    connection = connect()
+    depth = Depth(connection, wait)
+    with pytest.raises(ConnectionResetError), depth:
+        depth.wait()
+    assert not depth_room._deep
+
+
+def test_what_is_no_tcp_stays_as_it_is():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert not bound_unsent(ours)
+        with Depth(ours, no_wait) as depth:
+            depth.wait()
+        assert not depth_room._deep
