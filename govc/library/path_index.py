@@ -79,7 +79,7 @@ class PathIndex:
                 if not self._prepare(snapshot, graph):
                     return None
                 changes = self._changes(graph, path)
-            except (BadPaths, Corrupt, LimitExceeded, ObjectMissing) as error:
+            except (BadPaths, Corrupt, IndexError, LimitExceeded, ObjectMissing) as error:
                 log.warning("changed paths are not used: %s", error)
                 self._give_up()
                 return None

@@ -14,10 +14,13 @@ from typing import Any
 
 from govc.cache.record import FlightState, FlightStatus, decode_status, encode_status, read_part_id
 from govc.graph import introduce as introducing
+from govc.graph import path_file
+from govc.graph.path_changes import LIMITS, find_changes
 from govc.graph.segment import BadSegment, Segment, iter_encoded, parse_segment
 from govc.graph.view import arrange
-from govc.kernels import sweep_py
+from govc.kernels import history_py, sweep_py
 from govc.kernels.sweep import NO_LIMIT
+from govc.objects.commit import parse_commit_links
 from govc.odb import forward, ready
 from govc.protocol.oid import SHA1, HashAlgorithm
 from govc.wal.checkpoint import Checkpoint, decode_checkpoint
@@ -436,7 +439,75 @@ def run_forward(data: tuple[bytes, HashAlgorithm]) -> None:
         assert offsets[-1] <= len(streams)
 
 
+def paths_of(seed: int) -> tuple[Any, bytes]:
+    """A small random history as a graph, and a file of what its commits change."""
+    if seed not in _PATHS:
+        repo, commits = random_repository(seed, size=8)
+
+        def read(oid: bytes) -> tuple[int, bytes]:
+            return repo.read(repo.find(oid))
+
+        graphs = []
+        for module in both("history", history_py):
+            graph = module.Graph(20)
+            graph.load(None, b"".join(commits), lambda oid: parse_commit_links(read(oid)[1], SHA1), {}, ())
+            graphs.append(graph)
+        cids = array("I", range(len(graphs[0])))
+        found = find_changes(None, read, graphs[0], cids, 0, (), LIMITS._replace(changes_each=6))
+        made = path_file.PathColumns(b"".join(graphs[0].oids(cids)), *found)
+        _PATHS[seed] = graphs, b"".join(path_file.iter_encoded(made, SHA1))
+    return _PATHS[seed]
+
+
+_PATHS: dict[int, tuple[Any, bytes]] = {}
+
+
+def make_paths(draw: Draw) -> tuple[int, bytes]:
+    seed = draw.randrange(4)
+    body = bytearray(paths_of(seed)[1][:-20])
+    if draw.chance(0.7):
+        for _ in range(draw.choice((1, 1, 2, 6))):
+            at = draw.choice((draw.randrange(12, 32), draw.randrange(32, len(body)))) & ~3
+            value = int.from_bytes(body[at : at + 4], "little")
+            value = draw.choice((draw.number(value, 32), value + 1, value - 1, value ^ 1 << draw.randrange(32), 0))
+            if 32 <= at or draw.chance(0.2):
+                body[at : at + 4] = (value & 0xFFFFFFFF).to_bytes(4, "little")
+    text = draw.raw(bytes(body))
+    return seed, text + draw.raw(SHA1.new(text).digest())
+
+
+def run_paths(data: tuple[int, bytes]) -> None:
+    seed, content = data
+    graphs, _ = paths_of(seed)
+    file = path_file.parse_paths(content, SHA1)
+    assert path_file.read_count(content[: path_file.HEADER_BYTES], SHA1) == len(file.commit_oids) // 20
+    cid_of, others = graphs[0].find_many(file.commit_oids)
+    assert graphs[-1].find_many(file.commit_oids) == (cid_of, others)
+    tips = array("I", [len(graphs[0]) - 1])
+    for name in (b"", b"a", b"nothing", *(file.name(rank) for rank in range(min(file.path_count, 9)))):
+        with suppress(path_file.BadPaths):
+            rank = file.find(name)
+            assert rank < 0 or file.name(rank) == name
+    for _name, places, parents in file.iter_known():
+        answers = []
+        for graph in graphs:
+            try:
+                answers.append(graph.order(tips, array("I"), 0, False, -1, None, [(places, parents, cid_of)]))
+            except IndexError:
+                answers.append(None)
+        assert all(answer == answers[0] for answer in answers)
+
+
 TARGETS = (
+    Target(
+        name="changed-paths",
+        covers=("govc.graph.path_file:PathFile,parse_paths,read_count,_parse_header",),
+        make=make_paths,
+        run=run_paths,
+        allowed=(path_file.BadPaths,),
+        weight=0.3,
+        kernels=True,
+    ),
     Target(
         name="log-record",
         covers=("govc.wal.record",),
