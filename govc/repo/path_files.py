@@ -62,6 +62,8 @@ def add_paths(index: Introductions, store: ObjectStore, packs: PackReader | None
     graph = Graph(size)
     graph.load(None, b"".join([bytes(segment.commit_oids) for segment in view.segments]), read_links, {}, ())
     _, cids = graph.find_many(old.commit_oids)
+    if not cids:  # segments that overlap count some twice
+        return 0
     oids = b"".join([bytes(old.commit_oids), *graph.oids(cids)])
     try:
         large, *columns = find_changes(packs, read, graph, cids, len(old.commit_oids) // size, old.iter_known())
@@ -70,10 +72,11 @@ def add_paths(index: Introductions, store: ObjectStore, packs: PackReader | None
         # What is damaged or missing is told by whoever is asked for it.
         log.warning("%s: changed paths are not listed: %s", index.folder, error)
         made = empty_columns(oids, len(oids) // size)
-    before = index.path_name
-    if index.write_paths(list(iter_encoded(made, index.algo))) != before and before:
+    before = [name for name in os.listdir(index.folder) if name.endswith(PATHS)]
+    index.write_paths(list(iter_encoded(made, index.algo)))
+    for name in before:
         with suppress(FileNotFoundError):
-            os.unlink(f"{index.folder}/{before}")
+            os.unlink(f"{index.folder}/{name}")
     index.refresh()
     return len(cids)
 

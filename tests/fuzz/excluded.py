@@ -22,6 +22,7 @@ class Excluded(NamedTuple):
 EXCLUDED = (
     Excluded("govc.graph.ewah", 'if sys.byteorder == "little":', BYTE_ORDER),
     Excluded("govc.graph.ewah", 'if sys.byteorder == "big":', BYTE_ORDER),
+    Excluded("govc.graph.path_file", 'if sys.byteorder != "little":', BYTE_ORDER),
     Excluded("govc.graph.segment", 'if sys.byteorder != "little":', BYTE_ORDER),
     Excluded("govc.odb.packs", 'if sys.byteorder == "little":', BYTE_ORDER),
     Excluded("govc.pack.index", 'if sys.byteorder == "little":', BYTE_ORDER),
