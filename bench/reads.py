@@ -496,11 +496,12 @@ CONSISTS = """\
   ratio is that of first reads, and the share of hits decides about the whole. Which policy it is matters less (below).
 - **First reads** are inflating and deltas for everybody. We inflate with libdeflate and don't hash; but packs are read
   by `pread` and not mapped (a file that is cut short must not end a process), so bytes are copied once more.
-- **Messages**: each commit's content is cut up in Python when it is asked for.
+- **Messages**: each commit's content is looked up in the cache, and its message copied out of it.
 - **A single ref, validated**: two `stat` calls are most of it, and libgit2 makes as many. Held, it is a look into a
   dictionary.
-- **First questions** have no goal: they load the graph, or parse packed-refs. A first path reads every root tree of the
-  history once, however short the path's own history is; git and libgit2 stop at what they don't need.
+- **First questions** have no goal: they load the graph, or parse packed-refs. Where no server of ours has filled the
+  index, a first path reads every root tree of the history once, however short the path's own history is; git and
+  libgit2 stop at what they don't need.
 """
 
 
