@@ -7,9 +7,10 @@ from govc.service.context import RequestContext, is_never_gone
 from govc.service.policy import UploadPolicy
 from govc.service.words import KnownBody
 
-WHOLE_SECONDS = 2.0
+WHOLE_SECONDS = 10.0
 """So long somebody behind a front server that sends files waits for a body to be whole: to hand a gigabyte through two
-programs costs several times as much. What takes longer to make is handed through as it comes."""
+programs costs several times as much, most of all where the machine is busy, and so production slow. What takes longer
+to make is handed through as it comes: nobody is silent for long, neither for a user nor for a proxy's timer."""
 
 NEVER_SECONDS = 3600.0
 
