@@ -6,6 +6,7 @@ Run as `python -m govc.repo.helper_main`; it imports no gevent, no web and no se
 A helper whose answer nobody reads any more ends, whatever it is at: also one whose parent was killed and can't kill it.
 """
 
+import importlib
 import os
 import pickle
 import select
@@ -18,9 +19,6 @@ from typing import Any
 
 from govc import phases
 from govc.errors import GovcError
-from govc.repo.archiving import archive_job
-from govc.repo.checkout import checkout_job
-from govc.repo.checkpoint_schedule import checkpoint_job
 from govc.repo.helper import (
     FRAME_BYTES_MAX,
     FRAME_HEADER,
@@ -33,24 +31,33 @@ from govc.repo.helper import (
     Job,
     Progress,
 )
-from govc.repo.introducing import introduce_job
-from govc.repo.late_hooks import late_hooks_job
-from govc.repo.maintenance import maintain_job
-from govc.repo.packing import pack_job
-from govc.repo.receiving import receive_job
 
 JobFunction = Callable[[Any, Emit], Any]
 
-JOBS: dict[str, JobFunction] = {
-    "archive": archive_job,
-    "checkout": checkout_job,
-    "checkpoint": checkpoint_job,
-    "late hooks": late_hooks_job,
-    "maintain": maintain_job,
-    "introduce": introduce_job,
-    "pack": pack_job,
-    "receive": receive_job,
+JOB_PLACES = {
+    "archive": ("govc.repo.archiving", "archive_job"),
+    "checkout": ("govc.repo.checkout", "checkout_job"),
+    "checkpoint": ("govc.repo.checkpoint_schedule", "checkpoint_job"),
+    "late hooks": ("govc.repo.late_hooks", "late_hooks_job"),
+    "maintain": ("govc.repo.maintenance", "maintain_job"),
+    "introduce": ("govc.repo.introducing", "introduce_job"),
+    "pack": ("govc.repo.packing", "pack_job"),
+    "receive": ("govc.repo.receiving", "receive_job"),
 }
+"""Module and function of each job."""
+
+
+def _make_job(module_name: str, function_name: str) -> JobFunction:
+    """Return the job that is imported when it is done: to import what the others need takes longer than most jobs."""
+
+    def job(argument: Any, emit: Emit) -> Any:
+        function: JobFunction = getattr(importlib.import_module(module_name), function_name)
+        return function(argument, emit)
+
+    return job
+
+
+JOBS: dict[str, JobFunction] = {name: _make_job(*place) for name, place in JOB_PLACES.items()}
 
 
 def write_frame(descriptor: int, kind: bytes, payload: bytes) -> None:
