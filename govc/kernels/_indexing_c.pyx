@@ -27,6 +27,8 @@ from govc.kernels._pack cimport (
     content_drop,
     content_new,
     has_failed,
+    kept_free,
+    kept_init,
     tools_free,
     tools_init,
 )
@@ -148,6 +150,8 @@ cdef class Indexing:
         shared.expansion_limit = min(limits.expansion_bytes_base + limits.expansion_ratio_max * pack_size, UINT64_MAX)
         shared.stream_bytes_min = min(limits.stream_bytes_min, UINT64_MAX)
         shared.hashes_headers = hashes_headers
+        if not kept_init(&shared.kept, shared.count, min(limits.delta_cache_bytes, UINT64_MAX)):
+            raise MemoryError
         shared.deflate = deflate
         shared.evp = evp
         self.walk_count = threads
@@ -162,6 +166,7 @@ cdef class Indexing:
         if self.scanner.tools.shared != NULL:
             scanner_free(&self.scanner)
             tools_free(&self.scanner.tools)
+        kept_free(&self.shared.kept)
 
     cdef void _free_walks(self):
         cdef int at

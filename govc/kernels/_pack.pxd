@@ -1,8 +1,7 @@
 # What the two passes over a pack share: the columns, the limits, a thread's tools, and what went wrong.
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdio cimport snprintf
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdint cimport UINT32_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 
 from govc.kernels._evp cimport Evp
@@ -64,6 +63,16 @@ cdef struct Content:
     int type_number
     uint8_t *data
 
+cdef struct KeptDeltas:
+    # Deltas from the first pass, for the second: one after the other, each behind its size, as many as there is room
+    # for. `places` has where an entry's begins, from 1; 0: it isn't kept.
+    uint8_t *data
+    size_t used
+    size_t capacity
+    size_t bytes_max
+    uint32_t *places
+    int32_t count
+
 cdef struct Shared:
     # The columns are those of EntryTable, the limits those of IndexLimits.
     int fd
@@ -86,6 +95,7 @@ cdef struct Shared:
     uint64_t expanded
     uint64_t resolved
     Failure failure
+    KeptDeltas kept
     Deflate deflate
     Evp evp
 
@@ -123,6 +133,59 @@ cdef inline bint expand(Shared *shared, uint64_t size, int64_t entry) noexcept n
         fail(shared, FAULT_EXPANSION, entry, total, 0)
         return False
     return True
+
+
+# Deltas that are kept
+
+
+cdef inline bint kept_init(KeptDeltas *kept, int32_t count, size_t bytes_max) noexcept nogil:
+    kept.bytes_max = bytes_max if bytes_max < <size_t>UINT32_MAX else <size_t>UINT32_MAX
+    kept.count = count
+    kept.places = <uint32_t *>calloc(<size_t><uint32_t>count + 1, sizeof(uint32_t))  # pages that nobody writes to cost nothing
+    return kept.places != NULL
+
+
+cdef inline void kept_free(KeptDeltas *kept) noexcept nogil:
+    free(kept.data)
+    free(kept.places)
+    memset(kept, 0, sizeof(KeptDeltas))
+
+
+cdef inline void keep_delta(KeptDeltas *kept, int32_t entry, const uint8_t *delta, size_t size) noexcept nogil:
+    """Remember a delta if there is room; what isn't remembered is inflated again."""
+    cdef size_t end = kept.used + sizeof(uint32_t) + size, capacity
+    cdef uint32_t stored = <uint32_t>size
+    cdef uint8_t *larger
+    if end >= kept.bytes_max:
+        return
+    if end > kept.capacity:
+        capacity = 2 * end + 4096
+        if capacity > kept.bytes_max:
+            capacity = kept.bytes_max
+        larger = <uint8_t *>realloc(kept.data, capacity)
+        if larger == NULL:
+            return
+        kept.data = larger
+        kept.capacity = capacity
+    memcpy(kept.data + kept.used, &stored, sizeof(uint32_t))
+    memcpy(kept.data + kept.used + sizeof(uint32_t), delta, size)
+    kept.places[entry] = <uint32_t>kept.used + 1
+    kept.used = end
+
+
+cdef inline uint8_t *kept_delta(const KeptDeltas *kept, int32_t entry, uint64_t *size) noexcept nogil:
+    """Return an entry's delta, NULL when it isn't kept."""
+    cdef uint32_t stored = 0
+    cdef uint8_t *at
+    if entry >= kept.count or kept.places[entry] == 0:
+        return NULL
+    at = kept.data + kept.places[entry] - 1
+    memcpy(&stored, at, sizeof(uint32_t))
+    size[0] = stored
+    return at + sizeof(uint32_t)
+
+
+# Tools
 
 
 cdef inline bint tools_init(Tools *tools, Shared *shared) noexcept nogil:
@@ -204,14 +267,29 @@ cdef inline void content_drop(Content *content) noexcept nogil:
 
 cdef inline int object_header(char *out, int type_number, uint64_t size) noexcept nogil:
     """Write what stands before an object's content when it is hashed, its zero byte included; return the length."""
-    cdef const char *name = b"commit"
+    cdef const char *name = b"commit "
+    cdef char digits[20]
+    cdef int length = 7, at = 20
     if type_number == 2:
-        name = b"tree"
+        name = b"tree "
+        length = 5
     elif type_number == 3:
-        name = b"blob"
+        name = b"blob "
+        length = 5
     elif type_number == 4:
-        name = b"tag"
-    return 1 + snprintf(out, SHA1_HEADROOM, b"%s %llu", name, <unsigned long long>size)
+        name = b"tag "
+        length = 4
+    memcpy(out, name, length)
+    while True:
+        at -= 1
+        digits[at] = <char>(c"0" + size % 10)
+        size //= 10
+        if size == 0:
+            break
+    memcpy(out + length, digits + at, 20 - at)
+    length += 20 - at
+    out[length] = 0
+    return length + 1
 
 
 cdef inline void hash_content(Tools *tools, Content *content) noexcept nogil:

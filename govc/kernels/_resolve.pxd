@@ -1,8 +1,7 @@
 # The second pass over a received pack: the objects that are stored as deltas are made, and named.
 # The story is in govc/pack/resolver.py, the twin. Each thread takes the next whole object that deltas stand on, and
-# goes through what stands on it depth first. Two differences: objects are named some time after they are made, sixteen
-# at once, so deltas that wait for a name are found then and begin a new stack; and deltas are inflated again instead of
-# being kept from the first pass.
+# goes through what stands on it depth first. A difference: objects are named some time after they are made, sixteen
+# at once, so deltas that wait for a name are found then and begin a new stack.
 #
 # A frame of the stack is an object with deltas left to be made. Its content is kept while the budget lasts, the bottom
 # going first; what was dropped is made again along the chain of its bases.
@@ -44,6 +43,7 @@ from govc.kernels._pack cimport (
     has_failed,
     hash_content,
     hash_waiting,
+    kept_delta,
     read_at,
     reserve,
     tools_free,
@@ -199,16 +199,19 @@ cdef inline Content *make_from(Walk *walk, Content *base, int32_t entry) noexcep
     cdef Py_ssize_t pos = 0
     cdef DeltaFault fault
     cdef Content *content
-    if not read_entry(walk, entry, &size, &stream, &length):
-        return NULL
-    if not reserve(&tools.delta, &tools.delta_size, <size_t>size + 1):
-        fail(shared, FAULT_MEMORY, entry, 0, 0)
-        return NULL
-    if not inflate_read(walk, entry, stream, length, tools.delta, size):
-        return NULL
-    fault = delta_size(tools.delta, <Py_ssize_t>size, &pos, &base_size)
+    cdef uint8_t *delta = kept_delta(&shared.kept, entry, &size)
+    if delta == NULL:
+        if not read_entry(walk, entry, &size, &stream, &length):
+            return NULL
+        if not reserve(&tools.delta, &tools.delta_size, <size_t>size + 1):
+            fail(shared, FAULT_MEMORY, entry, 0, 0)
+            return NULL
+        if not inflate_read(walk, entry, stream, length, tools.delta, size):
+            return NULL
+        delta = tools.delta
+    fault = delta_size(delta, <Py_ssize_t>size, &pos, &base_size)
     if fault == DELTA_FINE:
-        fault = delta_size(tools.delta, <Py_ssize_t>size, &pos, &result_size)
+        fault = delta_size(delta, <Py_ssize_t>size, &pos, &result_size)
     if fault != DELTA_FINE:
         fail(shared, FAULT_DELTA, entry, fault, 0)
         return NULL
@@ -224,7 +227,7 @@ cdef inline Content *make_from(Walk *walk, Content *base, int32_t entry) noexcep
     if content == NULL:
         fail(shared, FAULT_MEMORY, entry, 0, 0)
         return NULL
-    fault = delta_run(base.data, base.size, tools.delta, <Py_ssize_t>size, pos, content.data, result_size, &made)
+    fault = delta_run(base.data, base.size, delta, <Py_ssize_t>size, pos, content.data, result_size, &made)
     if fault != DELTA_FINE:
         if fault == DELTA_TOO_SHORT:
             fail(shared, FAULT_TOO_SHORT, entry, made, result_size)

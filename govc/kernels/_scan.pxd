@@ -24,6 +24,7 @@ from govc.kernels._pack cimport (
     fail,
     hash_content,
     hash_waiting,
+    keep_delta,
     object_header,
     pread,
     reserve,
@@ -268,7 +269,7 @@ cdef inline bint scan_entry(Scanner *scanner) noexcept nogil:
     cdef int type_number = 0, length, header_length
     cdef uint32_t crc
     cdef Content *content = NULL
-    cdef bint is_delta, is_streamed, is_ready, done = False
+    cdef bint is_delta, is_streamed, is_ready, is_whole = False, done = False
     cdef uint8_t base_oid[32]
     cdef char header[SHA1_HEADROOM]
     cdef sha1_stream stream
@@ -301,6 +302,7 @@ cdef inline bint scan_entry(Scanner *scanner) noexcept nogil:
         done = inflate_whole(
             &shared.deflate, tools.decompressor, &tools.stream, scanner.window + scanner.pos + length,
             available - length, tools.delta if is_delta else content.data, <size_t>size, &used)
+        is_whole = done
         if done:
             shared.crcs[entry] = crc_of(&shared.deflate, 0, scanner.window + scanner.pos, length + used)
             scanner.pos += length + used
@@ -333,6 +335,8 @@ cdef inline bint scan_entry(Scanner *scanner) noexcept nogil:
     if is_delta:
         if not note_delta(scanner, type_number, offset, distance, base_oid):
             return False
+        if is_whole and size <= shared.delta_result_bytes_max:
+            keep_delta(&shared.kept, entry, tools.delta, <size_t>size)
     else:
         shared.types[entry] = <uint8_t>type_number
         if content != NULL:

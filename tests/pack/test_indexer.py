@@ -168,8 +168,8 @@ def test_a_base_that_is_there_twice_is_used_once(craft, index, tmp_path):
     assert 4 == len(set(indexed.offsets))
 
 
-@pytest.mark.parametrize("base_cache_bytes", [0, 5000, 1 << 24])
-def test_long_chains_with_branches_are_resolved(craft, index, tmp_path, base_cache_bytes):
+@pytest.mark.parametrize(("base_cache_bytes", "delta_cache_bytes"), [(0, 0), (5000, 900), (1 << 24, 1 << 23)])
+def test_long_chains_with_branches_are_resolved(craft, index, base_cache_bytes, delta_cache_bytes):
     entries = [craft.whole(BLOB, version(0))]
     expected = [blob_oid(version(0))]
     for number in range(1, 600):
@@ -180,8 +180,8 @@ def test_long_chains_with_branches_are_resolved(craft, index, tmp_path, base_cac
         entries.append(craft.ref(blob_oid(side), make_delta(side, side + b"leaf")))
         expected += map(blob_oid, (version(number), side, side + b"leaf"))
     data = craft.pack_of(*entries)
-    indexed = index(data, limits=IndexLimits(base_cache_bytes=base_cache_bytes, delta_cache_bytes=0))
-    assert sorted(expected) == oids_of(indexed)
+    limits = IndexLimits(base_cache_bytes=base_cache_bytes, delta_cache_bytes=delta_cache_bytes)
+    assert sorted(expected) == oids_of(index(data, limits=limits))
 
 
 def test_a_chain_of_twenty_thousand_is_no_recursion(craft, index):
