@@ -9,6 +9,7 @@ Source: gitprotocol-capabilities "object-format", hash-function-transition.
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 
@@ -49,16 +50,8 @@ class HashAlgorithm:
             return None
 
 
-def _sha1(data: bytes = b"") -> Hasher:
-    return hashlib.sha1(data, usedforsecurity=False)
-
-
-def _sha256(data: bytes = b"") -> Hasher:
-    return hashlib.sha256(data, usedforsecurity=False)
-
-
-SHA1 = HashAlgorithm("sha1", 20, 40, bytes(20), b"0" * 40, _sha1)
-SHA256 = HashAlgorithm("sha256", 32, 64, bytes(32), b"0" * 64, _sha256)
+SHA1 = HashAlgorithm("sha1", 20, 40, bytes(20), b"0" * 40, partial(hashlib.sha1, usedforsecurity=False))
+SHA256 = HashAlgorithm("sha256", 32, 64, bytes(32), b"0" * 64, partial(hashlib.sha256, usedforsecurity=False))
 
 _ALGORITHMS = {a.name: a for a in (SHA1, SHA256)}
 

@@ -1,5 +1,6 @@
 """Applying deltas in pure Python; the story is in `delta`."""
 
+import struct
 from collections.abc import Callable
 
 from govc.errors import CorruptDelta, LimitExceeded
@@ -7,33 +8,42 @@ from govc.errors import CorruptDelta, LimitExceeded
 _PIECES_DELTA_BYTES_MAX = 1 << 18
 _SIZE_SHIFT_MAX = 63
 
+# Arguments of copies, by their bytes of offset (the third one by itself) and of size.
+_unpack_copy_2_1 = struct.Struct("<HB").unpack_from
+_unpack_copy_3_1 = struct.Struct("<HBB").unpack_from
+_unpack_copy_2_2 = struct.Struct("<HH").unpack_from
+_unpack_copy_3_2 = struct.Struct("<HBH").unpack_from
+
 
 def parse_delta_sizes(delta: bytes) -> tuple[int, int, int]:
     """Return base size, target size (bytes) and where the instructions begin. Raises CorruptDelta.
 
     `delta` may be the beginning of one: twenty bytes always hold both sizes.
     """
-    sizes = []
-    pos = 0
     try:
-        for _ in range(2):
-            byte = delta[pos]
-            pos += 1
-            size = byte & 0x7F
-            shift = 7
-            while byte & 0x80:
-                if shift > _SIZE_SHIFT_MAX:
-                    raise CorruptDelta("delta size overflow")
-                byte = delta[pos]
-                pos += 1
-                size |= (byte & 0x7F) << shift
-                shift += 7
-            if size >> 64:
-                raise CorruptDelta("delta size overflow")
-            sizes.append(size)
+        base_size, pos = _parse_size(delta, 0)
+        result_size, pos = _parse_size(delta, pos)
     except IndexError:
         raise CorruptDelta("truncated delta header") from None
-    return sizes[0], sizes[1], pos
+    return base_size, result_size, pos
+
+
+def _parse_size(delta: bytes, pos: int) -> tuple[int, int]:
+    """Return the size that stands at `pos`, and the position after it. IndexError at the end of the delta."""
+    byte = delta[pos]
+    pos += 1
+    size = byte & 0x7F
+    shift = 7
+    while byte & 0x80:
+        if shift > _SIZE_SHIFT_MAX:
+            raise CorruptDelta("delta size overflow")
+        byte = delta[pos]
+        pos += 1
+        size |= (byte & 0x7F) << shift
+        shift += 7
+    if size >> 64:
+        raise CorruptDelta("delta size overflow")
+    return size, pos
 
 
 def apply_delta(base: bytes, delta: bytes, *, result_bytes_max: int) -> bytes:
@@ -48,14 +58,94 @@ def apply_delta(base: bytes, delta: bytes, *, result_bytes_max: int) -> bytes:
         raise CorruptDelta(f"delta is for a base of {base_size} bytes, not {len(base)}")
     if result_size > result_bytes_max:
         raise LimitExceeded("delta result bytes", result_bytes_max, result_size)
-    if len(delta) <= _PIECES_DELTA_BYTES_MAX:
-        pieces: list[bytes] = []
-        _run(base, delta, pos, result_size, pieces.append)
-        return b"".join(pieces)
     # A long delta of tiny copies would cost far more as separate pieces than the target is large.
+    if len(delta) <= _PIECES_DELTA_BYTES_MAX:
+        made = _join_pieces(base, delta, pos, result_size)
+        if made is not None:
+            return made
     result = bytearray()
     _run(base, delta, pos, result_size, result.extend)
     return bytes(result)
+
+
+def _join_pieces(base: bytes, delta: bytes, pos: int, result_size: int) -> bytes | None:
+    """Carry the instructions from `pos` on out and join what they make; None when anything is wrong: `_run` says what.
+
+    A delta of a large tree has hundreds of instructions, so only what must be tested at once is: that the target
+    doesn't grow beyond its size. What is copied or inserted from beyond an end is too short, and so is the target then.
+    Nineteen copies in twenty have two or three bytes of offset and one or two of size: those are unpacked in one call.
+    """
+    pieces: list[bytes] = []
+    emit = pieces.append
+    left = result_size
+    try:
+        while left > 0:
+            op = delta[pos]
+            pos += 1
+            if op < 0x80:
+                if not op:
+                    return None
+                stop = pos + op
+                emit(delta[pos:stop])
+                left -= op
+                pos = stop
+                continue
+            if op == 0x93:
+                offset, size = _unpack_copy_2_1(delta, pos)
+                pos += 3
+            elif op == 0x97:
+                offset, high, size = _unpack_copy_3_1(delta, pos)
+                offset |= high << 16
+                pos += 4
+            elif op == 0xB3:
+                offset, size = _unpack_copy_2_2(delta, pos)
+                pos += 4
+            elif op == 0xB7:
+                offset, high, size = _unpack_copy_3_2(delta, pos)
+                offset |= high << 16
+                pos += 5
+            else:
+                offset, size, pos = _parse_copy(delta, pos - 1)
+            size = size or 0x10000
+            emit(base[offset : offset + size])
+            left -= size
+    except (IndexError, struct.error):
+        return None
+    if left or pos != len(delta):
+        return None
+    made = b"".join(pieces)
+    return made if len(made) == result_size else None
+
+
+def _parse_copy(delta: bytes, pos: int) -> tuple[int, int, int]:
+    """Return offset and size of the copy at `pos`, and the position after it. IndexError at the end of the delta."""
+    op = delta[pos]
+    pos += 1
+    offset = size = 0
+    if op & 0x01:
+        offset = delta[pos]
+        pos += 1
+    if op & 0x02:
+        offset |= delta[pos] << 8
+        pos += 1
+    if op & 0x0C:
+        if op & 0x04:
+            offset |= delta[pos] << 16
+            pos += 1
+        if op & 0x08:
+            offset |= delta[pos] << 24
+            pos += 1
+    if op & 0x10:
+        size = delta[pos]
+        pos += 1
+    if op & 0x60:
+        if op & 0x20:
+            size |= delta[pos] << 8
+            pos += 1
+        if op & 0x40:
+            size |= delta[pos] << 16
+            pos += 1
+    return offset, size or 0x10000, pos
 
 
 def _run(base: bytes, delta: bytes, pos: int, result_size: int, emit: Callable[[bytes], None]) -> None:
@@ -66,34 +156,8 @@ def _run(base: bytes, delta: bytes, pos: int, result_size: int, emit: Callable[[
     try:
         while pos < end:
             op = delta[pos]
-            pos += 1
             if op & 0x80:
-                offset = size = 0
-                if op & 0x01:
-                    offset = delta[pos]
-                    pos += 1
-                if op & 0x02:
-                    offset |= delta[pos] << 8
-                    pos += 1
-                if op & 0x0C:
-                    if op & 0x04:
-                        offset |= delta[pos] << 16
-                        pos += 1
-                    if op & 0x08:
-                        offset |= delta[pos] << 24
-                        pos += 1
-                if op & 0x10:
-                    size = delta[pos]
-                    pos += 1
-                if op & 0x60:
-                    if op & 0x20:
-                        size |= delta[pos] << 8
-                        pos += 1
-                    if op & 0x40:
-                        size |= delta[pos] << 16
-                        pos += 1
-                if size == 0:
-                    size = 0x10000
+                offset, size, pos = _parse_copy(delta, pos)
                 left -= size
                 stop = offset + size
                 if stop > base_size or left < 0:
@@ -101,6 +165,7 @@ def _run(base: bytes, delta: bytes, pos: int, result_size: int, emit: Callable[[
                 emit(base[offset:stop])
             elif op:
                 left -= op
+                pos += 1
                 stop = pos + op
                 if stop > end or left < 0:
                     raise CorruptDelta("delta inserts beyond its end or its result")

@@ -39,14 +39,13 @@ class IndexLimits:
 
 
 class Expansion:
-    """The running total of inflated and rebuilt bytes of one pack against its ceiling."""
+    """The running total of inflated and rebuilt bytes of one pack against its ceiling; `left` is how far that is."""
 
     def __init__(self, limits: IndexLimits, pack_size: int) -> None:
-        self._limit = limits.expansion_bytes_base + limits.expansion_ratio_max * pack_size
-        self._total = 0
+        self._limit = self.left = limits.expansion_bytes_base + limits.expansion_ratio_max * pack_size
 
     def add(self, size: int) -> None:
         """Count `size` bytes before they are made."""
-        self._total += size
-        if self._total > self._limit:
-            raise LimitExceeded("pack expansion bytes", self._limit, self._total)
+        self.left -= size
+        if self.left < 0:
+            raise LimitExceeded("pack expansion bytes", self._limit, self._limit - self.left)

@@ -12,7 +12,7 @@ packs.
 from array import array
 from collections.abc import Callable, Iterator
 
-from govc.errors import CorruptDelta, CorruptPack
+from govc.errors import CorruptDelta, CorruptPack, LimitExceeded
 from govc.objects.types import hash_object
 from govc.pack.delta import apply_delta, parse_delta_sizes
 from govc.pack.inflate import inflate_entry
@@ -65,9 +65,11 @@ class DeltaResolver:
 
     def resolve_from(self, root: int, content: bytes | None = None) -> None:
         """Resolve everything that stands on the whole object of entry `root`."""
-        table = self._table
+        table, algo = self._table, self._table.algo
+        first_child, next_sibling = table.first_child, table.next_sibling
+        record, contents, adopts = self._record, self._contents, self._ref_children is not None
         self._adopt(root)
-        if table.first_child[root] == NONE:
+        if first_child[root] == NONE:
             return
         type_number = table.types[root]
         stack = array("I", [root])
@@ -75,17 +77,20 @@ class DeltaResolver:
             self._keep(root, content)
         while stack:
             node = stack[-1]
-            child = table.first_child[node]
-            base = self._content_of(node)
-            table.first_child[node] = table.next_sibling[child]
+            child = first_child[node]
+            base = contents.get(node)
+            if base is None:
+                base = self._content_of(node)
+            following = first_child[node] = next_sibling[child]
             made = self._apply(base, child)
-            if table.first_child[node] == NONE:
+            if following == NONE:
                 stack.pop()
                 self._drop(node)
-            self._record(child, type_number, hash_object(table.algo, type_number, made), made)
+            record(child, type_number, hash_object(algo, type_number, made), made)
             self.resolved_count += 1
-            self._adopt(child)
-            if table.first_child[child] != NONE:
+            if adopts:
+                self._adopt(child)
+            if first_child[child] != NONE:
                 stack.append(child)
                 self._keep(child, made)
             self._count_work(len(made))
@@ -158,8 +163,13 @@ class DeltaResolver:
         delta = self._delta_cache.pop(entry, None)
         if delta is None:
             delta = inflate_entry(self._fd, self._table, entry, self._limits.delta_result_bytes_max)
+        expansion, limit = self._expansion, self._limits.delta_result_bytes_max
         try:
-            self._expansion.add(parse_delta_sizes(delta)[1])
-            return apply_delta(base, delta, result_bytes_max=self._limits.delta_result_bytes_max)
+            made = apply_delta(base, delta, result_bytes_max=limit if limit < expansion.left else expansion.left)
         except CorruptDelta as error:
             raise CorruptPack(f"failed to apply delta: {error}", self._table.offsets[entry]) from error
+        except LimitExceeded:
+            expansion.add(parse_delta_sizes(delta)[1])  # if that is the limit that it passes
+            raise
+        expansion.left -= len(made)
+        return made

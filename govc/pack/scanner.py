@@ -4,6 +4,10 @@ The file is read once, in windows. An entry is inflated to find its end, never b
 large blob goes straight into its hash. What is a delta is only noted: on which entry (by offset) or on
 which name it stands.
 
+Most entries are small and lie whole in the window: `_scan_common` takes those, one after the other, in one frame of
+the interpreter. It stops at whatever is out of the ordinary, and `_scan_entry` takes that entry from its beginning: it
+knows every case, and every refusal.
+
 Source: gitformat-pack "pack-*.pack files have the following format"; git's builtin/index-pack.c
 parse_pack_objects for the words of refusals.
 """
@@ -14,11 +18,11 @@ from bisect import bisect_left
 from collections.abc import Callable
 
 from govc.errors import CorruptPack, LimitExceeded
-from govc.objects.types import OFS_DELTA, REF_DELTA, encode_object_header
-from govc.pack.entry import EntryHeader, parse_entry_header
+from govc.objects.types import OFS_DELTA, REF_DELTA, encode_object_header, hash_object
+from govc.pack.entry import ENTRY_HEADER_BYTES_MAX, EntryHeader, parse_entry_header
 from govc.pack.format import PACK_HEADER_SIZE, parse_pack_header
 from govc.pack.limits import Expansion, IndexLimits
-from govc.pack.tables import EntryTable
+from govc.pack.tables import NONE, EntryTable
 from govc.protocol.oid import HashAlgorithm
 
 WINDOW_BYTES = 1 << 20
@@ -29,6 +33,8 @@ _OUTPUT_BYTES = 1 << 18
 _CACHE_OVERHEAD_BYTES = 150
 _TICK_BYTES = 1 << 19
 _TICK_ENTRY_COST_BYTES = 4096
+_REFILL_BYTES = 4096  # the window is filled when it has less; no common header is as long
+_DISTANCE_CONTINUED_MAX = 1 << 56
 
 Record = Callable[[int, int, bytes, bytes | None], None]
 """Takes entry, type, oid and content (None when it was streamed) of an object as soon as it is known."""
@@ -50,7 +56,6 @@ class PackScanner:
         self._whole_types = whole_types
         self._tick = tick
         self._work = 0
-        self._entry = 0
         self.pack_size = os.fstat(fd).st_size
         self._content_end = self.pack_size - algo.oid_size
         self._hasher = algo.new()
@@ -80,12 +85,102 @@ class PackScanner:
     def scan(self, record: Record) -> None:
         """Read every entry and the trailer, handing each object that is no delta to `record`."""
         table = self.table
-        for entry in range(table.count):
-            self._entry = entry
+        entry = 0
+        while (entry := self._scan_common(entry, record)) < table.count:
             self._scan_entry(entry, record)
+            entry += 1
         end = self._buf_end - len(self._buf) + self._pos
         table.offsets[table.count] = end
         self.check_trailer(end, self._hasher.digest())
+
+    def _scan_common(self, entry: int, record: Record) -> int:
+        """Take entries from `entry` on, as long as they are common ones; return the first that wasn't taken.
+
+        Of that one nothing was done. The words of `_scan_entry` apply to everything here; names are local since each
+        is used some hundred thousand times.
+        """
+        table, algo, tick, expansion = self.table, self._algo, self._tick, self.expansion
+        count, offsets, crcs = table.count, table.offsets, table.crcs
+        bases, first_child, next_sibling = table.bases, table.first_child, table.next_sibling
+        delta_cache, cache_left = self.delta_cache, self._delta_cache_left
+        oid_size, new_inflater, crc32 = algo.oid_size, zlib.decompressobj, zlib.crc32
+        size_max = self._limits.object_bytes_max
+        buf, view = self._buf, self._view
+        buf_start = self._buf_end - len(buf)
+        last = len(buf) - (_REFILL_BYTES if self._buf_end < self._content_end else ENTRY_HEADER_BYTES_MAX)
+        end, work, inflated, left = self._pos, self._work, 0, expansion.left
+        while entry < count and end <= last:
+            start = pos = end
+            byte = buf[pos]
+            pos += 1
+            type_number = (byte >> 4) & 7
+            size = byte & 15
+            if byte & 0x80:
+                byte = buf[pos]
+                pos += 1
+                size |= (byte & 0x7F) << 4
+                if byte & 0x80:
+                    byte = buf[pos]
+                    pos += 1
+                    size |= (byte & 0x7F) << 11
+                    if byte & 0x80:
+                        break  # _OUTPUT_BYTES or more
+            if size > size_max or inflated + size > left:
+                break
+            base = NONE
+            base_oid = b""
+            if type_number == OFS_DELTA:
+                byte = buf[pos]
+                pos += 1
+                distance = byte & 0x7F
+                while byte & 0x80 and distance < _DISTANCE_CONTINUED_MAX:
+                    byte = buf[pos]
+                    pos += 1
+                    distance = ((distance + 1) << 7) | (byte & 0x7F)
+                base_offset = buf_start + start - distance
+                if base_offset < PACK_HEADER_SIZE or not distance:
+                    break
+                base = bisect_left(offsets, base_offset, 0, entry)
+                if offsets[base] != base_offset:
+                    base = NONE
+            elif type_number == REF_DELTA:
+                base_oid = buf[pos : pos + oid_size]
+                pos += oid_size
+            elif not 0 < type_number < 5:
+                break
+            inflater = new_inflater()
+            piece = view[pos : pos + size + (size >> 8) + 64]
+            try:
+                content = inflater.decompress(piece, size or 1)
+            except zlib.error:
+                break
+            if not inflater.eof or len(content) != size:
+                break
+            end = pos + len(piece) - len(inflater.unused_data)
+            offsets[entry] = buf_start + start
+            crcs[entry] = crc32(view[start:end])
+            inflated += size
+            if type_number > 4:
+                if base != NONE:
+                    bases[entry] = base
+                    next_sibling[entry] = first_child[base]
+                    first_child[base] = entry
+                elif base_oid:
+                    table.ref_entries.append(entry)
+                    table.ref_base_oids += base_oid
+                if size + _CACHE_OVERHEAD_BYTES <= cache_left:
+                    cache_left -= size + _CACHE_OVERHEAD_BYTES
+                    delta_cache[entry] = content
+            else:
+                record(entry, type_number, hash_object(algo, type_number, content), content)
+            entry += 1
+            work += size + _TICK_ENTRY_COST_BYTES
+            if work > _TICK_BYTES:
+                work = 0
+                tick(entry)
+        self._pos, self._work, self._delta_cache_left = end, work, cache_left
+        expansion.add(inflated)
+        return entry
 
     def explain(self, entry: int) -> None:
         """Raise what is wrong with an entry that the compiled scanner stopped at; return when nothing is."""
@@ -122,7 +217,7 @@ class PackScanner:
         return True
 
     def _scan_entry(self, entry: int, record: Record) -> None:
-        if len(self._buf) - self._pos < 4096:
+        if len(self._buf) - self._pos < _REFILL_BYTES:
             self._refill()
         start = self._pos
         offset = self._buf_end - len(self._buf) + start

@@ -16,9 +16,9 @@ def apply_delta(request):
     return request.param.apply_delta
 
 
-def outcome(apply_delta, base, delta):
+def outcome(apply_delta, base, delta, result_bytes_max=1 << 16):
     try:
-        return apply_delta(base, delta, result_bytes_max=1 << 16)
+        return apply_delta(base, delta, result_bytes_max=result_bytes_max)
     except (CorruptDelta, LimitExceeded) as error:
         return f"{type(error).__name__}: {error}"
 
@@ -39,6 +39,43 @@ def test_a_damaged_delta_has_the_same_outcome_whoever_applies_it(base, target, d
 def test_a_copy_without_a_size_takes_64_kib(apply_delta):
     base = bytes(0x10000) + b"x"
     assert base[:0x10000] == apply_delta(base, bytes.fromhex("81800480800480"), result_bytes_max=MAX)
+
+
+BASE = bytes(range(251)) * 300
+BYTES = st.sampled_from([0, 1, 2, 255])
+
+
+@st.composite
+def copies(draw):
+    """One copy with any set of argument bytes, as it is written and what it means; size bytes may all be zero."""
+    op = draw(st.integers(0x80, 0xFF))
+    present = [bit for bit in range(7) if op >> bit & 1]
+    values = {bit: draw(BYTES) for bit in present}
+    offset = sum(values.get(bit, 0) << 8 * bit for bit in range(4))
+    size = sum(values.get(4 + bit, 0) << 8 * bit for bit in range(3)) or 0x10000
+    return bytes([op, *values.values()]), offset, size
+
+
+def size_of(number):
+    return bytes([0x80 | number & 127, 0x80 | number >> 7 & 127, 0x80 | number >> 14 & 127, number >> 21])
+
+
+@settings(derandomize=True, max_examples=300)
+@given(st.lists(copies(), max_size=4), st.binary(min_size=1, max_size=5))
+def test_every_form_of_a_copy_means_the_same_to_both(written, inserted):
+    expected = inserted
+    delta = bytes([len(inserted)]) + inserted
+    is_whole = True
+    for raw, offset, size in written:
+        delta += raw
+        expected += BASE[offset : offset + size]
+        is_whole &= offset + size <= len(BASE)
+    delta = size_of(len(BASE)) + size_of(len(expected)) + delta
+    outcomes = {outcome(kernel.apply_delta, BASE, delta, result_bytes_max=MAX) for kernel in both("delta")}
+    if is_whole:
+        assert {expected} == outcomes
+    else:
+        assert {"CorruptDelta: delta copies from outside its base or beyond its result"} == outcomes
 
 
 def test_all_offset_and_size_bytes_are_read(apply_delta):
