@@ -21,6 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bench import report, row_clones, row_fetches, row_packs, row_pushes, row_reads, row_refs, row_restart, row_worker
+from bench.bytecode import compile_tree
 from bench.progress import FILE, Progress, Row, today
 from bench.world import QUICK, Bench, Plan, describe
 from compat.gitclient import Git
@@ -155,6 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, _leave)
     plan = QUICK if options.quick else Plan()
     sources = options.repositories or [parse_repository(x) for x in os.environ.get("BENCH_REPOS", "").split()]
+    compile_tree()
     loads_before = os.getloadavg()
     with tempfile.TemporaryDirectory(prefix="govc-bench-", dir=options.keep) as folder:
         scratch = Path(folder)

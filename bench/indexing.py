@@ -1,7 +1,7 @@
 """`python -m bench.indexing NAME=PACK ...`: indexing of packs, side by side with what others use.
 
 Each contender is a process of its own that indexes the same file; its CPU seconds are user and system time of the
-process, as the kernel counted them when it ended. Python's start, about 0.1 s, is in them. Rounds take the contenders
+process, as the kernel counted them when it ended. Python's start is in them. Rounds take the contenders
 in turn. Every index must equal git's, byte for byte. Ratios are git's median by the contender's median, with as many
 threads.
 
@@ -12,7 +12,6 @@ thread only. libgit2's hash looks for collision attacks, dulwich's does not.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import statistics
 import subprocess
@@ -23,8 +22,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.bytecode import TREE, compile_tree
+
 RESULTS = Path(__file__).with_name("INDEXING.md")
-OPTIONS_BYTES = 256  # more than git_indexer_options has, all zero but the version
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,18 @@ def _git(threads: int) -> Callable[[Path, Path], Sequence[str | Path]]:
     return lambda pack, index: ["git", "index-pack", f"--threads={threads}", "-o", index, pack]
 
 
+def child_command(kind: str, *arguments: str | Path) -> list[str | Path]:
+    """One of our processes, started as helpers of the server are; its environment is `child_environment`."""
+    return [sys.executable, "-S", "-c", "from bench.index_child import main; main()", kind, *arguments]
+
+
+def child_environment() -> dict[str, str]:
+    """What finds this very govc, and the other contenders' libraries."""
+    return {"PYTHONPATH": os.pathsep.join([os.fspath(TREE), *filter(None, sys.path)])}
+
+
 def _child(kind: str, *arguments: str) -> Callable[[Path, Path], Sequence[str | Path]]:
-    return lambda pack, index: [sys.executable, "-m", "bench.indexing", "--child", kind, pack, index, *arguments]
+    return lambda pack, index: child_command(kind, pack, index, *arguments)
 
 
 def contenders(threads: int) -> list[Contender]:
@@ -76,102 +86,37 @@ def contenders(threads: int) -> list[Contender]:
     ]
 
 
-# The processes
-
-
-def index_with_govc(pack: str, index: str, threads: str, detection: str, bits: str, inflater: str = "") -> None:
-    """One run of our indexer."""
-    from govc.kernels.indexing import find_compiled
-    from govc.pack.indexer import index_pack
-    from govc.protocol.oid import SHA1
-
-    kernel = find_compiled("sha1")
-    if kernel is not None:
-        kernel.use_instructions(sha=bits != "128", vector_bits=int(bits))
-        kernel.use_deflate(inflater != "zlib")
-    fd = os.open(pack, os.O_RDONLY)
-    index_pack(fd, SHA1, detects=detection == "on", threads=int(threads)).write_index(index)
-    os.close(fd)
-
-
-def index_thin_with_govc(pack: str, index: str, objects_dir: str, detection: str) -> None:
-    """One thin pack, which is completed in place from a repository."""
-    from govc.odb.store import ObjectStore
-    from govc.pack.indexer import index_pack
-    from govc.protocol.oid import SHA1
-
-    store = ObjectStore.open(objects_dir, SHA1)
-    fd = os.open(pack, os.O_RDWR)
-    index_pack(fd, SHA1, base_reader=store.read_oid, detects=detection == "on").write_index(index)
-    os.close(fd)
-
-
-def index_with_dulwich(pack: str, index: str) -> None:
-    """One run of dulwich's, with its compiled parts."""
-    from dulwich.object_format import DEFAULT_OBJECT_FORMAT
-    from dulwich.pack import PackData
-
-    with PackData(pack, object_format=DEFAULT_OBJECT_FORMAT) as data:
-        data.create_index_v2(index)
-
-
-def index_with_libgit2(pack: str, index: str) -> None:
-    """One run of git_indexer, fed in pieces of 1 MiB as its own transports do (smaller ones)."""
-    import pygit2
-
-    (path,) = (Path(pygit2.__file__).parent.parent / "pygit2.libs").glob("libgit2*")
-    library = ctypes.CDLL(os.fspath(path))
-    library.git_libgit2_init()
-
-    def check(code: int) -> None:
-        if code < 0:
-            raise OSError(f"libgit2 answers {code}")
-
-    indexer = ctypes.c_void_p()
-    statistics_of = ctypes.create_string_buffer(OPTIONS_BYTES)
-    options = ctypes.create_string_buffer(OPTIONS_BYTES)
-    options[0] = 1
-    library.git_indexer_append.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_void_p]
-    library.git_indexer_commit.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
-    folder = Path(index + ".d")
-    folder.mkdir()
-    check(library.git_indexer_new(ctypes.byref(indexer), os.fsencode(folder), 0, None, options))
-    with open(pack, "rb") as file:
-        while piece := file.read(1 << 20):
-            check(library.git_indexer_append(indexer, piece, len(piece), statistics_of))
-    check(library.git_indexer_commit(indexer, statistics_of))
-    (made,) = folder.glob("*.idx")
-    made.rename(index)
-    for rest in folder.iterdir():
-        rest.unlink()
-    folder.rmdir()
-
-
-CHILDREN: dict[str, Callable[..., None]] = {
-    "govc": index_with_govc,
-    "govc-thin": index_thin_with_govc,
-    "dulwich": index_with_dulwich,
-    "libgit2": index_with_libgit2,
-}
-
-
 # Measuring
 
 
-def run_once(contender: Contender, pack: Path, index: Path) -> tuple[float, float, float]:
-    """CPU seconds, wall seconds, peak memory in MiB."""
+@dataclass(frozen=True)
+class Run:
+    """One indexing: seconds of the whole process, and its peak memory; of ours also CPU seconds without its start."""
+
+    cpu: float
+    wall: float
+    peak_mib: float
+    started_cpu: float | None
+
+
+def run_once(contender: Contender, pack: Path, index: Path) -> Run:
+    """Index a pack."""
     start = time.perf_counter()
     process = subprocess.Popen(
         list(map(os.fspath, contender.command(pack, index))),
-        stdout=subprocess.DEVNULL,
-        env=os.environ | contender.environment,
+        stdout=subprocess.PIPE,
+        env=os.environ | child_environment() | contender.environment,
     )
+    assert process.stdout is not None
+    with process.stdout:
+        said = process.stdout.read()
     _, status, used = os.wait4(process.pid, 0)
     wall = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{contender.name}: status {process.returncode}")
-    return used.ru_utime + used.ru_stime, wall, used.ru_maxrss / 1024
+    is_ours = contender.name.startswith("govc")
+    return Run(used.ru_utime + used.ru_stime, wall, used.ru_maxrss / 1024, float(said) if is_ours else None)
 
 
 def measure(pack: Path, threads: int, rounds: int, say: Callable[[str], None]) -> dict[str, Measured]:
@@ -182,18 +127,18 @@ def measure(pack: Path, threads: int, rounds: int, say: Callable[[str], None]) -
         for round_number in range(rounds):
             for contender in contenders(threads):
                 index = Path(folder) / "made.idx"
-                cpu, wall, peak = run_once(contender, pack, index)
+                run = run_once(contender, pack, index)
                 if not expected.exists():
                     index.rename(expected)
                     index = expected
                 result = measured.setdefault(contender.name, Measured())
-                result.cpu.append(cpu)
-                result.wall.append(wall)
-                result.peak_mib.append(peak)
+                result.cpu.append(run.cpu)
+                result.wall.append(run.wall)
+                result.peak_mib.append(run.peak_mib)
                 result.is_equal &= index.read_bytes() == expected.read_bytes()
                 if index is not expected:
                     index.unlink()
-                say(f"{pack.name} round {round_number + 1}: {contender.name}: {cpu:.2f} s CPU, {wall:.2f} s")
+                say(f"{pack.name} round {round_number + 1}: {contender.name}: {run.cpu:.2f} s CPU, {run.wall:.2f} s")
     return measured
 
 
@@ -240,6 +185,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
+    compile_tree()
     before = os.getloadavg()
     sections = []
     for text in options.packs:
@@ -263,7 +209,4 @@ Written by `python -m bench.indexing` on {time.strftime("%Y-%m-%d", time.gmtime(
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--child"]:
-        CHILDREN[sys.argv[2]](*sys.argv[3:])
-    else:
-        main(sys.argv[1:])
+    main(sys.argv[1:])
