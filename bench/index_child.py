@@ -1,12 +1,14 @@
 """The processes that index a pack, one contender each: `python -S -c "..." KIND PACK INDEX ARGUMENT ...`.
 
 They are started as helpers of the server are (`govc.repo.helper`): without site, which searches the environment for
-packages that nothing here needs, and with sys.path in PYTHONPATH. Each imports what its own contender needs, no more.
+packages that nothing here needs, and with sys.path in PYTHONPATH. Each imports what its own contender needs, no more,
+looks for no garbage meanwhile, and isn't taken apart at its end.
 
 govc's says how much CPU time (seconds) the indexing itself took, from the first byte of the pack to the last of the
 index: what it costs a process of the server that runs already.
 """
 
+import gc
 import os
 import sys
 import time
@@ -24,6 +26,7 @@ def index_with_govc(pack: str, index: str, threads: str, detection: str, bits: s
     if kernel is not None:
         kernel.use_instructions(sha=bits != "128", vector_bits=int(bits))
         kernel.use_deflate(inflater != "zlib")
+    gc.enable()
     began = time.process_time()
     fd = os.open(pack, os.O_RDONLY)
     index_pack(fd, SHA1, detects=detection == "on", threads=int(threads)).write_index(index)
@@ -37,6 +40,7 @@ def index_thin_with_govc(pack: str, index: str, objects_dir: str, detection: str
     from govc.pack.indexer import index_pack
     from govc.protocol.oid import SHA1
 
+    gc.enable()
     store = ObjectStore.open(objects_dir, SHA1)
     fd = os.open(pack, os.O_RDWR)
     index_pack(fd, SHA1, base_reader=store.read_oid, detects=detection == "on").write_index(index)
@@ -48,6 +52,7 @@ def index_with_dulwich(pack: str, index: str) -> None:
     from dulwich.object_format import DEFAULT_OBJECT_FORMAT
     from dulwich.pack import PackData
 
+    gc.enable()
     with PackData(pack, object_format=DEFAULT_OBJECT_FORMAT) as data:
         data.create_index_v2(index)
 
@@ -96,5 +101,8 @@ CHILDREN = {
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Do what the command line says, and end as a helper does."""
+    gc.disable()
     CHILDREN[sys.argv[1]](*sys.argv[2:])
+    sys.stdout.flush()
+    os._exit(0)

@@ -6,6 +6,7 @@ Run as `python -m govc.repo.helper_main`; it imports no gevent, no web and no se
 A helper whose answer nobody reads any more ends, whatever it is at: also one whose parent was killed and can't kill it.
 """
 
+import gc
 import importlib
 import os
 import pickle
@@ -15,7 +16,7 @@ import stat
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from govc import phases
 from govc.errors import GovcError
@@ -52,6 +53,8 @@ def _make_job(module_name: str, function_name: str) -> JobFunction:
 
     def job(argument: Any, emit: Emit) -> Any:
         function: JobFunction = getattr(importlib.import_module(module_name), function_name)
+        gc.freeze()  # what is imported stays: nobody looks through it for garbage
+        gc.enable()
         return function(argument, emit)
 
     return job
@@ -128,13 +131,15 @@ def _end_with_reader(descriptor: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def main() -> int:
+def main() -> NoReturn:
     """Entry point."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the terminal is the parent's to act on
     _end_with_reader(sys.stdout.fileno())
+    gc.disable()  # until everything is imported
     serve_one(sys.stdin.buffer.read(), sys.stdout.fileno())
-    return 0
+    sys.stderr.flush()
+    os._exit(0)  # taking the interpreter apart, and what it holds, takes as long as many a job
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
