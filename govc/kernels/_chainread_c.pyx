@@ -10,7 +10,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy
 
-from govc.kernels._delta cimport DELTA_FINE, delta_run, delta_size
+from govc.kernels._delta cimport DELTA_FINE, copy_operands, delta_run, delta_size, last_operands
 from govc.kernels._guard_c cimport faults_now
 from govc.kernels._inflate cimport Deflate, find_deflate, inflate_whole, z_stream
 from govc.kernels._packread_c cimport FINE, Entry, Fault, Node, Pack, PackReader, PackTable
@@ -129,12 +129,9 @@ cdef class ChainReader(PackReader):
         cdef size_t used
         cdef Level *more
         while True:
-            node = self.lookup(tag | at)
-            if node != NULL:
-                node.pins += 1
-                base[0] = node
-                return True
             node = self.lookup(DELTA_KEY | tag | at)
+            if node == NULL:
+                node = self.lookup(tag | at)
             if node == NULL:
                 if at < 12 or at >= end or self.parse(pack, at, start + at, <Py_ssize_t>(end - at), &entry) != FINE:
                     return False
@@ -195,9 +192,8 @@ cdef class ChainReader(PackReader):
     cdef Py_ssize_t cut(self, const Level *level, uint64_t base_size) noexcept nogil:
         """Take a delta apart; return the number of its pieces, -1 when it is no good or there is no memory."""
         cdef const uint8_t *delta = level.node.data
-        cdef Py_ssize_t pos = level.start, length = <Py_ssize_t>level.node.size
-        cdef size_t n = 0
-        cdef uint64_t at = 0, offset, size
+        cdef Py_ssize_t pos = level.start, length = <Py_ssize_t>level.node.size, taken
+        cdef uint64_t at = 0, offset = 0, size = 0
         cdef uint8_t op
         cdef Piece *piece
         # An instruction takes a byte at least, and one more piece ends the last one.
@@ -209,32 +205,13 @@ cdef class ChainReader(PackReader):
             pos += 1
             piece.at = <uint32_t>at
             if op & 0x80:
-                offset = size = 0
-                if pos + 7 > length and pos + popcount7(op) > length:
-                    return -1
-                if op & 0x01:
-                    offset = delta[pos]
-                    pos += 1
-                if op & 0x02:
-                    offset |= <uint64_t>delta[pos] << 8
-                    pos += 1
-                if op & 0x04:
-                    offset |= <uint64_t>delta[pos] << 16
-                    pos += 1
-                if op & 0x08:
-                    offset |= <uint64_t>delta[pos] << 24
-                    pos += 1
-                if op & 0x10:
-                    size = delta[pos]
-                    pos += 1
-                if op & 0x20:
-                    size |= <uint64_t>delta[pos] << 8
-                    pos += 1
-                if op & 0x40:
-                    size |= <uint64_t>delta[pos] << 16
-                    pos += 1
-                if size == 0:
-                    size = 0x10000
+                if pos + 7 <= length:
+                    pos += copy_operands(delta + pos, op, &offset, &size)
+                else:
+                    taken = last_operands(delta + pos, length - pos, op, &offset, &size)
+                    if taken < 0:
+                        return -1
+                    pos += taken
                 if offset + size > base_size:
                     return -1
                 piece.source = <uint32_t>offset
@@ -296,6 +273,7 @@ cdef class ChainReader(PackReader):
         """
         cdef const uint8_t *delta = level.node.data
         cdef Py_ssize_t piece_count = self.cut(level, base_size), n = 0, j = 0, k
+        cdef int steps
         cdef uint32_t to, source, left, take, at
         cdef Run *last
         if piece_count < 0 or not reserve(<void **>&self.next_runs, &self.next_room, sizeof(Run), <size_t>count):
@@ -303,7 +281,15 @@ cdef class ChainReader(PackReader):
         for k in range(count):
             to, source, left = self.runs[k].to, self.runs[k].source, self.runs[k].size
             if left and (self.pieces[j].at > source or self.pieces[j + 1].at <= source):
-                j = self.piece_at(source, piece_count)
+                # Mostly it is one of the next few.
+                steps = 8
+                while steps and self.pieces[j].at <= source:
+                    if self.pieces[j + 1].at > source:
+                        break
+                    j += 1
+                    steps -= 1
+                else:
+                    j = self.piece_at(source, piece_count)
             while left:
                 if self.pieces[j + 1].at == source:
                     j += 1
@@ -500,12 +486,3 @@ cdef inline bint reserve(void **block, size_t *room, size_t size, size_t count) 
     block[0] = malloc((count + count // 4 + 64) * size)
     room[0] = count + count // 4 + 64 if block[0] != NULL else 0
     return block[0] != NULL
-
-
-cdef inline int popcount7(uint8_t op) noexcept nogil:
-    cdef int number = 0
-    op &= 0x7F
-    while op:
-        number += op & 1
-        op >>= 1
-    return number

@@ -40,53 +40,72 @@ cdef inline DeltaFault delta_size(const uint8_t *delta, Py_ssize_t length, Py_ss
     return DELTA_FINE
 
 
+cdef inline Py_ssize_t copy_operands(const uint8_t *p, uint8_t op, uint64_t *offset, uint64_t *size) noexcept nogil:
+    """Read what follows a copy instruction, of which seven bytes can be read; return how many it takes.
+
+    Without a branch: which bytes are there is different each time, and guessing wrong costs more than all of this.
+    """
+    cdef uint64_t b0 = op & 1, b1 = op >> 1 & 1, b2 = op >> 2 & 1, b3 = op >> 3 & 1
+    cdef uint64_t b4 = op >> 4 & 1, b5 = op >> 5 & 1, b6 = op >> 6 & 1
+    cdef uint64_t n2 = b0 + b1, n3 = n2 + b2, n4 = n3 + b3, n5 = n4 + b4, n6 = n5 + b5
+    cdef uint64_t found
+    offset[0] = (p[0] & (0 - b0)) | (p[b0] & (0 - b1)) << 8 | (p[n2] & (0 - b2)) << 16 | (p[n3] & (0 - b3)) << 24
+    found = (p[n4] & (0 - b4)) | (p[n5] & (0 - b5)) << 8 | (p[n6] & (0 - b6)) << 16
+    size[0] = found if found else 0x10000
+    return <Py_ssize_t>(n6 + b6)
+
+
+cdef inline Py_ssize_t last_operands(const uint8_t *p, Py_ssize_t left, uint8_t op, uint64_t *offset,
+                                     uint64_t *size) noexcept nogil:
+    """Likewise, where only `left` bytes can be read; -1 when it takes more."""
+    cdef uint8_t bytes[8]
+    cdef Py_ssize_t k, taken
+    for k in range(8):
+        bytes[k] = p[k] if k < left else 0
+    taken = copy_operands(bytes, op, offset, size)
+    return taken if taken <= left else -1
+
+
+cdef inline void copy_bytes(uint8_t *to, uint64_t to_room, const uint8_t *source, uint64_t source_room,
+                            uint64_t size) noexcept nogil:
+    """Copy `size` bytes. Mostly they are few: then 32 at once, where both sides have room for those.
+
+    What that writes beyond them has to be written afterwards.
+    """
+    if size <= 32 and to_room >= 32 and source_room >= 32:
+        memcpy(to, source, 32)
+    else:
+        memcpy(to, source, size)
+
+
 cdef inline DeltaFault delta_run(const uint8_t *base, uint64_t base_size, const uint8_t *delta, Py_ssize_t length,
                                  Py_ssize_t pos, uint8_t *out, uint64_t result_size, uint64_t *made) noexcept nogil:
     """Carry the instructions from `pos` on out; `out` holds `result_size` bytes, `made` tells how many were made."""
-    cdef uint64_t left = result_size, offset, size
+    cdef uint64_t left = result_size, offset = 0, size = 0
+    cdef Py_ssize_t taken
     cdef uint8_t op
     made[0] = 0
     while pos < length:
         op = delta[pos]
         pos += 1
         if op & 0x80:
-            offset = size = 0
-            if pos + 7 > length:
+            if pos + 7 <= length:
+                pos += copy_operands(delta + pos, op, &offset, &size)
+            else:
                 # Near the end each byte may be missing.
-                if pos + popcount7(op) > length:
+                taken = last_operands(delta + pos, length - pos, op, &offset, &size)
+                if taken < 0:
                     return DELTA_CUT
-            if op & 0x01:
-                offset = delta[pos]
-                pos += 1
-            if op & 0x02:
-                offset |= <uint64_t>delta[pos] << 8
-                pos += 1
-            if op & 0x04:
-                offset |= <uint64_t>delta[pos] << 16
-                pos += 1
-            if op & 0x08:
-                offset |= <uint64_t>delta[pos] << 24
-                pos += 1
-            if op & 0x10:
-                size = delta[pos]
-                pos += 1
-            if op & 0x20:
-                size |= <uint64_t>delta[pos] << 8
-                pos += 1
-            if op & 0x40:
-                size |= <uint64_t>delta[pos] << 16
-                pos += 1
-            if size == 0:
-                size = 0x10000
+                pos += taken
             if size > left or offset + size > base_size:
                 return DELTA_COPY_OUTSIDE
-            memcpy(out, base + offset, size)
+            copy_bytes(out, left, base + offset, base_size - offset, size)
             out += size
             left -= size
         elif op:
             if op > left or pos + op > length:
                 return DELTA_INSERT_OUTSIDE
-            memcpy(out, delta + pos, op)
+            copy_bytes(out, left, delta + pos, <uint64_t>(length - pos), op)
             out += op
             pos += op
             left -= op
@@ -94,12 +113,3 @@ cdef inline DeltaFault delta_run(const uint8_t *base, uint64_t base_size, const 
             return DELTA_OPCODE_ZERO
     made[0] = result_size - left
     return DELTA_TOO_SHORT if left else DELTA_FINE
-
-
-cdef inline int popcount7(uint8_t op) noexcept nogil:
-    cdef int number = 0
-    op &= 0x7F
-    while op:
-        number += op & 1
-        op >>= 1
-    return number

@@ -45,7 +45,8 @@ cdef struct Node:
     uint64_t base  # of a delta that is kept as it is (type 6 or 7): the offset of what it stands on
     uint8_t *data
     int pins
-    int cached
+    uint8_t cached
+    uint8_t was_asked  # since it became the oldest
     Node *newer
     Node *older
     Node *chain
@@ -94,6 +95,8 @@ cdef class PackReader:
     cdef Fault load_at(self, int pack_index, uint64_t offset, Node **node) noexcept nogil
     cdef void release(self, Node *node) noexcept nogil
     cdef uint64_t home(self, uint64_t key) noexcept nogil
+    cdef void put_first(self, Node *node) noexcept nogil
+    cdef void take_out(self, Node *node) noexcept nogil
     cdef void unlink(self, Node *node) noexcept nogil
     cdef void drop_all(self) noexcept nogil
     cdef void remember(self, Node *node) noexcept nogil

@@ -523,6 +523,48 @@ cdef class PackReader:
         while at[0] != node:
             at = &at[0].chain
         at[0] = node.chain
+        self.take_out(node)
+        self.used -= node.size + NODE_OVERHEAD
+        node.cached = 0
+
+    cdef void remember(self, Node *node) noexcept nogil:
+        """Put a node into the cache and make room: the oldest goes, unless it was asked for since it was the oldest.
+
+        Nodes in use stay.
+        """
+        cdef Node *victim
+        cdef Node *next_victim
+        if (node.size + NODE_OVERHEAD) * 8 > self.budget:
+            return
+        node.chain = self.buckets[self.home(node.key)]
+        self.buckets[self.home(node.key)] = node
+        self.used += node.size + NODE_OVERHEAD
+        node.cached = 1
+        self.put_first(node)
+        victim = self.oldest
+        while self.used > self.budget and victim != NULL:
+            next_victim = victim.newer
+            if victim.pins == 0 and not victim.was_asked:
+                self.unlink(victim)
+                free(victim)
+            elif victim.pins == 0:
+                victim.was_asked = 0
+                if next_victim == NULL:
+                    continue
+                self.take_out(victim)
+                self.put_first(victim)
+            victim = next_victim
+
+    cdef inline void put_first(self, Node *node) noexcept nogil:
+        node.newer = NULL
+        node.older = self.newest
+        if self.newest != NULL:
+            self.newest.newer = node
+        else:
+            self.oldest = node
+        self.newest = node
+
+    cdef inline void take_out(self, Node *node) noexcept nogil:
         if node.newer != NULL:
             node.newer.older = node.older
         else:
@@ -531,49 +573,13 @@ cdef class PackReader:
             node.older.newer = node.newer
         else:
             self.oldest = node.newer
-        self.used -= node.size + NODE_OVERHEAD
-        node.cached = 0
-
-    cdef void remember(self, Node *node) noexcept nogil:
-        """Put a node into the cache and make room; nodes in use stay."""
-        cdef Node *victim
-        cdef Node *next_victim
-        if (node.size + NODE_OVERHEAD) * 8 > self.budget:
-            return
-        node.chain = self.buckets[self.home(node.key)]
-        self.buckets[self.home(node.key)] = node
-        node.newer = NULL
-        node.older = self.newest
-        if self.newest != NULL:
-            self.newest.newer = node
-        else:
-            self.oldest = node
-        self.newest = node
-        node.cached = 1
-        self.used += node.size + NODE_OVERHEAD
-        victim = self.oldest
-        while self.used > self.budget and victim != NULL:
-            next_victim = victim.newer
-            if victim.pins == 0:
-                self.unlink(victim)
-                free(victim)
-            victim = next_victim
 
     cdef Node *lookup(self, uint64_t key) noexcept nogil:
         cdef Node *node = self.buckets[self.home(key)]
         while node != NULL and node.key != key:
             node = node.chain
-        if node != NULL and node != self.newest:
-            # Moved to the front.
-            node.newer.older = node.older
-            if node.older != NULL:
-                node.older.newer = node.newer
-            else:
-                self.oldest = node.newer
-            node.newer = NULL
-            node.older = self.newest
-            self.newest.newer = node
-            self.newest = node
+        if node != NULL:
+            node.was_asked = 1
         return node
 
     cdef void drop_all(self) noexcept nogil:
