@@ -139,8 +139,8 @@ REASONS = (
     Reason(12, "each ref of the listing is checked against what changed since", ("listing of",)),
     Reason(
         13,
-        "inflating is most of a first read, though what was inflated is kept, and the content has to be copied into new "
-        "memory, by us as by libgit2",
+        "inflating is most of a first read, though what was inflated is kept, and the content has to be copied into "
+        "new memory, by us as by libgit2",
         ("first read", "all files, first"),
     ),
     Reason(

@@ -48,7 +48,7 @@ def _read_tree(oid: bytes, read: _Read, algo: HashAlgorithm) -> list[TreeEntry]:
 
 def list_files(
     _reader: object, fallback: _Read, root: bytes, kind: type[_T], depth_max: int, entries_max: int
-) -> list[_T]:
+) -> tuple[_T, ...]:
     """See kernels.treelist.list_files."""
     found: list[_T] = []
     if len(root) not in (SHA1.oid_size, SHA256.oid_size):
@@ -67,7 +67,7 @@ def list_files(
                 found.append(tuple.__new__(kind, (mode, prefix + name, child)))
 
     walk(root, b"", 0)
-    return found
+    return tuple(found)
 
 
 def canonical_mode(mode: int) -> int:

@@ -4,8 +4,8 @@
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject, PyTypeObject
-from cpython.ref cimport Py_INCREF
-from cpython.tuple cimport PyTuple_SET_ITEM
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memset
@@ -107,7 +107,9 @@ cdef class Lister:
     cdef PackTable table
     cdef object fallback
     cdef object type
-    cdef list entries
+    cdef PyObject **entries
+    cdef Py_ssize_t count
+    cdef Py_ssize_t room
     cdef uint8_t *path
     cdef Py_ssize_t path_room
     cdef int size
@@ -117,7 +119,33 @@ cdef class Lister:
     cdef object last_mode_object
 
     def __dealloc__(self):
+        cdef Py_ssize_t k
+        for k in range(self.count):
+            Py_DECREF(<object>self.entries[k])
+        free(self.entries)
         free(self.path)
+
+    cdef int keep(self, object entry) except -1:
+        cdef PyObject **more
+        if self.count == self.room:
+            more = <PyObject **>realloc(self.entries, sizeof(PyObject *) * <size_t>(2 * self.room + 256))
+            if more == NULL:
+                raise MemoryError
+            self.entries = more
+            self.room = 2 * self.room + 256
+        Py_INCREF(entry)
+        self.entries[self.count] = <PyObject *>entry
+        self.count += 1
+        return 0
+
+    cdef tuple found(self):
+        """Hand all entries over."""
+        cdef tuple found = PyTuple_New(self.count)
+        cdef Py_ssize_t k
+        for k in range(self.count):
+            PyTuple_SET_ITEM(found, k, <object>self.entries[k])  # takes the reference that we had
+        self.count = 0
+        return found
 
     cdef int walk(self, const uint8_t *oid, Py_ssize_t prefix, int depth) except -1:
         cdef Node *node
@@ -147,7 +175,7 @@ cdef class Lister:
                     self.path[length] = 47
                     self.walk(cursor.entry.oid, length + 1, depth + 1)
                     continue
-                if len(self.entries) >= self.entries_max:
+                if self.count >= self.entries_max:
                     raise LimitExceeded("files_max", self.entries_max)
                 entry = GOVC_TUPLE(self.type, 3)
                 PyObject_GC_UnTrack(<void *>entry)  # a number and two byte strings: no cycle leads through it
@@ -163,7 +191,7 @@ cdef class Lister:
                 part = PyBytes_FromStringAndSize(<const char *>cursor.entry.oid, self.size)
                 Py_INCREF(part)
                 PyTuple_SET_ITEM(entry, 2, part)
-                self.entries.append(entry)
+                self.keep(entry)
         finally:
             self.reader.release(node)
 
@@ -177,7 +205,6 @@ def list_files(PackReader reader not None, fallback, bytes root not None, type, 
     lister.table = reader.table
     lister.fallback = fallback
     lister.type = type
-    lister.entries = []
     lister.size = reader.table.oid_size
     lister.depth_max = depth_max
     lister.entries_max = entries_max
@@ -189,7 +216,7 @@ def list_files(PackReader reader not None, fallback, bytes root not None, type, 
     finally:
         if collects:
             PyGC_Enable()
-    return lister.entries
+    return lister.found()
 
 
 cdef class Values:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     def list_files(
         reader: PackReader | None, fallback: ReadObject, root: bytes, kind: type[_T], depth_max: int, entries_max: int
-    ) -> list[_T]:
+    ) -> tuple[_T, ...]:
         """Return (mode, path, oid) of everything below a tree that is no tree itself, in the trees' order.
 
         Raises LimitExceeded beyond `depth_max` folders or `entries_max` entries, CorruptObject, ObjectMissing.

@@ -203,7 +203,7 @@ class Objects(ObjectCache):
             return known
         with self._lock:
             reader = self._reader_for(self._store())
-            found = tuple(list_files(reader, self.read, tree_oid, FileEntry, TREE_DEPTH_MAX, FILES_MAX))
+            found = list_files(reader, self.read, tree_oid, FileEntry, TREE_DEPTH_MAX, FILES_MAX)
         self._listings.put(key, found, 100 + 240 * len(found))
         self._share()
         return found

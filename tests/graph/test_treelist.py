@@ -116,7 +116,7 @@ def test_files_are_listed_with_their_paths(kernel: Any, tmp_path: Path) -> None:
 
     root = repo.links(commits[-1])[0]
     walk(root, b"")
-    assert kernel.list_files(reader, read, root, FileEntry, 10, 1000) == expected
+    assert kernel.list_files(reader, read, root, FileEntry, 10, 1000) == tuple(expected)
     with pytest.raises(LimitExceeded):
         kernel.list_files(reader, read, root, FileEntry, 10, len(expected) - 1)
     deep = repo.tree({b"1": {b"2": {b"3": {b"4": b"x"}}}})
