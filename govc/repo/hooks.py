@@ -86,6 +86,8 @@ def _hooks_folder(layout: RepositoryLayout, config: Config) -> str:
 
 def _configured_commands(config: Config, event: str) -> list[str]:
     """Return the shell lines of `hook.<name>` for an event."""
+    if not config.remembered(_has_hook_section):
+        return []
     names: list[str] = []
     commands: dict[str, str] = {}
     switched_off: set[str] = set()
@@ -116,6 +118,10 @@ def _configured_commands(config: Config, event: str) -> list[str]:
             reason = f"'hook.{name}.command' must be configured or 'hook.{name}.event' must be removed"
             raise BadConfigValue(entry.source, entry.line, reason)
     return [commands[name] for name in names]
+
+
+def _has_hook_section(config: Config) -> bool:
+    return any(True for _ in config.iter_section("hook"))
 
 
 def _required(entry: ConfigEntry) -> str:

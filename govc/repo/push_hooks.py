@@ -101,6 +101,7 @@ class PushHooks:
         self._signed = signed
         self._certificate: dict[str, str] | None = None
         self._found: dict[str, tuple[Hook, ...]] = {}
+        self._has_any: dict[tuple[str, ...], bool] = {}
         self._names: frozenset[str] | None = None
         is_audible = around.band and around.keepalive_seconds > 0
         self._quiet_seconds = float(around.keepalive_seconds) if is_audible else NO_KEEPALIVE_SECONDS
@@ -144,6 +145,13 @@ class PushHooks:
     def has(self, event: str) -> bool:
         """Say whether anything runs for an event: looked at once for a push."""
         return bool(self._find(event))
+
+    def has_any(self, events: tuple[str, ...]) -> bool:
+        """Say whether anything runs for one of several events."""
+        known = self._has_any.get(events)
+        if known is None:
+            known = self._has_any[events] = any(map(self.has, events))
+        return known
 
     def _find(self, event: str) -> tuple[Hook, ...]:
         found = self._found.get(event)

@@ -52,6 +52,7 @@ from govc.service.admitting import PUSH, admitted, wish_of
 from govc.service.audit import REFUSAL as AUDIT_REFUSAL
 from govc.service.context import RequestContext
 from govc.service.identity import committer_ident, committer_variables
+from govc.service.last_chunk import LastChunk
 from govc.service.policy import DenyAction, ReceivePolicy
 from govc.service.push_limits import PushRoom
 from govc.service.push_state import PushState
@@ -127,15 +128,15 @@ class ReceiveSession:
             hooks = self._make_hooks(request)
             yield from self._take_in(state, hooks, ReadAhead(parser.take_rest(), body))
         self._tools.audit.note_push(self._context, self._repository.gitdir, state)
-        if any(map(hooks.has, LATE_HOOKS)) or self._updates_server_info():
+        if hooks.has_any(LATE_HOOKS) or self._updates_server_info():
             yield from state.drain()
             yield from state.iter_report()
             yield from self._follow_up(state, hooks)
             yield from state.iter_end()
             return
-        # Nobody says anything any more: one piece, which leaves in one write.
+        # Nobody says anything any more: one piece, which leaves in one write, before what follows.
         if answer := b"".join((*state.drain(), *state.iter_report(), *state.iter_end())):
-            yield answer
+            yield LastChunk(answer)
         yield from self._follow_up(state, hooks)
 
     def _take_in(self, state: PushState, hooks: PushHooks, body: ReadAhead) -> Iterator[bytes]:
@@ -187,7 +188,7 @@ class ReceiveSession:
         length = self._context.environ.get("CONTENT_LENGTH", "")
         is_small = length.isdigit() and int(length) <= self._tools.inline_bytes_max
         has_one_lock = self._snapshot.layout.ref_storage == REFTABLE
-        is_soon_done = is_small and not has_one_lock and not any(map(hooks.has, EARLY_HOOKS))
+        is_soon_done = is_small and not has_one_lock and not hooks.has_any(EARLY_HOOKS)
         return journal.arriving() if is_soon_done else nullcontext()
 
     def _read_request(self, parser: PushRequestParser, body: BodyReader) -> PushRequest:
@@ -225,7 +226,7 @@ class ReceiveSession:
         """Return where the pack is received: without a folder if it is small and nobody looks there. OSError."""
         layout, policy = self._snapshot.layout, self._policy
         is_looked_at = (
-            any(map(hooks.has, EARLY_HOOKS))
+            hooks.has_any(EARLY_HOOKS)
             or policy.deny_current_branch is DenyAction.UPDATE_INSTEAD
             or bool(policy.unpack_limit or state.request.shallows)
         )
@@ -297,7 +298,7 @@ class ReceiveSession:
         """Return the snapshot with what came, as it lies in quarantine; None when somebody has to find it moved."""
         if result is None:
             return self._snapshot
-        is_looked_at = any(map(hooks.has, EARLY_HOOKS)) or (
+        is_looked_at = hooks.has_any(EARLY_HOOKS) or (
             self._policy.deny_current_branch is DenyAction.UPDATE_INSTEAD or bool(result.shallow_tips)
         )
         if is_looked_at or result.store is None:
@@ -432,7 +433,7 @@ class ReceiveSession:
 
     def _origin(self, request: PushRequest, hooks: PushHooks) -> Origin:
         context = self._context
-        self._has_late_hooks = any(map(hooks.has, LATE_HOOKS))
+        self._has_late_hooks = hooks.has_any(LATE_HOOKS)
         return Origin(
             committer=committer_ident(context, self._tools.environ),
             message=b"push",

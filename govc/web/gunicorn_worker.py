@@ -30,7 +30,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import gevent
-from gunicorn import http, util
+from gunicorn import SERVER_SOFTWARE, http, util
 from gunicorn.workers.ggevent import GeventWorker
 
 from govc.web.again import KNOWN_MAX, LESSON_VARIABLE, KnownRequest, Lesson, Words, may_be_known, words_of
@@ -38,6 +38,7 @@ from govc.web.depth import bound_unsent
 from govc.web.gunicorn_master import STOPPING
 from govc.web.lane import HEAD_BYTES_MAX, encode_answer, make_environ, read_request
 from govc.web.lane_answer import LaneAnswer
+from govc.web.lane_body import LaneBody
 
 RECEIVE_BYTES = 64 << 10
 _GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF)
@@ -188,23 +189,41 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
                         return
                     continue
             request = read_request(data, head_bytes_max, fields_max)
-            if request is None:
+            # Hooks are told the server's name; over a Unix socket gunicorn has rules of its own for it.
+            if request is None or (request.is_push and not isinstance(name, tuple)):
                 left = self._serve_otherwise(name, client, addr, data, waits)
                 if left is None:
                     return
                 data = left
                 continue
-            environ = make_environ(base, request, io.BytesIO(request.body))
+            body = LaneBody(client, request.body, request.rest) if request.is_push else None
+            environ = make_environ(base, request, body or io.BytesIO(request.body))
             if words is not None and may_be_known(request, words, data):
                 environ[LESSON_VARIABLE] = Lesson(request.body, partial(self._learn, words, request.stays))
             data = data[request.size :]
             self._count_request()
             stays = request.stays and self.alive
-            if request.streams:
+            watches_itself = request.streams or request.is_push
+            if watches_itself:
                 environ["gunicorn.socket"] = client  # as gunicorn has it: who waits for the client asks there
-            self._answer(client, environ, stays=stays, waits=None if request.streams else waits)
+            self._answer(
+                client, environ, stays=stays, waits=None if watches_itself else waits, holds_first=not request.is_push
+            )
             if not stays:  # whoever was told that the connection stays may use it at once, told to end or not
                 return
+            if body is not None and not body.is_read and not self._drop_rest(body, waits):
+                return
+
+    @staticmethod
+    def _drop_rest(body: LaneBody, waits: Any) -> bool:
+        """Read what nobody wanted of a body, before the next request; False when it broke off."""
+        if waits is not None:
+            waits.begins()
+        try:
+            return body.drop_rest()
+        finally:
+            if waits is not None:
+                waits.ends()
 
     def _count_request(self) -> None:
         self.nr += 1
@@ -251,6 +270,7 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
         host, port = (name[0], str(name[1])) if isinstance(name, tuple) else (str(name), "")
         base: dict[str, Any] = {
             "SERVER_PROTOCOL": "HTTP/1.1",
+            "SERVER_SOFTWARE": SERVER_SOFTWARE,
             "SERVER_NAME": host,
             "SERVER_PORT": port,
             "SCRIPT_NAME": "",
@@ -267,9 +287,13 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
             base["REMOTE_ADDR"] = addr.decode() if isinstance(addr, bytes) else addr
         return base
 
-    def _answer(self, client: Any, environ: dict[str, Any], *, stays: bool, waits: Any) -> None:
-        """Answer one request of the lane. `waits` None: the application watches the client's pace itself."""
-        answer = LaneAnswer(client, self._http_date(), stays=stays)
+    def _answer(
+        self, client: Any, environ: dict[str, Any], *, stays: bool, waits: Any, holds_first: bool = True
+    ) -> None:
+        """Answer one request of the lane. `waits` None: the application watches the client's pace itself.
+        `holds_first`: see LaneAnswer.
+        """
+        answer = LaneAnswer(client, self._http_date(), stays=stays, holds_first=holds_first)
         self._send(answer, self.wsgi(environ, answer.start), waits)
 
     @staticmethod

@@ -8,6 +8,8 @@ client sends it:
     GET TARGET HTTP/1.1        TARGET ends in /info/refs?service=…
     POST TARGET HTTP/1.1       TARGET ends in /git-upload-pack, a Content-Length, and a body that asks for ls-refs or
                                fetches, in version 2
+    POST TARGET HTTP/1.1       TARGET ends in /git-receive-pack, a Content-Length that a small push has. Here only its
+                               head is needed: what is still to come of its body is read when it is asked for
     Name: value                letters, digits and dashes; no name twice; none that change how a message is read
 
 Anything else (no end yet, other methods and targets, percent signs, other versions, folded lines, control characters,
@@ -27,16 +29,20 @@ from typing import Any, NamedTuple
 
 BODY_BYTES_MAX = 56 << 10
 """A clone of a thousand refs; with its head it still arrives in one read."""
+PUSH_BYTES_MAX = 256 << 10
+"""A larger push costs much more than its HTTP."""
+
 HEAD_BYTES_MAX = 8 << 10
 FIELDS_MAX = 100
 JOIN_BYTES_MAX = 64 << 10
 """A body up to here is copied behind its head, to leave in one write; a larger one is written by itself."""
 
-_TARGET = rb"(/[A-Za-z0-9._~/!$&'()*+,;:@=-]*?(?:/info/refs\?service=git-[a-z-]+|/git-upload-pack))"
+_TARGET = rb"(/[A-Za-z0-9._~/!$&'()*+,;:@=-]*?(?:/info/refs\?service=git-[a-z-]+|/git-(?:upload|receive)-pack))"
 _HEADER = rb"([A-Za-z0-9-]+):([\t\x20-\x7e\x80-\xff]*)\r\n"
 _HEAD = re.compile(rb"(GET|POST) " + _TARGET + rb" HTTP/1\.1\r\n((?:" + _HEADER + rb")*)\r\n")
 _HEADERS = re.compile(_HEADER)
-_LENGTH = re.compile(r"[0-9]{1,5}")
+_LENGTH = re.compile(r"[0-9]{1,6}")
+_RECEIVE = b"/git-receive-pack"
 _LS_REFS = b"command=ls-refs"
 _FETCH = b"command=fetch"
 
@@ -73,6 +79,9 @@ class LaneRequest(NamedTuple):
     """Whether the client keeps the connection."""
     streams: bool
     """Whether the answer may be long: a pack."""
+    is_push: bool = False
+    rest: int = 0
+    """How many bytes of the body are still to come."""
 
 
 def read_request(data: bytes, head_bytes_max: int = HEAD_BYTES_MAX, fields_max: int = FIELDS_MAX) -> LaneRequest | None:
@@ -85,15 +94,19 @@ def read_request(data: bytes, head_bytes_max: int = HEAD_BYTES_MAX, fields_max: 
     if variables is None or len(variables) > fields_max:
         return None
     end = match.end()
-    body, streams = b"", False
+    body, streams, is_push, rest = b"", False, False, 0
     length = variables.get("CONTENT_LENGTH")
     if method == b"POST":
-        if length is None or not _LENGTH.fullmatch(length) or int(length) > BODY_BYTES_MAX:
+        is_push = target.endswith(_RECEIVE)
+        bytes_max = PUSH_BYTES_MAX if is_push else BODY_BYTES_MAX
+        if length is None or not _LENGTH.fullmatch(length) or int(length) > bytes_max:
             return None
         body = data[end : end + int(length)]
-        streams = body.startswith(_FETCH, 4)
-        if len(body) != int(length) or not (streams or body.startswith(_LS_REFS, 4)):
-            return None
+        rest = int(length) - len(body)
+        if not is_push:
+            streams = body.startswith(_FETCH, 4)
+            if rest or not (streams or body.startswith(_LS_REFS, 4)):
+                return None
         end += len(body)
     elif length is not None:
         return None
@@ -101,7 +114,7 @@ def read_request(data: bytes, head_bytes_max: int = HEAD_BYTES_MAX, fields_max: 
     if method == b"GET" and not query:
         return None
     stays = variables.get("HTTP_CONNECTION", "").lower() != "close"
-    return LaneRequest(method.decode("ascii"), path, query, variables, body, end, stays, streams)
+    return LaneRequest(method.decode("ascii"), path, query, variables, body, end, stays, streams, is_push, rest)
 
 
 def _read_fields(fields: bytes) -> dict[str, str] | None:

@@ -13,6 +13,7 @@ Source: git-http-backend, gitprotocol-v2 "HTTP Transport", PEP 3333 "Unicode Iss
 import os
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -46,6 +47,8 @@ def wsgi_bytes(value: str) -> bytes:
 
 def wsgi_text(value: str) -> str:
     """Return a WSGI string as the file system and the environment of programs want it (surrogateescape)."""
+    if value.isascii():
+        return value
     return os.fsdecode(wsgi_bytes(value))
 
 
@@ -96,6 +99,11 @@ def find_parameter(query: str, name: bytes) -> bytes | None:
     return found
 
 
+@lru_cache(maxsize=1024)
+def _is_for_hooks(name: str) -> bool:
+    return _CGI_NAME.fullmatch(name) is not None and name not in _HIDDEN_FROM_HOOKS
+
+
 def parse_protocol_version(value: str | None) -> int:
     """Return 0, 1 or 2 from a Git-Protocol value: the highest version that we know wins."""
     highest = 0
@@ -124,7 +132,7 @@ def hook_variables(
     variables = {
         name: wsgi_text(value)
         for name, value in environ.items()
-        if isinstance(value, str) and _CGI_NAME.fullmatch(name) and name not in _HIDDEN_FROM_HOOKS and "\0" not in value
+        if isinstance(value, str) and _is_for_hooks(name) and "\0" not in value
     }
     for name, value in (
         ("REMOTE_USER", remote_user),

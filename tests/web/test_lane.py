@@ -11,19 +11,23 @@ from hypothesis import strategies as st
 
 from govc.cache.span import FileSpan
 from govc.repo.runtime import PLAIN
+from govc.service.last_chunk import LastChunk
 from govc.web.lane import (
     BODY_BYTES_MAX,
     HEAD_BYTES_MAX,
     JOIN_BYTES_MAX,
+    PUSH_BYTES_MAX,
     encode_answer,
     make_environ,
     read_request,
 )
 from govc.web.lane_answer import LaneAnswer
+from govc.web.lane_body import LaneBody
 from govc.web.sending import find_outlet
 
 GET = b"GET /a/b.git/info/refs?service=git-upload-pack HTTP/1.1\r\n"
 POST = b"POST /a/b.git/git-upload-pack HTTP/1.1\r\n"
+PUSH = b"POST /a/b.git/git-receive-pack HTTP/1.1\r\n"
 LS_REFS = b"0014command=ls-refs\n0000"
 FETCH = b"0012command=fetch\n00010032have " + b"1" * 40 + b"\n0009done\n0000"
 USUAL = (
@@ -60,6 +64,7 @@ def check_same(data):
     for name in (*names, "REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "SERVER_PROTOCOL"):
         assert ours.get(name) == environ.get(name), name
     assert (request.body, data[request.size :], closes) == (body, rest, not request.stays)
+    assert not request.rest or request.is_push
     return True
 
 
@@ -80,6 +85,10 @@ def check_same(data):
         post(b"0012command=fetch\n00010032want " + b"1" * 40 + b"\n0009done\n0000"),
         post(FETCH, USUAL + TYPE + b"Connection: close\r\n"),
         GET + USUAL + b"Connection: Close\r\n\r\n",
+        PUSH + USUAL + b"Content-Length: 24\r\n\r\n" + LS_REFS,
+        PUSH + USUAL + b"Content-Length: 24\r\n\r\n" + LS_REFS + GET,
+        PUSH + b"Host: x\r\nContent-Length: 0\r\n\r\n",
+        PUSH + USUAL + b"Content-Length: %d\r\n\r\n" % PUSH_BYTES_MAX + b"x" * PUSH_BYTES_MAX,
     ],
 )
 def test_what_the_usual_client_sends_is_for_the_lane(data):
@@ -130,7 +139,13 @@ def test_what_the_usual_client_sends_is_for_the_lane(data):
         POST + USUAL + b"Content-Length: +24\r\n\r\n" + LS_REFS,
         POST + USUAL + b"Content-Length: 0x18\r\n\r\n" + LS_REFS,
         POST + USUAL + b"Content-Length: 24, 24\r\n\r\n" + LS_REFS,
-        POST.replace(b"upload", b"receive") + USUAL + b"Content-Length: 24\r\n\r\n" + LS_REFS,
+        PUSH + USUAL + b"\r\n" + LS_REFS,
+        PUSH + USUAL + b"Content-Length: 24",
+        PUSH + USUAL + b"Content-Length: %d\r\n\r\n" % (PUSH_BYTES_MAX + 1) + b"x" * (PUSH_BYTES_MAX + 1),
+        PUSH + USUAL + b"Content-Length: 24\r\nExpect: 100-continue\r\n\r\n" + LS_REFS,
+        PUSH + USUAL + b"Content-Length: 24\r\nContent-Encoding: gzip\r\n\r\n" + LS_REFS,
+        PUSH + USUAL + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET" + PUSH[4:] + USUAL + b"Content-Length: 24\r\n\r\n" + LS_REFS,
     ],
 )
 def test_anything_else_is_not(data):
@@ -142,10 +157,39 @@ def test_no_split_of_a_request_is_read_differently():
         assert all(read_request(data[:end]) is None for end in range(len(data)))
 
 
+def test_of_a_push_the_head_is_enough():
+    """What is still to come of its body is read from the connection; what is behind it stays there."""
+    head = PUSH + USUAL + b"Content-Length: 24\r\n\r\n"
+    for end in range(len(head)):
+        assert read_request(head[:end]) is None
+    for come in range(25):
+        request = read_request(head + LS_REFS[:come])
+        assert (request.body, request.rest, request.size) == (LS_REFS[:come], 24 - come, len(head) + come)
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            theirs.sendall(LS_REFS[come:] + GET)
+            body = LaneBody(ours, request.body, request.rest)
+            assert b"".join(iter(lambda body=body: body.read(7), b"")) == LS_REFS
+            assert body.is_read and ours.recv(1000) == GET
+
+
+@pytest.mark.parametrize(("come", "is_whole"), [(b"", False), (b"0123", False), (b"0123456789", True)])
+def test_what_nobody_read_of_a_body_is_dropped_before_the_next_request(come, is_whole):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        body = LaneBody(ours, b"begun", 10)
+        assert body.read(2) == b"be"
+        theirs.sendall(come + (GET if is_whole else b""))
+        theirs.shutdown(socket.SHUT_WR)
+        assert body.drop_rest() is body.is_read is is_whole
+        assert ours.recv(1000) == (GET if is_whole else b"")
+
+
 pieces = st.sampled_from(
     [
         GET,
         POST,
+        PUSH,
         USUAL,
         TYPE,
         LS_REFS,
@@ -173,9 +217,9 @@ pieces = st.sampled_from(
 )
 
 
-@given(st.lists(pieces, max_size=8), st.booleans(), st.data())
-def test_property_what_the_lane_takes_gunicorn_reads_the_same(parts, begins_well, data):
-    text = (GET if begins_well else POST) + USUAL + b"".join(parts) + b"\r\n" + LS_REFS
+@given(st.lists(pieces, max_size=8), st.sampled_from([GET, POST, PUSH]), st.data())
+def test_property_what_the_lane_takes_gunicorn_reads_the_same(parts, first, data):
+    text = first + USUAL + b"".join(parts) + b"\r\n" + LS_REFS
     if data.draw(st.booleans()):
         at = data.draw(st.integers(0, len(text) - 1))
         text = text[:at] + data.draw(st.binary(max_size=2)) + text[at + data.draw(st.integers(0, 2)) :]
@@ -213,14 +257,16 @@ class Connection:
 
     def __init__(self):
         self.writes = []
+        self.flags = []
 
-    def sendall(self, data, _flags=0):
+    def sendall(self, data, flags=0):
         self.writes.append(data)
+        self.flags.append(flags)
 
 
-def answered(chunks, headers=()):
+def answered(chunks, headers=(), *, holds_first=True):
     connection = Connection()
-    answer = LaneAnswer(connection, "now", stays=True)
+    answer = LaneAnswer(connection, "now", stays=True, holds_first=holds_first)
     answer.start("200 OK", list(headers))
     answer.send(chunks)
     return connection.writes
@@ -246,6 +292,44 @@ def test_an_answer_of_known_length_is_not_cut_into_chunks():
     head, _, body = b"".join(writes).partition(b"\r\n\r\n")
     assert body == b"onethree"
     assert b"Content-Length: 8" in head and b"chunked" not in head
+
+
+def test_the_first_chunk_of_a_push_waits_for_no_other():
+    writes = []
+
+    def chunks():
+        yield b"one"
+        assert decode(connection.writes)[2] == b"3\r\none\r\n"
+        assert connection.flags == [0]  # with MSG_MORE it would wait in the kernel
+        yield b"two"
+
+    connection = Connection()
+    connection.writes = writes
+    answer = LaneAnswer(connection, "now", stays=True, holds_first=False)
+    answer.start("200 OK", [])
+    answer.send(chunks())
+    assert decode(writes)[2] == b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
+    (data,) = answered([b"body"], [("Content-Length", "4")], holds_first=False)
+    assert data.endswith(b"Content-Length: 4\r\n\r\nbody")
+
+
+@pytest.mark.parametrize("before", [(), (b"abc",), (b"abc", b"de")])
+@pytest.mark.parametrize("holds_first", [True, False])
+def test_the_last_chunk_leaves_with_the_end_before_its_maker_is_done(before, holds_first):
+    connection = Connection()
+
+    def chunks():
+        yield from before
+        yield LastChunk(b"last")
+        seen.append(decode(connection.writes)[2])
+
+    seen = []
+    answer = LaneAnswer(connection, "now", stays=True, holds_first=holds_first)
+    answer.start("200 OK", [])
+    answer.send(chunks())
+    whole = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in (*before, b"last")) + b"0\r\n\r\n"
+    assert seen == [whole if before else b"last"]
+    assert decode(connection.writes)[2] == seen[0]
 
 
 def test_an_answer_that_breaks_off_has_no_end_and_what_was_made_is_sent():
