@@ -82,10 +82,12 @@ class RepositoryPool:
         """Return the repositories that are open now."""
         return list(self._open.values())
 
-    def note_use(self, repository: Repository) -> None:
-        """Count a use that didn't go through `get`."""
-        if self._open.get(repository.gitdir) is repository:
-            self._open.move_to_end(repository.gitdir)
+    def note_use(self, repository: Repository) -> bool:
+        """Count a use that didn't go through `get`; say whether it is open here."""
+        if self._open.get(repository.gitdir) is not repository:
+            return False
+        self._open.move_to_end(repository.gitdir)
+        return True
 
     def trim(self, used: Repository) -> None:
         """Drop what is over the limits, least recently used first; the last one used always stays.

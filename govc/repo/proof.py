@@ -53,6 +53,21 @@ class Proof:
         return fault_count() == self._fault_count and self._stamps.are_current()
 
 
+def stamp_place(path: str) -> PathStamps | None:
+    """Take the stamps of all that finding a repository looks at; for who wants to know only where it is, and will
+    look at what is in it. None: can't be proved.
+    """
+    stamps = stamp_path(path)
+    if stamps is None:
+        return None
+    try:
+        watches = (*stamps.watches, *(watch_path(f"{path}/{name}") for name in ("refs", "HEAD")))
+    except OSError:
+        return None
+    # Where one is absent it lies elsewhere (a linked worktree's), and elsewhere nothing is watched.
+    return PathStamps(path, watches) if all(watch.signature for watch in watches) else None
+
+
 def stamp_path(path: str) -> PathStamps | None:
     """Take the stamps of the folder at the path that a URL names, before it is looked at. None: can't be proved."""
     try:

@@ -36,7 +36,7 @@ from govc.repo.layout import find_commondir
 from govc.repo.maintenance import MaintenanceTask, is_due
 from govc.repo.packing import PackProducer, ProducerLimits
 from govc.repo.pool import PoolLimits, RepositoryPool
-from govc.repo.proof import PathStamps, Proof, prove, stamp_path
+from govc.repo.proof import PathStamps, Proof, prove, stamp_path, stamp_place
 from govc.repo.repository import Repository, Surroundings
 from govc.repo.runtime import Runtime
 from govc.repo.snapshot import Snapshot
@@ -80,6 +80,14 @@ class _Proved(NamedTuple):
     snapshot: Snapshot
     look: object
     """Stands for this proof: whoever keeps it keeps nothing else alive."""
+
+
+class _Place(NamedTuple):
+    """Where a path in a URL leads, for pushes: each finds other refs and packs than the one before, in one place."""
+
+    proof: Proof
+    found: FoundRepository
+    repository: Repository
 
 
 class Backend:
@@ -146,6 +154,7 @@ class Backend:
         self._maintenance_slots = make_slots("maintenance", 1) if slots is not None else None
         self._maintaining: set[str] = set()
         self._proved: dict[str, _Proved] = {}
+        self._places: dict[str, _Place] = {}
         self.journal_options = JournalOptions(
             durability=settings.durability,
             batch_seconds=settings.durability_batch_ms / 1000,
@@ -225,22 +234,29 @@ class Backend:
                     self._guard.check_place(access, proved.gitdir, context)
                 return Handle(self, proved.repository, proved.snapshot, context)
             del self._proved[path_info]
-        stamps = self._stamp(path_info) if context.service != RECEIVE_PACK else None
+        is_push = context.service == RECEIVE_PACK
+        place = self._place_again(path_info) if is_push else None
+        stamps = self._stamp(path_info, is_push=is_push) if place is None else None
         try:
-            found = self._find(path_info)
+            found = place.found if place is not None else self._find(path_info)
         except RepositoryNotFound:
-            if self._creator is None or context.service != RECEIVE_PACK:
+            if self._creator is None or not is_push:
                 raise
             stand_in = self._create(self._creator, path_info, context)
             if stand_in is not None:
                 return stand_in
+            stamps = None
             found = self._find(path_info)  # made just now, by us or by somebody else; or none may be made
         if self._guard is not None and access is not None:
             access = self._guard.check_place(access, found.gitdir, context)
-        is_push = context.service == RECEIVE_PACK
-        if is_push:
-            self._check_link_target(found)
-        repository = self.pool.get(found.gitdir)
+        if place is not None:
+            repository = place.repository
+        else:
+            if is_push:
+                self._check_link_target(found)
+            repository = self.pool.get(found.gitdir)
+            if is_push and stamps is not None:
+                self._keep_place(path_info, stamps, found, repository)
         if not repository.is_recovered:
             self.runtime.call_blocking(repository.recover, self.journal_options)
             self._run_late_hooks(repository.gitdir)
@@ -250,7 +266,7 @@ class Backend:
             snapshot = repository.snapshot()
         self.pool.trim(repository)
         self._tell_pool()
-        if stamps is not None:
+        if stamps is not None and not is_push:
             self._keep_proof(path_info, stamps, found, repository, snapshot)
         rules = access.branch_rules() if access is not None and is_push else NO_RULES
         return Handle(self, repository, snapshot, context, rules)
@@ -258,6 +274,7 @@ class Backend:
     def _hear_of_crashes(self) -> None:
         if self.crashes.take_news():
             self._proved.clear()
+            self._places.clear()
             self.pool.admit_again()
 
     def known_listing(
@@ -302,9 +319,28 @@ class Backend:
             self._guard.check_place(access, proved.gitdir, known.context)
         return proved.snapshot
 
-    def _stamp(self, path_info: str) -> PathStamps | None:
+    def _stamp(self, path_info: str, *, is_push: bool) -> PathStamps | None:
         root = self.settings.root
-        return stamp_path(resolve_repository_path("/" if root is None else root, path_info))
+        stamp = stamp_place if is_push else stamp_path
+        return stamp(resolve_repository_path("/" if root is None else root, path_info))
+
+    def _place_again(self, path_info: str) -> _Place | None:
+        """Return where that path leads, if it is known and nothing on the way has changed."""
+        place = self._places.get(path_info)
+        if place is None:
+            return None
+        if place.proof.holds() and self.pool.note_use(place.repository):
+            return place
+        del self._places[path_info]
+        return None
+
+    def _keep_place(self, path_info: str, stamps: PathStamps, found: FoundRepository, repository: Repository) -> None:
+        proof = prove(stamps, found, ()) if all(watch.is_settled for watch in stamps.watches) else None
+        if proof is None:
+            return
+        if len(self._places) >= self.settings.repositories_max:
+            self._places.clear()
+        self._places[path_info] = _Place(proof, found, repository)
 
     def _find(self, path_info: str) -> FoundRepository:
         root = self.settings.root

@@ -11,6 +11,7 @@ from govc.repo import proof as proof_room
 from govc.repo.discover import enter_repository
 from govc.repo.proof import stamp_path
 from govc.repo.runtime import PLAIN
+from govc.service import backend as backend_room
 from govc.service.backend import Backend
 from govc.service.context import RECEIVE_PACK, UPLOAD_PACK, RequestContext
 from govc.service.known import KnownListing
@@ -28,28 +29,30 @@ def backend(site: Site) -> Backend:
 
 
 def opened(backend: Backend, name: str = "r.git", service: str = UPLOAD_PACK):
-    return backend.open(f"/{name}", context=RequestContext(service=service)).snapshot
+    return backend.open(f"/{name}", context=RequestContext(service=service, is_discovery=True)).snapshot
 
 
-def settle(backend: Backend, name: str = "r.git"):
+def settle(backend: Backend, name: str = "r.git", service: str = UPLOAD_PACK):
     """Ask until a proof is there, and return the snapshot that it holds for."""
     time.sleep(SETTLED_SECONDS)
-    return opened(backend, name)
+    return opened(backend, name, service)
 
 
+@pytest.mark.parametrize("service", [UPLOAD_PACK, RECEIVE_PACK])
 @pytest.mark.parametrize("name", LINES)
-def test_no_proof_outlives_a_change(name: str, site: Site, backend: Backend) -> None:
+def test_no_proof_outlives_a_change(name: str, service: str, site: Site, backend: Backend) -> None:
+    """Neither of what a repository holds nor, for pushes, of where it is."""
     line = LINES[name]
     for number, (look, expected) in enumerate(line.run(site)):
         try:
             enter_repository(str(site.folder / line.gitdir))
         except RepositoryNotFound:  # a HEAD that the door doesn't let in
             with pytest.raises(RepositoryNotFound):
-                opened(backend, line.gitdir)
+                opened(backend, line.gitdir, service)
             continue
-        assert expected == look(opened(backend, line.gitdir)), f"step {number}"
-        assert expected == look(settle(backend, line.gitdir)), f"step {number}, settled"
-        assert expected == look(opened(backend, line.gitdir)), f"step {number}, proved"
+        assert expected == look(opened(backend, line.gitdir, service)), f"step {number}"
+        assert expected == look(settle(backend, line.gitdir, service)), f"step {number}, settled"
+        assert expected == look(opened(backend, line.gitdir, service)), f"step {number}, proved"
 
 
 @pytest.mark.parametrize("name", LINES)
@@ -97,7 +100,24 @@ def test_a_settled_repository_is_proved_and_not_looked_at(
     monkeypatch.setattr("govc.service.backend.find_repository", lambda *_, **__: pytest.fail("looked at"))
     assert opened(backend) is snapshot
     with pytest.raises(BaseException, match="looked at"):
-        opened(backend, service=RECEIVE_PACK)  # a push always looks
+        opened(backend, service=RECEIVE_PACK)  # the first push looks for itself
+
+
+def test_where_a_push_goes_is_looked_for_once(site: Site, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    settle(backend, service=RECEIVE_PACK)
+    real = backend_room.find_repository
+    monkeypatch.setattr("govc.service.backend.find_repository", lambda *_, **__: pytest.fail("looked at"))
+    site.git("update-ref", "refs/heads/new", "main")
+    assert opened(backend, service=RECEIVE_PACK).table.resolve(b"refs/heads/new") is not None  # what is there is read
+    backend.pool._drop(str(site.repo))
+    with pytest.raises(BaseException, match="looked at"):
+        opened(backend, service=RECEIVE_PACK)  # a repository that was dropped is opened by the long way
+    monkeypatch.setattr("govc.service.backend.find_repository", real)
+    settle(backend, service=RECEIVE_PACK)
+    assert backend._places
+    shutil.rmtree(site.repo)
+    with pytest.raises(RepositoryNotFound):
+        opened(backend, service=RECEIVE_PACK)
 
 
 def test_absent_files_whose_folder_is_known_cost_nothing(site: Site, backend: Backend) -> None:
@@ -123,7 +143,8 @@ def test_links_inside_are_not_proved(site: Site, backend: Backend, what: str) ->
         aside.touch()
     place.symlink_to("refs/heads/main" if what == "HEAD" else aside)
     settle(backend)
-    assert not backend._proved
+    settle(backend, service=RECEIVE_PACK)
+    assert not backend._proved and not backend._places
 
 
 def test_a_link_to_a_repository_and_a_gitfile_are_not_proved(site: Site, backend: Backend) -> None:
@@ -131,7 +152,8 @@ def test_a_link_to_a_repository_and_a_gitfile_are_not_proved(site: Site, backend
     put(site.folder / "file", f"gitdir: {site.repo}\n")
     for name in ("link.git", "file"):
         settle(backend, name)
-    assert not backend._proved
+        settle(backend, name, RECEIVE_PACK)
+    assert not backend._proved and not backend._places
     assert stamp_path(str(site.folder / "link.git")) is None
 
 
@@ -140,15 +162,19 @@ def test_another_owner_is_not_proved(site: Site, backend: Backend, monkeypatch: 
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     monkeypatch.setattr(proof_room.os, "geteuid", lambda: os.getuid() + 1)
     settle(backend)
-    assert not backend._proved
+    settle(backend, service=RECEIVE_PACK)
+    assert not backend._proved and not backend._places
 
 
 def test_a_change_of_mode_is_a_change(site: Site, backend: Backend) -> None:
     settle(backend)
     (proved,) = backend._proved.values()
     assert proved.proof.holds()
+    settle(backend, service=RECEIVE_PACK)
+    (place,) = backend._places.values()
+    assert place.proof.holds()
     os.chmod(site.repo / "objects", 0o700)
-    assert not proved.proof.holds()
+    assert not proved.proof.holds() and not place.proof.holds()
 
 
 def test_a_deleted_and_a_replaced_repository(site: Site, backend: Backend) -> None:
