@@ -1,12 +1,16 @@
 """Has this file changed? Answered by comparing `stat` results, honestly about the clock's grain.
 
-A cached picture of a file is valid while device, inode, size, mtime and ctime are what they were. Two
+A cached picture of a file is valid while device, inode, size, mtime and ctime are what they were. Some
 traps:
 
 - A file system stamps with a coarse clock (4 ms on common kernels, 1 s or 2 s on old file systems). Two
   writes within one tick leave the same stamps. So a stamp that was younger than the grain when we read is
   *unsettled*: the signature proves nothing yet, and the file is read again next time. Only ctime is asked,
   because anybody can set mtime and nobody can set ctime. A stamp from the future is unsettled too.
+- Newer kernels (6.13 and later) give a file on ext4, xfs, btrfs and tmpfs another stamp at each change, if somebody has
+  asked for the last one. Then a folder's stamp proves what its listing said, however young it is (`watch_folder`):
+  listing, changing and stamping are done under the folder's lock. Not so a file's: it is stamped before its new content
+  is there, and who reads in between has the old content and the new stamp.
 - A file can change between the stat and the read. So the stat is taken before and after, until both agree.
 
 What this isn't: inotify. Nothing here waits, and nothing is kept open except what `HeldInode` is asked to
@@ -15,10 +19,12 @@ keep. The `stat` function is always an argument, so that tests can use a clock w
 
 import errno
 import os
+import re
 import stat as stat_modes
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 StatFunction = Callable[[str], os.stat_result]
@@ -30,6 +36,10 @@ GRAIN_NS = 20_000_000
 COARSE_GRAIN_NS = 2_100_000_000
 """The same for a file system that stamps in whole seconds (FAT: two of them)."""
 
+EXACT_SINCE = (6, 13)
+EXACT_FILE_SYSTEMS = frozenset(("btrfs", "ext4", "tmpfs", "xfs"))
+"""From that Linux on these have a new stamp at each change ("multigrain timestamps")."""
+
 READ_TRIES = 100
 """A file that changes this often while it is being read is returned unsettled."""
 
@@ -38,6 +48,7 @@ OUR_TROUBLE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
 
 _ABSENT_ERRNOS = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG))
 _SECOND_NS = 1_000_000_000
+_RELEASE = re.compile(r"(\d+)\.(\d+)")
 
 
 class StatSignature(NamedTuple):
@@ -58,19 +69,23 @@ def signature_from(result: os.stat_result) -> StatSignature:
 def signature_of(path: str, stat: StatFunction = os.stat) -> StatSignature | None:
     """Return the signature of a file or folder, or None when there is none. Other errors are OSError."""
     try:
-        return signature_from(stat(path))
+        found = stat(path)
     except OSError as error:
         if error.errno in _ABSENT_ERRNOS:
             return None
         raise
+    return StatSignature(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 def _visible_signature(path: str, stat: StatFunction) -> StatSignature | None:
     """Return the signature; None also when a folder on the way may not be entered: reading tells what that means."""
     try:
-        return signature_of(path, stat)
-    except PermissionError:
-        return None
+        found = stat(path)
+    except OSError as error:
+        if error.errno in _ABSENT_ERRNOS or isinstance(error, PermissionError):
+            return None
+        raise
+    return StatSignature(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 def is_settled(signature: StatSignature, now_ns: int, grain_ns: int = GRAIN_NS) -> bool:
@@ -108,6 +123,45 @@ def watch_path(
     signature = _visible_signature(path, stat)
     settled = signature is None or is_settled(signature, now_ns, grain_ns)
     return WatchedFile(path=path, signature=signature, is_settled=settled)
+
+
+def watch_folder(
+    path: str, stat: StatFunction = os.stat, clock_ns: ClockNs = time.time_ns, grain_ns: int = GRAIN_NS
+) -> WatchedFile:
+    """Return the watch of a folder whose names are about to be listed: settled at once where its file system shows each
+    change of it.
+    """
+    watch = watch_path(path, stat, clock_ns, grain_ns)
+    if watch.is_settled or watch.signature is None or stat is not os.stat:
+        return watch
+    return replace(watch, is_settled=True) if shows_each_change(watch.signature.device) else watch
+
+
+@lru_cache(maxsize=64)
+def shows_each_change(device: int) -> bool:
+    """Say whether any two changes of a file there have different stamps, if it was asked for its stamp in between."""
+    release = _RELEASE.match(os.uname().release)
+    if os.uname().sysname != "Linux" or release is None or (int(release[1]), int(release[2])) < EXACT_SINCE:
+        return False
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            return file_system_of(device, file) in EXACT_FILE_SYSTEMS
+    except OSError:
+        return False
+
+
+def file_system_of(device: int, mountinfo: Iterable[str]) -> str:
+    """Return the type of the file system on a device, "" when it isn't told, or not in one word.
+
+    Source: proc_pid_mountinfo(5).
+    """
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    types = set()
+    for line in mountinfo:
+        fields = line.split(" ")
+        if len(fields) > 2 and fields[2] == wanted and "-" in fields[6:]:
+            types.add(fields[fields.index("-", 6) + 1])
+    return types.pop() if len(types) == 1 else ""
 
 
 def are_current(files: Iterable[WatchedFile], stat: StatFunction = os.stat) -> bool:

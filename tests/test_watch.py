@@ -5,10 +5,13 @@ import pytest
 from govc.watch import (
     HeldInode,
     StatSignature,
+    file_system_of,
     is_settled,
     read_regular,
     read_watched,
+    shows_each_change,
     signature_of,
+    watch_folder,
     watch_path,
 )
 
@@ -93,3 +96,80 @@ def test_a_held_inode_outlives_its_name(tmp_path):
     held.close()
     held.close()
     assert HeldInode(str(path)).signature() is None
+
+
+MOUNTS = """\
+22 27 0:21 / /proc rw,relatime - proc proc rw
+27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
+31 27 0:30 / /run rw - tmpfs tmpfs rw
+32 27 0:30 /a /mnt rw shared:2 master:1 - tmpfs tmpfs rw
+40 27 8:1 / /a rw - ext4 /dev/sda1 rw
+41 27 8:1 / /b rw - vfat /dev/sda1 rw
+42 27 0:50 / /c rw - fuse.x - rw
+43 27 0:51
+""".splitlines(keepends=True)
+
+
+@pytest.mark.parametrize(
+    ("major", "minor", "expected"),
+    [
+        (0, 21, "proc"),
+        (254, 0, "ext4"),
+        (0, 30, "tmpfs"),
+        (8, 1, ""),
+        (0, 50, "fuse.x"),
+        (0, 51, ""),
+        (9, 9, ""),
+    ],
+)
+def test_the_file_system_of_a_device(major, minor, expected):
+    assert file_system_of(os.makedev(major, minor), MOUNTS) == expected
+
+
+@pytest.mark.parametrize(
+    ("release", "kind", "expected"),
+    [
+        ("6.13.0", "ext4", True),
+        ("6.18.44-x", "xfs", True),
+        ("7.0", "tmpfs", True),
+        ("6.12.99", "ext4", False),
+        ("5.15.0", "ext4", False),
+        ("6.18.0", "overlay", False),
+        ("6.18.0", "nfs4", False),
+        ("6.18.0", "", False),
+        ("unknown", "ext4", False),
+    ],
+)
+def test_which_stamps_are_exact(release, kind, expected, monkeypatch):
+    monkeypatch.setattr("govc.watch.file_system_of", lambda *_: kind)
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "n", release, "v", "m")))
+    assert shows_each_change.__wrapped__(1) is expected
+
+
+@pytest.mark.parametrize("is_exact", [True, False])
+def test_a_folder_that_was_changed_just_now_is_settled_where_stamps_are_exact(is_exact, tmp_path, monkeypatch):
+    monkeypatch.setattr("govc.watch.shows_each_change", lambda _: is_exact)
+    path = str(tmp_path)
+    now = os.stat(path).st_ctime_ns
+    assert watch_folder(path, clock_ns=lambda: now).is_settled is is_exact
+    assert watch_folder(path, clock_ns=lambda: LATER).is_settled
+    assert not watch_path(path, clock_ns=lambda: now).is_settled
+    # Another stat function may tell what it likes.
+    assert not watch_folder(path, lambda name: os.stat(name), lambda: now).is_settled
+
+
+def test_on_such_file_systems_each_change_of_a_folder_shows(tmp_path):
+    """What the kernel promises: no two listings that differ have one stamp."""
+    path = str(tmp_path)
+    if not shows_each_change(os.stat(path).st_dev):
+        pytest.skip("this kernel or file system stamps by a coarse clock")
+    seen = {signature_of(path)}
+    for number in range(500):
+        (tmp_path / "a").touch()
+        seen.add(signature_of(path))
+        if number % 2:
+            (tmp_path / "a").rename(tmp_path / "b")
+            seen.add(signature_of(path))
+        (tmp_path / ("b" if number % 2 else "a")).unlink()
+        seen.add(signature_of(path))
+    assert len(seen) == 1 + 1000 + 250

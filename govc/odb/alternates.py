@@ -39,6 +39,11 @@ class ObjectDirectories(NamedTuple):
     watched: tuple[str, ...]
     messages: tuple[str, ...]
 
+    @property
+    def pack_folders(self) -> tuple[str, ...]:
+        """Where the packs lie; some may not exist."""
+        return tuple(f"{path}/pack" for path in self.directories)
+
 
 def parse_quoted(data: bytes, pos: int) -> tuple[bytes, int] | None:
     """Return the C string whose opening quote is at `pos` and the position after it; None when it isn't

@@ -49,7 +49,7 @@ from govc.odb.packs import PackDescriptor, PackFile
 from govc.odb.resolve import PackEntry, Resolver
 from govc.odb.torn import torn_files
 from govc.protocol.oid import HashAlgorithm
-from govc.watch import ClockNs, StatFunction, WatchedFile, watch_path
+from govc.watch import ClockNs, StatFunction, WatchedFile, watch_folder, watch_path
 
 log = logging.getLogger(__name__)
 
@@ -248,7 +248,7 @@ class ObjectStore:
 
     def watched(self) -> tuple[str, ...]:
         """Return the paths whose change (stat) may change what this store holds; some may not exist."""
-        return _watched_paths(self._directories)
+        return self._directories.pack_folders + self._directories.watched
 
     def descriptors(self) -> list[PackDescriptor]:
         """Return what `from_descriptors` needs in another process. They stay open as long as this store's
@@ -305,10 +305,10 @@ class ObjectStore:
         own = self._directories.directories[0]
         found = self._directories
         for _ in range(_DIRECTORIES_TRIES):
-            paths = _watched_paths(found)
-            watches = {path: watch_path(path, self._stat, self._clock_ns) for path in paths}
+            watches = {path: watch_folder(path, self._stat, self._clock_ns) for path in found.pack_folders}
+            watches.update((path, watch_path(path, self._stat, self._clock_ns)) for path in found.watched)
             found = find_object_directories(own, self._extra_alternates)
-            if set(_watched_paths(found)) <= watches.keys():
+            if {*found.pack_folders, *found.watched} <= watches.keys():
                 break
         for message in found.messages:
             if message not in self._directories.messages:
@@ -606,7 +606,3 @@ class ObjectStore:
             pack_bytes=sum(pack.size for pack in self._packs),
             cache=self.cache.statistics(),
         )
-
-
-def _watched_paths(directories: ObjectDirectories) -> tuple[str, ...]:
-    return tuple(f"{path}/pack" for path in directories.directories) + directories.watched

@@ -155,7 +155,7 @@ class RefDatabase:
         return (
             isinstance(state, FilesState)
             and state.head_watch.is_current(self.stat)
-            and state.loose.is_current(self.stat)
+            and state.loose.is_current(self.stat, self.clock_ns, self.grain_ns)
             and state.packed.watch.is_current(self.stat)
         )
 

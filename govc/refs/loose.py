@@ -34,11 +34,14 @@ from govc.watch import (
     is_settled,
     read_regular,
     signature_of,
-    watch_path,
+    watch_folder,
 )
 
 LOOSE_STAT_MAX = 2000
 """With more loose refs than this, a check looks at directories only."""
+
+YOUNG_READ_MAX = 8
+"""So many files that were changed just now are read once more; with more of them everything is looked at again."""
 
 LOOSE_BYTES_MAX = 8192
 """A loose ref is an oid or one refname; a larger file is broken."""
@@ -85,22 +88,32 @@ class LooseScan:
     refs: dict[bytes, LooseRef]
     directories: dict[str, _Directory]
     warnings: tuple[str, ...]
+    algo: HashAlgorithm
 
-    def is_current(self, stat: StatFunction = os.stat) -> bool:
-        """Say whether a new scan would find the same. One stat per directory, and per file while few."""
+    def is_current(
+        self, stat: StatFunction = os.stat, clock_ns: ClockNs = time.time_ns, grain_ns: int = GRAIN_NS
+    ) -> bool:
+        """Say whether a new scan would find the same. One stat per directory, and per file while few; of files whose
+        stamps prove nothing yet, while those are few, what they say. No, once a new scan would find such a stamp
+        settled.
+        """
         directories = self.directories.values()
         if not all(directory.watch.is_current(stat) for directory in directories):
             return False
         check_files = len(self.refs) <= LOOSE_STAT_MAX
+        young: list[tuple[str, LooseRef]] = []
         for directory in directories:
             for filename, file in directory.files.items():
                 if not file.is_settled:
-                    return False
+                    young.append((f"{directory.watch.path}/{filename}", file.ref))
+                    has_settled = file.signature is None or is_settled(file.signature, clock_ns(), grain_ns)
+                    if has_settled or len(young) > YOUNG_READ_MAX:
+                        return False
                 if not check_files or file.signature is None:
                     continue
                 if signature_of(f"{directory.watch.path}/{filename}", stat) != file.signature:
                     return False
-        return True
+        return all(read_loose_ref(path, self.algo) == ref for path, ref in young)
 
     def file_of(self, name: bytes) -> WatchedFile | None:
         """Return the file of one loose ref; None when there is none, or stat can't tell of it."""
@@ -189,7 +202,7 @@ class _Scanner:
 
     def directory(self, path: str, prefix: bytes, excluded: frozenset[bytes]) -> _Directory:
         """List one directory, or take its listing from the previous scan; read the files that need it."""
-        watch = watch_path(path, self.stat, self.clock_ns, self.grain_ns)
+        watch = watch_folder(path, self.stat, self.clock_ns, self.grain_ns)
         old = self.previous.get(path)
         if old is not None and old.watch.is_settled and old.watch.signature == watch.signature:
             known = {
@@ -324,4 +337,4 @@ def scan_loose(
             refs[file.name] = file.ref
         for filename in directory.subdirectories:
             pending.append((f"{path}/{filename}", prefix + os.fsencode(filename) + b"/"))
-    return LooseScan(refs, directories, tuple(warnings))
+    return LooseScan(refs, directories, tuple(warnings), algo)

@@ -40,9 +40,10 @@ from govc.repo.layout import RepositoryLayout, find_commondir, read_layout
 from govc.repo.open_journal import open_journal, recover_for_reading
 from govc.repo.recovery import RecoveryReport, Site
 from govc.repo.snapshot import Snapshot
+from govc.repo.watched import WatchedFiles
 from govc.repo.worktrees import read_head_branch
 from govc.wal.log import LogStatistics
-from govc.watch import ClockNs, StatFunction, WatchedFile, are_current, read_watched, watch_path
+from govc.watch import ClockNs, StatFunction, WatchedFile, read_watched, watch_path
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class Surroundings:
 class _ConfigPiece:
     config: Config
     layout: RepositoryLayout
-    watches: tuple[WatchedFile, ...]
+    watches: WatchedFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ class _CutPiece:
 
     shallow: frozenset[bytes]
     grafts: Mapping[bytes, tuple[bytes, ...]]
-    watches: tuple[WatchedFile, ...]
+    watches: WatchedFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,12 +264,12 @@ class Repository:
         refs, objects = self._refs.watched(old.refs), store.watched_files()
         if refs is None or objects is None or self._around.stat is not os.stat:
             return None
-        return [*config.watches, *refs, *cut.watches, *objects]
+        return [*config.watches.files, *refs, *cut.watches.files, *objects]
 
     # Pieces
 
     def _validate_config(self) -> _ConfigPiece:
-        if self._config is None or not are_current(self._config.watches, self._around.stat):
+        if self._config is None or not self._config.watches.are_current(self._around.stat):
             old = self._config
             new = self._load_config()
             if old is not None and old.config == new.config and old.layout == new.layout:
@@ -302,7 +303,7 @@ class Repository:
             layout = read_layout(self.gitdir, loaded.config)
             paths = (*(_where_it_is(path, layout) for path in loaded.watched), f"{self.gitdir}/commondir")
             if tuple(watch.path for watch in watches) == paths:
-                return _ConfigPiece(loaded.config, layout, watches)
+                return _ConfigPiece(loaded.config, layout, WatchedFiles(watches))
             watches = tuple(self._watch_config(path) for path in paths)
         raise GovcError(f"{self.gitdir}: the list of configuration files keeps changing")
 
@@ -336,17 +337,18 @@ class Repository:
 
     def _validate_cut(self, layout: RepositoryLayout) -> _CutPiece:
         old = self._cut
-        if old is not None and are_current(old.watches, self._around.stat):
+        if old is not None and old.watches.are_current(self._around.stat):
             return old
         shallow_data, shallow_watch = self._read_oid_file(f"{layout.commondir}/shallow")
         grafts_data, grafts_watch = self._read_oid_file(f"{layout.commondir}/info/grafts")
         shallow = frozenset(oid for line in shallow_data.split() if (oid := layout.algo.parse_hex(line)) is not None)
         grafts = parse_grafts(grafts_data, layout.algo)
+        watches = WatchedFiles((shallow_watch, grafts_watch))
         if old is not None and (old.shallow, old.grafts) == (shallow, grafts):
             shallow, kept = old.shallow, old.grafts
-            self._cut = _CutPiece(shallow, kept, (shallow_watch, grafts_watch))
+            self._cut = _CutPiece(shallow, kept, watches)
             return self._cut
-        self._cut = _CutPiece(shallow, grafts, (shallow_watch, grafts_watch))
+        self._cut = _CutPiece(shallow, grafts, watches)
         return self._cut
 
     def _read_oid_file(self, path: str) -> tuple[bytes, WatchedFile]:
@@ -498,10 +500,12 @@ def parse_grafts(data: bytes, algo: HashAlgorithm) -> dict[bytes, tuple[bytes, .
 
 def _is_partial(piece: _ConfigPiece) -> bool:
     """Say whether some remote promises objects: extensions.partialClone or remote.<name>.promisor."""
-    if "partialclone" in piece.layout.extensions:
-        return True
-    find: Callable[[str], bool | None] = piece.config.find_bool
-    return any(bool(find(entry.key)) for _, name, entry in piece.config.iter_section("remote") if name == "promisor")
+    return "partialclone" in piece.layout.extensions or piece.config.remembered(_has_promisor)
+
+
+def _has_promisor(config: Config) -> bool:
+    find: Callable[[str], bool | None] = config.find_bool
+    return any(bool(find(entry.key)) for _, name, entry in config.iter_section("remote") if name == "promisor")
 
 
 def _environment_alternates(environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from govc.protocol.oid import SHA1
+from govc.refs import loose
 from govc.refs.database import RefDatabase
 from govc.refs.pack_refs import pack_refs
 from govc.refs.table import Ref
@@ -181,3 +182,30 @@ def test_a_locked_loose_ref_is_packed_and_stays_loose(repo):
     assert pack_refs(repo.database(), repo.peel, sleep=lambda seconds: None) == 0
     assert (repo.path / "refs/heads/a").exists()
     assert repo.first == repo.database().read_packed().get(b"refs/heads/a")
+
+
+@pytest.mark.parametrize("is_exact", [True, False])
+def test_what_was_changed_just_now_is_read_once_more_where_its_folder_is_known(repo, monkeypatch, is_exact):
+    """Where folders show each change only the young file is read; what it says counts, whatever its stamps are."""
+    monkeypatch.setattr("govc.watch.shows_each_change", lambda _: is_exact)
+    repo.git("update-ref", "refs/heads/new", repo.first.hex())
+    new = repo.path / "refs/heads/new"
+    now = os.stat(new).st_ctime_ns
+    clock = [now]
+    database = repo.database(clock_ns=lambda: clock[0], grain_ns=1)
+    state = database.load()
+    assert database.is_current(state) is is_exact
+    if is_exact:
+        real = loose.signature_of
+        new.write_text(f"{repo.second.hex()}\n")
+        assert not database.is_current(state)
+        monkeypatch.setattr(loose, "signature_of", lambda path, *_: os_stamps.get(path) or real(path))
+        os_stamps = {str(new): next(iter(state.loose.directories[str(new.parent)].files.values())).signature}
+        assert not database.is_current(state)
+        new.write_text(f"{repo.first.hex()}\n")
+        assert database.is_current(state)
+    # Once its stamp has settled it is taken in as settled.
+    clock[0] = os.stat(new).st_ctime_ns + 1
+    assert not database.is_current(state)
+    assert database.is_current(database.load(state))
+    assert database.load(state).table is state.table
