@@ -35,6 +35,9 @@ _FULL_HEADER = b"# pack-refs with: peeled fully-peeled sorted \n"
 _SORTED_HEADER = b"# pack-refs with: sorted \n"
 _LF = 10
 _CHUNK_LINES = 1000
+_BOUNDS_MAX = 4096
+_BOUND_BYTES_MAX = 255
+"""So many names, up to so long, are remembered with their places: a megabyte at most."""
 
 # Bytes that no refname has, but for the space and the LF that the lines themselves have.
 _FORBIDDEN_BYTES = bytes(c for c in range(128) if (c < 32 and c != _LF) or c == 127) + b"~:?*[\\"
@@ -50,15 +53,18 @@ class PackedEntry(NamedTuple):
 
 
 class PackedRefs:
-    """The refs of one packed-refs file, by position in byte order of their names. Immutable."""
+    """The refs of one packed-refs file, by position in byte order of their names. Immutable, but for the memory of
+    where names were looked for.
+    """
 
-    __slots__ = ("_algo", "_data", "_hex_size", "_starts", "fully_peeled", "peeled", "warnings")
+    __slots__ = ("_algo", "_bounds", "_data", "_hex_size", "_starts", "fully_peeled", "peeled", "warnings")
 
     def __init__(self, data: bytes, algo: HashAlgorithm) -> None:
         """Take the whole content of packed-refs (b"" for none). Raises CorruptRefs with git's text."""
         self._algo = algo
         self._hex_size = algo.hex_size
         self._data = data
+        self._bounds: dict[bytes, int] = {}
         self.warnings: tuple[str, ...] = ()
         traits, body_start = _parse_header(data)
         self.fully_peeled = b"fully-peeled" in traits
@@ -107,10 +113,20 @@ class PackedRefs:
         return None
 
     def lower_bound(self, name: bytes) -> int:
-        """Return the position of the first refname that isn't below `name`."""
-        data, skip = self._data, self._hex_size + 1
-        index = data.index
-        return bisect_left(self._starts, name, key=lambda start: data[start + skip : index(b"\n", start)])
+        """Return the position of the first refname that isn't below `name`.
+
+        The same few names are asked for again and again (loose refs, prefixes), by each listing and each push.
+        """
+        known = self._bounds.get(name)
+        if known is None:
+            data, skip = self._data, self._hex_size + 1
+            index = data.index
+            known = bisect_left(self._starts, name, key=lambda start: data[start + skip : index(b"\n", start)])
+            if len(name) <= _BOUND_BYTES_MAX:
+                if len(self._bounds) >= _BOUNDS_MAX:
+                    self._bounds.clear()
+                self._bounds[name] = known
+        return known
 
     def find(self, name: bytes) -> int:
         """Return the position of a refname, or -1."""

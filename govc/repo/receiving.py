@@ -9,8 +9,9 @@ Source: git's builtin/receive-pack.c (unpack, set_connectivity_errors), connecte
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from time import monotonic
+from typing import NamedTuple
 
 from govc.errors import Corrupt, LimitExceeded
 from govc.graph.commits import CommitTable
@@ -132,7 +133,8 @@ class ReceiveTask:
             detects=detects,
             threads=threads,
             progress=progress,
-            write_reverse=snapshot.config.get_bool("pack.writereverseindex", True),
+            # As git: of what it would keep one by one there is none, and of so few objects nobody needs one.
+            write_reverse=not git_unpacks and snapshot.config.get_bool("pack.writereverseindex", True),
             index_version=read_index_version(snapshot.config),
             unpacks=unpacks,
             is_lone=is_lone,
@@ -200,13 +202,23 @@ def receive_pack_file(
             store = base.overlaid(task.quarantine_dir)
         if fsck is not None:
             _finish_fsck(fsck, store, task, emit)
+    is_unpacked = stem is not None and task.unpacks
+    is_kept_here = reuse is not None and not is_unpacked
     with Timed(CONNECTIVITY):
-        result = _check(store, task, indexed.object_count_received, pause)
-    if stem is None or not task.unpacks:
-        result = replace(result, pack_checksum=indexed.pack_checksum if stem is not None else b"")
-        return replace(result, store=store, pack=pack) if reuse is not None else result
-    explode_pack(stem, task.quarantine_dir, store, base, level=task.loose_level)
-    return replace(result, is_unpacked=True)
+        checked = _check(store, task, pause)
+    if stem is not None and is_unpacked:
+        explode_pack(stem, task.quarantine_dir, store, base, level=task.loose_level)
+    return ReceiveResult(
+        object_count=indexed.object_count_received,
+        is_unpacked=is_unpacked,
+        pack_checksum=indexed.pack_checksum if stem is not None and not is_unpacked else b"",
+        broken_tips=checked.broken_tips,
+        shallow_tips=checked.shallow_tips,
+        new_shallow=checked.new_shallow,
+        missing_tips=checked.missing_tips,
+        store=store if is_kept_here else None,
+        pack=pack if is_kept_here else None,
+    )
 
 
 def _index_file(
@@ -303,7 +315,16 @@ def _index(
     )
 
 
-def _check(store: ObjectStore, task: ReceiveTask, count: int, pause: Callable[[], None]) -> ReceiveResult:
+class _Checked(NamedTuple):
+    """What `ReceiveResult` says of the tips."""
+
+    broken_tips: Mapping[bytes, Problem]
+    shallow_tips: frozenset[bytes]
+    new_shallow: frozenset[bytes]
+    missing_tips: frozenset[bytes]
+
+
+def _check(store: ObjectStore, task: ReceiveTask, pause: Callable[[], None]) -> _Checked:
     commits = CommitTable(store)
     met = NumberMarks() if task.fsck is not None else None
 
@@ -352,13 +373,7 @@ def _check(store: ObjectStore, task: ReceiveTask, count: int, pause: Callable[[]
             raise FsckRefused(f"did not receive expected object {problem.oid.hex()}")
     new_shallow = frozenset(oid for oid in task.client_shallow if shallow_tips and store.find(oid) >= 0)
     missing = frozenset(tip for tip in task.new_tips if store.find(tip) < 0)
-    return ReceiveResult(
-        object_count=count,
-        broken_tips=broken,
-        shallow_tips=frozenset(shallow_tips),
-        new_shallow=new_shallow,
-        missing_tips=missing,
-    )
+    return _Checked(broken, frozenset(shallow_tips), new_shallow, missing)
 
 
 def _received_numbers(store: ObjectStore) -> Iterator[int]:

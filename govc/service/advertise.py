@@ -165,17 +165,7 @@ def _receive_pack_body(
     shown: ShownRefs, context: RequestContext, environ: Mapping[str, str], pace: Pace
 ) -> Iterator[bytes | memoryview]:
     snapshot = shown.snapshot
-    policy = snapshot.config.remembered(ReceivePolicy.from_config)
     snapshot.config.remembered(check_receive_settings)
-    features = ReceivePackFeatures(
-        algo=snapshot.algo,
-        agent=agent(environ),
-        atomic=policy.advertise_atomic,
-        ofs_delta=snapshot.config.get_bool("repack.usedeltabaseoffset", True),
-        push_cert_nonce=_placeholder(snapshot) if nonce_seed(snapshot.config) else b"",
-        push_options=policy.advertise_push_options,
-        session_id=session_id(context, snapshot.config.get_bool("transfer.advertisesid", False)),
-    )
     refs: Iterable[AdvertisedRef]
     encoded: Iterable[bytes | memoryview] = ()
     first = None if shown.prefix or snapshot.alternate_tips else next(shown.iter_refs(), None)
@@ -188,12 +178,35 @@ def _receive_pack_body(
         encoded = (memoryview(beginning)[len(_RECEIVE_STYLE.encode(first)) :], *others)
     return iter_advertisement(
         refs,
-        capabilities=features.encode(),
+        capabilities=_receive_capabilities(snapshot, context, environ),
         algo=snapshot.algo,
         shallows=sorted(snapshot.shallow),
         version=1 if context.protocol_version == 1 else 0,
         encoded=encoded,
     )
+
+
+def _receive_capabilities(snapshot: Snapshot, context: RequestContext, environ: Mapping[str, str]) -> bytes:
+    """Return what is said behind the first ref: after each push the same."""
+    config = snapshot.config
+    kept = snapshot.lasting.get("receive capabilities")
+    if kept is not None and kept[0] is config:
+        known: bytes = kept[1]
+        return known
+    policy = config.remembered(ReceivePolicy.from_config)
+    has_session = config.get_bool("transfer.advertisesid", False)
+    said = ReceivePackFeatures(
+        algo=snapshot.algo,
+        agent=agent(environ),
+        atomic=policy.advertise_atomic,
+        ofs_delta=config.get_bool("repack.usedeltabaseoffset", True),
+        push_cert_nonce=_placeholder(snapshot) if nonce_seed(config) else b"",
+        push_options=policy.advertise_push_options,
+        session_id=session_id(context, has_session),
+    ).encode()
+    if not has_session:
+        snapshot.lasting["receive capabilities"] = (config, said)
+    return said
 
 
 def _bare(ref: Ref) -> AdvertisedRef:

@@ -32,6 +32,18 @@ class ShownHead(NamedTuple):
 
 def hidden_refs(config: Config, section: str) -> HiddenRefs:
     """Return the patterns of `section` ("uploadpack" or "receive") and of `transfer`, in configuration order."""
+    return config.remembered(_hidden_of_receive if section == "receive" else _hidden_of_uploadpack)
+
+
+def _hidden_of_receive(config: Config) -> HiddenRefs:
+    return _hidden_of(config, "receive")
+
+
+def _hidden_of_uploadpack(config: Config) -> HiddenRefs:
+    return _hidden_of(config, "uploadpack")
+
+
+def _hidden_of(config: Config, section: str) -> HiddenRefs:
     keys = ("transfer.hiderefs", f"{section}.hiderefs")
     return HiddenRefs(
         (entry.value or "").encode("utf-8", "surrogateescape") for entry in config.entries if entry.key in keys

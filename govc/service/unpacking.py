@@ -172,6 +172,7 @@ class Unpacker:
         self, snapshot: Snapshot, quarantine: Quarantine, pack_path: str, size: int, count: int
     ) -> Generator[bytes, None, ReceiveResult]:
         request = self._state.request
+        limits = self._inline_limits(snapshot, size, count)
         task = ReceiveTask.of(
             snapshot,
             quarantine_dir=quarantine.path,
@@ -179,7 +180,7 @@ class Unpacker:
             new_tips=tuple(dict.fromkeys(c.new for c in self._state.commands if any(c.new))),
             ref_tips=self._ref_tips(snapshot),
             client_shallow=frozenset(request.shallows) - snapshot.shallow,
-            limits=self._tools.limits,
+            limits=limits or self._tools.limits,
             detects=self._tools.detects,
             threads=self._tools.threads,
             progress=request.side_band and not request.quiet,
@@ -188,13 +189,13 @@ class Unpacker:
             git_unpacks=self._is_unpacked_by_git(count),
         )
         try:
-            limits = self._inline_limits(task, size, count)
             if limits is not None:
                 call = self._tools.runtime.call_cpu if size > DIRECT_BYTES_MAX else call_here
-                result = self._check_inline(replace(task, limits=limits), snapshot, call)
+                result = self._check_inline(task, snapshot, call)
                 if result is not None:
                     yield from self._state.drain()
                     return result
+                task = replace(task, limits=self._tools.limits)
             assert self._tools.slots is not None
             keepalive = self._policy.keepalive_seconds
             work = run_helper(
@@ -220,14 +221,19 @@ class Unpacker:
         except OSError as error:
             raise NotUnpacked(self._unpacker(count), f"fatal: {error.strerror}") from error
 
-    def _inline_limits(self, task: ReceiveTask, size: int, count: int) -> IndexLimits | None:
-        """Return what the pack may ask for when it is checked here, None when a helper checks it from the start."""
+    def _inline_limits(self, snapshot: Snapshot, size: int, count: int) -> IndexLimits | None:
+        """Return what the pack may ask for when it is checked here, None when a helper checks it from the start.
+
+        Raises BadConfigValue.
+        """
+        limits = self._tools.limits
         if self._tools.slots is None:
-            return task.limits
+            return limits
         if size <= self._tools.inline_bytes_max:
-            return INLINE_LIMITS.within(task.limits)
-        is_pooled = find_compiled(task.algo_name) is not None and task.fsck is None and count <= POOL_OBJECTS_MAX
-        return POOL_LIMITS.within(task.limits) if is_pooled and size <= POOL_LIMITS.object_bytes_max else None
+            return INLINE_LIMITS.within(limits)
+        is_small = count <= POOL_OBJECTS_MAX and size <= POOL_LIMITS.object_bytes_max
+        is_pooled = find_compiled(snapshot.algo.name) is not None and not checks_pushed_objects(snapshot.config)
+        return POOL_LIMITS.within(limits) if is_small and is_pooled else None
 
     def _check_inline(self, task: ReceiveTask, snapshot: Snapshot, call: Call) -> ReceiveResult | None:
         """Do it here; None when the pack turns out to be more than this process should take on."""

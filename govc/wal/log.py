@@ -22,7 +22,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from govc import disk
@@ -339,8 +339,7 @@ class Log:
             sequence += 1
             checksum = data[-len(GENESIS) :]
         size = offset - tail.offset
-        return encoded, replace(
-            tail,
+        return encoded, tail._replace(
             offset=offset,
             next_sequence=sequence,
             checksum=checksum,
@@ -410,7 +409,7 @@ class Log:
             continues=continues,
         )
         self._create(header)
-        self._state.write_tail(replace(tail, ordinal=ordinal, offset=HEADER_BYTES, generation=self._generation()))
+        self._state.write_tail(tail._replace(ordinal=ordinal, offset=HEADER_BYTES, generation=self._generation()))
 
     def _go_on_after_failure(self, tail: Tail) -> Tail:
         """Begin a new segment when a sync of the current one has failed; return the tail to append to.
@@ -423,8 +422,7 @@ class Log:
         old = self._header_of(tail.ordinal)
         sequence = durability.durable
         kept = max(0, sequence - tail.published)
-        cut = replace(
-            tail,
+        cut = tail._replace(
             next_sequence=sequence + 1,
             checksum=self._checksum_of(tail.ordinal, old, sequence),
             published=min(tail.published, sequence),
@@ -434,7 +432,7 @@ class Log:
         with self._sync_lock():
             now = self._state.read_durability() or durability
             cuts = (*now.cuts, (tail.ordinal, sequence))
-            self._note(replace(now, durable=sequence, poisoned=0, syncing=0, cuts=cuts[-CUTS_MAX:]))
+            self._note(now._replace(durable=sequence, poisoned=0, syncing=0, cuts=cuts[-CUTS_MAX:]))
         return self._tail_or_raise()
 
     def _checksum_of(self, ordinal: int, header: SegmentHeader, sequence: int) -> bytes:
@@ -510,29 +508,29 @@ class Log:
         if durability is None or tail is None:
             raise LogError(f"{self.folder.root}: the log has not been recovered")
         if durability.syncing:  # who held this lock before has died in its sync
-            durability = self._note(replace(durability, poisoned=durability.syncing, syncing=0))
+            durability = self._note(durability._replace(poisoned=durability.syncing, syncing=0))
         if durability.durable >= sequence or durability.is_poisoned(tail.ordinal):
             return
         target = tail.next_sequence - 1
-        durability = self._note(replace(durability, syncing=tail.ordinal))
+        durability = self._note(durability._replace(syncing=tail.ordinal))
         started = time.perf_counter()
         try:
             disk.sync_data(self._descriptor_for_sync(tail.ordinal))
         except OSError:
             self._counts[3] += 1
-            self._note(replace(durability, syncing=0, poisoned=tail.ordinal))
+            self._note(durability._replace(syncing=0, poisoned=tail.ordinal))
             return
         self._counts[2] += 1
         seconds = time.perf_counter() - started
         self._sync_seconds += seconds
         if self._options.watch_sync is not None:
             self._options.watch_sync(seconds)
-        self._note(replace(durability, durable=target, syncing=0))
+        self._note(durability._replace(durable=target, syncing=0))
 
     def _note(self, durability: Durability) -> Durability:
         """Write the durability; return it as it stands now."""
         self._state.write_durability(durability)
-        return replace(durability, generation=durability.generation + 1)
+        return durability._replace(generation=durability.generation + 1)
 
     def _descriptor_for_sync(self, ordinal: int) -> int:
         """Return a descriptor for syncing: a rotation may close the one for appending meanwhile."""
@@ -559,13 +557,13 @@ class Log:
         `is_closed`: the checkpoint covers everything, and the segments are about to be removed.
         """
         tail = self._tail_or_raise()
-        tail = replace(tail, log_size=max(0, tail.log_size - size))
-        self._state.write_tail(replace(tail, offset=0) if is_closed else tail)
+        tail = tail._replace(log_size=max(0, tail.log_size - size))
+        self._state.write_tail(tail._replace(offset=0) if is_closed else tail)
         if is_closed:
             with self._sync_lock():
                 durability = self._state.read_durability()
                 if durability is not None:
-                    self._state.write_durability(replace(durability, durable=tail.next_sequence - 1, poisoned=0))
+                    self._state.write_durability(durability._replace(durable=tail.next_sequence - 1, poisoned=0))
             self._drop_segment()
 
     def _drop_segment(self) -> None:

@@ -19,8 +19,7 @@ A record is published when the native repository shows it, or when it has nothin
 import os
 import struct
 import zlib
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from govc import disk
 
@@ -36,8 +35,7 @@ _LAYOUT = zlib.crc32(b"govc state 2")
 """Begins each checksum: what another version of govc has written counts for nothing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tail:
+class Tail(NamedTuple):
     """The end of the log. `log_size` is the number of bytes in records since the last checkpoint.
 
     `inode` is that of the repository's folder: a copy of the folder has another.
@@ -74,11 +72,10 @@ class Tail:
         while bits & 1:
             bits >>= 1
             published += 1
-        return replace(self, published=published, published_after=bits)
+        return self._replace(published=published, published_after=bits)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Durability:
+class Durability(NamedTuple):
     """`durable`: the highest synced number. `poisoned`: ordinal of a segment whose sync has failed, 0 for none.
 
     `syncing`: ordinal of the segment that is being synced. Found by who holds the sync lock it says that a process died
