@@ -5,6 +5,7 @@ Every hook writes to files in its working directory, which is the repository.
 
 from __future__ import annotations
 
+import io
 import re
 import socket
 from collections.abc import Iterator
@@ -84,18 +85,22 @@ class Piece:
 
 
 def push_slowly(url: str, body: bytes, *, timeout: float = SECONDS) -> Iterator[Piece]:
-    """Send a push and yield the side-band packets of the answer as they come (chunked answers only)."""
+    """Send a push and yield the side-band packets of the answer as they come: in chunks, or whole with its length."""
     place = urlsplit(url)
     head = raw_head(url, "receive-pack", f"Content-Length: {len(body)}\r\nConnection: close")
     with socket.create_connection((place.hostname or "", place.port or 80), timeout=timeout) as connection:
         connection.sendall(head + body)
         stream = connection.makefile("rb")
-        while stream.readline() not in (b"\r\n", b""):
-            continue
+        whole = 0
+        while (field := stream.readline()) not in (b"\r\n", b""):
+            if field.lower().startswith(b"content-length:"):
+                whole = int(field.partition(b":")[2])
         buffer = b""
-        while (line := stream.readline().strip()) and (size := int(line, 16)):
+        while size := whole or int(stream.readline().strip() or b"0", 16):
             buffer += stream.read(size)
             stream.readline()
+            if whole:
+                whole, stream = 0, io.BytesIO()
             while len(buffer) >= 4 and len(buffer) >= max(4, int(buffer[:4], 16)):
                 length = max(4, int(buffer[:4], 16))
                 packet, buffer = buffer[4:length], buffer[length:]
