@@ -221,6 +221,7 @@ class Segment:
         self.intro_count = counts.intros
         self.foreign_count = counts.foreign
         self._trees = self.trees.cast("I")
+        self._sizes = self.sizes.cast("I")
         self._previous = self.previous.cast("I")
         self._introducers = self.introducers.cast("I")
 
@@ -260,6 +261,11 @@ class Segment:
         """Return the rank of an object's predecessor, -1 when it has none here. IndexError."""
         before = self._previous[rank]
         return before if before < self.object_count else -1
+
+    def size_at(self, rank: int) -> int:
+        """Return how many bytes an object has, at least; -1 when it isn't known. IndexError."""
+        size = self._sizes[rank]
+        return size if size != NONE else -1
 
     def introducer(self, oid: bytes) -> int:
         """Return the place of the first commit that introduces an object; -1 when none here does."""

@@ -54,10 +54,9 @@ class ClientHas:
         assert isinstance(number, int)
         return number in self._listed or self._painting.has_name(self._oid_of(number))
 
-    def named_by(self, oid_of: Callable[[int], bytes]) -> Callable[[int], bool]:
-        """Return the same as a function, with a quicker way from numbers to names."""
-        listed, has_name = self._listed, self._painting.has_name
-        return lambda number: number in listed or has_name(oid_of(number))
+    def of_packed(self, table: PackTable) -> Callable[[int], bool]:
+        """Return the same of packed objects as a function, which kernels ask."""
+        return self._painting.peer_of(table, self._listed)
 
 
 class Swept(NamedTuple):
@@ -136,7 +135,9 @@ def sweep_closure(
     if COMMIT not in selection.types:
         wanted = set(wants.commits)
         sent = array("q", [number for number in sent if number in wanted])
-    ride = yield from _riding_tags(history, _unwanted_tags(request), request.selection, painting, sent, trees, blobs)
+    ride = yield from _riding_tags(
+        history, _unwanted_tags(request), view.target_cids, selection, painting, sent, trees, blobs
+    )
     taken = had_tags.union(tags)
     tags += [number for number in ride if number not in taken]
     numbers = array("Q", sent.tobytes())
@@ -334,7 +335,7 @@ class _Add(Protocol):
 def _unwanted_tags(request: ClosureRequest) -> Mapping[bytes, bytes]:
     """Return the candidates that are not sent anyway: a clone wants most tags by name."""
     wanted = set(request.wants)
-    if wanted.isdisjoint(request.include_tags):
+    if not any(map(request.include_tags.__contains__, wanted)):
         return request.include_tags
     return {tag: target for tag, target in request.include_tags.items() if tag not in wanted}
 
@@ -342,6 +343,7 @@ def _unwanted_tags(request: ClosureRequest) -> Mapping[bytes, bytes]:
 def _riding_tags(
     history: History,
     include_tags: Mapping[bytes, bytes],
+    target_cids: "Callable[[Mapping[bytes, bytes]], array[int]]",
     selection: ObjectSelection,
     painting: Painting,
     sent: Sequence[int],
@@ -356,7 +358,7 @@ def _riding_tags(
     riding: dict[int, None] = {}
     others: set[int] | None = None
     commits_pass = COMMIT in selection.types
-    places = painting.place_names(b"".join(include_tags.values()))
+    places = painting.place_commits(target_cids(include_tags))
     chosen = (place != ELSEWHERE or not commits_pass for place in places)
     if commits_pass and places.count(ELSEWHERE) == len(places):
         return []

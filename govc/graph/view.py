@@ -6,11 +6,13 @@ knows. Whether it may be used at all is the caller's question: not where history
 """
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from govc.graph.segment import BadSegment, Segment
 from govc.kernels.sweep import Sweep
 from govc.protocol.oid import HashAlgorithm
+
+TAGS_KEPT_MAX = 4096
 
 
 class View:
@@ -20,6 +22,7 @@ class View:
         self.algo = algo
         self.segments = tuple(segments)
         self.sweep = sweep if sweep is not None else Sweep(algo.oid_size)
+        self._targets: tuple[Mapping[bytes, bytes], array[int]] | None = None
 
     def extended(self, segment: Segment) -> "View":
         """Return a view with one more segment. Raises BadSegment when it is not closed over this, or lies."""
@@ -65,6 +68,11 @@ class View:
         oid = self.before(self.sweep.object_oid(vid))
         return self.sweep.vid_of(oid) if oid is not None else -1
 
+    def size_of(self, vid: int) -> int:
+        """Return the size of a tree or blob in bytes, or a large number that it exceeds; -1 when it isn't known."""
+        first = self.segments[0]
+        return first.size_at(vid) if vid < first.object_count else -1
+
     def age(self, oid: bytes) -> tuple[int, int]:
         """Return what is smaller for an object that was introduced earlier."""
         for rank, segment in enumerate(self.segments):
@@ -72,6 +80,19 @@ class View:
             if place >= 0:
                 return rank, place
         return len(self.segments), 0
+
+    def target_cids(self, tags: Mapping[bytes, bytes]) -> "array[int]":
+        """Return which commits tags (oid to peeled oid) name, -1 for each that names none here.
+
+        What was asked last is known, unless it is much: each fetch asks for the same mapping until a ref changes.
+        """
+        known = self._targets
+        if known is not None and known[0] is tags:
+            return known[1]
+        found = self.sweep.find_commits(b"".join(tags.values()))
+        if len(tags) <= TAGS_KEPT_MAX:
+            self._targets = (tags, found)
+        return found
 
     def cids(self, oids: Iterable[bytes]) -> "array[int]":
         """Return the cids of those commits that are known."""

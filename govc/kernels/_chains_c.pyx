@@ -1,19 +1,43 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Choosing forward deltas, compiled; the story is in `chains`."""
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.errno cimport EINTR, errno
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp
 
-from govc.kernels._packread_c cimport FINE, NO_MEMORY, NOT_THERE, Entry, Fault, Pack, PackReader, PackTable, be32
+from govc.kernels._packread_c cimport (
+    FINE,
+    IO_ERROR,
+    NO_MEMORY,
+    NOT_THERE,
+    Entry,
+    Fault,
+    Pack,
+    PackReader,
+    PackTable,
+    be32,
+)
+from govc.kernels._sweep_c cimport AtPeer
+
+
+cdef extern from "unistd.h" nogil:
+    ssize_t pread(int fd, void *buf, size_t count, int64_t offset)
+
+
+cdef extern from * nogil:
+    int popcount "__builtin_popcountll"(uint64_t)
 
 
 DEF DEPTH_MAX = 50
+DEF LOST_DEPTH_MAX = 250
+DEF NO_LIMIT = 0xFFFFFFFFFFFFFFFF
 DEF UNDECIDED = 0
 DEF WAITING = 1  # for what it may stand on
 DEF DECIDED = 2
 DEF NOBODY_LOOKED = -2
+DEF HEAD_BYTES = 64  # an entry's header is at most 10 bytes, and 32 of a name
+DEF SPARSE = 1024
 
 
 cdef const void *pointer_to(object buffer, Py_ssize_t size, list keep) except? NULL:
@@ -39,14 +63,18 @@ cdef class Chains:
         self.reader = reader
         self.table = reader.table
         self.at_peer = at_peer
+        if isinstance(at_peer, AtPeer):
+            self.native = at_peer
+            self.is_native = True
         self.keep = []
         self.number_count = memoryview(numbers).nbytes // 8
         self.numbers = <const int64_t *>pointer_to(numbers, 0, self.keep)
         self.files = <Columns *>calloc(len(files) + 1, sizeof(Columns))
-        self.targets = <uint8_t *>calloc(self.number_count // 8 + 1, 1)
-        if self.files == NULL or self.targets == NULL:
+        self.target_rows = <uint32_t *>calloc(self.number_count + 1, 4)
+        self.target_files = <uint32_t *>malloc(4 * (self.number_count + 1))
+        if self.files == NULL or self.target_rows == NULL or self.target_files == NULL:
             raise MemoryError
-        for targets, bases, sizes, offsets, streams in files:
+        for targets, bases, sizes, offsets, streams, checksums in files:
             count = memoryview(targets).nbytes // size
             file = &self.files[self.file_count]
             file.targets = <const uint8_t *>pointer_to(targets, count * size, self.keep)
@@ -54,6 +82,7 @@ cdef class Chains:
             file.sizes = <const uint32_t *>pointer_to(sizes, 4 * count, self.keep)
             file.offsets = <const uint64_t *>pointer_to(offsets, 8 * (count + 1), self.keep)
             file.streams = <const uint8_t *>pointer_to(streams, file.offsets[count], self.keep)
+            file.checksums = <const uint32_t *>pointer_to(checksums, 4 * count, self.keep)
             file.count = count
             self.file_count += 1
         with nogil:
@@ -63,12 +92,51 @@ cdef class Chains:
         self.links = <Link *>calloc(self.number_count, sizeof(Link))
         if self.links == NULL:
             raise MemoryError
+        self.first_number = self.numbers[0]
+        self.range = self.numbers[self.number_count - 1] - self.first_number
+        if self.range < self.number_count * SPARSE:
+            self.marks = <uint64_t *>calloc(self.range // 64 + 1, 8)
+            self.marked_before = <uint32_t *>malloc(4 * (self.range // 64 + 1))
+            if self.marks == NULL or self.marked_before == NULL:
+                raise MemoryError
+            with nogil:
+                self.mark_numbers()
 
     def __dealloc__(self):
         free(self.files)
-        free(self.targets)
+        free(self.target_rows)
+        free(self.target_files)
         free(self.links)
         free(self.frames)
+        free(self.marks)
+        free(self.marked_before)
+        free(self.places)
+
+    cdef int lay_out(self, const Row *rows, const Share *shares, int share_count) except -1:
+        """Take the rows of the objects, and where each pack's lie: before anything is chosen."""
+        cdef Py_ssize_t k
+        self.rows = rows
+        self.shares = shares
+        self.share_count = share_count
+        self.places = <uint32_t *>malloc(4 * (self.number_count + 1))
+        if self.places == NULL:
+            raise MemoryError
+        with nogil:
+            for k in range(self.number_count):
+                self.places[self.rank_of(rows[k].number)] = <uint32_t>k
+        return 0
+
+    cdef void mark_numbers(self) noexcept nogil:
+        """Mark what is sent, and count."""
+        cdef Py_ssize_t k
+        cdef int64_t at
+        cdef uint32_t count = 0
+        for k in range(self.number_count):
+            at = self.numbers[k] - self.first_number
+            self.marks[at >> 6] |= <uint64_t>1 << (at & 63)
+        for at in range(self.range // 64 + 1):
+            self.marked_before[at] = count
+            count += <uint32_t>popcount(self.marks[at])
 
     cdef Py_ssize_t find_row(self, const Columns *file, const uint8_t *oid, Py_ssize_t low) noexcept nogil:
         """Return the first row of `low` and later ones whose target is not smaller than `oid`."""
@@ -106,16 +174,25 @@ cdef class Chains:
                 oid = self.table.oid_at(self.numbers[rank])
                 row = self.find_row(file, oid, row)
                 if row < file.count and memcmp(file.targets + row * size, oid, size) == 0:
-                    if not self.is_target(rank):
-                        self.targets[rank >> 3] |= 1 << (rank & 7)
+                    if self.target_rows[rank] == 0:
+                        self.target_rows[rank] = <uint32_t>row + 1
+                        self.target_files[rank] = <uint32_t>i
                         self.target_count += 1
 
     cdef bint is_target(self, Py_ssize_t rank) noexcept nogil:
-        return self.targets[rank >> 3] >> (rank & 7) & 1
+        return self.target_rows[rank] != 0
 
     cdef Py_ssize_t rank_of(self, int64_t number) noexcept nogil:
         """Return the rank of an object among those that are sent, -1 when it isn't."""
         cdef Py_ssize_t low = 0, high = self.number_count, middle
+        cdef uint64_t word, bit
+        if self.marks != NULL:
+            number -= self.first_number
+            if number < 0 or number > self.range:
+                return -1
+            word = self.marks[number >> 6]
+            bit = <uint64_t>1 << (number & 63)
+            return self.marked_before[number >> 6] + popcount(word & (bit - 1)) if word & bit else -1
         while low < high:
             middle = (low + high) >> 1
             if self.numbers[middle] < number:
@@ -126,7 +203,7 @@ cdef class Chains:
             return low
         return -1
 
-    cdef int peer_has(self, int64_t number) noexcept with gil:
+    cdef int ask_peer(self, int64_t number) noexcept with gil:
         try:
             return 1 if self.at_peer(number) else 0
         except Exception as error:
@@ -145,57 +222,120 @@ cdef class Chains:
         self.links[rank].state = WAITING
         self.frames[depth].rank = rank
         self.frames[depth].stored = NOBODY_LOOKED
+        self.frames[depth].limit = self.stored_bytes(rank)
+        self.frames[depth].is_limit_known = False
         self.find_deltas(&self.frames[depth])
         return 0
 
     cdef void find_deltas(self, Frame *frame) noexcept nogil:
         """Find the rows of the first file that has deltas for a frame's object."""
-        cdef int i, size = self.table.oid_size
-        cdef const uint8_t *oid = self.table.oid_at(self.numbers[frame.rank])
+        cdef int size = self.table.oid_size
+        cdef const uint8_t *oid
         cdef const Columns *file
         frame.row = frame.end = 0
         frame.file = 0
         if not self.is_target(frame.rank):
             return
-        for i in range(self.file_count):
-            file = &self.files[i]
-            frame.row = frame.end = self.find_row(file, oid, 0)
-            while frame.end < file.count and memcmp(file.targets + frame.end * size, oid, size) == 0:
-                frame.end += 1
-            if frame.end > frame.row:
-                frame.file = i
-                return
+        frame.file = <int>self.target_files[frame.rank]
+        file = &self.files[frame.file]
+        frame.row = <Py_ssize_t>self.target_rows[frame.rank] - 1
+        frame.end = frame.row + 1
+        oid = file.targets + frame.row * size
+        while frame.end < file.count and memcmp(file.targets + frame.end * size, oid, size) == 0:
+            frame.end += 1
 
-    cdef uint64_t stored_bytes(self, int64_t number) noexcept nogil:
+    cdef int peer_has(self, int64_t number) noexcept nogil:
+        return self.native.has(number) if self.is_native else self.ask_peer(number)
+
+    cdef uint64_t stored_bytes(self, Py_ssize_t rank) noexcept nogil:
         """Return how many bytes the entry of an object takes."""
-        cdef const Pack *pack = &self.table.packs[self.table.pack_of(number)]
-        cdef uint64_t offset = self.table.offset_at(pack, <uint32_t>(number - pack.first))
-        cdef uint32_t rank = self.table.rank_of(pack, offset) + 1
-        if rank >= pack.count:
-            return pack.size - self.table.oid_size - offset if rank == pack.count else 0
-        return self.table.offset_at(pack, be32(pack.order + 4 * <Py_ssize_t>rank)) - offset
+        cdef const Row *row = &self.rows[self.places[rank]]
+        return row.end - row.offset
 
-    cdef Fault find_stored(self, Frame *frame, bint *is_whole) noexcept nogil:
-        """Find what the stored entry of a frame's object stands on."""
-        cdef int64_t number = self.numbers[frame.rank]
-        cdef const Pack *pack = &self.table.packs[self.table.pack_of(number)]
-        cdef uint64_t offset = self.table.offset_at(pack, <uint32_t>(number - pack.first))
+    cdef Fault find_limit(self, Py_ssize_t depth) noexcept nogil:
+        """Find how many bytes a delta may take for the object of a frame, if it is more than its stored entry takes.
+
+        It is where that is of no use: it stands on what is neither sent nor had. And where it stands on what waits for
+        this object: what that one gains may be spent, or it gains nothing.
+        """
+        cdef Frame *frame = &self.frames[depth]
+        cdef Frame *other
+        cdef const Columns *file
+        cdef Fault fault
+        cdef int answer = 0
+        cdef uint64_t length
+        if frame.is_limit_known:
+            return FINE
+        frame.is_limit_known = True
+        fault = self.find_stored(frame)
+        if fault != FINE or frame.is_whole:
+            return fault
+        if frame.stored < 0:
+            if frame.elsewhere >= 0:
+                answer = self.peer_has(frame.elsewhere)
+            if answer == 0:
+                frame.limit = <uint64_t>NO_LIMIT
+            return NOT_THERE if answer < 0 else FINE
+        if self.links[frame.stored].state != WAITING:
+            return FINE
+        while depth and self.frames[depth].rank != frame.stored:
+            depth -= 1
+        other = &self.frames[depth]
+        if other.row < other.end:
+            file = &self.files[other.file]
+            length = file.offsets[other.row + 1] - file.offsets[other.row]
+            if other.limit == <uint64_t>NO_LIMIT:
+                frame.limit = <uint64_t>NO_LIMIT
+            elif length < other.limit:
+                frame.limit += other.limit - length
+        return FINE
+
+    cdef Fault find_stored(self, Frame *frame) noexcept nogil:
+        """Find what the stored entry of a frame's object stands on, unless that is known."""
+        cdef Py_ssize_t place = self.places[frame.rank], low, high, middle
+        cdef const Share *share = self.shares
+        cdef const Pack *pack
         cdef Entry entry
-        cdef Py_ssize_t got = 0
         cdef uint32_t rank
-        cdef Fault fault = self.reader.entry_at(pack, offset, &entry, &got)
+        cdef Fault fault
+        if frame.stored != NOBODY_LOOKED:
+            return FINE
+        while place >= share.first + share.count:
+            share += 1
+        pack = &self.table.packs[share.pack]
+        fault = self.read_head(pack, self.rows[place].offset, &entry)
         if fault != FINE:
             return fault
-        frame.stored = -1
-        is_whole[0] = entry.type_number < 6
+        frame.stored = frame.elsewhere = -1
+        frame.is_whole = entry.type_number < 6
         if entry.type_number >= 6:
+            low = share.first
+            high = share.first + share.count
+            while low < high:
+                middle = (low + high) >> 1
+                if self.rows[middle].offset < <uint64_t>entry.base:
+                    low = middle + 1
+                else:
+                    high = middle
+            if low < share.first + share.count and self.rows[low].offset == <uint64_t>entry.base:
+                frame.stored = self.rank_of(self.rows[low].number)
+                return FINE
             rank = self.table.rank_of(pack, <uint64_t>entry.base)
             if rank < pack.count:
                 # As the copier does: the same object may have its number in an earlier pack.
-                frame.stored = self.rank_of(self.table.find_number(
+                frame.elsewhere = self.table.find_number(
                     pack.oids + <Py_ssize_t>be32(pack.order + 4 * <Py_ssize_t>rank) * self.table.oid_size
-                ))
+                )
+                frame.stored = self.rank_of(frame.elsewhere)
         return FINE
+
+    cdef Fault read_head(self, const Pack *pack, uint64_t offset, Entry *entry) noexcept nogil:
+        """Read the header of an entry."""
+        cdef uint8_t head[HEAD_BYTES]
+        cdef ssize_t n = pread(pack.fd, head, HEAD_BYTES, <int64_t>offset)
+        while n < 0 and errno == EINTR:
+            n = pread(pack.fd, head, HEAD_BYTES, <int64_t>offset)
+        return IO_ERROR if n < 0 else self.reader.parse(pack, offset, head, n, entry)
 
     cdef int depth_of(self, int64_t rank) noexcept nogil:
         """Return how many deltas lead from a decided object down to what isn't sent or is whole; -1: nobody knows yet.
@@ -232,7 +372,7 @@ cdef class Chains:
         while depth:
             frame = &self.frames[depth - 1]
             next = -1
-            fault = self.try_deltas(frame, &next)
+            fault = self.try_deltas(depth - 1, &next)
             if fault == FINE and next < 0 and self.links[frame.rank].state == WAITING:
                 fault = self.settle_stored(frame, &next)
             if fault != FINE:
@@ -245,18 +385,24 @@ cdef class Chains:
                 depth -= 1
         return FINE
 
-    cdef Fault try_deltas(self, Frame *frame, int64_t *next) noexcept nogil:
-        """Take the first delta that will do. `next`: what must be decided before one can tell."""
+    cdef Fault try_deltas(self, Py_ssize_t at, int64_t *next) noexcept nogil:
+        """Take the first delta that will do for a frame's object. `next`: what must be decided before one can tell."""
+        cdef Frame *frame = &self.frames[at]
         cdef const Columns *file = &self.files[frame.file]
         cdef int64_t number, base
         cdef int depth, answer
-        cdef uint64_t stored
+        cdef uint64_t length
+        cdef Fault fault
         if frame.row == frame.end:
             return FINE
-        stored = self.stored_bytes(self.numbers[frame.rank])
         while frame.row < frame.end:
             # One that was worth it when it was made need not be so any more; an empty one never was.
-            if file.offsets[frame.row + 1] - file.offsets[frame.row] - 1 < stored:
+            length = file.offsets[frame.row + 1] - file.offsets[frame.row]
+            if length > frame.limit:
+                fault = self.find_limit(at)
+                if fault != FINE:
+                    return fault
+            if 0 < length <= frame.limit:
                 number = self.table.find_number(file.bases + frame.row * self.table.oid_size)
                 base = self.rank_of(number) if number >= 0 else -1
                 if base >= 0:
@@ -264,7 +410,11 @@ cdef class Chains:
                         next[0] = base
                         return FINE
                     depth = self.depth_of(base)
-                    if 0 <= depth < DEPTH_MAX:
+                    if depth >= DEPTH_MAX:
+                        fault = self.find_limit(at)
+                        if fault != FINE:
+                            return fault
+                    if 0 <= depth < (LOST_DEPTH_MAX if frame.limit == <uint64_t>NO_LIMIT else DEPTH_MAX):
                         self.take(frame, base, depth + 1)
                         return FINE
                 elif number >= 0:
@@ -288,21 +438,18 @@ cdef class Chains:
     cdef Fault settle_stored(self, Frame *frame, int64_t *next) noexcept nogil:
         """Leave an object as it is stored, once its base is decided: unless that is waiting for this one."""
         cdef Link *link = &self.links[frame.rank]
-        cdef bint is_whole = False
         cdef int depth
-        cdef Fault fault
-        if frame.stored == NOBODY_LOOKED:
-            fault = self.find_stored(frame, &is_whole)
-            if fault != FINE:
-                return fault
-            if frame.stored >= 0 and self.links[frame.stored].state == UNDECIDED:
-                next[0] = frame.stored
-                return FINE
+        cdef Fault fault = self.find_stored(frame)
+        if fault != FINE:
+            return fault
+        if frame.stored >= 0 and self.links[frame.stored].state == UNDECIDED:
+            next[0] = frame.stored
+            return FINE
         link.base = frame.stored
         link.file = -1
         link.depth = 0
         if frame.stored < 0:
-            link.depth = 0 if is_whole else 1
+            link.depth = 0 if frame.is_whole else 1
         else:
             depth = self.depth_of(frame.stored)
             if depth >= 0:

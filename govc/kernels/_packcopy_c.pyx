@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
 from libc.string cimport memcmp, memcpy
 
-from govc.kernels._chains_c cimport Chains, Columns, Link
+from govc.kernels._chains_c cimport Chains, Columns, Link, Row, Share
 from govc.kernels._inflate cimport Deflate, crc_of, find_deflate
 from govc.kernels._packread_c cimport (
     FINE,
@@ -23,7 +23,7 @@ from govc.kernels._packread_c cimport (
     PackTable,
     be32,
 )
-
+from govc.kernels._sweep_c cimport AtPeer
 
 from array import array
 
@@ -92,13 +92,6 @@ cdef void find_compressor() noexcept:
 find_compressor()
 
 
-cdef struct Row:
-    uint64_t offset
-    uint64_t end
-    uint64_t out  # where the entry begins in the new pack; 0 before it is out
-    int64_t number
-
-
 cdef struct Ready:  # columns of a file of ready entries; fd -1 for none
     int fd
     Py_ssize_t count
@@ -109,13 +102,6 @@ cdef struct Ready:  # columns of a file of ready entries; fd -1 for none
     const uint32_t *checksums
     const uint8_t *types
     const uint8_t *names
-
-
-cdef struct Share:  # the rows of one pack
-    int pack
-    Py_ssize_t first
-    Py_ssize_t count
-    int is_whole
 
 
 cdef struct Span:  # what was read of a pack
@@ -141,7 +127,10 @@ cdef class PackCopier:
     cdef PackReader reader
     cdef PackTable table
     cdef object at_peer
+    cdef AtPeer native  # the same, where it can be asked without the GIL
+    cdef bint is_native
     cdef object make_delta
+    cdef bint can_make
     cdef Chains chains
     cdef bint has_chains  # whether some forward delta may stand for something
     cdef Row *rows
@@ -182,7 +171,11 @@ cdef class PackCopier:
         self.reader = reader
         self.table = reader.table
         self.at_peer = at_peer
+        if isinstance(at_peer, AtPeer):
+            self.native = at_peer
+            self.is_native = True
         self.make_delta = make_delta
+        self.can_make = make_delta is not None
         self.ready.fd = -1
         if ready is not None:
             self.open_ready(ready)
@@ -219,6 +212,8 @@ cdef class PackCopier:
         if forward and at_peer is not None and n:
             self.chains = Chains(reader, numbers, at_peer, forward)
             self.has_chains = self.chains.target_count > 0
+            if self.has_chains:
+                self.chains.lay_out(self.rows, self.shares, self.share_count)
 
     def __dealloc__(self):
         free(self.rows)
@@ -621,8 +616,14 @@ cdef class PackCopier:
         if entry.type_number >= 6:
             base = self.find_base(share, <uint64_t>entry.base, &number)
             if base == NULL:
-                ask[0] = 1
-                return FINE
+                if number < 0 or not self.is_native or self.is_improvable(row) or not self.native.has(number):
+                    ask[0] = 1
+                    return FINE
+                row.out = self.out_offset
+                if self.put_delta_head(entry.size, row, NULL, self.table.oid_at(number)):
+                    return NO_MEMORY
+                self.reused += 1
+                return self.copy_stream(span, share, row, entry.data)
             if base.out == 0 and self.may_wait_for(base):
                 first[0] = base
                 return FINE
@@ -646,6 +647,10 @@ cdef class PackCopier:
         if base != NULL and base.out:
             return self.put_head(6, size) or self.put_distance(row.out - base.out)
         return self.put_head(7, size) or self.put(name, self.table.oid_size)
+
+    cdef bint is_improvable(self, const Row *row) noexcept nogil:
+        """Tell whether a delta is so large that another one is asked for."""
+        return self.can_make and row.end - row.offset > IMPROVED_BYTES_MIN and self.improved < IMPROVED_MAX
 
     cdef bint may_wait_for(self, const Row *row) noexcept nogil:
         """Tell whether a row can be written before its turn: not one of a pack whose body is copied as it lies, and not
@@ -686,6 +691,8 @@ cdef class PackCopier:
         cdef Py_ssize_t rank = self.chains.rank_of(row.number)
         cdef const Link *link
         cdef const Columns *file
+        cdef const uint8_t *stream
+        cdef uint64_t length
         cdef Row *base
         cdef Fault fault
         if rank < 0 or not self.chains.is_target(rank):
@@ -700,17 +707,26 @@ cdef class PackCopier:
             first[0] = base
             return FINE
         row.out = self.out_offset
+        stream = file.streams + file.offsets[link.row]
+        length = file.offsets[link.row + 1] - file.offsets[link.row]
+        if crc_of(&deflate_functions, 0, stream, length) != file.checksums[link.row]:
+            return self.expand(row.number)
         if self.put_delta_head(file.sizes[link.row], row, base, file.bases + <Py_ssize_t>link.row * self.table.oid_size):
             return NO_MEMORY
         self.reused += 1
-        if self.put(file.streams + file.offsets[link.row], <Py_ssize_t>(file.offsets[link.row + 1] - file.offsets[link.row])):
+        if self.put(stream, <Py_ssize_t>length):
             return NO_MEMORY
         return FINE
 
     cdef Row *row_of(self, int64_t number) noexcept nogil:
         """Return the row of an object that is sent."""
-        cdef int i, home = self.table.pack_of(number)
+        cdef int i, home
         cdef const Pack *pack
+        cdef Py_ssize_t rank
+        if self.has_chains:
+            rank = self.chains.rank_of(number)
+            return &self.rows[self.chains.places[rank]] if rank >= 0 else NULL
+        home = self.table.pack_of(number)
         if home < 0:
             return NULL
         pack = &self.table.packs[home]
@@ -733,7 +749,7 @@ cdef class PackCopier:
         self.find_base(share, <uint64_t>entry.base, &number)
         is_thin = number >= 0 and self.at_peer is not None and self.at_peer(number)
         delta = None
-        if is_thin and self.make_delta is not None and row.end - row.offset > IMPROVED_BYTES_MIN and self.improved < IMPROVED_MAX:
+        if is_thin and self.is_improvable(row):
             # A large delta on something old: one on a nearer version may be a fraction of it.
             self.improved += 1
             delta = self.make_delta(row.number)

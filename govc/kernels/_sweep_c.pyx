@@ -20,33 +20,6 @@ DEF CANDIDATE = 1
 DEF HAD = 2
 
 
-cdef struct Segment:
-    uint32_t first  # cid of its first commit
-    uint32_t commits
-    uint32_t objects
-    uint32_t first_vid  # of what it adds
-    uint32_t added
-    const uint8_t *commit_oids
-    const uint32_t *sorted_places
-    const int64_t *times
-    const uint32_t *parent_starts
-    const uint32_t *parents
-    const uint32_t *foreign  # cids
-    const uint32_t *aliases  # the cid of the same commit in an earlier segment, or NONE; NULL when there is none
-    const uint8_t *object_oids
-    const uint8_t *types
-    const uint32_t *sizes
-    const uint32_t *introducers
-    const uint32_t *intro_starts
-    const uint32_t *intros
-    const uint32_t *multi_objects
-    const uint32_t *multi_starts
-    const uint32_t *multi_commits
-    uint32_t multi_count
-    const uint32_t *vids  # by object rank; NULL in the first segment, where they are the same
-    const uint32_t *added_ranks
-
-
 cdef const void *pointer_to(object buffer, list keep):
     """Return where the bytes of a buffer are; the buffer stays as long as `keep`."""
     cdef const uint8_t[::1] view
@@ -86,13 +59,6 @@ cdef class Growing:
 
 cdef class Sweep:
     """See sweep.Sweep."""
-
-    cdef Segment *segments
-    cdef int segment_count
-    cdef int oid_size
-    cdef readonly uint32_t commit_count
-    cdef readonly uint32_t object_count
-    cdef list keep
 
     def __init__(self, int oid_size, Sweep before=None, columns=None):
         cdef int more = 1 if columns is not None else 0
@@ -287,6 +253,17 @@ cdef class Sweep:
         """See sweep.Sweep."""
         return self.find_commit(&oid[0]) if oid.shape[0] == self.oid_size else -1
 
+    def find_commits(self, const uint8_t[::1] oids not None):
+        """See sweep.Sweep."""
+        cdef Py_ssize_t n = oids.shape[0] // self.oid_size, k
+        block = PyBytes_FromStringAndSize(NULL, 8 * n)
+        cdef int64_t *out = <int64_t *>PyBytes_AS_STRING(block)
+        for k in range(n):
+            out[k] = self.find_commit(&oids[k * self.oid_size])
+        result = array("q")
+        result.frombytes(block)
+        return result
+
     def vid_of(self, const uint8_t[::1] oid not None):
         """See sweep.Sweep."""
         return self.find_object(&oid[0]) if oid.shape[0] == self.oid_size else -1
@@ -464,15 +441,6 @@ cdef class Sweep:
 
 cdef class Painting:
     """See sweep.Painting."""
-
-    cdef Sweep sweep
-    cdef uint8_t *marks
-    cdef uint8_t *seen  # by vid
-    cdef uint32_t next_cid  # commits from here on up are painted
-    cdef bint has_haves
-    cdef bint later_noted
-    cdef readonly object range
-    cdef readonly object cut
 
     def __cinit__(self, Sweep sweep not None, wants, haves, cuts):
         cdef uint32_t cid, highest = 0
@@ -668,22 +636,72 @@ cdef class Painting:
 
     def has_name(self, const uint8_t[::1] oid not None):
         """See sweep.Painting."""
-        cdef int64_t found
-        if oid.shape[0] != self.sweep.oid_size or not self.has_haves:
-            return False
-        found = self.sweep.find_object(&oid[0])
-        if found >= 0:
-            return self.has(<uint32_t>found)
-        found = self.sweep.find_commit(&oid[0])
-        return found >= 0 and self.had_commit(<uint32_t>found)
+        return oid.shape[0] == self.sweep.oid_size and self.has_oid(&oid[0])
 
-    def place_names(self, const uint8_t[::1] oids not None):
-        """See sweep.Painting."""
-        cdef Py_ssize_t n = oids.shape[0] // self.sweep.oid_size, k
+    cdef bint has_oid(self, const uint8_t *oid) noexcept nogil:
+        """The same of a name of the right length."""
         cdef int64_t found
+        if not self.has_haves or self.sweep.segment_count == 0:
+            return False
+        found = self.sweep.find_object(oid)
+        if found >= 0:
+            self.note_later()
+            return self.is_had(<uint32_t>found)
+        found = self.sweep.find_commit(oid)
+        if found < 0:
+            return False
+        if found < self.next_cid:
+            self.paint_down_to(<uint32_t>found)
+        return (self.marks[found] & HAVE) != 0
+
+    def peer_of(self, PackTable table not None, others not None):
+        """See sweep.Painting."""
+        return AtPeer(self, table, array("q", sorted(others)))
+
+    def place_commits(self, const int64_t[::1] cids not None):
+        """See sweep.Painting."""
+        cdef Py_ssize_t n = cids.shape[0], k
+        cdef int64_t cid
         block = PyBytes_FromStringAndSize(NULL, n)
         cdef char *out = PyBytes_AS_STRING(block)
         for k in range(n):
-            found = self.sweep.find_commit(&oids[k * self.sweep.oid_size])
-            out[k] = 0 if found < 0 else 1 if self.marks[found] & 3 == WANT else 2
+            cid = cids[k]
+            if cid >= <int64_t>self.sweep.commit_count:
+                raise IndexError(cid)
+            out[k] = 0 if cid < 0 else 1 if self.marks[cid] & 3 == WANT else 2
         return block
+
+
+cdef class AtPeer:
+    """What `Painting.peer_of` returns; other kernels ask it without the GIL."""
+
+    def __cinit__(self, Painting painting not None, PackTable table not None, others not None):
+        cdef Py_ssize_t size = 8 * len(others)
+        self.painting = painting
+        self.table = table
+        self.other_count = len(others)
+        self.others = <int64_t *>malloc(size + 1)
+        if self.others == NULL:
+            raise MemoryError
+        memcpy(self.others, PyBytes_AS_STRING(others.tobytes()), size)
+
+    def __dealloc__(self):
+        free(self.others)
+
+    def __call__(self, int64_t number):
+        return self.has(number)
+
+    cdef bint has(self, int64_t number) noexcept nogil:
+        """Tell it of an object number; False of one that no pack has."""
+        cdef Py_ssize_t low = 0, high = self.other_count, middle
+        cdef const uint8_t *oid
+        while low < high:
+            middle = (low + high) >> 1
+            if self.others[middle] < number:
+                low = middle + 1
+            else:
+                high = middle
+        if low < self.other_count and self.others[low] == number:
+            return True
+        oid = self.table.oid_at(number)
+        return oid != NULL and self.painting.has_oid(oid)

@@ -12,7 +12,11 @@ So each object is decided once, when it is first asked for, and before it whatev
 
 No circle comes of it. Stored entries alone make none; and the last forward delta taken of a circle would have been
 taken when the chain below it was decided, without it, down to its end. A chain is at most DEPTH_MAX long where a
-forward delta is put on it; stored deltas may follow.
+forward delta is put on it; stored deltas may follow. It may be LOST_DEPTH_MAX long where the object would have to be
+expanded, for what its stored delta stands on is neither sent nor had.
+
+A delta is taken where it takes no more bytes than the stored entry; or where that is lost, as above; or where the
+stored one stands on what waits for this very object, to stand on it, and gains more by that.
 
 What stays as stored though its base is neither sent nor had is the copier's to expand, or to make a delta for: on what
 the peer has, so it counts as an end.
@@ -32,8 +36,8 @@ _module = find("chains")
 AVAILABLE = _module is not None
 """Whether the kernel was compiled. There is no twin: without it nothing copies packs, either."""
 
-ForwardColumns = tuple[Any, Any, Any, Any, Any]
-"""Of one file, as buffers: targets (names, ascending), bases, sizes (I), offsets (Q), streams."""
+ForwardColumns = tuple[Any, Any, Any, Any, Any, Any]
+"""Of one file, as buffers: targets (names, ascending), bases, sizes (I), offsets (Q), streams, CRC-32 of each (I)."""
 
 if TYPE_CHECKING:
 

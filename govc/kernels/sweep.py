@@ -20,10 +20,11 @@ columns say: `segment` checked them.
 """
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from govc.kernels.choice import choose
+from govc.kernels.packread import PackTable
 
 __all__ = ["ELSEWHERE", "IN_RANGE", "NONE", "NO_LIMIT", "UNKNOWN", "Columns", "NumberFinder", "Painting", "Sweep"]
 
@@ -31,7 +32,7 @@ NONE = 0xFFFFFFFF
 NO_LIMIT = 1 << 63
 
 UNKNOWN, IN_RANGE, ELSEWHERE = 0, 1, 2
-"""What `place_names` says: no commit that is known; one of the range; another one."""
+"""What `place_commits` says: no commit that is known; one of the range; another one."""
 
 Columns = tuple[Any, ...]
 """The buffers of one segment: commit oids, sorted places, times, parent starts, parents, foreign oids, object oids,
@@ -72,8 +73,13 @@ if TYPE_CHECKING:
         def has_name(self, oid: bytes) -> bool:
             """Tell the same of any commit, tree or blob by name."""
 
-        def place_names(self, oids: bytes) -> bytes:
-            """Return a byte for each name of a row of them: UNKNOWN, IN_RANGE or ELSEWHERE."""
+        def peer_of(self, table: PackTable, others: Iterable[int]) -> Callable[[int], bool]:
+            """Return what tells of a packed object, by number, whether the have side introduces it or it is one of
+            `others`. The compiled one is asked by other kernels without the GIL.
+            """
+
+        def place_commits(self, cids: array[int]) -> bytes:
+            """Return a byte for each commit (array of q): UNKNOWN for -1, IN_RANGE or ELSEWHERE. IndexError."""
 
     class Sweep:
         """Some segments, in an order in which each is closed over those before it."""
@@ -86,6 +92,9 @@ if TYPE_CHECKING:
 
         def cid_of(self, oid: bytes) -> int:
             """Return the commit of that name, -1 for none."""
+
+        def find_commits(self, oids: bytes) -> array[int]:
+            """Return the commits of a row of names (array of q), -1 for each that there is none of."""
 
         def vid_of(self, oid: bytes) -> int:
             """Return the tree or blob of that name, -1 for none."""

@@ -2,7 +2,7 @@
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from operator import gt
 from typing import Any
 
@@ -149,6 +149,11 @@ class Sweep:
     def cid_of(self, oid: bytes) -> int:
         """See sweep.Sweep."""
         return next((cid for segment in self.segments if (cid := segment.find_commit(oid)) >= 0), -1)
+
+    def find_commits(self, oids: bytes) -> "array[int]":
+        """See sweep.Sweep."""
+        size = self.oid_size
+        return array("q", [self.cid_of(oids[at : at + size]) for at in range(0, len(oids), size)])
 
     def vid_of(self, oid: bytes) -> int:
         """See sweep.Sweep."""
@@ -341,8 +346,13 @@ class Painting:
             return self.has(vid)
         return self.had_commit(self._sweep.cid_of(oid))
 
-    def place_names(self, oids: bytes) -> bytes:
+    def peer_of(self, table: Any, others: Iterable[int]) -> Callable[[int], bool]:
         """See sweep.Painting."""
-        size = self._sweep.oid_size
-        cids = (self._sweep.cid_of(oids[at : at + size]) for at in range(0, len(oids), size))
+        oid_of, has_name, known = table.oid_of, self.has_name, frozenset(others)
+        return lambda number: number in known or has_name(oid_of(number))
+
+    def place_commits(self, cids: "array[int]") -> bytes:
+        """See sweep.Painting."""
+        if max(cids, default=-1) >= self._sweep.commit_count:
+            raise IndexError(max(cids))
         return bytes(0 if cid < 0 else 1 if self.reaches(cid) else 2 for cid in cids)

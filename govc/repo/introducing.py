@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 from govc.errors import Corrupt, GovcError, ObjectMissing
 from govc.graph.commits import follow_tags
@@ -44,9 +45,9 @@ LARGE_PACK_OBJECTS = 1000
 """A pack of so many objects is worth a look for forward deltas."""
 
 FORWARD_SECONDS = 60.0
-FORWARD_SHARE = 0.05
-FORWARD_BYTES_MIN = 1 << 20
-FORWARD_TARGETS_MAX = 50_000
+FORWARD_SHARE = 0.1
+FORWARD_BYTES_MIN = 8 << 20
+FORWARD_TARGETS_MAX = 100_000
 """Bounds of forward deltas: processor time per run; bytes, as a share of the packs' and at least; objects."""
 
 FORWARD_STEPS = 10
@@ -54,6 +55,12 @@ FORWARD_STEPS = 10
 
 FORWARD_DELTA_BYTES_MIN = 256
 """Stored deltas of fewer bytes stay."""
+
+FORWARD_BACK_COMMITS = 5000
+FORWARD_BACK_TARGETS_MAX = 50_000
+FORWARD_BACK_SHARE = 0.25
+"""What the newest commits replaced is stored as a delta on what replaced it, which nobody gets who wants an older one:
+for so many objects of so many commits there is a delta on the version before, of at most this share of the object."""
 
 FORWARD_OBJECT_BYTES_MAX = 8 << 20
 FORWARD_GAIN = 0.6
@@ -271,14 +278,12 @@ def _add_forward(index: Introductions, store: ObjectStore, reader: PackReader | 
     started = time.process_time()
     maker = _ForwardMaker(index.view, store, reader)
     added = 0
-    for target, (stored_bytes, is_whole) in poor.items():
+    for target, poverty in poor.items():
         if target in known:
             continue
         if room <= 0 or len(known) + added >= FORWARD_TARGETS_MAX or time.process_time() - started > FORWARD_SECONDS:
             break
-        entries = list(maker.iter_entries(target, stored_bytes, FORWARD_STEPS if is_whole else 1)) or [
-            Entry(target, index.algo.zero, 0, b"")
-        ]
+        entries = list(maker.iter_entries(target, poverty)) or [Entry(target, index.algo.zero, 0, b"")]
         room -= sum(len(entry.stream) for entry in entries)
         kept += entries
         added += 1
@@ -290,11 +295,22 @@ def _add_forward(index: Introductions, store: ObjectStore, reader: PackReader | 
     return added
 
 
-def _find_poor(view: View, store: ObjectStore) -> dict[bytes, tuple[int, bool]]:
-    """Return the objects that have earlier versions and are stored whole, or as large deltas on something older that
-    isn't the version before: name to bytes of the entry, and whether it is whole; newest first.
+class _Poverty(NamedTuple):
+    """How an object is stored: the bytes of its entry; how many bases to try; the most bytes that a delta may take, as
+    a share of the object, or 0 for a share of the entry that is the same for all.
     """
-    found: dict[bytes, tuple[int, bool]] = {}
+
+    stored_bytes: int
+    steps: int
+    share: float = 0.0
+
+
+def _find_poor(view: View, store: ObjectStore) -> dict[bytes, _Poverty]:
+    """Return the objects that have earlier versions and are stored whole, or as large deltas on something older that
+    isn't the version before, newest first; before those what the newest commits brought or replaced and is stored as a
+    delta on something newer.
+    """
+    found = dict(islice(_iter_backward(view, store), FORWARD_BACK_TARGETS_MAX))
     for segment in reversed(view.segments):
         previous = segment.previous.cast("I")
         introducers = segment.introducers.cast("I")
@@ -318,10 +334,37 @@ def _find_poor(view: View, store: ObjectStore) -> dict[bytes, tuple[int, bool]]:
                 base = store.oid_of(entry.base_number)
                 if base == segment.object_oid(previous[rank]) or view.age(base) > view.age(oid):
                     continue
-            found[oid] = stored_bytes, entry.base_number < 0
+            found[oid] = _Poverty(stored_bytes, 1 if entry.base_number >= 0 else FORWARD_STEPS)
             if len(found) >= FORWARD_TARGETS_MAX:
                 return found
     return found
+
+
+def _iter_backward(view: View, store: ObjectStore) -> Iterator[tuple[bytes, _Poverty]]:
+    """Yield what the newest commits introduced or replaced and packs hold as deltas on something newer."""
+    left = FORWARD_BACK_COMMITS
+    for segment in reversed(view.segments):
+        previous = segment.previous.cast("I")
+        oldest = max(0, segment.commit_count - left)
+        introducers = segment.introducers.cast("I")
+        ranks = [rank for rank, place in enumerate(introducers) if oldest <= place < segment.commit_count]
+        ranks.sort(key=introducers.__getitem__, reverse=True)
+        for rank in ranks:
+            if previous[rank] == NONE:
+                continue
+            for oid in map(segment.object_oid, (rank, previous[rank])):
+                number = store.find(oid, rescan=False)
+                if number < 0 or view.before(oid) is None:
+                    continue
+                try:
+                    entry = store.entry(number)
+                except Corrupt:
+                    continue
+                if entry is None or entry.base_number < 0 or entry.size > FORWARD_OBJECT_BYTES_MAX:
+                    continue
+                if view.age(store.oid_of(entry.base_number)) > view.age(oid):
+                    yield oid, _Poverty(entry.end - entry.offset, 1, FORWARD_BACK_SHARE)
+        left -= segment.commit_count - oldest
 
 
 class _ForwardMaker:
@@ -353,14 +396,14 @@ class _ForwardMaker:
             seen.add(oid)
             yield oid
 
-    def iter_entries(self, target: bytes, stored_bytes: int, steps_max: int) -> Iterator[Entry]:
+    def iter_entries(self, target: bytes, poverty: _Poverty) -> Iterator[Entry]:
         """Yield the deltas of one object on its first, second, fourth.. version back, as far as they are worth it."""
         content = self._read(target)
         if content is None or len(content) > FORWARD_OBJECT_BYTES_MAX:
             return
         wanted = 1
         steps = 0
-        limit = int(stored_bytes * FORWARD_GAIN)
+        limit = int(poverty.share * len(content) if poverty.share else poverty.stored_bytes * FORWARD_GAIN)
         for distance, oid in enumerate(self._iter_versions(target), 1):
             if distance != wanted:
                 continue
@@ -376,5 +419,5 @@ class _ForwardMaker:
             if len(stream) > limit:
                 return
             yield Entry(target, oid, len(delta), stream)
-            if steps == steps_max:
+            if steps == poverty.steps:
                 return

@@ -100,7 +100,7 @@ class NearDeltas:
         if base_number < 0:
             return None
         try:
-            if max(self._reader.type_and_size(n)[1] for n in (number, base_number)) > OBJECT_BYTES_MAX:
+            if max(self._size_of(vid, number), self._size_of(base_vid, base_number)) > OBJECT_BYTES_MAX:
                 return None
             content, base_content = self._reader.read(number)[1], self._reader.read(base_number)[1]
         except GovcError:
@@ -109,6 +109,11 @@ class NearDeltas:
         found = None if delta is None else ForwardDelta(base, len(delta), zlib.compress(delta, COMPRESSION_LEVEL))
         self._made.put(key, found)
         return found
+
+    def _size_of(self, vid: int, number: int) -> int:
+        """Return the size in bytes; a look into the pack is the longer way. Raises GovcError."""
+        size = self._view.size_of(vid)
+        return size if size >= 0 else self._reader.type_and_size(number)[1]
 
     def _find_base(self, vid: int) -> int:
         later = self._later.get(vid, -1)

@@ -107,4 +107,4 @@ def brings_all_tags(snapshot: Snapshot, view: View, before: WantsBefore, plan: P
     if len(targets) != len(late):
         return False
     painting = view.sweep.paint(targets, view.cids(_peeled(snapshot, plan.wants)), view.cids(()))
-    return set(painting.place_names(b"".join(late.values()))) == {IN_RANGE}
+    return set(painting.place_commits(view.sweep.find_commits(b"".join(late.values())))) == {IN_RANGE}

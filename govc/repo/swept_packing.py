@@ -209,8 +209,8 @@ class SweptPacking:
         run: Callable[..., Any] = call if is_small else self._runtime.call_blocking
         pack = self._begin(store, plan, found, run)
         del found  # what is needed from here on, the pack has
-        if not is_small:
-            run(_give_back)
+        if not is_small and not plan.haves:
+            run(_give_back)  # what a fetch has read, it reads again while it copies
         # Reading a file from the page cache is no work for a thread; loose objects are the store's to read, and it
         # belongs to the hub.
         in_thread = run if not (pack.is_verbatim or pack.has_loose) else call
@@ -273,7 +273,7 @@ def _find_commit(store: ObjectStore, oid: bytes) -> bytes | None:
 
 def _at_peer(client_has: HasNumber, table: PackTable) -> Callable[[int], bool]:
     """Return what tells of a packed object whether the client has it: asked for each delta on what isn't sent."""
-    return client_has.named_by(table.oid_of) if isinstance(client_has, ClientHas) else client_has.__contains__
+    return client_has.of_packed(table) if isinstance(client_has, ClientHas) else client_has.__contains__
 
 
 def _canonical(

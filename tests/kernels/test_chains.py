@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from govc.kernels.chains import Chains
 from govc.kernels.packread import PackReader
 from govc.objects.types import REF_DELTA
-from govc.odb.forward import Entry
+from govc.odb.forward import Entry, ForwardDeltas, iter_encoded, parse_forward
 from govc.odb.store import ObjectStore
 from govc.pack.copying import CopiedPack
 from govc.pack.delta import make_delta
@@ -27,7 +27,7 @@ from govc.protocol.oid import HashAlgorithm
 from tests.graph.builder import RepositoryBuilder
 from tests.graph.packed import packed_store, write_packs
 from tests.kernels.both import needs_compiled
-from tests.kernels.test_packcopy import bytes_of, columns_of, reader_of, unpack
+from tests.kernels.test_packcopy import bytes_of, columns_of, native_peer, reader_of, unpack
 
 pytestmark = needs_compiled
 
@@ -78,13 +78,17 @@ def test_what_is_sent_is_whole(tmp_path_factory: pytest.TempPathFactory, seed: i
     chosen = {oid for oid, _kind, _data in repo.objects if rng.random() < 0.7}
     at_peer = {oid for oid, _kind, _data in repo.objects if rng.random() < 0.5} - chosen
     numbers = array("q", sorted(map(store.find, chosen)))
+
+    def asked(number: int) -> bool:
+        return store.oid_of(number) in at_peer
+
     pack = bytes_of(
         CopiedPack(
             store,
             reader_of(store),
             numbers,
             array("q"),
-            at_peer=lambda number: store.oid_of(number) in at_peer,
+            at_peer=rng.choice([asked, native_peer(store, at_peer)]),
             forward=columns_of(random_entries(repo, rng)),
             chunk_bytes=rng.choice([1, 500, 1 << 16]),
         )
@@ -149,14 +153,40 @@ def test_a_peer_that_cannot_be_asked_is_an_error(tmp_path: Path) -> None:
         bytes_of(CopiedPack(store, reader_of(store), numbers, array("q"), at_peer=at_peer, forward=forward))
 
 
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_a_damaged_delta_is_not_sent(tmp_path: Path, is_damaged: bool) -> None:
+    repo = RepositoryBuilder()
+    texts = [random.Random(1).randbytes(3000) + b"%d" % n for n in range(2)]
+    base, target = map(repo.blob, texts)
+    write_packs(repo, tmp_path / "store", [range(2)], seed=0)
+    store = ObjectStore.open(str(tmp_path / "store"), repo.algo)
+    delta = make_delta(*texts)
+    data = bytearray(b"".join(iter_encoded([Entry(target, base, len(delta), zlib.compress(delta))], [], repo.algo)))
+    data[-repo.algo.oid_size - 1] ^= is_damaged
+    forward = ForwardDeltas([parse_forward(bytes(data), repo.algo)])
+    assert bool(list(forward.entries())) != is_damaged
+    pack = bytes_of(
+        CopiedPack(
+            store,
+            reader_of(store),
+            array("q", [store.find(target)]),
+            array("q"),
+            at_peer={store.find(base)}.__contains__,
+            forward=forward.columns,
+        )
+    )
+    assert (len(pack) > 3000) == is_damaged
+    assert {target} == unpack(pack, repo, tmp_path, "sent", {base})
+
+
 def test_columns_that_are_too_short_are_refused(tmp_path: Path) -> None:
     _repo, store = build(tmp_path / "store", random.Random(6), 1)
     table = store.pack_table()
     assert table is not None
     reader = PackReader(table, 1 << 20, 1 << 20)
     names = bytes(40)
-    good = (names, names, array("I", [1, 1]), array("Q", [0, 1, 2]), b"ab")
+    good = (names, names, array("I", [1, 1]), array("Q", [0, 1, 2]), b"ab", array("I", [0, 0]))
     Chains(reader, array("q", [0]), bool, [good])
-    for at, bad in ((1, names[:39]), (2, array("I", [1])), (3, array("Q", [0, 1])), (4, b"a")):
+    for at, bad in ((1, names[:39]), (2, array("I", [1])), (3, array("Q", [0, 1])), (4, b"a"), (5, array("I"))):
         with pytest.raises(ValueError, match="too short"):
             Chains(reader, array("q", [0]), bool, [(*good[:at], bad, *good[at + 1 :])])

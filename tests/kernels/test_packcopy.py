@@ -3,6 +3,7 @@
 import random
 import zlib
 from array import array
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from govc.errors import CorruptPack
 from govc.kernels.chains import ForwardColumns
 from govc.kernels.packcopy import sort_numbers
 from govc.kernels.packread import PackReader, PackTable
+from govc.kernels.sweep import Sweep
 from govc.objects.types import BLOB
 from govc.odb.forward import Entry, ForwardDeltas, iter_encoded, parse_forward
 from govc.odb.store import ObjectStore
@@ -48,6 +50,13 @@ def bytes_of(pack: CopiedPack) -> bytes:
 
 def columns_of(entries: list[Entry]) -> tuple[ForwardColumns, ...]:
     return ForwardDeltas([parse_forward(b"".join(iter_encoded(entries, [], SHA1)), SHA1)]).columns
+
+
+def native_peer(store: ObjectStore, oids: Iterable[bytes]) -> Callable[[int], bool]:
+    """What knows that the peer has these, and is asked without the GIL."""
+    nothing = array("I")
+    painting = Sweep(store.algo.oid_size).paint(nothing, nothing, nothing)
+    return painting.peer_of(table_of(store), map(store.find, oids))
 
 
 def unpack(pack: bytes, repo: RepositoryBuilder, tmp_path: Path, name: str, at_peer: Any = ()) -> set[bytes]:
@@ -142,17 +151,17 @@ def test_a_copied_pack_holds_what_was_asked_for(tmp_path: Path, seed: int, packs
         assert chosen == unpack(twin, repo, tmp_path, f"twin{share}")
 
 
+@pytest.mark.parametrize("is_native", [False, True])
 @pytest.mark.parametrize("seed", range(8))
-def test_a_thin_pack_stands_on_what_the_peer_has(tmp_path: Path, seed: int) -> None:
+def test_a_thin_pack_stands_on_what_the_peer_has(tmp_path: Path, seed: int, is_native: bool) -> None:
     repo, _commits = random_repository(seed, size=15)
     store = packed_store(repo, tmp_path / "store", packs=2, seed=seed)
     rng = random.Random(seed)
     chosen = {oid for oid, _kind, _data in repo.objects if rng.random() < 0.5}
     at_peer = {oid for oid, _kind, _data in repo.objects if rng.random() < 0.5} - chosen
     numbers = array("q", sorted(map(store.find, chosen)))
-    copied = CopiedPack(
-        store, reader_of(store), numbers, array("q"), at_peer=lambda number: store.oid_of(number) in at_peer
-    )
+    peer = native_peer(store, at_peer) if is_native else lambda number: store.oid_of(number) in at_peer
+    copied = CopiedPack(store, reader_of(store), numbers, array("q"), at_peer=peer)
     assert chosen == unpack(bytes_of(copied), repo, tmp_path, "thin", at_peer)
 
 

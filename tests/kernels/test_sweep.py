@@ -15,8 +15,9 @@ from govc.kernels.sweep import NO_LIMIT
 from govc.objects.types import BLOB, COMMIT, TREE
 from govc.protocol.oid import SHA1, SHA256
 from tests.graph.builder import RepositoryBuilder
+from tests.graph.packed import packed_store
 from tests.graph.test_closure import random_repository
-from tests.kernels.both import both, variants
+from tests.kernels.both import both, needs_compiled, variants
 
 seeds = st.integers(0, 1 << 30)
 
@@ -74,7 +75,24 @@ def test_what_a_range_brings_is_exactly_what_the_client_lacks(seed: int, count: 
         for oid, kind, _data in repo.objects:
             assert painting.has_name(oid) == (oid in at_client)
             is_commit = kind == COMMIT
-            assert painting.place_names(oid) == bytes([(1 if oid in lacks else 2) if is_commit else 0])
+            assert painting.place_commits(sweep.find_commits(oid)) == bytes(
+                [(1 if oid in lacks else 2) if is_commit else 0]
+            )
+
+
+@needs_compiled
+def test_a_peer_is_asked_by_number(kernel, tmp_path):
+    repo, commits = random_repository(9, size=20)
+    store = packed_store(repo, tmp_path, packs=2, seed=9)
+    table = store.pack_table()
+    assert table is not None
+    sweep = sweep_over(kernel, segments_of(repo, commits, 3, 9))
+    painting = sweep.paint(cids(sweep, commits[-1:]), cids(sweep, commits[3:5]), array("I"))
+    others = [table.find(oid) for oid, _kind, _data in repo.objects][::5]
+    has = painting.peer_of(table, iter(others))
+    at_client = repo.reachable(commits[3:5])
+    said = {oid for oid, _kind, _data in repo.objects if has(table.find(oid))}
+    assert at_client | set(map(table.oid_of, others)) == said
 
 
 @settings(max_examples=20, derandomize=True, deadline=None)

@@ -18,7 +18,7 @@ from govc.odb.store import ObjectStore
 from govc.pack.delta import apply_delta, make_delta
 from govc.pack.entry import encode_entry_header
 from govc.protocol.oid import SHA1
-from govc.repo import introducing
+from govc.repo import introducing, near_deltas
 from govc.repo.index_keeper import IndexKeeper
 from govc.repo.introducing import IntroduceTask, fill_introductions, is_due
 from govc.repo.introductions import INLINE_COMMITS_MAX, SEGMENT_FILES_MAX, Introductions
@@ -386,6 +386,39 @@ def test_forward_deltas_make_answers_small(path: Path, tmp_path: Path) -> None:
 
 
 @needs_compiled
+def test_what_was_replaced_lately_is_a_small_step_for_who_is_not_sent_the_newest(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(11)
+    text = rng.randbytes(8000)
+    for n in range(12):
+        text = text[: 500 * n] + rng.randbytes(40) + text[500 * n + 40 :]
+        stream = b"commit refs/heads/main\ncommitter A <a@b> %d +0000\ndata 1\nx\n" % (1_600_100_000 + n)
+        stream += b"from refs/heads/main^0\nM 100644 inline file\ndata %d\n" % len(text) + text
+        git(path, "fast-import", "--quiet", stdin=stream + b"\ndone\n")
+    git(path, "repack", "-adfq", "--depth=50")
+    repository = open_repository(path)
+    snapshot = repository.snapshot()
+    index = snapshot.introductions
+    assert index is not None
+    # What would be made on the spot is not, so that only what was made ahead counts.
+    monkeypatch.setattr(near_deltas, "OBJECTS_MAX", 0)
+    monkeypatch.setattr(introducing, "LARGE_PACK_OBJECTS", 10)
+    plan = PackPlan(
+        wants=(oid(path, "main~4"),), haves=(oid(path, "main~7"),), thin=True, ofs_delta=True, progress=False
+    )
+    index.make_folder()
+    index.extend(snapshot.store, plan.wants)
+    assert len(pack_of(repository, plan)) > 7000, "its stored delta stands on what isn't sent"
+    fill(repository)
+    pack = pack_of(repository, plan)
+    replaced, before = (oid(path, f"main~{n}:file") for n in (4, 5))
+    assert (replaced, before) in {(entry.target, entry.base) for entry in index.forward.entries() if entry.stream}
+    assert rev_list(path, "main~4") - rev_list(path, "main~7") <= names_in(pack, tmp_path, path)
+    assert len(pack) < 2000
+
+
+@needs_compiled
 def test_a_large_delta_on_something_old_becomes_small_steps(path: Path, tmp_path: Path) -> None:
     """Each version is stored as a large delta on the first one, as packs of grown repositories have it."""
     git(path, "update-ref", "-d", "refs/heads/main")
@@ -448,6 +481,15 @@ def test_a_file_of_forward_deltas_says_what_was_put_in() -> None:
     data = b"".join(iter_encoded(entries, [bytes(20)], SHA1))
     found = ForwardDeltas([parse_forward(data, SHA1)])
     assert entries == sorted(found.entries(), key=lambda entry: entry.target)
+    streams = len(b"nearfar")
     for at in range(0, len(data), 3):
+        damaged = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+        if len(data) - 20 - streams <= at < len(data) - 20:
+            left = list(parse_forward(damaged, SHA1).entries())
+            assert len(left) == 2, "it is the stream's own checksum that is wrong"
+        else:
+            with pytest.raises(BadForward):
+                parse_forward(damaged, SHA1)
+    for cut in (1, 20, 21, 30, len(data) - 1):
         with pytest.raises(BadForward):
-            parse_forward(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :], SHA1)
+            parse_forward(data[:-cut], SHA1)

@@ -18,8 +18,10 @@ from govc.repo import near_deltas
 from govc.repo.near_deltas import ENTRY_BYTES, MadeDeltas, NearDeltas
 from tests.graph.builder import RepositoryBuilder
 from tests.graph.packed import write_packs
+from tests.graph.test_closure import random_repository
 from tests.kernels.both import needs_compiled
 from tests.kernels.test_packcopy import bytes_of, unpack
+from tests.kernels.test_sweep import segments_of
 
 
 def version(number: int) -> bytes:
@@ -56,6 +58,24 @@ def test_what_would_be_expanded_stands_on_a_version_that_the_client_has(tmp_path
         assert repo.read(repo.find(oid))[1] == apply_delta(base, delta, result_bytes_max=1 << 20)
     first = repo.blob_oid(version(0))
     assert NearDeltas(view, table, reader, painting)(table.find(first)) is None
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_earlier_versions_are_the_same_by_rank_and_by_name(count: int) -> None:
+    repo, commits = random_repository(4, size=30)
+    view = View(repo.algo)
+    for segment in segments_of(repo, commits, count, 4):
+        view = view.extended(segment)
+    steps = 0
+    for vid in range(view.sweep.object_count):
+        oid = view.before(view.sweep.object_oid(vid))
+        assert view.vid_before(vid) == (-1 if oid is None else view.sweep.vid_of(oid))
+        steps += oid is not None
+        known = view.size_of(vid)
+        if known >= 0:
+            assert known == len(repo.read(repo.find(view.sweep.object_oid(vid)))[1])
+        assert known >= 0 or count > 1
+    assert steps > 5
 
 
 @needs_compiled
