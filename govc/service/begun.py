@@ -6,34 +6,46 @@ was asked for: what comes to its end soon is sent as it is, in one piece; of any
 beginning of what is shared.
 
 Bounds: so many bytes, so many seconds of CPU (what a busy machine does meanwhile makes none longer), and no silence
-(a production that waits for a helper process is no little one).
+(a production that waits for a helper process is no little one). They are wider for what nobody asked for before: most
+of that nobody asks for again. What is asked again is kept for all who come after.
 """
 
 from collections.abc import Callable, Iterator
 from itertools import chain
 from time import thread_time
+from typing import NamedTuple
 
 from govc.cache.flight import Piece, Produce
 
-LITTLE_BYTES = 256 << 10
-LITTLE_SECONDS = 0.010
+
+class Bounds(NamedTuple):
+    """What is little: up to so many bytes, so many seconds of CPU."""
+
+    bytes_max: int
+    seconds_max: float
+
+
+LITTLE = Bounds(256 << 10, 0.010)
+FIRST = Bounds(1 << 20, 0.030)
+"""For what nobody asked for before: a megabyte that waits for a slow client, as much as a chunk of a file."""
 
 
 class Begun:
     """One production. `produce` is called at once, and again for every `take` after the first."""
 
-    def __init__(self, produce: Produce, *, clock: Callable[[], float] = thread_time) -> None:
+    def __init__(self, produce: Produce, bounds: Bounds = LITTLE, *, clock: Callable[[], float] = thread_time) -> None:
         self._produce = produce
+        self._bounds = bounds
         self._rest: Iterator[Piece] | None = None
         self._made: list[Piece] = []
         self.is_whole = self._begin(produce(), clock)
 
     def _begin(self, pieces: Iterator[Piece], clock: Callable[[], float]) -> bool:
-        size, deadline = 0, clock() + LITTLE_SECONDS
+        size, deadline = 0, clock() + self._bounds.seconds_max
         for piece in pieces:
             self._made.append(piece)
             size += len(piece) if piece else 0
-            if not isinstance(piece, bytes) or size > LITTLE_BYTES or clock() > deadline:
+            if not isinstance(piece, bytes) or size > self._bounds.bytes_max or clock() > deadline:
                 self._rest = pieces
                 return False
         return True

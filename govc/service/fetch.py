@@ -58,7 +58,7 @@ from govc.repo.runtime import Runtime
 from govc.repo.snapshot import Snapshot
 from govc.service.admitting import CLONE, FETCH, admitted, iter_in_turn, wish_of
 from govc.service.advertise import v2_features
-from govc.service.begun import Begun
+from govc.service.begun import FIRST, LITTLE, Begun
 from govc.service.bodies import body_key, body_line
 from govc.service.broken import ABORTING, BrokenStream, break_off
 from govc.service.context import RequestContext
@@ -74,6 +74,7 @@ from govc.service.shown import ShownRefs
 from govc.service.wishes import has_queue, wish_for
 from govc.service.words import (
     KnownBody,
+    is_first_in_words,
     known_answer,
     known_body,
     known_little,
@@ -446,7 +447,11 @@ class FetchSession:
         try:
             if plan.haves:
                 # A little answer needs no place, so nobody waits to find out whether it is one.
-                begun = Begun(make if self._has_queue else produce)
+                if self._has_queue:
+                    begun = Begun(make)
+                else:
+                    is_first = is_first_in_words(self.snapshot, self.context, self._words)
+                    begun = Begun(produce, FIRST if is_first else LITTLE)
             is_little = begun is not None and begun.is_whole
             if begun is not None and is_little and not self.snapshot.is_partial:
                 answer = b"".join(piece for piece in begun.take() if isinstance(piece, bytes))

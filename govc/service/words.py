@@ -17,7 +17,11 @@ LITTLE_BYTES_MAX = 32 << 10
 LITTLE_BYTES_KEPT_MAX = 1 << 20
 """Little answers to fetches, which lie in no cache of bodies, are kept in memory: each, and all of a snapshot."""
 
+ASKED_KEPT_MAX = 1024
+"""Fetches of which it is known that they were asked for, per snapshot."""
+
 _KEYS = "keys of bodies by words"
+_ASKED = "hashes of words of fetches"
 _LITTLE, _LITTLE_BYTES = "little answers by words", "bytes of little answers"
 
 
@@ -77,6 +81,18 @@ def remember_little(snapshot: Snapshot, context: RequestContext, body: bytes, an
         snapshot.derived[_LITTLE_BYTES] = 0
     kept[_of_fetch(context, body)] = answer
     snapshot.derived[_LITTLE_BYTES] = snapshot.derived.get(_LITTLE_BYTES, 0) + size
+
+
+def is_first_in_words(snapshot: Snapshot, context: RequestContext, body: bytes) -> bool:
+    """Tell whether no fetch came in these words before, as far as that is known; note that one did."""
+    asked: set[int] = snapshot.derived.setdefault(_ASKED, set())
+    key = hash(_of_fetch(context, body))
+    if key in asked:
+        return False
+    if len(asked) >= ASKED_KEPT_MAX:
+        asked.clear()
+    asked.add(key)
+    return True
 
 
 def _of_fetch(context: RequestContext, body: bytes) -> tuple[Any, ...]:

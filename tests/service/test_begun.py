@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from govc.cache.flight import Notice, Piece
-from govc.service.begun import LITTLE_BYTES, LITTLE_SECONDS, Begun
+from govc.service.begun import FIRST, LITTLE, Begun
 
 
 class Production:
@@ -53,9 +53,9 @@ def test_a_little_answer_is_whole_and_one_piece() -> None:
 @pytest.mark.parametrize(
     ("pieces", "clock", "made"),
     [
-        ((b"a" * (LITTLE_BYTES + 1), b"b", b"c"), standing, 1),
+        ((b"a" * (LITTLE.bytes_max + 1), b"b", b"c"), standing, 1),
         ((b"a", None, b"b"), standing, 2),
-        ((b"a", b"b", b"c"), ticking(LITTLE_SECONDS * 0.6), 2),
+        ((b"a", b"b", b"c"), ticking(LITTLE.seconds_max * 0.6), 2),
     ],
 )
 def test_what_is_large_slow_or_silent_is_only_begun_and_nothing_of_it_is_made_twice(
@@ -69,8 +69,15 @@ def test_what_is_large_slow_or_silent_is_only_begun_and_nothing_of_it_is_made_tw
     assert production.begun == 1
 
 
+def test_what_nobody_asked_for_before_may_be_larger() -> None:
+    assert LITTLE.bytes_max < FIRST.bytes_max
+    production = Production(b"a" * FIRST.bytes_max, b"")
+    assert Begun(production, FIRST, clock=standing).is_whole
+    assert not Begun(Production(b"a" * (FIRST.bytes_max + 1)), FIRST, clock=standing).is_whole
+
+
 def test_who_takes_it_again_gets_it_from_the_first_piece_on() -> None:
-    production = Production(b"a" * (LITTLE_BYTES + 1), b"b")
+    production = Production(b"a" * (LITTLE.bytes_max + 1), b"b")
     begun = Begun(production, clock=standing)
     assert list(begun.take()) == list(begun.take())
     assert production.begun == 2

@@ -126,6 +126,29 @@ def test_a_little_answer_is_kept_in_memory_until_something_changes(version: int,
     assert world.read == 2, "another snapshot knows nothing"
 
 
+def test_a_larger_answer_is_kept_when_it_is_asked_for_again(world: World) -> None:
+    small = small_push(world, random.Random(2).randbytes(400_000))
+    request = fetch(NAME, [small], [world.oid])
+    first = world.application.ask(request)
+    assert not list(world.cache.glob("*/*.body")), "most of what is asked for once is never asked for again"
+    assert world.application.ask(request) == first
+    assert len(list(world.cache.glob("*/*.body"))) == 1
+    read = world.read
+    assert world.application.ask(request) == first
+    assert world.read == read
+
+
+def test_that_a_fetch_was_asked_for_is_remembered_of_some(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "ASKED_KEPT_MAX", 2)
+    small = small_push(world, random.Random(2).randbytes(400_000))
+    requests = [fetch(NAME, [small], [world.oid] * count) for count in (1, 2, 3)]
+    for request in (*requests, requests[0]):
+        world.application.ask(request)
+    assert not list(world.cache.glob("*/*.body")), "the first was forgotten"
+    world.application.ask(requests[2])
+    assert len(list(world.cache.glob("*/*.body"))) == 1
+
+
 def test_little_answers_are_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     small = small_push(world, b"one")
     requests = [fetch(NAME, [small], [world.oid] * count) for count in (1, 2)]
