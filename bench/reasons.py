@@ -99,7 +99,7 @@ REASONS = (
         ("fetch, 100 commits", "fetch, 1,000 commits"),
     ),
     Reason(7, "an object whose only deltas made ahead stand on what isn't sent goes whole", ("bytes",)),
-    Reason(8, "of what is ready a request is most: each want is looked up in Python", ("depth 1", "lazy fetch")),
+    Reason(8, "of what is ready the request's own share is most", ("depth 1", "lazy fetch")),
     Reason(8, "copying and hashing the trees and commits is what both sides do", ("blob:none",)),
     Reason(
         9,

@@ -14,7 +14,7 @@ With `sideband-all` each line carries a band byte; delim and flush never do.
 Source: gitprotocol-v2 "Command Request", "fetch"; rows V2-04..09, V2-22..46.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,6 +38,12 @@ from govc.protocol.text import quote_line
 
 DEFAULT_COMMANDS: Final = frozenset({b"ls-refs", b"fetch"})
 DEFAULT_KEYS: Final = frozenset({b"agent", b"server-option", b"object-format"})
+
+RUN_MAX: Final = 2048
+"""Want lines that are looked at together: a millisecond's work."""
+
+_MANY: Final = (b"want ", b"have ")
+"""What there may be hundreds of lines of."""
 
 _FLAGS: Final = (
     b"done",
@@ -144,6 +150,9 @@ def _parse_args(packets: Iterator[bytes | Control], name: bytes) -> tuple[list[b
     args: list[bytes] = []
     try:
         for packet in packets:
+            if isinstance(packet, bytes) and packet.startswith(_MANY) and packet[-1:] == b"\n" and b"\0" not in packet:
+                args.append(packet[:-1])
+                continue
             if packet is Control.FLUSH:
                 return args, None
             if isinstance(packet, Control):
@@ -179,13 +188,18 @@ def parse_fetch_args(
     if allow_sideband_all:
         flags[b"sideband-all"] = False
     deepen = DeepenLines(algo, checks)
+    run: list[bytes] = []
     for arg in args:
+        if arg.startswith(b"want ") and len(run) < RUN_MAX:
+            run.append(arg)
+            continue
+        if run:
+            _take_wants(run, wants, algo, checks)
+            run.clear()
         if arg.startswith(b"have "):
             haves.append(parse_have(arg[5:], algo))
         elif arg.startswith(b"want "):
-            oid = _parse_want(arg, algo)
-            checks.want(oid)
-            wants[oid] = None
+            run.append(arg)
         elif arg in flags:
             flags[arg] = True
             if arg == b"sideband-all":
@@ -201,6 +215,8 @@ def parse_fetch_args(
             packfile_uris = tuple(arg[14:].split(b","))
         elif not deepen.take(arg):
             raise RemoteProtocolError(f"unexpected line: '{quote_line(arg)}'")
+    if run:
+        _take_wants(run, wants, algo, checks)
     return FetchRequest(
         wants=tuple(wants),
         haves=tuple(haves),
@@ -221,6 +237,21 @@ def parse_fetch_args(
         sideband_all=flags.get(b"sideband-all", False),
         packfile_uris=packfile_uris,
     )
+
+
+def _take_wants(run: Sequence[bytes], wants: dict[bytes, None], algo: HashAlgorithm, checks: LineChecks) -> None:
+    """Take want lines that follow each other: all at once; where something is wrong one by one, to tell the first."""
+    text = b"".join([arg[5 : 5 + algo.hex_size] for arg in run])
+    size = algo.oid_size
+    if len(text) == len(run) * algo.hex_size and (row := algo.parse_hex_row(text)) is not None:
+        oids = [row[at : at + size] for at in range(0, len(row), size)]
+        if checks.wants(oids):
+            wants.update(dict.fromkeys(oids))
+            return
+    for arg in run:
+        oid = _parse_want(arg, algo)
+        checks.want(oid)
+        wants[oid] = None
 
 
 def _parse_want(arg: bytes, algo: HashAlgorithm) -> bytes:

@@ -6,6 +6,7 @@ also share the parsing of the deepen family.
 Source: gitprotocol-pack "Packfile Negotiation", gitprotocol-v2 "fetch"; rows U0-22, U0-35, U0-37..49.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -96,6 +97,10 @@ class LineChecks:
 
     def want(self, oid: bytes) -> None:
         """Look at a wanted object."""
+
+    def wants(self, oids: Sequence[bytes]) -> bool:
+        """Look at many of them at once; False: they are to be looked at one by one."""
+        return False
 
     def want_ref(self, name: bytes) -> None:
         """Look at a ref wanted by name (v2)."""

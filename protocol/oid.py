@@ -49,6 +49,15 @@ class HashAlgorithm:
         except ValueError:
             return None
 
+    def parse_hex_row(self, text: bytes) -> bytes | None:
+        """Return the raw oids that many hex digits spell, one after the other, or None when they don't."""
+        if len(text) % self.hex_size or not text.isalnum():
+            return None
+        try:
+            return bytes.fromhex(text.decode("ascii"))
+        except ValueError:
+            return None
+
 
 SHA1 = HashAlgorithm("sha1", 20, 40, bytes(20), b"0" * 40, partial(hashlib.sha1, usedforsecurity=False))
 SHA256 = HashAlgorithm("sha256", 32, 64, bytes(32), b"0" * 64, partial(hashlib.sha256, usedforsecurity=False))

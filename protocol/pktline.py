@@ -112,10 +112,13 @@ def iter_packets(body: bytes) -> Iterator[bytes | Control]:
     """
     position = 0
     end = len(body)
+    last, size = b"", 0
     while position < end:
         if end - position < HEADER_SIZE:
             raise RemoteProtocolError(HUNG_UP, offset=position)
-        size = _parse_size(body[position : position + HEADER_SIZE], position)
+        header = body[position : position + HEADER_SIZE]
+        if header != last:  # wants and haves, hundreds of them, are all of one length
+            last, size = header, _parse_size(header, position)
         if size < HEADER_SIZE:
             position += HEADER_SIZE
             yield _CONTROLS[size]

@@ -19,13 +19,26 @@ from govc.objects.types import COMMIT
 class Negotiation:
     """The have phase of one request."""
 
-    __slots__ = ("_have_numbers", "_history", "_known", "_oldest_have", "_they_have", "_view", "_wants", "common")
+    __slots__ = (
+        "_have_numbers",
+        "_history",
+        "_known",
+        "_oldest_have",
+        "_they_have",
+        "_view",
+        "_wanted",
+        "_wants",
+        "common",
+    )
 
     def __init__(self, history: History, wants: Iterable[bytes], view: View | None = None) -> None:
-        """`view`: an index of the same history, asked before it is walked."""
+        """`view`: an index of the same history, asked before it is walked. `wants` are looked at when it is first asked
+        whether they reach something: a clone, or the blobs of a partial one, never asks.
+        """
         self._history = history
         self._view = view
-        self._wants = self._peel_wants(wants)
+        self._wants = wants
+        self._wanted: list[int] | None = None
         self._they_have: set[int] = set()
         self._have_numbers: set[int] = set()
         self._known: set[int] = set()
@@ -58,13 +71,16 @@ class Negotiation:
         if not self.common:
             return False
         oldest = 0 if self._oldest_have is None else self._oldest_have
+        if self._wanted is None:
+            self._wanted = self._peel_wants(self._wants)
+        wanted = self._wanted
         if self._view is not None:
             oid_of = self._history.reader.oid_of
-            starts = self._view.cids(map(oid_of, self._wants))
+            starts = self._view.cids(map(oid_of, wanted))
             goals = self._view.cids(map(oid_of, self._they_have))
-            if len(starts) == len(self._wants) and len(goals) == len(self._they_have):
+            if len(starts) == len(wanted) and len(goals) == len(self._they_have):
                 return self._view.sweep.reach(starts, goals, oldest)
-        return (yield from all_reach(self._history, self._wants, self._they_have, oldest, self._known))
+        return (yield from all_reach(self._history, wanted, self._they_have, oldest, self._known))
 
     def _peel_wants(self, wants: Iterable[bytes]) -> list[int]:
         """Return the wanted commits; other wants have no ancestry to tell by and hold nothing back."""

@@ -23,7 +23,9 @@ from govc.graph.view import View
 from govc.kernels import treewalk
 from govc.kernels.packread import PackReader, PackTable
 from govc.kernels.sweep import ELSEWHERE, IN_RANGE, NO_LIMIT, NumberFinder, Painting
-from govc.objects.types import BLOB, COMMIT, TREE
+from govc.objects.errors import MalformedObject
+from govc.objects.tag import parse_tag_links
+from govc.objects.types import BLOB, COMMIT, TAG, TREE
 
 _T = TypeVar("_T")
 
@@ -89,7 +91,7 @@ def sweep_closure(
     if selection.depends_on_path or not _limit_is_plain(selection):
         return None
     reader = history.reader
-    wants = yield from peel_wants(history, request.wants)
+    wants = yield from _peel_wants(history, view, request, finder)
     haves = yield from peel_haves(history, request.haves)
     sweep = view.sweep
     want_cids = view.cids(map(reader.oid_of, wants.commits))
@@ -156,6 +158,53 @@ def sweep_closure(
         blob_count=len(blobs),
     )
     return Swept(closure, painting, vids, found)
+
+
+def _peel_wants(history: History, view: View, request: ClosureRequest, finder: NumberFinder) -> Work[Peeled]:
+    """Peel what the client asks for. Where the view knows what something is, no pack is asked: not for hundreds of
+    blobs, and of a tag only for its content. Raises ObjectMissing.
+    """
+    if not isinstance(finder, PackTable):
+        return (yield from peel_wants(history, request.wants))
+    peeled = Peeled()
+    names = list(dict.fromkeys(request.wants))
+    row = b"".join(names)
+    kinds, numbers = view.sweep.kinds_of(row), memoryview(finder.find_many(row, False)).cast("q")
+    lists = {COMMIT: peeled.commits, TREE: peeled.trees, BLOB: peeled.blobs}
+    others = []
+    ticker = Ticker()
+    for oid, kind, number in zip(names, kinds, numbers, strict=True):
+        if kind and number >= 0:
+            lists[kind].append(number)
+        elif number < 0 or oid not in request.include_tags or not _peel_tag(history, view, finder, number, peeled):
+            others.append(oid)
+        if ticker.due():
+            yield
+            ticker.restart()
+    if others:
+        more = yield from peel_wants(history, others)
+        peeled.tags += more.tags
+        peeled.commits += more.commits
+        peeled.trees += more.trees
+        peeled.blobs += more.blobs
+    return peeled
+
+
+def _peel_tag(history: History, view: View, table: PackTable, number: int, peeled: Peeled) -> bool:
+    """Note a tag and what it names, when that is something that the view knows; False when it takes more than that."""
+    reader = history.reader
+    type_number, content = reader.read(number)
+    if type_number != TAG:
+        return False
+    try:
+        target = parse_tag_links(content, reader.algo).oid
+    except MalformedObject:
+        return False  # the other way says so
+    kind, found = view.sweep.kinds_of(target)[0], table.find(target)
+    if not kind or found < 0:
+        return False
+    peeled.add([number], found, kind)
+    return True
 
 
 def _limit_is_plain(selection: ObjectSelection) -> bool:
@@ -245,6 +294,9 @@ class _Lists:
         if selection.needs_trees:
             roots = list(self._iter_roots(cut))
             listed = self._list_at_once(roots, with_blobs=selection.needs_blobs)
+            is_all = not (trees or blobs or wants.trees or wants.blobs) and selection.blob_limit is None
+            if listed is not None and is_all and TREE in selection.types:
+                return array("q", listed[0]), array("q", listed[1])  # depth 1: each of them once
             if listed is not None:
                 more_trees.update(dict.fromkeys(array("q", listed[0])))
                 more_blobs.update(dict.fromkeys(array("q", listed[1])))

@@ -131,6 +131,7 @@ cdef class PackCopier:
     cdef bint is_native
     cdef object make_delta
     cdef bint can_make
+    cdef bint asks  # whether Python may have something for a delta on what isn't sent
     cdef Chains chains
     cdef bint has_chains  # whether some forward delta may stand for something
     cdef Row *rows
@@ -176,6 +177,7 @@ cdef class PackCopier:
             self.is_native = True
         self.make_delta = make_delta
         self.can_make = make_delta is not None
+        self.asks = at_peer is not None or make_delta is not None
         self.ready.fd = -1
         if ready is not None:
             self.open_ready(ready)
@@ -348,7 +350,7 @@ cdef class PackCopier:
         for k in range(share.count):
             rows[k].offset = self.table.offset_at(pack, <uint32_t>(rows[k].number - pack.first))
             rows[k].out = 0
-        if share.is_whole or share.count > <Py_ssize_t>pack.count // 16:
+        if share.is_whole or share.count > <Py_ssize_t>pack.count // 64:
             self.arrange_many(share, rows, pack, end)
             return
         qsort(rows, share.count, sizeof(Row), by_offset)
@@ -480,16 +482,43 @@ cdef class PackCopier:
             return &self.rows[low]
         return NULL
 
-    cdef Row *find_base(self, const Share *share, uint64_t offset, int64_t *number) noexcept nogil:
-        """Return the row of a delta's base; when it isn't sent, NULL and its number, -1 for none."""
+    cdef Row *find_before(self, const Row *near, uint64_t offset, const Share *share) noexcept nogil:
+        """Return the row that begins at `offset`, somewhere before `near`: close by, mostly, and so are the looks."""
+        cdef Py_ssize_t low, high = near - self.rows, step = 1, middle
+        while True:
+            if high == share.first:
+                return NULL
+            low = share.first if high - share.first <= step else high - step
+            if self.rows[low].offset <= offset:
+                break
+            high = low
+            step <<= 1
+        while high - low > 1:
+            middle = (low + high) >> 1
+            if self.rows[middle].offset <= offset:
+                low = middle
+            else:
+                high = middle
+        return &self.rows[low] if self.rows[low].offset == offset else NULL
+
+    cdef Row *find_base(self, const Row *delta, const Share *share, uint64_t offset, int64_t *number) noexcept nogil:
+        """Return the row of a delta's base; when it isn't sent, NULL and its number if Python is to be asked, -1 for
+        none.
+        """
         cdef const Pack *pack = &self.table.packs[share.pack]
-        cdef Row *row = self.find_row(0, offset, share)
+        cdef Row *row
         cdef uint32_t rank
         cdef int i, home
         cdef const Pack *other
+        if offset < delta.offset:
+            row = self.find_before(delta, offset, share)
+        else:
+            row = self.find_row(0, offset, share)
         if row != NULL:
             return row
         number[0] = -1
+        if share.pack == 0 and not self.asks:
+            return NULL
         rank = self.table.rank_of(pack, offset)
         if rank == pack.count:
             return NULL
@@ -614,7 +643,10 @@ cdef class PackCopier:
             self.reader.fault_at = row.offset
             return SHORTER
         if entry.type_number >= 6:
-            base = self.find_base(share, <uint64_t>entry.base, &number)
+            base = self.find_base(row, share, <uint64_t>entry.base, &number)
+            if base == NULL and not self.asks:
+                row.out = self.out_offset
+                return self.expand(row.number)
             if base == NULL:
                 if number < 0 or not self.is_native or self.is_improvable(row) or not self.native.has(number):
                     ask[0] = 1
@@ -746,7 +778,7 @@ cdef class PackCopier:
         fault = self.parse(span, row, pack, &entry)
         if fault != FINE:
             return fault
-        self.find_base(share, <uint64_t>entry.base, &number)
+        self.find_base(row, share, <uint64_t>entry.base, &number)
         is_thin = number >= 0 and self.at_peer is not None and self.at_peer(number)
         delta = None
         if is_thin and self.is_improvable(row):

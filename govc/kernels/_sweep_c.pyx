@@ -12,6 +12,7 @@ from govc.kernels._packread_c cimport Pack, PackTable
 from array import array
 
 DEF NONE = 0xFFFFFFFF
+DEF COMMIT = 1
 DEF TREE = 2
 DEF WANT = 1
 DEF HAVE = 2
@@ -223,6 +224,30 @@ cdef class Sweep:
                     high = middle
         return -1
 
+    cdef uint8_t kind_of(self, const uint8_t *oid, uint8_t likely) noexcept nogil:
+        """Return 1 for a commit, the type of a tree or blob, 0 for what isn't known; `likely` is looked for first."""
+        cdef int i
+        cdef Py_ssize_t rank
+        if likely == COMMIT and self.find_commit(oid) >= 0:
+            return COMMIT
+        for i in range(self.segment_count):
+            rank = self.rank_in(&self.segments[i], oid)
+            if rank >= 0:
+                return self.segments[i].types[rank]
+        return COMMIT if likely != COMMIT and self.find_commit(oid) >= 0 else 0
+
+    def kinds_of(self, const uint8_t[::1] oids not None):
+        """See sweep.Sweep. Names of one kind follow each other, mostly."""
+        cdef Py_ssize_t n = oids.shape[0] // self.oid_size, k
+        cdef uint8_t kind = COMMIT
+        block = PyBytes_FromStringAndSize(NULL, n)
+        cdef uint8_t *out = <uint8_t *>PyBytes_AS_STRING(block)
+        with nogil:
+            for k in range(n):
+                kind = self.kind_of(&oids[k * self.oid_size], kind)
+                out[k] = kind
+        return block
+
     cdef int segment_of(self, uint32_t cid) noexcept nogil:
         cdef int i = self.segment_count - 1
         while i > 0 and self.segments[i].first > cid:
@@ -396,6 +421,50 @@ cdef class Sweep:
             free(numbers)
         return 0
 
+    cdef int number_all_commits(self, const uint32_t[::1] cids, int64_t *out, PackTable table) except -1:
+        """Number the commits of the first segment in the same way, by their names in order; others are left at -2."""
+        cdef const Segment *base = &self.segments[0]
+        cdef const Pack *pack
+        cdef int64_t *numbers = <int64_t *>malloc(8 * <size_t>(base.commits + 1))
+        cdef uint32_t at, place, position, step, high, middle
+        cdef int i, size = self.oid_size
+        cdef const uint8_t *name
+        cdef Py_ssize_t k
+        if numbers == NULL:
+            raise MemoryError
+        with nogil:
+            for at in range(base.commits):
+                numbers[at] = -1
+            for i in range(table.pack_count):
+                pack = &table.packs[i]
+                position = 0
+                for at in range(base.commits):
+                    place = base.sorted_places[at]
+                    if numbers[place] >= 0:
+                        continue
+                    name = base.commit_oids + <Py_ssize_t>place * size
+                    # Everything before `position` is smaller; double the step until something isn't.
+                    step = 1
+                    high = position
+                    while high < pack.count and memcmp(pack.oids + <Py_ssize_t>high * size, name, size) < 0:
+                        position = high + 1
+                        high = high + step if pack.count - high > step else pack.count
+                        step <<= 1
+                    while position < high:
+                        middle = position + ((high - position) >> 1)
+                        if memcmp(pack.oids + <Py_ssize_t>middle * size, name, size) < 0:
+                            position = middle + 1
+                        else:
+                            high = middle
+                    if position == pack.count:
+                        break
+                    if memcmp(pack.oids + <Py_ssize_t>position * size, name, size) == 0:
+                        numbers[place] = pack.first + position
+            for k in range(cids.shape[0]):
+                out[k] = numbers[cids[k]] if cids[k] < base.commits else -2
+            free(numbers)
+        return 0
+
     cdef Py_ssize_t rank_in(self, const Segment *segment, const uint8_t *oid) noexcept nogil:
         cdef uint32_t low = 0, high = segment.objects, middle
         cdef int found
@@ -423,8 +492,11 @@ cdef class Sweep:
                 raise IndexError(view[k])
         if isinstance(finder, PackTable):
             table = finder
-            if not are_commits and n > self.object_count // 16:
-                self.number_all(view, out, table)
+            if n > limit // 16:
+                if are_commits:
+                    self.number_all_commits(view, out, table)
+                else:
+                    self.number_all(view, out, table)
                 done = True
             with nogil:
                 for k in range(n):

@@ -99,6 +99,9 @@ if TYPE_CHECKING:
         def vid_of(self, oid: bytes) -> int:
             """Return the tree or blob of that name, -1 for none."""
 
+        def kinds_of(self, oids: bytes) -> bytes:
+            """Return a byte for each name of a row of them: 1 commit, 2 tree, 3 blob, 0 for what isn't known."""
+
         def commit_oid(self, cid: int) -> bytes:
             """Return the name."""
 

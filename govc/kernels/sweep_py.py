@@ -8,7 +8,7 @@ from typing import Any
 
 _NONE = 0xFFFFFFFF
 _FOREIGN = 0x80000000
-_TREE = 2
+_COMMIT, _TREE = 1, 2
 _WANT, _HAVE, _CUT = 1, 2, 4
 _CANDIDATE, _HAD = 1, 2
 
@@ -78,9 +78,13 @@ class _Segment:
             return self.first + self.sorted_places[low]
         return -1
 
-    def find_object(self, oid: bytes) -> int:
+    def rank_of(self, oid: bytes) -> int:
         low = bisect_left(range(len(self.types)), oid, key=self.object_oid)
-        return self.vids[low] if low < len(self.types) and self.object_oid(low) == oid else -1
+        return low if low < len(self.types) and self.object_oid(low) == oid else -1
+
+    def find_object(self, oid: bytes) -> int:
+        rank = self.rank_of(oid)
+        return self.vids[rank] if rank >= 0 else -1
 
     def parents(self, place: int) -> list[int]:
         """Return cids; the only one of a commit that an earlier segment has is its place there."""
@@ -158,6 +162,18 @@ class Sweep:
     def vid_of(self, oid: bytes) -> int:
         """See sweep.Sweep."""
         return next((vid for segment in self.segments if (vid := segment.find_object(oid)) >= 0), -1)
+
+    def kinds_of(self, oids: bytes) -> bytes:
+        """See sweep.Sweep."""
+        size = self.oid_size
+        return bytes(self._kind_of(oids[at : at + size]) for at in range(0, len(oids), size))
+
+    def _kind_of(self, oid: bytes) -> int:
+        for segment in self.segments:
+            rank = segment.rank_of(oid)
+            if rank >= 0:
+                return segment.types[rank]
+        return _COMMIT if self.cid_of(oid) >= 0 else 0
 
     def commit_oid(self, cid: int) -> bytes:
         """See sweep.Sweep."""

@@ -139,11 +139,14 @@ class SweptPacking:
 
     def _cover(self, snapshot: Snapshot, index: Introductions, plan: PackPlan) -> bool:
         """Have the index know what is wanted and what is had; False when that is too much for now."""
-        knows = index.view.knows
-        unknown = [oid for oid in (*plan.wants, *plan.haves) if not knows(oid)]
+        names = (*plan.wants, *plan.haves)
+        kinds = index.view.sweep.kinds_of(b"".join(names))
+        knows, peeled = index.view.knows, plan.include_tags.get
         commits = []
         breathe = Breather(self._runtime)
-        for oid in unknown:  # all tags of a clone, for instance
+        for oid, kind in zip(names, kinds, strict=True):
+            if kind or ((target := peeled(oid)) is not None and knows(target)):  # of a clone that is all, mostly
+                continue
             commit = _find_commit(snapshot.store, oid)
             if commit is not None:
                 commits.append(commit)
@@ -237,7 +240,7 @@ class SweptPacking:
             reader,
             packed,
             loose,
-            at_peer=_at_peer(closure.client_has, table) if is_thin else None,
+            at_peer=_at_peer(closure.client_has, table) if is_thin and closure.client_has else None,
             forward=found.index.forward.columns if is_incremental else (),
             level=COMPRESSION_LEVEL,
             chunk_bytes=SMALL_CHUNK_BYTES if run is call else LARGE_CHUNK_BYTES,

@@ -7,7 +7,7 @@ Source: git's upload-pack.c (receive_needs, process_args, process_shallow, proce
 U0-44, U0-52, V2-24, V2-39.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from govc.graph.interface import Ticker
 from govc.objects.types import COMMIT
@@ -46,6 +46,12 @@ class RequestLines(LineChecks):
         self._tick()
         if self._snapshot.store.find(oid) < 0:
             raise not_our_ref(oid)
+
+    def wants(self, oids: Sequence[bytes]) -> bool:
+        """Say whether all of them lie in packs, which the kernels find out at once."""
+        self._tick()
+        table = self._snapshot.store.pack_table()
+        return table is not None and min(memoryview(table.find_many(b"".join(oids), False)).cast("q")) >= 0
 
     def want_ref(self, name: bytes) -> None:
         """Look the ref up; refuse one that isn't shown."""

@@ -70,7 +70,9 @@ def test_wants_that_are_no_commits_hold_nothing_back() -> None:
     assert drain(talk.is_ready())
 
 
-def test_a_want_that_is_missing_raises() -> None:
-    _repo, history, _commits = forked()
+def test_a_want_that_is_missing_raises_when_it_counts() -> None:
+    _repo, history, commits = forked()
+    talk = Negotiation(history, [b"\x05" * 20])
+    assert talk.add_have(commits[0])
     with pytest.raises(ObjectMissing):
-        Negotiation(history, [b"\x05" * 20])
+        drain(talk.is_ready())

@@ -1,7 +1,9 @@
 """Closures by sweeps beside the walking closure and the plain truth."""
 
 import random
+from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +17,9 @@ from govc.graph.sweep_closure import sweep_closure
 from govc.graph.view import View
 from govc.objects.types import BLOB, COMMIT, TAG, TREE
 
+from ..kernels.both import needs_compiled
 from .builder import RepositoryBuilder
+from .packed import packed_store
 from .test_closure import random_repository
 
 seeds = st.integers(0, 1 << 30)
@@ -161,3 +165,27 @@ def test_blobs_and_tags_that_are_wanted_by_name_are_sent_once(seed: int) -> None
     request = ClosureRequest(wants=tuple(wants), include_tags=tags)
     got = sweep(repo, view_of(repo, commits, seed), request)
     assert set(repo.names(got.numbers)) == repo.reachable(wants)
+
+
+@needs_compiled
+@pytest.mark.parametrize("packs", [1, 3])
+@pytest.mark.parametrize("seed", range(10))
+def test_wants_of_all_kinds_are_peeled_from_packs(tmp_path: Path, seed: int, packs: int) -> None:
+    """Commits, tags on them and on tags, trees and blobs: some known to the view, some not, some in two packs."""
+    repo, commits = random_repository(seed, size=10)
+    rng = random.Random(seed)
+    view = view_of(repo, commits, seed)
+    others = [oid for oid, kind, _ in repo.objects if kind in (TREE, BLOB)]
+    targets = [*rng.sample(commits, 3), *rng.sample(others, 3)]
+    tags = {repo.tag(target, f"v{i}"): target for i, target in enumerate(targets)}
+    tags |= {repo.tag(tag, "outer"): target for tag, target in list(tags.items())[::2]}
+    lone = [repo.blob(b"nobody introduces it"), repo.tag(commits[0], "not among the refs")]
+    wants = [*commits[-2:], *rng.sample(others, 4), *tags, *lone]
+    rng.shuffle(wants)
+    store = packed_store(repo, tmp_path, packs=packs, seed=seed)
+    table = store.pack_table()
+    assert table is not None
+    request = ClosureRequest(wants=tuple(wants), include_tags=tags)
+    swept = drain(sweep_closure(History(CommitTable(store)), view, request, table))
+    assert swept is not None
+    assert sorted(map(store.oid_of, swept.closure.numbers)) == sorted(repo.reachable(wants))

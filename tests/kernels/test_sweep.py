@@ -13,11 +13,12 @@ from govc.graph.introduce import introduce
 from govc.graph.segment import BadSegment, Segment, iter_encoded, parse_segment
 from govc.kernels.sweep import NO_LIMIT
 from govc.objects.types import BLOB, COMMIT, TREE
+from govc.odb.store import ObjectStore
 from govc.protocol.oid import SHA1, SHA256
 from tests.graph.builder import RepositoryBuilder
-from tests.graph.packed import packed_store
+from tests.graph.packed import packed_store, write_packs
 from tests.graph.test_closure import random_repository
-from tests.kernels.both import both, needs_compiled, variants
+from tests.kernels.both import both, compiled, needs_compiled, variants
 
 seeds = st.integers(0, 1 << 30)
 
@@ -141,6 +142,35 @@ def test_numbers_are_those_of_the_finder(kernel):
     assert [repo.find(sweep.object_oid(vid)) for vid in ids] == sweep.object_numbers(ids, repo).tolist()
     ids = array("I", range(sweep.commit_count))
     assert [repo.find(sweep.commit_oid(cid)) for cid in ids] == sweep.commit_numbers(ids, repo).tolist()
+
+
+@needs_compiled
+@pytest.mark.parametrize("packs", [1, 3])
+@pytest.mark.parametrize("seed", range(4))
+def test_many_numbers_are_those_that_are_found_one_by_one(tmp_path, seed, packs):
+    repo, commits = random_repository(seed, size=20)
+    sweep = sweep_over(compiled("sweep"), segments_of(repo, commits, 1 + seed % 3, seed))
+    kept = [number for number in range(len(repo.objects)) if random.Random(seed + number).random() < 0.9]
+    write_packs(repo, tmp_path, [kept[start::packs] for start in range(packs)], seed=seed)
+    table = ObjectStore.open(str(tmp_path), repo.algo).pack_table()
+    for few in (1, 3):  # the few are found one by one
+        ids = array("I", random.Random(seed).sample(range(sweep.commit_count), sweep.commit_count // few))
+        expected = [table.find(sweep.commit_oid(cid)) for cid in ids]
+        assert expected == sweep.commit_numbers(ids, table).tolist()
+        assert few > 1 or -1 in expected
+        ids = array("I", random.Random(seed).sample(range(sweep.object_count), sweep.object_count // few))
+        assert [table.find(sweep.object_oid(vid)) for vid in ids] == sweep.object_numbers(ids, table).tolist()
+
+
+def test_kinds_are_those_of_the_objects(kernel):
+    repo, commits = random_repository(7, size=20)
+    sweep = sweep_over(kernel, segments_of(repo, commits, 3, 7))
+    unknown = repo.blob(b"nobody introduces it")
+    names = [oid for oid, _kind, _data in repo.objects]
+    kinds = dict(zip(names, sweep.kinds_of(b"".join(names)), strict=True))
+    assert kinds == {oid: 0 if oid == unknown else kind for oid, kind, _data in repo.objects}
+    assert {0, COMMIT, TREE, BLOB} == set(kinds.values())
+    assert b"" == sweep.kinds_of(b"")
 
 
 def test_a_blob_limit_leaves_out_larger_ones(kernel):

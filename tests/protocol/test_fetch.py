@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from govc.protocol.errors import RemoteProtocolError
 from govc.protocol.fetch import (
+    RUN_MAX,
     Command,
     encode_acknowledgments,
     encode_fatal,
@@ -164,6 +165,53 @@ def test_lines_are_looked_at_as_they_come():
     with pytest.raises(RemoteProtocolError, match="not here"):
         fetch(f"want {hexed('a')}", "filter blob:none", f"want {hexed('b')}", "x", allow_filter=True, checks=Checks())
     assert seen == [oid("a")]
+
+
+@settings(max_examples=100, derandomize=True, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(
+            ["want a", "want b", "want c", "want short", "want zz", "want A", "done", "deepen x", "have a"]
+        ),
+        max_size=8,
+    ),
+    st.sampled_from(["", "a", "b"]),
+)
+def test_wants_that_are_looked_at_together_are_told_as_one_by_one(words, missing):
+    """Same request, or same first fault, whether or not the checks take many at once."""
+
+    class OneByOne(LineChecks):
+        def want(self, one):
+            if missing and one == oid(missing):
+                raise RemoteProtocolError(f"not our ref {missing}")
+
+    class Together(OneByOne):
+        def wants(self, oids):
+            return not missing or oid(missing) not in oids
+
+    lines = [
+        f"{word[:-1]}{hexed(word[-1])}" if len(word.split()[-1]) == 1 and word[-1] in "abcA" else word for word in words
+    ]
+    outcomes = []
+    for checks in (OneByOne(), Together()):
+        try:
+            outcomes.append(fetch(*lines, checks=checks))
+        except RemoteProtocolError as error:
+            outcomes.append(str(error))
+    assert outcomes[0] == outcomes[1]
+
+
+def test_more_wants_than_are_looked_at_together():
+    runs = []
+
+    class Checks(LineChecks):
+        def wants(self, oids):
+            runs.append(len(oids))
+            return True
+
+    lines = [f"want {number:040x}" for number in range(RUN_MAX + 3)]
+    assert len(fetch(*lines, checks=Checks()).wants) == RUN_MAX + 3
+    assert runs == [RUN_MAX, 3]
 
 
 def test_a_line_ends_at_a_nul():
