@@ -52,9 +52,9 @@ def _pieces(value: Any) -> Iterator[bytes]:
 def _collection(value: Any) -> Iterator[bytes]:
     if isinstance(value, Mapping):
         yield b"m%d:" % len(value)
-        for key in sorted(value):
-            yield from _pieces(key)
-            yield from _pieces(value[key])
+        keys = sorted(value)
+        yield from _items(keys)
+        yield from _items([value[key] for key in keys])
     elif isinstance(value, Set):
         yield b"S%d:" % len(value)
         yield from _items(sorted(value))

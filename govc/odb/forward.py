@@ -43,6 +43,8 @@ VERSION = 3
 _HEADER = struct.Struct("<4sIIII")
 _HASH_IDS = {SHA1.name: 1, SHA256.name: 2}
 _CHUNK_BYTES = 1 << 20
+PACKS_MAX = 1 << 16
+"""Names of packs that are read of a file that nobody has checked yet."""
 
 
 class BadForward(GovcError):
@@ -88,9 +90,7 @@ class ForwardFile:
         self.count = count
         self._size = size = algo.oid_size
         view = memoryview(buffer)
-        at = _HEADER.size
-        self.packs = frozenset(bytes(view[at + size * i : at + size * (i + 1)]) for i in range(pack_count))
-        at += size * pack_count
+        at = _HEADER.size + size * pack_count
         self._targets = view[at : at + count * self._size]
         at += count * self._size
         self._bases = view[at : at + count * self._size]
@@ -144,12 +144,24 @@ def parse_forward(buffer: Any, algo: HashAlgorithm) -> ForwardFile:
     return found
 
 
+def read_packs(path: str, algo: HashAlgorithm) -> frozenset[bytes]:
+    """Return for which packs a file says that it was made; nothing else is read or checked. BadForward, OSError."""
+    with open(path, "rb", buffering=0) as file:
+        header = file.read(_HEADER.size)
+        if len(header) < _HEADER.size:
+            raise BadForward("too short")
+        magic, version, hash_id, _count, pack_count = _HEADER.unpack(header)
+        if magic != MAGIC or version != VERSION or hash_id != _HASH_IDS[algo.name]:
+            raise BadForward(f"not forward deltas of version {VERSION} for {algo.name}")
+        names = file.read(min(pack_count, PACKS_MAX) * algo.oid_size)
+    return frozenset(names[at : at + algo.oid_size] for at in range(0, len(names), algo.oid_size))
+
+
 class ForwardDeltas:
     """All files of a repository."""
 
     def __init__(self, files: Sequence[ForwardFile]) -> None:
         self._files = tuple(files)
-        self.packs: frozenset[bytes] = frozenset().union(*(file.packs for file in self._files))
         self.columns = tuple(file.columns for file in self._files)
 
     def entries(self) -> Iterator[Entry]:

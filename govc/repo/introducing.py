@@ -180,7 +180,7 @@ def is_due(snapshot: Snapshot, index: Introductions) -> bool:
     """
     if is_paths_due(index):
         return True
-    known = index.forward.packs
+    known = index.forward_packs
     if treewalk.AVAILABLE:
         known = known & index.ready.packs if index.ready is not None else frozenset()
     return any(
@@ -203,6 +203,7 @@ def _iter_heads(snapshot: Snapshot) -> Iterator[bytes]:
 def _remove_leftovers(index: Introductions) -> None:
     """Remove files that are no good, and what a killed process left."""
     index.refresh()
+    index.read_forward()  # of a damaged one a reader may have looked at the header only
     for name in os.listdir(index.folder):
         path = f"{index.folder}/{name}"
         is_old_temporary = False
@@ -268,7 +269,7 @@ def _add_forward(index: Introductions, store: ObjectStore, reader: PackReader | 
     if table is None or reader is None or not deltify.AVAILABLE:
         return 0
     packs = _large_packs(store)
-    if set(packs) <= index.forward.packs:
+    if set(packs) <= index.forward_packs:
         return 0
     poor = _find_poor(index.view, store)
     kept = [entry for entry in index.forward.entries() if entry.target in poor]

@@ -35,7 +35,7 @@ from govc.graph.segment import BadSegment, Introduced, Segment, iter_encoded, pa
 from govc.graph.view import View, arrange
 from govc.kernels.guard import drop_pages, map_file
 from govc.odb.files import create_temporary
-from govc.odb.forward import BadForward, ForwardDeltas, ForwardFile, parse_forward
+from govc.odb.forward import BadForward, ForwardDeltas, ForwardFile, parse_forward, read_packs
 from govc.odb.ready import BadReady, ReadyFile, open_ready
 from govc.odb.store import ObjectStore
 from govc.protocol.oid import HashAlgorithm
@@ -87,8 +87,9 @@ class Introductions:
         self._bad: dict[str, _Stamp] = {}
         self._memory: list[Segment] = []
         self._view = self._file_view = View(self.algo)
+        self._forward_packs: dict[str, frozenset[bytes]] = {}
         self._forward_files: dict[str, ForwardFile] = {}
-        self.forward = ForwardDeltas(())
+        self._forward: ForwardDeltas | None = ForwardDeltas(())
         self._ready_name = ""
         self.ready: ReadyFile | None = None
         """The newest file of ready entries."""
@@ -126,7 +127,7 @@ class Introductions:
             log.warning("%s: introductions are not used: %s", self.folder, error.strerror)
             names = []
         self._read_segments([name for name in names if name.endswith(SEGMENT)])
-        self._read_forward([name for name in names if name.endswith(FORWARD)])
+        self._look_at_forward([name for name in names if name.endswith(FORWARD)])
         self._open_ready([name for name in names if name.endswith(READY)])
         self._look_at_paths([name for name in names if name.endswith(PATHS)])
         self._stamp = stamp
@@ -191,21 +192,59 @@ class Introductions:
             return None
         return view
 
-    def _read_forward(self, names: Sequence[str]) -> None:
-        kept: dict[str, ForwardFile] = {}
+    def _look_at_forward(self, names: Sequence[str]) -> None:
+        """Note which files there are, and for which packs they were made. They are read when somebody needs them."""
+        kept: dict[str, frozenset[bytes]] = {}
         for name in names:
-            known = self._forward_files.get(name)
+            known = self._forward_packs.get(name)
             if known is None and not self._is_bad(name):
                 try:
-                    known = parse_forward(self._map(name), self.algo)
+                    known = read_packs(f"{self.folder}/{name}", self.algo)
                 except (BadForward, OSError) as error:
-                    log.warning("%s: %s: %s", self.folder, name, error)
-                    self._bad[name] = _stamp_of(f"{self.folder}/{name}")
+                    self._note_bad(name, error)
             if known is not None:
                 kept[name] = known
-        if kept != self._forward_files:
-            self._forward_files = kept
-            self.forward = ForwardDeltas(tuple(kept.values()))
+        if kept != self._forward_packs:
+            self._forward_packs = kept
+            self._forward = None
+
+    @property
+    def forward_packs(self) -> frozenset[bytes]:
+        """The checksums of the packs that were looked at for forward deltas."""
+        return frozenset().union(*self._forward_packs.values())
+
+    @property
+    def has_read_forward(self) -> bool:
+        """Whether `forward` is at hand."""
+        return self._forward is not None
+
+    @property
+    def forward(self) -> ForwardDeltas:
+        """The forward deltas, read when they are first asked for."""
+        return self._forward if self._forward is not None else self.read_forward()
+
+    def read_forward(self) -> ForwardDeltas:
+        """Read the forward deltas; a clone needs none. Blocks, as `refresh`. What is no good is noted."""
+        maps: list[bytes | mmap.mmap] = []
+        files: dict[str, ForwardFile] = {}
+        for name in list(self._forward_packs):
+            known = self._forward_files.get(name)
+            try:
+                if known is None:
+                    maps.append(map_index(f"{self.folder}/{name}"))
+                    known = parse_forward(maps[-1], self.algo)
+                files[name] = known
+            except (BadForward, OSError) as error:
+                self._note_bad(name, error)
+                self._forward_packs.pop(name, None)  # so that somebody makes another one
+        drop_pages(maps)
+        self._forward_files = files
+        self._forward = ForwardDeltas(tuple(files.values()))
+        return self._forward
+
+    def _note_bad(self, name: str, error: Exception) -> None:
+        log.warning("%s: %s: %s", self.folder, name, error)
+        self._bad[name] = _stamp_of(f"{self.folder}/{name}")
 
     def _open_ready(self, names: Sequence[str]) -> None:
         for name in reversed(names):
@@ -215,8 +254,7 @@ class Introductions:
                 try:
                     self.ready = open_ready(f"{self.folder}/{name}", self.algo)
                 except (BadReady, OSError) as error:
-                    log.warning("%s: %s: %s", self.folder, name, error)
-                    self._bad[name] = _stamp_of(f"{self.folder}/{name}")
+                    self._note_bad(name, error)
                 else:
                     self._ready_name = name
                     return

@@ -11,7 +11,7 @@ the index doesn't know and that are too many to add at once (whoever fills it is
 """
 
 from array import array
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,6 +22,7 @@ from govc.graph.filter import ALL
 from govc.graph.sweep_closure import ClientHas, HasNumber, Swept, call, sweep_closure
 from govc.graph.trees import TREE_DEPTH_MAX
 from govc.graph.view import View
+from govc.kernels.chains import ForwardColumns
 from govc.kernels.guard import drop_pages
 from govc.kernels.packcopy import AVAILABLE, sort_numbers
 from govc.kernels.packread import PackReader, PackTable
@@ -241,7 +242,7 @@ class SweptPacking:
             packed,
             loose,
             at_peer=_at_peer(closure.client_has, table) if is_thin and closure.client_has else None,
-            forward=found.index.forward.columns if is_incremental else (),
+            forward=self._forward_columns(found.index) if is_incremental else (),
             level=COMPRESSION_LEVEL,
             chunk_bytes=SMALL_CHUNK_BYTES if run is call else LARGE_CHUNK_BYTES,
             whole_pack=store.pack_of(packed[0]) if packed else None,
@@ -250,6 +251,12 @@ class SweptPacking:
         )
         pack: CopiedPack = run(make)
         return pack
+
+    def _forward_columns(self, index: Introductions) -> Sequence[ForwardColumns]:
+        """Return the deltas that were made ahead; whoever asks first has them read. May switch."""
+        if not index.has_read_forward:
+            self._runtime.call_blocking(index.read_forward)
+        return index.forward.columns
 
     def _near_deltas(self, store: ObjectStore, reader: PackReader, found: _Found) -> NearDeltas:
         # An object's name stands for its content in one repository; in another it may be somebody's collision.

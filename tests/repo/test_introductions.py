@@ -5,6 +5,7 @@ import random
 import shutil
 import subprocess
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -416,6 +417,33 @@ def test_what_was_replaced_lately_is_a_small_step_for_who_is_not_sent_the_newest
     assert (replaced, before) in {(entry.target, entry.base) for entry in index.forward.entries() if entry.stream}
     assert rev_list(path, "main~4") - rev_list(path, "main~7") <= names_in(pack, tmp_path, path)
     assert len(pack) < 2000
+
+
+@needs_compiled
+def test_damaged_forward_deltas_are_not_used_and_made_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clone doesn't read them; who needs them finds out, and has them made again."""
+    monkeypatch.setattr("govc.repo.introducing.LARGE_PACK_OBJECTS", 10)
+    fill(open_repository(path))
+    (file,) = path.glob("govc/introductions/*.forward")
+    good = file.read_bytes()
+    file.chmod(0o600)
+    file.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    repository = open_repository(path)
+    snapshot = repository.snapshot()
+    index = snapshot.introductions
+    assert index is not None
+    plan = PackPlan(wants=(oid(path, "main"),), haves=(), thin=True, ofs_delta=True, progress=False)
+    pack_of(repository, plan)
+    assert not index.has_read_forward
+    assert not is_due(snapshot, index)
+    pack_of(repository, replace(plan, haves=(oid(path, "main~9"),)))
+    assert index.has_read_forward
+    assert not list(index.forward.entries())
+    assert is_due(snapshot, index)
+    fill(repository)
+    index.refresh()
+    assert list(index.forward.entries())
+    assert not is_due(snapshot, index)
 
 
 @needs_compiled
