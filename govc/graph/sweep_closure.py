@@ -10,6 +10,7 @@ Exact: what the client's commits introduced is not sent, wherever it lies.
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import compress
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -22,7 +23,7 @@ from govc.graph.trees import TreeCache, entry_kind
 from govc.graph.view import View
 from govc.kernels import treewalk
 from govc.kernels.packread import PackReader, PackTable
-from govc.kernels.sweep import ELSEWHERE, IN_RANGE, NO_LIMIT, NumberFinder, Painting
+from govc.kernels.sweep import ELSEWHERE, IN_RANGE, NO_LIMIT, UNKNOWN, NumberFinder, Painting
 from govc.objects.errors import MalformedObject
 from govc.objects.tag import parse_tag_links
 from govc.objects.types import BLOB, COMMIT, TAG, TREE
@@ -32,6 +33,9 @@ _T = TypeVar("_T")
 TREES_CACHE_BYTES = 8 << 20
 TREE_BYTES_MAX = 256 << 20
 """For listing whole trees: bases of deltas that are kept, and the largest tree."""
+
+FEW_TARGETS = 16
+"""Tags that name no commit, up to so many, have their targets looked for one by one, too."""
 
 FEW_BLOBS = 4
 """Wanted blobs (a tag may name one) up to so many are looked for among all that are sent one by one."""
@@ -384,6 +388,18 @@ class _Add(Protocol):
     def __call__(self, number: int, /) -> object: ...
 
 
+def _is_in_row(rows: Sequence["array[int]"], number: int) -> bool:
+    """Look for a number as bytes: to make a set of all that is sent keeps everybody waiting."""
+    needle = array("q", (number,)).tobytes()
+    for row in map(array.tobytes, rows):
+        at = row.find(needle)
+        while at >= 0 and at % len(needle):
+            at = row.find(needle, at + 1)
+        if at >= 0:
+            return True
+    return False
+
+
 def _unwanted_tags(request: ClosureRequest) -> Mapping[bytes, bytes]:
     """Return the candidates that are not sent anyway: a clone wants most tags by name."""
     wanted = set(request.wants)
@@ -398,9 +414,7 @@ def _riding_tags(
     target_cids: "Callable[[Mapping[bytes, bytes]], array[int]]",
     selection: ObjectSelection,
     painting: Painting,
-    sent: Sequence[int],
-    trees: Sequence[int],
-    blobs: Sequence[int],
+    *sent: "array[int]",
 ) -> Work[list[int]]:
     """Return the tags, whole chains, among the candidates whose target is sent."""
     if not include_tags:
@@ -408,7 +422,7 @@ def _riding_tags(
     reader = history.reader
     ticker = Ticker()
     riding: dict[int, None] = {}
-    others: set[int] | None = None
+    is_sent: Callable[[int], bool] | None = None
     commits_pass = COMMIT in selection.types
     places = painting.place_commits(target_cids(include_tags))
     chosen = (place != ELSEWHERE or not commits_pass for place in places)
@@ -416,9 +430,10 @@ def _riding_tags(
         return []
     for (tag, target), place in compress(zip(include_tags.items(), places, strict=True), chosen):
         if place != IN_RANGE or not commits_pass:
-            if others is None:
-                others = set(sent).union(trees, blobs)
-            if reader.find(target) not in others:
+            if is_sent is None:
+                is_few = commits_pass and places.count(UNKNOWN) <= FEW_TARGETS
+                is_sent = partial(_is_in_row, sent) if is_few else set().union(*sent).__contains__
+            if not is_sent(reader.find(target)):
                 continue
         number = reader.find(tag)
         if number < 0:
