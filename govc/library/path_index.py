@@ -125,17 +125,17 @@ class PathIndex:
         if not is_same or is_other:
             self._parts = []
             self._covered = 0
-        self._graph = graph
         file = self._found.file
-        before, self._covered = self._covered, len(graph)
-        self._is_good = False
+        # Until all commits are known, whatever ends this before, nothing is.
+        before, known = self._covered, self._parts
+        self._graph, self._covered, self._parts, self._is_good = graph, len(graph), [], False
         if file is None:
             return False
         cid_of, others = graph.find_many(file.commit_oids)
         if len(others) > max(ADDED_MAX, len(cid_of) // 16):
             return False
-        parts = [(file, cid_of), *self._parts[1:]]
-        if len(parts) > PARTS_MAX or not self._parts:
+        parts = [(file, cid_of), *known[1:]]
+        if len(parts) > PARTS_MAX or not known:
             parts, before = parts[:1], 0
         added = array("I", [cid for cid in others if cid >= before])
         if added:

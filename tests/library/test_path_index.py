@@ -129,6 +129,27 @@ def test_commits_that_came_later_are_compared_in_memory(tmp_path: Path, monkeypa
         assert not repository._paths.index._is_good  # the file lacks too much
 
 
+def test_a_comparison_that_is_broken_off_leaves_nothing_half_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(4, "good", tmp_path / "r.git", later=20)
+    fill(site.folder)
+
+    def interrupted(*_words: Any) -> None:
+        raise KeyboardInterrupt
+
+    with opened(site.folder) as repository:
+        assert repository.log(site.commits[20], paths=[b""]).oids and is_read_from_file(repository)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(path_index, "find_changes", interrupted)
+            repository.log(*site.commits[:-1], paths=[b"a"])
+        for tip in (site.commits[-2], site.commits[-1]):  # the first is known by now, the second isn't
+            asked = hexes(site.git.run("rev-list", tip.hex(), "--", "a").stdout)
+            assert [commit.hex for commit in repository.log(tip, paths=[b"a"])] == asked
+        assert repository._paths.index._is_good
+        site.check(repository)
+
+
 def test_a_newer_file_takes_over(tmp_path: Path) -> None:
     site = Site(5, "ties", tmp_path / "r.git", later=15)
     met = fill(site.folder)
