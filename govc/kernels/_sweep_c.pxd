@@ -44,12 +44,14 @@ cdef class Sweep:
     cdef bint is_sound(self, const Segment *s, uint32_t foreign_count, Py_ssize_t parents, Py_ssize_t intros, Py_ssize_t more) noexcept nogil
     cdef int64_t find_commit(self, const uint8_t *oid) noexcept nogil
     cdef int64_t find_object(self, const uint8_t *oid) noexcept nogil
+    cdef uint8_t kind_of(self, const uint8_t *oid, uint8_t likely) noexcept nogil
     cdef int segment_of(self, uint32_t cid) noexcept nogil
     cdef uint32_t parent_at(self, const Segment *segment, uint32_t at) noexcept nogil
     cdef const uint8_t *commit_name(self, uint32_t cid) noexcept nogil
     cdef const uint8_t *object_name(self, uint32_t vid) noexcept nogil
     cdef int64_t time_of(self, uint32_t cid) noexcept nogil
     cdef int number_all(self, const uint32_t[::1] vids, int64_t *out, PackTable table) except -1
+    cdef int number_all_commits(self, const uint32_t[::1] cids, int64_t *out, PackTable table) except -1
     cdef Py_ssize_t rank_in(self, const Segment *segment, const uint8_t *oid) noexcept nogil
     cdef object numbers(self, ids, finder, bint are_commits)
 
