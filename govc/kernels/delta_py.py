@@ -58,25 +58,27 @@ def apply_delta(base: bytes, delta: bytes, *, result_bytes_max: int) -> bytes:
         raise CorruptDelta(f"delta is for a base of {base_size} bytes, not {len(base)}")
     if result_size > result_bytes_max:
         raise LimitExceeded("delta result bytes", result_bytes_max, result_size)
-    # A long delta of tiny copies would cost far more as separate pieces than the target is large.
     if len(delta) <= _PIECES_DELTA_BYTES_MAX:
-        made = _join_pieces(base, delta, pos, result_size)
-        if made is not None:
-            return made
-    result = bytearray()
-    _run(base, delta, pos, result_size, result.extend)
-    return bytes(result)
+        pieces: list[bytes] = []
+        is_fine = _carry_out(base, delta, pos, result_size, pieces.append)
+        made = b"".join(pieces)
+    else:  # a long one of tiny copies would cost far more as separate pieces than the target is large
+        result = bytearray()
+        is_fine = _carry_out(base, delta, pos, result_size, result.extend)
+        made = bytes(result)
+    if not is_fine or len(made) != result_size:
+        raise _explain(len(base), delta, pos, result_size)
+    return made
 
 
-def _join_pieces(base: bytes, delta: bytes, pos: int, result_size: int) -> bytes | None:
-    """Carry the instructions from `pos` on out and join what they make; None when anything is wrong: `_run` says what.
+def _carry_out(base: bytes, delta: bytes, pos: int, result_size: int, emit: Callable[[bytes], None]) -> bool:
+    """Carry the instructions from `pos` on out, handing each piece of the target to `emit`.
 
-    A delta of a large tree has hundreds of instructions, so only what must be tested at once is: that the target
-    doesn't grow beyond its size. What is copied or inserted from beyond an end is too short, and so is the target then.
-    Nineteen copies in twenty have two or three bytes of offset and one or two of size: those are unpacked in one call.
+    False when they are not right, or state pieces of more or less than `result_size` bytes. A delta of a large tree has
+    hundreds of instructions, so only what must be tested at once is: that the target doesn't grow beyond its size. What
+    is copied or inserted from beyond an end is too short, which the caller sees by the target. Nineteen copies in
+    twenty have two or three bytes of offset and one or two of size: those are unpacked in one call.
     """
-    pieces: list[bytes] = []
-    emit = pieces.append
     left = result_size
     try:
         while left > 0:
@@ -84,7 +86,7 @@ def _join_pieces(base: bytes, delta: bytes, pos: int, result_size: int) -> bytes
             pos += 1
             if op < 0x80:
                 if not op:
-                    return None
+                    return False
                 stop = pos + op
                 emit(delta[pos:stop])
                 left -= op
@@ -110,11 +112,8 @@ def _join_pieces(base: bytes, delta: bytes, pos: int, result_size: int) -> bytes
             emit(base[offset : offset + size])
             left -= size
     except (IndexError, struct.error):
-        return None
-    if left or pos != len(delta):
-        return None
-    made = b"".join(pieces)
-    return made if len(made) == result_size else None
+        return False
+    return left == 0 and pos == len(delta)
 
 
 def _parse_copy(delta: bytes, pos: int) -> tuple[int, int, int]:
@@ -148,9 +147,8 @@ def _parse_copy(delta: bytes, pos: int) -> tuple[int, int, int]:
     return offset, size or 0x10000, pos
 
 
-def _run(base: bytes, delta: bytes, pos: int, result_size: int, emit: Callable[[bytes], None]) -> None:
-    """Carry the instructions from `pos` on out, handing each piece of the target to `emit`."""
-    base_size = len(base)
+def _explain(base_size: int, delta: bytes, pos: int, result_size: int) -> CorruptDelta:
+    """Return what is wrong with the instructions from `pos` on."""
     end = len(delta)
     left = result_size
     try:
@@ -159,21 +157,15 @@ def _run(base: bytes, delta: bytes, pos: int, result_size: int, emit: Callable[[
             if op & 0x80:
                 offset, size, pos = _parse_copy(delta, pos)
                 left -= size
-                stop = offset + size
-                if stop > base_size or left < 0:
-                    raise CorruptDelta("delta copies from outside its base or beyond its result")
-                emit(base[offset:stop])
+                if offset + size > base_size or left < 0:
+                    return CorruptDelta("delta copies from outside its base or beyond its result")
             elif op:
                 left -= op
-                pos += 1
-                stop = pos + op
-                if stop > end or left < 0:
-                    raise CorruptDelta("delta inserts beyond its end or its result")
-                emit(delta[pos:stop])
-                pos = stop
+                pos += 1 + op
+                if pos > end or left < 0:
+                    return CorruptDelta("delta inserts beyond its end or its result")
             else:
-                raise CorruptDelta("unexpected delta opcode 0")
+                return CorruptDelta("unexpected delta opcode 0")
     except IndexError:
-        raise CorruptDelta("truncated delta") from None
-    if left:
-        raise CorruptDelta(f"delta makes {result_size - left} bytes instead of {result_size}")
+        return CorruptDelta("truncated delta")
+    return CorruptDelta(f"delta makes {result_size - left} bytes instead of {result_size}")

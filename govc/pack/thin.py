@@ -4,7 +4,7 @@ A ref-delta whose base isn't in the pack stays over after the second pass. One b
 bases are read from where they are, checked, written behind the last entry, and what stands on them is resolved: what
 became known that way isn't asked for any more. Then the header's count and the trailer are written anew.
 
-Source: git's builtin/index-pack.c fix_unresolved_deltas.
+Source: git's builtin/index-pack.c fix_unresolved_deltas, append_obj_to_pack.
 """
 
 import os
@@ -18,6 +18,9 @@ from govc.pack.entry import encode_entry_header
 from govc.pack.format import encode_pack_header
 from govc.pack.scanner import WINDOW_BYTES
 from govc.pack.tables import EntryTable
+
+_LEVEL = 1
+"""As git's zlib_compression_level, by which it makes the same bytes: the bases are copies of what is there already."""
 
 Reader = Callable[[bytes], tuple[int, bytes] | None]
 """Takes an oid; returns type (1 to 4) and content, or None when there is no such object."""
@@ -35,7 +38,7 @@ class Resolver(Protocol):
 
 def _append_base(fd: int, table: EntryTable, at: int, type_number: int, oid: bytes, content: bytes) -> int:
     """Write a whole object at `at`, where the entries end, and add its row; return the entry."""
-    raw = encode_entry_header(type_number, len(content)) + zlib.compress(content)
+    raw = encode_entry_header(type_number, len(content)) + zlib.compress(content, _LEVEL)
     view = memoryview(raw)
     end = at + len(raw)
     while view:

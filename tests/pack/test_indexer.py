@@ -144,6 +144,10 @@ def test_a_thin_pack_of_git_is_completed(git_repository, index, tmp_path, craft)
     assert (indexed.pack_checksum, indexed.pack_size) == (data[-20:], len(data))
     check_against_git(craft, tmp_path, data, indexed)
     git(tmp_path, "verify-pack", "t.idx")
+    git(tmp_path, "init", "-q", "--bare", "borrower.git")
+    (tmp_path / "borrower.git/objects/info/alternates").write_text(f"{git_repository}/objects\n")
+    completed = git(tmp_path / "borrower.git", "index-pack", "--stdin", "--fix-thin", stdin=thin).stdout
+    assert f"pack\t{indexed.pack_checksum.hex()}\n".encode() == completed
 
 
 # -- crafted packs
