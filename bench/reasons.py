@@ -94,8 +94,7 @@ REASONS = (
     ),
     Reason(
         7,
-        "what is sent has to be copied and hashed by either side, and a delta that nobody asked for before has to be "
-        "made",
+        "what is sent has to be chosen object by object, copied and hashed, as in git; next to no delta has to be made",
         ("fetch, 100 commits", "fetch, 1,000 commits"),
     ),
     Reason(7, "an object whose only deltas made ahead stand on what isn't sent goes whole", ("bytes",)),
