@@ -99,11 +99,8 @@ class IndexKeeper:
             if index is None:
                 return
             commits = [oid for tip in tips if (oid := _peel(snapshot, tip)) is not None]
-            if index.extend(snapshot.store, commits):
-                if index.is_crowded:
-                    merge_small(index)
-                if not index.is_crowded:
-                    return
+            if index.extend(snapshot.store, commits) and not (index.is_crowded and merge_small(index)):
+                return
             if self._slots is None:
                 start_detached(Job("introduce", IntroduceTask.of(snapshot)))
             else:

@@ -33,7 +33,13 @@ from govc.odb.store import ObjectStore
 from govc.pack.delta import make_delta
 from govc.protocol.oid import find_algorithm
 from govc.repo.helper import Emit
-from govc.repo.introductions import FORWARD, INLINE_ENTRIES_MAX, TEMPORARY_PREFIX, Introductions
+from govc.repo.introductions import (
+    FORWARD,
+    INLINE_ENTRIES_MAX,
+    SEGMENT_FILES_MAX,
+    TEMPORARY_PREFIX,
+    Introductions,
+)
 from govc.repo.path_files import add_paths, is_paths_due
 from govc.repo.readying import TIPS_MAX, add_ready
 from govc.repo.snapshot import Snapshot
@@ -153,15 +159,19 @@ def fill_introductions(task: IntroduceTask) -> IntroduceReport:
         os.close(descriptor)
 
 
-def merge_small(index: Introductions) -> None:
-    """Merge the last segments here and now, if that is little work and nobody else is at it. OSError."""
+def merge_small(index: Introductions) -> bool:
+    """Merge the last segments here and now, if that is little work and nobody else is at it. OSError.
+
+    Return whether it is too much work: there are many files still, and nobody else is at it.
+    """
     descriptor = os.open(index.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         index.refresh()
         _merge_segments(index, INLINE_ENTRIES_MAX)
+        return index.is_crowded
     except BlockingIOError:
-        return
+        return False
     finally:
         os.close(descriptor)
 
@@ -235,15 +245,17 @@ def _add_segment(index: Introductions, store: ObjectStore, reader: PackReader | 
 
 
 def _merge_segments(index: Introductions, entries_max: int | None = None) -> int:
-    """Merge the last segments, as far back as each is not much larger than those behind it together.
+    """Merge the last segments, as far back as each is not much larger than those behind it together; where there are
+    too many files, until they are few, however large those in front are.
 
     `entries_max`: of the merged one, commits and introductions together.
     """
+    files_max = SEGMENT_FILES_MAX // 2 if index.is_crowded else SEGMENT_FILES_MAX
     files = index.segment_files()
     sizes = [segment.commit_count + segment.intro_count for _name, segment in files]
     first = len(files) - 1
     total = sizes[first] if files else 0
-    while first > 0 and sizes[first - 1] <= 2 * total:
+    while first > 0 and (sizes[first - 1] <= 2 * total or first >= files_max):
         if entries_max is not None and total + sizes[first - 1] > entries_max:
             break
         first -= 1

@@ -1,5 +1,6 @@
 """The index on disk: filled, extended, damaged, merged, beside plain git; answers against rev-list."""
 
+import fcntl
 import os
 import random
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import zlib
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -285,9 +287,61 @@ def test_small_files_of_pushes_are_merged_without_a_helper(path: Path, monkeypat
     assert len(fresh.times) // 8 == index.view.sweep.commit_count
 
 
-def test_one_process_fills_at_a_time(path: Path) -> None:
-    import fcntl
+def test_while_somebody_else_merges_no_helper_is_started(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two workers meet the same many files: one of them merges them."""
+    repository = open_repository(path)
+    fill(repository)
+    started: list[object] = []
+    monkeypatch.setattr("govc.repo.index_keeper.start_detached", started.append)
+    keeper = IndexKeeper(PLAIN, None)
+    descriptor = os.open(path / "govc/introductions", os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        for step in range(SEGMENT_FILES_MAX + 2):
+            fast_import(path, 1, seed=20 + step, start="refs/heads/main^0")
+            keeper.note_push(repository, [oid(path, "main")])
+    finally:
+        os.close(descriptor)
+    assert len(files(path)) > SEGMENT_FILES_MAX
+    assert not started
+    fast_import(path, 1, seed=99, start="refs/heads/main^0")
+    keeper.note_push(repository, [oid(path, "main")])
+    assert len(files(path)) <= SEGMENT_FILES_MAX // 2
+    assert not started
 
+
+@pytest.mark.parametrize(
+    ("sizes", "entries_max", "merged"),
+    [
+        ([1 << 20, 27, 9, 3, 1], None, 0),
+        ([1 << 20, 8, 3, 2, 1], None, 4),
+        ([1 << 20, 8, 3, 2, 1], 10, 3),
+        # A file for each doubling, and one more than there may be.
+        ([3**n for n in range(SEGMENT_FILES_MAX, 0, -1)], None, 0),
+        ([3**n for n in range(SEGMENT_FILES_MAX + 1, 0, -1)], None, SEGMENT_FILES_MAX + 2 - SEGMENT_FILES_MAX // 2),
+        ([3**n for n in range(SEGMENT_FILES_MAX + 1, 0, -1)], 1100, 6),
+        ([3**n for n in range(SEGMENT_FILES_MAX + 1, 0, -1)], 3, 0),
+    ],
+)
+def test_which_segments_are_merged(
+    sizes: list[int], entries_max: int | None, merged: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segments = [SimpleNamespace(commit_count=size, intro_count=0, introduced=lambda size=size: size) for size in sizes]
+    written: list[object] = []
+    index = SimpleNamespace(
+        folder=str(tmp_path),
+        algo=SHA1,
+        is_crowded=len(sizes) > SEGMENT_FILES_MAX,
+        segment_files=lambda: [(f"{number}", segment) for number, segment in enumerate(segments)],
+        write_segment=written.append,
+        refresh=lambda: None,
+    )
+    monkeypatch.setattr(introducing, "merge", lambda introduced, _size: list(introduced))
+    assert introducing._merge_segments(index, entries_max) == merged
+    assert written == ([sizes[-merged:]] if merged else [])
+
+
+def test_one_process_fills_at_a_time(path: Path) -> None:
     repository = open_repository(path)
     fill(repository)
     descriptor = os.open(path / "govc/introductions", os.O_RDONLY)
