@@ -53,7 +53,7 @@ PRODUCER_QUIET_SECONDS = 0.25
 """How often a production says that it has nothing to say: how soon one that nobody wants any more ends."""
 
 LITTLE_BYTES = SPAN_BYTES
-LITTLE_SECONDS = 0.05
+LITTLE_SECONDS = 0.1
 """Less than so much is sent at most so often: fifty followers of a production would wake for every piece of it."""
 
 WHOLE_BYTES_MAX = 1 << 30
@@ -442,19 +442,16 @@ class BodyCache:
         """Yield what is published from `position` on, to the end."""
         self._count(how, 1, 0)
         began_at = said_at = time.monotonic()
-        sent_at = 0.0
+        sent_at = -LITTLE_SECONDS
+        fresh: FlightStatus | None = None
         while True:
-            status = view.read()
-            is_little = status.published - position < LITTLE_BYTES and status.state is FlightState.RUNNING
-            if (
-                is_little
-                and not status.window
-                and position < status.published
-                and time.monotonic() - sent_at < LITTLE_SECONDS
-            ):
-                view.rest(LITTLE_SECONDS)
+            status, fresh = fresh or view.read(), None
+            may_wait = status.state is FlightState.RUNNING and not status.window
+            rested = time.monotonic() - sent_at
+            if may_wait and rested < LITTLE_SECONDS and status.published < position + LITTLE_BYTES:
+                view.rest(LITTLE_SECONDS - rested)
             elif position < status.published:
-                yield from self._next_chunk(view, status, position)
+                fresh = yield from self._next_chunk(view, status, position)
                 length = view.place(status, position)[2]
                 position += length
                 view.move_to(position)
@@ -481,16 +478,21 @@ class BodyCache:
             else:
                 view.wait()
 
-    def _next_chunk(self, view: View, status: FlightStatus, position: int) -> Iterator[Chunk]:
+    def _next_chunk(
+        self, view: View, status: FlightStatus, position: int
+    ) -> Generator[Chunk, None, FlightStatus | None]:
+        """Yield what there is, or a part of it; return how far the flight is, if that was asked meanwhile."""
         descriptor, offset, length = view.place(status, position)
         if view.is_dropped(status):
             raise Dropped("too slow for a body that the disk has no room for")
         if not status.window:
             yield FileSpan(descriptor, offset, length, self._call_blocking)
-            if view.is_dropped(view.read()):  # it may have been overwritten while it was sent
+            fresh = view.read()
+            if view.is_dropped(fresh):  # it may have been overwritten while it was sent
                 raise Dropped("the disk has no room for a body that another process produces")
-        else:
-            yield os.pread(descriptor, length, offset)
+            return fresh
+        yield os.pread(descriptor, length, offset)
+        return None
 
 
 def _is_worth_keeping(flight: Flight) -> bool:

@@ -67,7 +67,7 @@ DIRECT_WRITE_BYTES = 64 << 10
 """Below this a write to the page cache is cheaper than a change of threads."""
 
 SPAN_BYTES = 4 << 20
-"""What a follower who is behind takes at once. More would hide from the producer for long how far he is."""
+"""What a follower who is behind takes at once while it is produced: more would hide from the producer how far he is."""
 
 WINDOW_BYTES_MIN = 4 << 20
 STALL_SECONDS = 60.0
@@ -457,6 +457,10 @@ def _give_up(descriptor: int, path: str) -> None:
         os.unlink(path)
 
 
+_glances: dict[str, tuple[float, FlightStatus]] = {}
+"""When somebody in this process last looked at another's flight, and what he saw, by the path of its part."""
+
+
 class RemoteFlight:
     """A flight of another process, as one follower of ours sees it. Made by `join_remote`."""
 
@@ -464,6 +468,7 @@ class RemoteFlight:
         self.part = part
         self.base = -1
         self._record = record
+        self._part_path = part_path  # which no other flight has
         self._base_path = part_path[: -len(PART)] + BASE
         self._kept_base_path = self._base_path[: -len(BASE)].rpartition(".")[0] + BASE
 
@@ -481,6 +486,14 @@ class RemoteFlight:
             return status._replace(state=FlightState.ABANDONED)
         return status
 
+    def glance(self, seconds: float) -> FlightStatus:
+        """The same as it was so long ago at most, as anybody in this process has read it."""
+        known = _glances.get(self._part_path)
+        now = time.monotonic()
+        if known is None or now - known[0] >= seconds:
+            known = _glances[self._part_path] = (now, self.read())
+        return known[1]
+
     def move_to(self, position: int) -> None:
         """Say that everything before `position` was sent."""
         with suppress(OSError):
@@ -488,6 +501,7 @@ class RemoteFlight:
 
     def close(self) -> None:
         """Stop following."""
+        _glances.pop(self._part_path, None)
         os.close(self.part)
         os.close(self._record)
         if self.base >= 0:
@@ -528,12 +542,13 @@ def join_remote(folder: CacheFolder, key: str) -> RemoteFlight | None:
 
 
 def span_at(status: FlightStatus, own: int, base: int, position: int) -> tuple[int, int, int]:
-    """Return (descriptor, offset, length) of what may be read next at `position`: at most SPAN_BYTES of a file, of a
-    ring READ_BYTES.
+    """Return (descriptor, offset, length) of what may be read next at `position`: at most SPAN_BYTES of a file that
+    grows, all of one that is whole, of a ring READ_BYTES.
     """
     length = status.published - position
     if status.window:
         offset = position % status.window
         return own, offset, min(length, READ_BYTES, status.window - offset)
-    length = min(length, SPAN_BYTES)
+    if status.state is FlightState.RUNNING:
+        length = min(length, SPAN_BYTES)
     return place_at(status.lent, own, base, position, position + length)

@@ -9,8 +9,8 @@ from govc.cache.record import FlightState, FlightStatus
 from govc.errors import Refused
 
 WAIT_SECONDS = 0.25
-LOOK_SECONDS = 0.01
-"""How often who waits for the end of another process's flight looks for it."""
+LOOK_SECONDS = 0.025
+"""How often who waits for the end of another process's flight looks for it; of many who do, one looks for all."""
 
 Boarded = tuple[Flight, Follower] | RemoteFlight
 """A place in a flight: of this process, or of another one."""
@@ -98,7 +98,7 @@ class _Remote(View):
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             self._sleep(min(left, LOOK_SECONDS))
-            status = self._flight.read()
+            status = self._flight.glance(LOOK_SECONDS / 2)
             if status.state is not FlightState.RUNNING or status.window:
                 return
             if self._wants_all:

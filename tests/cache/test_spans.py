@@ -30,6 +30,11 @@ def test_property_a_file_is_taken_in_pieces_as_large_as_may_be(published: int) -
     assert taken[-1][3] <= SPAN_BYTES
 
 
+def test_a_file_that_is_whole_is_taken_at_once() -> None:
+    size = 5 * SPAN_BYTES
+    assert span_at(FlightStatus(FlightState.DONE, size, 0, 0), OWN, BASE, 3) == (OWN, 3, size - 3)
+
+
 @given(sizes, st.integers(READ_BYTES, 2 * SPAN_BYTES))
 def test_property_a_ring_is_taken_in_small_pieces_that_end_where_it_does(published: int, window: int) -> None:
     first = max(0, published - window)
