@@ -2,7 +2,7 @@
 # distutils: libraries = z
 """Reading single objects through their chains of deltas, compiled; the story is in `chainread`."""
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_SET_ITEM
@@ -64,6 +64,7 @@ cdef struct Map:
 cdef class ChainReader(PackReader):
     """See chainread.ChainReader."""
 
+    cdef void *fixed  # a decompressor of libdeflate for streams that begin with a block of fixed codes
     cdef Map *maps
     cdef list keep
     cdef object map_pack
@@ -84,8 +85,14 @@ cdef class ChainReader(PackReader):
         self.maps = <Map *>calloc(max(table.pack_count, 1), sizeof(Map))
         if self.maps == NULL or (deflate.allocate != NULL and self.decompressor == NULL):
             raise MemoryError
+        if deflate.allocate != NULL:
+            self.fixed = deflate.allocate()
+            if self.fixed == NULL:
+                raise MemoryError
 
     def __dealloc__(self):
+        if self.fixed != NULL:
+            deflate.release(self.fixed)
         free(self.maps)
         free(self.levels)
         free(self.pieces)
@@ -108,6 +115,18 @@ cdef class ChainReader(PackReader):
                     map.start = &content[0]
         return map.start
 
+    cdef bint inflate_entry(self, const uint8_t *stream, uint64_t length, uint8_t *out, uint64_t size) noexcept nogil:
+        """Inflate a stream that begins there.
+
+        Small ones have one block, of fixed codes, whose tables cost more to make than such a block to inflate: a
+        decompressor that meets no other codes keeps them.
+        """
+        cdef void *decompressor = self.decompressor
+        cdef size_t used
+        if self.fixed != NULL and length > 2 and stream[2] >> 1 & 3 == 1:
+            decompressor = self.fixed
+        return inflate_whole(&deflate, decompressor, <z_stream *>self.stream, stream, <size_t>length, out, size, &used)
+
     # The chain
 
     cdef void let_go(self, Py_ssize_t depth, Node *base) noexcept nogil:
@@ -126,7 +145,6 @@ cdef class ChainReader(PackReader):
         cdef uint64_t end = pack.size - self.table.oid_size, tag = <uint64_t>i << 48, at = offset, held = 0
         cdef Entry entry
         cdef Node *node
-        cdef size_t used
         cdef Level *more
         while True:
             node = self.lookup(DELTA_KEY | tag | at)
@@ -141,8 +159,7 @@ cdef class ChainReader(PackReader):
                     (DELTA_KEY if entry.type_number >= 6 else 0) | tag | at, entry.type_number, entry.size)
                 if node == NULL:
                     return False
-                if not inflate_whole(&deflate, self.decompressor, <z_stream *>self.stream, start + entry.data,
-                                     <size_t>(end - entry.data), node.data, entry.size, &used):
+                if not self.inflate_entry(start + entry.data, end - entry.data, node.data, entry.size):
                     self.release(node)
                     return False
                 node.base = <uint64_t>entry.base
@@ -439,6 +456,13 @@ cdef class ChainReader(PackReader):
         got[0] = <Py_ssize_t>(end - offset if end - offset < MAPPED_MAX else MAPPED_MAX)
         return self.parse(pack, offset, self.front, got[0], entry)
 
+    cdef Fault inflate_to(self, const Pack *pack, uint64_t offset, const Entry *entry, Py_ssize_t got, uint8_t *out) noexcept nogil:
+        cdef const uint8_t *start = self.maps[pack - self.table.packs].start
+        cdef uint64_t length = pack.size - self.table.oid_size - entry.data
+        if start != NULL and self.inflate_entry(start + entry.data, length, out, entry.size):
+            return FINE
+        return PackReader.inflate_to(self, pack, offset, entry, got, out)
+
     cdef Fault load(self, int64_t number, Node **node) noexcept nogil:
         cdef uint64_t faults = faults_now()
         cdef Fault fault = PackReader.load(self, number, node)
@@ -459,12 +483,12 @@ cdef class ChainReader(PackReader):
         data = self.content(number, &type_number)
         return (type_number, data) if data is not None else PackReader.read(self, number)
 
-    def find_raw(self, bytes oid not None, type, tuple kinds not None):
+    def find_raw(self, oid, type, tuple kinds not None):
         """See chainread.ChainReader."""
         cdef int64_t number = -1
         cdef int type_number = 0
         cdef object found, data, kind
-        if PyBytes_GET_SIZE(oid) == self.table.oid_size:
+        if PyBytes_CheckExact(oid) and PyBytes_GET_SIZE(oid) == self.table.oid_size:
             number = self.table.find_number(<const uint8_t *>PyBytes_AS_STRING(oid))
         data = self.content(number, &type_number) if number >= 0 else None
         if data is None or not issubclass(type, tuple):

@@ -297,6 +297,24 @@ cdef class PackTable:
         return (<const char *>oid)[:self.oid_size]
 
 
+cdef void double_buckets(PackReader reader) noexcept nogil:
+    """Have twice as many buckets, where there is memory: a reader that reads little needs few."""
+    cdef Node **before = reader.buckets
+    cdef Node **buckets = <Node **>calloc(2 * reader.bucket_count, sizeof(Node *))
+    cdef Node *node = reader.newest
+    cdef Node **place
+    if buckets == NULL:
+        return
+    reader.buckets = buckets
+    reader.bucket_count *= 2
+    while node != NULL:
+        place = &buckets[reader.home(node.key)]
+        node.chain = place[0]
+        place[0] = node
+        node = node.older
+    free(before)
+
+
 cdef class PackReader:
     """See packread.PackReader."""
 
@@ -307,8 +325,6 @@ cdef class PackReader:
         self.window = <uint8_t *>malloc(WINDOW)
         self.window_fd = -1
         self.bucket_count = 256
-        while self.bucket_count < BUCKETS_MAX and self.bucket_count * BYTES_PER_BUCKET < cache_bytes:
-            self.bucket_count *= 2
         self.buckets = <Node **>calloc(self.bucket_count, sizeof(Node *))
         self.stream = calloc(1, sizeof(z_stream))
         if self.window == NULL or self.buckets == NULL or self.stream == NULL:
@@ -536,9 +552,11 @@ cdef class PackReader:
         cdef Node *next_victim
         if (node.size + NODE_OVERHEAD) * 8 > self.budget:
             return
+        self.used += node.size + NODE_OVERHEAD
+        if self.used > self.bucket_count * BYTES_PER_BUCKET and self.bucket_count < BUCKETS_MAX:
+            double_buckets(self)
         node.chain = self.buckets[self.home(node.key)]
         self.buckets[self.home(node.key)] = node
-        self.used += node.size + NODE_OVERHEAD
         node.cached = 1
         self.put_first(node)
         victim = self.oldest

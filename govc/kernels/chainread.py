@@ -8,6 +8,8 @@ library does. What is different:
 - **The chain is applied at once.** From the object down, what its delta copies is looked up in the delta below, and so
   on: a list of runs, which ends at the whole object. Each byte is copied once, however long the chain is. Where runs
   get too short for that, the rest is made one delta after the other, in two buffers by turns.
+- **Tables of fixed codes are made once.** A third of all entries, small ones, have them: a decompressor of their own
+  keeps the tables.
 - **Packs are mapped**, under `guard`: no call of the system for an entry, and nothing is copied before it is inflated.
   A page that could not be read is noticed before the object leaves, and the object is read by descriptor instead,
   which says what is wrong. Where a pack can't be mapped, that is how it is read.

@@ -94,12 +94,12 @@ class Objects(ObjectCache):
 
     def missing(self, name: bytes) -> RawObject:
         """Read an object that isn't in the cache, and keep it."""
-        if not isinstance(name, bytes):
-            raise TypeError(f"an oid is bytes, not {type(name).__name__}")
         with self._lock:
             # What the packs that we know hold is right whatever came since: packs never change.
             found = self._reader.find_raw(name, RawObject, _KIND_NAMES) if self._reader is not None else None
             if found is None:
+                if not isinstance(name, bytes):
+                    raise TypeError(f"an oid is bytes, not {type(name).__name__}")
                 type_number, data = self.read(name)
                 found = RawObject(KINDS[type_number], data)
             self.put(name, found, len(found.data) + _RAW_OVERHEAD)

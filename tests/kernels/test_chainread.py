@@ -185,7 +185,7 @@ def test_what_is_asked_for_wrongly_is_not_answered(tmp_path: Path) -> None:
     pack = pack_of(tmp_path, [Whole(b"x" * 100)])
     reader = reader_of(pack)
     name = pack.index.oid_at(0)
-    for wrong in (name[:19], name + b"x", b"", bytes(20)):
+    for wrong in (name[:19], name + b"x", b"", bytes(20), bytearray(name), None, name.hex()):
         assert reader.find_raw(wrong, Raw, KINDS) is None
     assert reader.find_raw(name, dict, KINDS) is None  # type: ignore[type-var]
     for number in (-1, 1, 1 << 40):
