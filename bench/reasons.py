@@ -72,7 +72,7 @@ REASONS = (
     Reason(
         5,
         "the pack's trailer is a hash over all of it, and the count of objects stands in its first bytes, so all that "
-        "was there before is hashed again (bench/LIMITS.md: 1.59 GB/s), though nothing of it is made or written; of a "
+        "was there before is hashed again (bench/LIMITS.md), though nothing of it is made or written; of a "
         "small repository a request is most",
         ("push",),
         DIRECT,
