@@ -7,7 +7,8 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy
 
-from govc.kernels._history_c cimport Block, Graph
+from govc.kernels._history_c cimport Graph
+from govc.kernels._historyload_c cimport Block
 from govc.kernels._packread_c cimport Node, PackReader, PackTable
 from govc.kernels._treelist_c cimport Cursor, Entry, begin, canonical, load, order_of, step
 

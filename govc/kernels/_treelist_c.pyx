@@ -10,7 +10,8 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 
-from govc.kernels._history_c cimport Block, Graph
+from govc.kernels._history_c cimport Graph
+from govc.kernels._historyload_c cimport Block
 from govc.kernels._packread_c cimport FINE, Fault, Node, PackReader, PackTable
 
 from govc.errors import Corrupt, CorruptObject, LimitExceeded, ObjectMissing
