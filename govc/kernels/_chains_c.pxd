@@ -3,21 +3,8 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from govc.kernels._packread_c cimport Entry, Fault, Pack, PackReader, PackTable
+from govc.kernels._packrows_c cimport Row, Share
 from govc.kernels._sweep_c cimport AtPeer
-
-
-cdef struct Row:  # one object that is sent
-    uint64_t offset
-    uint64_t end
-    uint64_t out  # where the entry begins in the new pack; 0 before it is out
-    int64_t number
-
-
-cdef struct Share:  # the rows of one pack
-    int pack
-    Py_ssize_t first
-    Py_ssize_t count
-    int is_whole
 
 
 cdef struct Columns:  # one file of forward deltas

@@ -26,6 +26,7 @@ QUESTIONS = (
     "order",
     "packcopy",
     "packread",
+    "packrows",
     "pathchanges",
     "sha1",
     "stamps",
@@ -33,7 +34,7 @@ QUESTIONS = (
     "treelist",
     "treewalk",
 )
-"""Every kernel there is."""
+"""Every kernel there is; `_packout_c`, which is part of `packcopy`, has no door of its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,18 +14,18 @@ Before all of these a forward delta, one that somebody made before: for an entry
 came in as one pack has its newest versions, or as a large delta. Which ones are taken `kernels/chains` decides.
 
 `next_chunk` returns the next bytes, without header and trailer; b"" at the end. Reading is by pread; what the files
-say is checked as in `packread`.
+say is checked as in `packread`. Where which object lies is `packrows`; the bytes themselves are put by `_packout_c`,
+from which the copier derives.
 """
 
-from array import array
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from govc.kernels.chains import ForwardColumns
 from govc.kernels.choice import find
-from govc.kernels.packread import PackReader, PackTable
+from govc.kernels.packread import PackReader
 
-__all__ = ["AVAILABLE", "ForwardDelta", "PackCopier", "ReadySource", "sort_numbers"]
+__all__ = ["AVAILABLE", "ForwardDelta", "PackCopier", "ReadySource"]
 
 _module = find("packcopy")
 
@@ -54,9 +54,6 @@ class ReadySource(NamedTuple):
 
 
 if TYPE_CHECKING:
-
-    def sort_numbers(table: PackTable, numbers: "array[int]") -> "tuple[array[int], array[int]]":
-        """Return the numbers (array of q or Q) that lie in packs and the others, ascending, each once (arrays of q)."""
 
     class PackCopier:
         """Makes the body of one pack; for one thread at a time."""
@@ -92,6 +89,5 @@ if TYPE_CHECKING:
 
 elif AVAILABLE:
     PackCopier = _module.PackCopier
-    sort_numbers = _module.sort_numbers
 else:
-    PackCopier = sort_numbers = None
+    PackCopier = None

@@ -24,8 +24,9 @@ from govc.graph.trees import TREE_DEPTH_MAX
 from govc.graph.view import View
 from govc.kernels.chains import ForwardColumns
 from govc.kernels.guard import drop_pages
-from govc.kernels.packcopy import AVAILABLE, sort_numbers
+from govc.kernels.packcopy import AVAILABLE
 from govc.kernels.packread import PackReader, PackTable
+from govc.kernels.packrows import sort_numbers
 from govc.memory import trim
 from govc.objects.types import COMMIT
 from govc.odb.packs import PackFile

@@ -11,8 +11,8 @@ import pytest
 
 from govc.errors import CorruptPack
 from govc.kernels.chains import ForwardColumns
-from govc.kernels.packcopy import sort_numbers
 from govc.kernels.packread import PackReader, PackTable
+from govc.kernels.packrows import sort_numbers
 from govc.kernels.sweep import Sweep
 from govc.objects.types import BLOB
 from govc.odb.forward import Entry, ForwardDeltas, iter_encoded, parse_forward
