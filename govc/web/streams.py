@@ -48,12 +48,14 @@ class Stream:
         except Exception as error:
             self._fail(error)
             raise
+        finally:
+            # At the end, too: the server may hold a chunk until it knows whether another follows.
+            if self._waits is not None:
+                self._waits.begins()
         if chunk is None:
             self._ended = True
             raise StopIteration
         self._exchange.bytes_sent += len(chunk)
-        if self._waits is not None:
-            self._waits.begins()
         return chunk
 
     def _next_bytes(self) -> bytes | None:
@@ -93,6 +95,8 @@ class Stream:
 
     def close(self) -> None:
         """End the answer, cancelling what still works for it; again is harmless."""
+        if self._waits is not None:
+            self._waits.ends()
         close_chunks(self._chunks, self._exchange)
         if not self._ended and not self._exchange.error:
             self._exchange.error = CLIENT_WENT_AWAY

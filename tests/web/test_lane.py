@@ -1,6 +1,7 @@
 """The fast lane takes only what it reads as gunicorn does."""
 
 import socket
+from contextlib import nullcontext
 
 import pytest
 from gunicorn.config import Config
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from govc.cache.span import FileSpan
 from govc.repo.runtime import PLAIN
 from govc.service.last_chunk import LastChunk
+from govc.web.access_log import Exchange
 from govc.web.lane import (
     BODY_BYTES_MAX,
     HEAD_BYTES_MAX,
@@ -24,6 +26,7 @@ from govc.web.lane import (
 from govc.web.lane_answer import LaneAnswer
 from govc.web.lane_body import LaneBody
 from govc.web.sending import find_outlet
+from govc.web.streams import Stream, next_chunk
 
 GET = b"GET /a/b.git/info/refs?service=git-upload-pack HTTP/1.1\r\n"
 POST = b"POST /a/b.git/git-upload-pack HTTP/1.1\r\n"
@@ -344,6 +347,80 @@ def test_an_answer_that_breaks_off_has_no_end_and_what_was_made_is_sent():
         with pytest.raises(ValueError, match="broken"):
             answer.send(broken(count))
         assert decode(connection.writes)[2] == b"3\r\nabc\r\n" * count
+
+
+class Watched(Connection):
+    """Knows for each write whether it is watched how fast the client takes it: it is the watch, too."""
+
+    broken_limit = ""
+
+    def __init__(self):
+        super().__init__()
+        self.is_watched = False
+        self.watched = []
+
+    def sendall(self, data, flags=0):
+        super().sendall(data, flags)
+        self.watched.append(self.is_watched)
+
+    def begins(self):
+        self.is_watched = True
+
+    def ends(self):
+        self.is_watched = False
+
+    end_request = ends
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("breaks_off", [False, True])
+def test_whatever_is_written_is_watched_and_nothing_else(count, breaks_off):
+    connection = Watched()
+
+    def chunks():
+        try:
+            for _ in range(count):
+                assert not connection.is_watched
+                yield b"abc"
+            assert not connection.is_watched
+            if breaks_off:
+                raise ValueError("broken")
+        finally:
+            made.append(connection.is_watched)
+
+    made = []
+    exchange = Exchange(request_id="", method="POST", path="/")
+    exchange.waits = connection
+    answer = LaneAnswer(connection, "now", stays=True)
+    answer.start("200 OK", [])
+    iterator = chunks()
+    stream = Stream(next_chunk(iterator), iterator, exchange, None)
+    with pytest.raises(ValueError, match="broken") if breaks_off else nullcontext():
+        answer.send(stream)
+    stream.close()
+    assert connection.watched == [True] * len(connection.writes)
+    assert made == [False]
+    assert not connection.is_watched
+
+
+def test_who_stops_reading_does_not_count_as_slow_while_an_answer_is_cleaned_up():
+    connection = Watched()
+
+    def chunks():
+        try:
+            yield b"abc"
+        finally:
+            seen.append(connection.is_watched)
+
+    seen = []
+    exchange = Exchange(request_id="", method="POST", path="/")
+    exchange.waits = connection
+    iterator = chunks()
+    stream = Stream(next_chunk(iterator), iterator, exchange, None)
+    assert next(stream) == b"abc"
+    assert connection.is_watched
+    stream.close()
+    assert seen == [False]
 
 
 def test_a_span_goes_out_between_chunks(tmp_path):
