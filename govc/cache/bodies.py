@@ -80,6 +80,9 @@ DIRECT: Final = "direct"
 EVICTED: Final = "evicted"
 STORED: Final = "stored"
 
+_LOST = (FlightState.ABANDONED, FlightState.NO_SPACE)
+"""A production that ended early, and not by a fault of what was asked."""
+
 ASKED_MAX = 1024
 """How many keys of bodies that were sent from a stored file are remembered."""
 
@@ -446,6 +449,9 @@ class BodyCache:
         fresh: FlightStatus | None = None
         while True:
             status, fresh = fresh or view.read(), None
+            if status.state in _LOST and not (status.data_start and position > status.data_start):
+                # What is left can't be ended: who has no pack data begins again, and takes none of it.
+                raise _Gone(position, status.data_start, may_try_again=status.state is FlightState.ABANDONED)
             may_wait = status.state is FlightState.RUNNING and not status.window
             rested = time.monotonic() - sent_at
             if may_wait and rested < LITTLE_SECONDS and status.published < position + LITTLE_BYTES:
@@ -466,10 +472,8 @@ class BodyCache:
                 raise refusal or _full()
             elif status.state is FlightState.FAILED:
                 raise FlightFailed("a shared production failed")
-            elif status.state is FlightState.ABANDONED:
-                raise _Gone(position, status.data_start)
-            elif status.state is FlightState.NO_SPACE:
-                raise _Gone(position, status.data_start, may_try_again=False)
+            elif status.state in _LOST:
+                raise _Gone(position, status.data_start, may_try_again=status.state is FlightState.ABANDONED)
             elif not position and time.monotonic() - began_at >= GONE_SECONDS and request.is_gone():
                 raise ClientGone
             elif position and request.keepalive and time.monotonic() - said_at >= request.quiet_seconds:

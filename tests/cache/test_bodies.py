@@ -521,6 +521,17 @@ def test_who_has_no_data_yet_goes_on_when_the_producers_process_is_killed(here, 
     assert recipe.begun == 1
 
 
+def test_who_waits_for_the_whole_takes_nothing_from_a_dead_producer(here, producer):
+    """What it left can't be ended, and nothing of it was sent: he begins again."""
+    process = producer("data")
+    recipe = Recipe([BIG, b"end"])
+    reader = Reader(here, recipe, whole_seconds=3600.0)
+    wait_until(lambda: flight_room._glances)  # he waits
+    os.kill(process.pid, signal.SIGKILL)
+    assert reader.result() == recipe.body
+    assert recipe.begun == 1
+
+
 def test_who_finds_a_dead_flight_and_others_at_it_does_not_go_on_alone(here, monkeypatch):
     """A lock that another one probes just now looks alive, and who begins may be a moment too late: look again."""
     recipe = Recipe([BIG])
