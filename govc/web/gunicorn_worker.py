@@ -209,14 +209,15 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
             self._answer(
                 client, environ, stays=stays, waits=None if watches_itself else waits, holds_first=not request.is_push
             )
-            if not stays:  # whoever was told that the connection stays may use it at once, told to end or not
-                return
+            # Also where the connection ends: to close it with bytes unread would reset it under who still sends.
             if body is not None and not body.is_read and not self._drop_rest(body, waits):
+                return
+            if not stays:  # whoever was told that the connection stays may use it at once, told to end or not
                 return
 
     @staticmethod
     def _drop_rest(body: LaneBody, waits: Any) -> bool:
-        """Read what nobody wanted of a body, before the next request; False when it broke off."""
+        """Read what nobody wanted of a body, before what follows it; False when it broke off."""
         if waits is not None:
             waits.begins()
         try:

@@ -301,6 +301,35 @@ def test_who_says_close_gets_it(serve):
     wait_until(ask, "it is known")
 
 
+class Pieces:
+    """A connection on which a request arrives in pieces."""
+
+    family = socket.AF_UNIX
+
+    def __init__(self, *pieces):
+        self.left = list(pieces)
+        self.sent = b""
+
+    def recv(self, size):
+        data, self.left[:1] = self.left[0][:size], [self.left[0][size:]] if len(self.left[0]) > size else []
+        return data
+
+    def sendall(self, data, _flags=0):
+        self.sent += data
+
+
+@pytest.mark.parametrize("connection", [b"close", b"keep-alive"])
+def test_the_rest_of_a_refused_push_is_read_before_the_connection_ends(serve, connection):
+    """To close it with bytes unread would reset it, and who still sends would not read why."""
+    head = b"POST /none.git/git-receive-pack HTTP/1.1\r\nConnection: " + connection + b"\r\nContent-Length: 300\r\n\r\n"
+    client = Pieces(head + b"x" * 100, b"y" * 150, b"z" * 50, b"")
+    listener = SimpleNamespace(getsockname=lambda: ("127.0.0.1", 80))
+    serve().worker._answer_requests(listener, client, ("127.0.0.1", 1), None)
+    assert client.sent.startswith(b"HTTP/1.1 404 ")
+    assert client.sent.count(b"HTTP/1.1") == 1
+    assert client.left == ([b""] if connection == b"close" else [])
+
+
 @pytest.mark.parametrize("settings", [{"rate_per_address": 1 << 20}, {"audit_file": "audit"}])
 def test_where_each_request_counts_each_is_asked_in_full(serve, tmp_path, settings):
     if "audit_file" in settings:
