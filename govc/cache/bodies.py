@@ -449,7 +449,8 @@ class BodyCache:
         fresh: FlightStatus | None = None
         while True:
             status, fresh = fresh or view.read(), None
-            if status.state in _LOST and not (status.data_start and position > status.data_start):
+            has_data = bool(status.data_start) and position > status.data_start
+            if not has_data and (status.state in _LOST or view.is_dropped(status)):
                 # What is left can't be ended: who has no pack data begins again, and takes none of it.
                 raise _Gone(position, status.data_start, may_try_again=status.state is FlightState.ABANDONED)
             may_wait = status.state is FlightState.RUNNING and not status.window

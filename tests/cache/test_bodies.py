@@ -21,9 +21,11 @@ import pytest
 from govc.cache import bodies as bodies_room
 from govc.cache import flight as flight_room
 from govc.cache.bodies import BodyCache, BodyRequest
-from govc.cache.flight import Dropped, FlightFailed, Notice
+from govc.cache.flight import Dropped, FlightFailed, Notice, RemoteFlight
 from govc.cache.folder import CacheFolder
+from govc.cache.record import FlightState, FlightStatus
 from govc.cache.span import FileSpan
+from govc.cache.views import view_of
 from govc.errors import ObjectMissing
 from tests.waiting import SECONDS, wait_until
 
@@ -444,6 +446,19 @@ def test_on_a_full_disk_who_follows_from_elsewhere_ends_with_an_error(here, ther
     with pytest.raises((Dropped, FlightFailed)):
         other.result()
     assert recipe.body.startswith(bytes(other.seen))
+
+
+@pytest.mark.parametrize("position", [0, 5, 10])
+def test_on_a_full_disk_who_follows_from_elsewhere_and_has_no_data_yet_goes_on_alone(here, position):
+    status = FlightStatus(FlightState.RUNNING, 5 << 20, 10, 4 << 20)
+    view = view_of(RemoteFlight(-1, -1, "x.part"), time.sleep)
+    view.read = lambda: status
+    with pytest.raises(bodies_room._Gone) as gone:
+        next(here._follow(view, wish(Recipe([])), position, "follow"))
+    assert gone.value.check() == position
+    assert not gone.value.may_try_again
+    with pytest.raises(Dropped):
+        next(here._follow(view, wish(Recipe([])), 11, "follow"))
 
 
 def test_a_disk_that_is_full_at_once_leaves_each_to_himself(here, monkeypatch, folder):
