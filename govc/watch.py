@@ -134,6 +134,8 @@ def watch_folder(
     watch = watch_path(path, stat, clock_ns, grain_ns)
     if watch.is_settled or watch.signature is None or stat is not os.stat:
         return watch
+    if watch.signature.ctime_ns % _SECOND_NS == 0:
+        return watch  # inodes of 128 bytes (ext4 that was ext3 once, or small) have no room for more than seconds
     return replace(watch, is_settled=True) if shows_each_change(watch.signature.device) else watch
 
 

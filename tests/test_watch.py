@@ -1,4 +1,5 @@
 import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -156,6 +157,23 @@ def test_a_folder_that_was_changed_just_now_is_settled_where_stamps_are_exact(is
     assert not watch_path(path, clock_ns=lambda: now).is_settled
     # Another stat function may tell what it likes.
     assert not watch_folder(path, lambda name: os.stat(name), lambda: now).is_settled
+
+
+def test_a_folder_with_stamps_of_whole_seconds_settles_by_age_only(tmp_path, monkeypatch):
+    """Inodes of 128 bytes have no room for more: ext4 that was ext3 once, or that is small."""
+    monkeypatch.setattr("govc.watch.shows_each_change", lambda _: True)
+    path = str(tmp_path)
+    real = os.stat(path)
+    second = 1_000_000_000
+    fields = {
+        name: getattr(real, name) for name in ("st_dev", "st_ino", "st_size", "st_mode", "st_mtime_ns", "st_ctime_ns")
+    }
+    stamped = SimpleNamespace(**fields)
+    stamped.st_ctime_ns = stamped.st_mtime_ns = real.st_ctime_ns // second * second
+    monkeypatch.setattr(os, "stat", lambda *_, **__: stamped)
+    now = stamped.st_ctime_ns
+    assert not watch_folder(path, os.stat, lambda: now + second // 2).is_settled
+    assert watch_folder(path, os.stat, lambda: now + 3 * second).is_settled
 
 
 def test_on_such_file_systems_each_change_of_a_folder_shows(tmp_path):
