@@ -134,8 +134,12 @@ class Objects(ObjectCache):
             store, number = self._find(oid)
             reader = self._reader_for(store)
             if reader is not None and number < LOOSE_NUMBER_FIRST:
-                type_number, size = reader.type_and_size(number)
-                return KINDS[type_number], size
+                try:
+                    type_number, size = reader.type_and_size(number)
+                    return KINDS[type_number], size
+                except (Corrupt, OSError):
+                    type_number, data = store.read(number)  # perhaps there is another copy
+                    return KINDS[type_number], len(data)
             return KINDS[store.type_of(number)], store.size_of(number)
 
     def stream(self, oid: bytes, chunk_bytes: int = 1 << 20) -> Iterator[bytes]:
@@ -143,12 +147,16 @@ class Objects(ObjectCache):
         with self._lock:
             store, number = self._find(oid)
             chunks = store.iter_content(number, chunk_bytes)
-        while True:
+            try:
+                chunk = next(chunks, None)
+            except Corrupt:
+                data = store.read(number)[1]  # perhaps there is another copy
+                chunks = (data[at : at + chunk_bytes] for at in range(0, len(data), chunk_bytes))
+                chunk = next(chunks, None)
+        while chunk is not None:
+            yield chunk
             with self._lock:
                 chunk = next(chunks, None)
-            if chunk is None:
-                return
-            yield chunk
 
     def __contains__(self, oid: object) -> bool:
         if not isinstance(oid, bytes):

@@ -9,6 +9,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -303,3 +304,28 @@ def test_a_picture_is_a_reading_of_one_moment(world: World) -> None:
     git.run("update-ref", "refs/heads/more", commits[0].hex())
     assert b"refs/heads/more" not in picture.refs and b"refs/heads/more" in repository.refs
     assert NOBODY == {}
+
+
+def test_size_and_pieces_come_from_another_copy_where_one_is_damaged(tmp_path: Path) -> None:
+    """As the whole content does, and as git has it."""
+    folder = tmp_path / "two.git"
+    run_in = partial(subprocess.run, cwd=folder, check=True, capture_output=True)
+    subprocess.run(["git", "init", "-q", "--bare", str(folder)], check=True)
+    hexes = [
+        run_in(["git", "hash-object", "-w", "--stdin", "-t", "blob"], input=content).stdout.decode().strip()
+        for content in (b"first" * 1000, b"second")
+    ]
+    packs = []
+    for words in (hexes[:1], hexes):
+        made = run_in(["git", "pack-objects", "-q", "objects/pack/pack"], input="\n".join([*words, ""]).encode())
+        packs.append(folder / "objects" / "pack" / f"pack-{made.stdout.decode().strip()}.pack")
+    run_in(["git", "prune-packed"])
+    oid = bytes.fromhex(hexes[0])
+    for pack in packs:
+        whole = pack.read_bytes()
+        pack.chmod(0o644)
+        pack.write_bytes(whole[:12] + b"\xff" * (len(whole) - 32) + whole[-20:])
+        with Repository.open(folder) as repository:
+            assert repository.objects.header(oid) == ("blob", 5000)
+            assert b"".join(repository.objects.stream(oid, 1024)) == b"first" * 1000
+        pack.write_bytes(whole)
