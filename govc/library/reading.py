@@ -176,7 +176,13 @@ class Reading(ABC):
             index = picture.path_histories.index
             made = index.order(picture.inner, graph, cids, kind, first_parent, most, names[0])
         if made is None:
-            columns = picture.path_histories.columns(graph, names) if names else None
+            try:
+                columns = picture.path_histories.columns(graph, names) if names else None
+            except ObjectMissing:
+                # Perhaps of commits that nothing reaches any more, and that were pruned: a new graph hasn't met them.
+                picture.history.forget()
+                graph, cids = picture.cids_of(tips or ("HEAD",), exclude)
+                columns = picture.path_histories.columns(graph, names)
             made = graph.order(cids[:count], cids[count:], kind, first_parent, most, columns)
         return Log(graph, picture.all_objects, made)
 

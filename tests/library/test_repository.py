@@ -329,3 +329,31 @@ def test_size_and_pieces_come_from_another_copy_where_one_is_damaged(tmp_path: P
             assert repository.objects.header(oid) == ("blob", 5000)
             assert b"".join(repository.objects.stream(oid, 1024)) == b"first" * 1000
         pack.write_bytes(whole)
+
+
+def test_the_log_of_a_path_after_commits_that_it_knew_were_pruned(tmp_path: Path) -> None:
+    folder = tmp_path / "pruned.git"
+    subprocess.run(["git", "init", "-q", "--bare", str(folder)], check=True)
+
+    def git(*words: str, given: str = "") -> str:
+        names = {f"GIT_{who}_{what}": "a" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+        command = ["git", "-C", str(folder), *words]
+        run = subprocess.run(
+            command, check=True, capture_output=True, text=True, input=given, env={**os.environ, **names}
+        )
+        return run.stdout.strip()
+
+    def commit(text: str, *parents: str) -> str:
+        blob = git("hash-object", "-w", "--stdin", given=text)
+        inner = git("mktree", given=f"100644 blob {blob}\tf\n")
+        tree = git("mktree", given=f"040000 tree {inner}\td\n")
+        return git("commit-tree", tree, *(word for parent in parents for word in ("-p", parent)), "-m", text)
+
+    first = commit("a")
+    git("update-ref", "refs/heads/main", commit("b", first))
+    with Repository.open(folder) as repository:
+        assert len(repository.log("main")) == 2
+        git("update-ref", "refs/heads/main", commit("c", first))
+        git("gc", "-q", "--prune=now")
+        asked = git("rev-list", "main", "--", "d/f").split()
+        assert [found.hex for found in repository.log("main", paths=[b"d/f"])] == asked
