@@ -65,15 +65,15 @@ REASONS = (
     Reason(
         5,
         "a repository is opened first (its index is hashed), all of a large pack is listed to prove that it is wanted, "
-        "and the kernel is called twice for each packet; of a small one a new worker's first request is most, which "
-        "runs all code for the first time, on pages that are its master's until it touches them",
+        "and the kernel is called for each packet and its head; of a small one a new worker's first request is most, "
+        "which runs all code for the first time, on pages that are its master's until it touches them",
         ("restart",),
     ),
     Reason(
         5,
         "the pack's trailer is a hash over all of it, and the count of objects stands in its first bytes, so all that "
-        "was there before is hashed again (bench/LIMITS.md), though nothing of it is made or written; of a "
-        "small repository a request is most",
+        "was there before is hashed again, though nothing of it is made or written; of a small repository a request is "
+        "most",
         ("push",),
         DIRECT,
     ),
@@ -111,7 +111,7 @@ REASONS = (
     Reason(10, "both sides inflate and hash every object; what is left to gain is in copying and in the deltas"),
     Reason(
         10,
-        "of a small pack, the start of Python and its modules is about half; lines of a process that runs are without",
+        "of a small pack, the start of Python and its modules is a large part; a process that runs is without",
         seconds_max=START_SECONDS,
     ),
     Reason(11, "every object's header and delta goes through the interpreter; inflating and hashing don't"),

@@ -120,14 +120,14 @@ def test_clone_of_deep_delta_chains(server: Server, git: Git) -> None:
 @pytest.mark.every_frontend
 @pytest.mark.rows("HB-15")
 def test_repositories_in_nested_folders_are_found(server: Server, git: Git) -> None:
-    repo = server.create_repo(name="group/sub group/c.git")
+    repo = server.create_repo(name=f"group/sub group/{server.running.name}.git")
     agree(git, clone(git, repo), repo)
 
 
 @pytest.mark.every_frontend
 @pytest.mark.rows("HB-82")
 def test_names_with_blanks_and_other_alphabets(server: Server, git: Git) -> None:
-    repo = server.create_repo(name="é x%20.git")
+    repo = server.create_repo(name=f"é x%20 {server.running.name}.git")
     agree(git, clone(git, repo), repo)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import re
 from collections.abc import Callable
@@ -215,6 +216,13 @@ def test_an_unwritable_objects_folder_is_an_unpack_error(server: Server, git: Gi
     assert (before, []) == (repo.refs(), repo.leftovers())
 
 
+def limit_files(programs: list[psutil.Process], size: int) -> None:
+    """Have them write no larger file. A helper may have ended meanwhile."""
+    for program in programs:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            program.rlimit(psutil.RLIMIT_FSIZE, (size, psutil.RLIM_INFINITY))
+
+
 @pytest.mark.rows("SEC-37")
 def test_a_disk_that_is_full_is_an_unpack_error(private_server: Callable[..., Server], git: Git) -> None:
     """The system lets the server write no file beyond 300 kB: nothing of the push is left, and the next is taken."""
@@ -227,13 +235,11 @@ def test_a_disk_that_is_full_is_an_unpack_error(private_server: Callable[..., Se
     before = repo.state()
     programs = [psutil.Process(pid) for pid in server.running.pids]
     programs += [child for program in programs for child in program.children(recursive=True)]
-    for program in programs:
-        program.rlimit(psutil.RLIMIT_FSIZE, (300_000, psutil.RLIM_INFINITY))
+    limit_files(programs, 300_000)
     words = git.fails("push", "origin", "main", cwd="clone")
     assert re.search(r"error: remote unpack failed: \w+", words), words
     assert "! [remote rejected] main -> main (unpacker error)" in words
     assert (before, []) == (repo.state(), repo.leftovers())
-    for program in programs:
-        program.rlimit(psutil.RLIMIT_FSIZE, (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY))
+    limit_files(programs, psutil.RLIM_INFINITY)
     git("push", "-q", "origin", "main", cwd="clone")
     assert git.rev("clone", "main") == repo.rev("main")

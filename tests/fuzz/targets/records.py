@@ -221,7 +221,7 @@ def run_state(data: tuple[bytes, list[tuple[int, int]]]) -> None:
         durability = Durability(boot=b"b" * 16, durable=4, cuts=((1, 2), (2, 3)))
         for generation in range(2):
             tail = tail.with_published(5 + generation)
-            state.write_tail(Tail(**{**_fields(tail), "generation": generation}))
+            state.write_tail(tail._replace(generation=generation))
             state.write_durability(durability)
         with open(path, "r+b") as file:
             for at, size in places:
@@ -239,10 +239,6 @@ def run_state(data: tuple[bytes, list[tuple[int, int]]]) -> None:
         again.close()
     finally:
         state.close()
-
-
-def _fields(tail: Tail) -> dict[str, Any]:
-    return {name: getattr(tail, name) for name in Tail.__slots__}
 
 
 # The cache's records, our indexes
