@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from govc.errors import GovcError
+from govc.graph.column_file import iter_encoded_columns, split_columns
 from govc.kernels import pathchanges
 from govc.protocol.oid import SHA1, SHA256, HashAlgorithm
 
@@ -24,7 +25,6 @@ VERSION = 1
 
 _HEADER = struct.Struct("<4sII5I")
 _HASH_IDS = {SHA1.name: 1, SHA256.name: 2}
-_CHUNK_BYTES = 1 << 20
 
 
 class BadPaths(GovcError):
@@ -71,10 +71,6 @@ class _Counts(NamedTuple):
         )
 
 
-def _padding(size: int) -> int:
-    return -size % 8
-
-
 def _counts_of(columns: PathColumns, oid_size: int) -> _Counts:
     return _Counts(
         len(columns.commit_oids) // oid_size,
@@ -90,12 +86,8 @@ def iter_encoded(columns: PathColumns, algo: HashAlgorithm) -> Iterator[bytes]:
     counts = _counts_of(columns, algo.oid_size)
     if counts.sizes(algo.oid_size) != tuple(map(len, columns)):
         raise ValueError("columns of different lengths")
-    hasher = algo.new()
-    for piece in (_HEADER.pack(MAGIC, VERSION, _HASH_IDS[algo.name], *counts), *columns):
-        padded = piece + bytes(_padding(len(piece)))
-        hasher.update(padded)
-        yield padded
-    yield hasher.digest()
+    header = _HEADER.pack(MAGIC, VERSION, _HASH_IDS[algo.name], *counts)
+    yield from iter_encoded_columns((header, *columns), algo)
 
 
 class PathFile:
@@ -162,17 +154,7 @@ def parse_paths(buffer: Any, algo: HashAlgorithm, *, name: str = "paths") -> Pat
     """Return what is in a buffer (bytes, a map). Costs about 1 ms for each MB. Raises BadPaths."""
     view = memoryview(buffer)
     sizes = _parse_header(view, algo, name).sizes(algo.oid_size)
-    end = _HEADER.size + sum(size + _padding(size) for size in sizes)
-    if len(view) != end + algo.oid_size:
-        raise BadPaths(f"{name}: {len(view)} bytes instead of {end + algo.oid_size}")
-    hasher = algo.new()
-    for at in range(0, end, _CHUNK_BYTES):
-        hasher.update(view[at : min(at + _CHUNK_BYTES, end)])
-    if hasher.digest() != view[end:]:
-        raise BadPaths(f"{name}: checksum mismatch")
-    columns = []
-    at = _HEADER.size
-    for size in sizes:
-        columns.append(view[at : at + size])
-        at += size + _padding(size)
-    return PathFile(columns)
+    try:
+        return PathFile(split_columns(view, _HEADER.size, sizes, algo))
+    except ValueError as error:
+        raise BadPaths(f"{name}: {error}") from error

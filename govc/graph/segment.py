@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from govc.errors import GovcError
+from govc.graph.column_file import iter_encoded_columns, split_columns
 from govc.protocol.oid import SHA1, SHA256, HashAlgorithm
 
 MAGIC = b"GVIN"
@@ -32,7 +33,6 @@ COUNT_MAX = FOREIGN - 1
 
 _HEADER = struct.Struct("<4sII7I24x")
 _HASH_IDS = {SHA1.name: 1, SHA256.name: 2}
-_CHUNK_BYTES = 1 << 20
 
 
 class BadSegment(GovcError):
@@ -136,10 +136,6 @@ class _Counts(NamedTuple):
         )
 
 
-def _padding(size: int) -> int:
-    return -size % 8
-
-
 def iter_encoded(introduced: Introduced, algo: HashAlgorithm) -> Iterator[bytes]:
     """Yield the file in pieces; the last one is the checksum of the others. Raises BadSegment when it is too large."""
     inverted = invert(introduced)
@@ -177,12 +173,8 @@ def iter_encoded(introduced: Introduced, algo: HashAlgorithm) -> Iterator[bytes]
     )
     if counts.sizes(size) != tuple(map(len, columns)):
         raise ValueError("columns of different lengths")
-    hasher = algo.new()
-    for piece in (_HEADER.pack(MAGIC, VERSION, _HASH_IDS[algo.name], *counts), *columns):
-        padded = piece + bytes(_padding(len(piece)))
-        hasher.update(padded)
-        yield padded
-    yield hasher.digest()
+    header = _HEADER.pack(MAGIC, VERSION, _HASH_IDS[algo.name], *counts)
+    yield from iter_encoded_columns((header, *columns), algo)
 
 
 def _sorted_places(oids: bytes, size: int) -> "array[int]":
@@ -319,18 +311,8 @@ def parse_segment(buffer: Any, algo: HashAlgorithm, *, name: str = "segment", tr
         raise BadSegment(f"{name}: not a segment of version {VERSION} for {algo.name}")
     counts = _Counts(*numbers)
     sizes = counts.sizes(algo.oid_size)
-    end = _HEADER.size + sum(size + _padding(size) for size in sizes)
-    if len(view) != end + algo.oid_size:
-        raise BadSegment(f"{name}: {len(view)} bytes instead of {end + algo.oid_size}")
-    if not trusted:
-        hasher = algo.new()
-        for at in range(0, end, _CHUNK_BYTES):
-            hasher.update(view[at : min(at + _CHUNK_BYTES, end)])
-        if hasher.digest() != view[end:]:
-            raise BadSegment(f"{name}: checksum mismatch")
-    columns = []
-    at = _HEADER.size
-    for size in sizes:
-        columns.append(view[at : at + size])
-        at += size + _padding(size)
+    try:
+        columns = split_columns(view, _HEADER.size, sizes, algo, trusted=trusted)
+    except ValueError as error:
+        raise BadSegment(f"{name}: {error}") from error
     return Segment(counts, columns, name, algo)

@@ -1,6 +1,7 @@
 # What other kernels use of the pack reader; the story is in packread.py.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcmp
 
 
 cdef enum Fault:
@@ -29,6 +30,25 @@ cdef struct Pack:
     const uint8_t *large
     uint32_t large_count
     const uint8_t *order  # positions by offset, big-endian as in a .rev; NULL until it is needed
+
+
+cdef inline uint32_t find_from(const Pack *pack, uint32_t low, const uint8_t *oid, int oid_size) noexcept nogil:
+    """Return the first position that isn't before a name, where nothing below `low` is: names come ascending.
+
+    The step is doubled until something isn't smaller, so a name near the one before costs little.
+    """
+    cdef uint32_t step = 1, high = low, middle
+    while high < pack.count and memcmp(pack.oids + <Py_ssize_t>high * oid_size, oid, oid_size) < 0:
+        low = high + 1
+        high = high + step if pack.count - high > step else pack.count
+        step <<= 1
+    while low < high:
+        middle = low + ((high - low) >> 1)
+        if memcmp(pack.oids + <Py_ssize_t>middle * oid_size, oid, oid_size) < 0:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 cdef struct Entry:

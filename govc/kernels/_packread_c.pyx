@@ -253,7 +253,7 @@ cdef class PackTable:
         cdef int size = self.oid_size, i, order
         cdef const uint8_t *oid
         cdef const Pack *pack
-        cdef uint32_t low, high, step, middle, end
+        cdef uint32_t low
         result = PyBytes_FromStringAndSize(NULL, 8 * n)
         cdef int64_t *out = <int64_t *>PyBytes_AS_STRING(result)
         if n == 0:
@@ -272,19 +272,7 @@ cdef class PackTable:
                         if low == pack.count:
                             break
                         oid = &oids[k * size]
-                        # Everything before `low` is smaller; double the step until something isn't.
-                        step = 1
-                        high = low
-                        while high < pack.count and memcmp(pack.oids + <Py_ssize_t>high * size, oid, size) < 0:
-                            low = high + 1
-                            high = high + step if pack.count - high > step else pack.count
-                            step <<= 1
-                        while low < high:
-                            middle = low + ((high - low) >> 1)
-                            if memcmp(pack.oids + <Py_ssize_t>middle * size, oid, size) < 0:
-                                low = middle + 1
-                            else:
-                                high = middle
+                        low = find_from(pack, low, oid, size)
                         if out[k] < 0 and low < pack.count and memcmp(pack.oids + <Py_ssize_t>low * size, oid, size) == 0:
                             out[k] = pack.first + low
         return result

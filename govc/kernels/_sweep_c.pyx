@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
 from libc.string cimport memcmp, memcpy, memset
 
-from govc.kernels._packread_c cimport Pack, PackTable
+from govc.kernels._packread_c cimport Pack, PackTable, find_from
 
 from array import array
 
@@ -426,7 +426,7 @@ cdef class Sweep:
         cdef const Segment *base = &self.segments[0]
         cdef const Pack *pack
         cdef int64_t *numbers = <int64_t *>malloc(8 * <size_t>(base.commits + 1))
-        cdef uint32_t at, place, position, step, high, middle
+        cdef uint32_t at, place, position
         cdef int i, size = self.oid_size
         cdef const uint8_t *name
         cdef Py_ssize_t k
@@ -443,19 +443,7 @@ cdef class Sweep:
                     if numbers[place] >= 0:
                         continue
                     name = base.commit_oids + <Py_ssize_t>place * size
-                    # Everything before `position` is smaller; double the step until something isn't.
-                    step = 1
-                    high = position
-                    while high < pack.count and memcmp(pack.oids + <Py_ssize_t>high * size, name, size) < 0:
-                        position = high + 1
-                        high = high + step if pack.count - high > step else pack.count
-                        step <<= 1
-                    while position < high:
-                        middle = position + ((high - position) >> 1)
-                        if memcmp(pack.oids + <Py_ssize_t>middle * size, name, size) < 0:
-                            position = middle + 1
-                        else:
-                            high = middle
+                    position = find_from(pack, position, name, size)
                     if position == pack.count:
                         break
                     if memcmp(pack.oids + <Py_ssize_t>position * size, name, size) == 0:

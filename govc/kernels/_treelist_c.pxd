@@ -83,4 +83,37 @@ cdef inline uint32_t canonical(uint32_t mode) noexcept nogil:
     return 0o160000
 
 
+cdef inline int begin_both(Cursor *one, const Node *new, Cursor *other, const Node *old, int oid_size) noexcept nogil:
+    """Set two cursors on the first entries of two trees that may differ; either may be NULL. -1: no tree.
+
+    Entries that lie wholly in what both begin with are passed over, and parsed in one of them only.
+    """
+    cdef Py_ssize_t common = 0, most
+    begin(one, new.data if new != NULL else NULL, <Py_ssize_t>new.size if new != NULL else 0)
+    begin(other, old.data if old != NULL else NULL, <Py_ssize_t>old.size if old != NULL else 0)
+    if new != NULL and old != NULL:
+        most = <Py_ssize_t>(new.size if new.size < old.size else old.size)
+        while common + 64 <= most and memcmp(one.at + common, other.at + common, 64) == 0:
+            common += 64
+    while True:
+        if step(one, oid_size) < 0:
+            return -1
+        if one.is_over or one.at - new.data > common:
+            break
+    if not one.is_over:
+        one.at = one.entry.start
+    if new != NULL and old != NULL:
+        other.at = old.data + (one.at - new.data)
+    one.is_over = False
+    return -1 if step(one, oid_size) < 0 or step(other, oid_size) < 0 else 0
+
+
+cdef inline bint is_rest_equal(const Cursor *one, const Cursor *other) noexcept nogil:
+    """Whether everything from the current entries on is the same."""
+    cdef Py_ssize_t rest = one.end - one.entry.start
+    if one.is_over or other.is_over or rest != other.end - other.entry.start:
+        return False
+    return memcmp(one.entry.start, other.entry.start, rest) == 0
+
+
 cdef Node *load(PackReader reader, PackTable table, object fallback, const uint8_t *oid, int size) except NULL

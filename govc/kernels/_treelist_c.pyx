@@ -372,25 +372,7 @@ cdef class Folder:
         """Note what differs between two trees, of which either may be NULL. -1 with an exception."""
         cdef Cursor a, b
         cdef int size = self.graph.oid_size, order
-        cdef Py_ssize_t common = 0, most
-        begin(&a, new.data if new != NULL else NULL, <Py_ssize_t>new.size if new != NULL else 0)
-        begin(&b, old.data if old != NULL else NULL, <Py_ssize_t>old.size if old != NULL else 0)
-        if new != NULL and old != NULL:
-            most = <Py_ssize_t>(new.size if new.size < old.size else old.size)
-            while common + 64 <= most and memcmp(a.at + common, b.at + common, 64) == 0:
-                common += 64
-        # Entries that lie wholly in what both begin with are passed over in one of them.
-        while True:
-            if step(&a, size) < 0:
-                wrong()
-            if a.is_over or a.at - new.data > common:
-                break
-        if not a.is_over:
-            a.at = a.entry.start
-        if new != NULL and old != NULL:
-            b.at = old.data + (a.at - new.data)
-        a.is_over = False
-        if step(&a, size) < 0 or step(&b, size) < 0:
+        if begin_both(&a, new, &b, old, size) < 0:
             wrong()
         while not (a.is_over and b.is_over):
             if a.is_over:
@@ -409,9 +391,7 @@ cdef class Folder:
                 wrong()
             if order >= 0 and step(&b, size) < 0:
                 wrong()
-            if not a.is_over and not b.is_over and a.end - a.entry.start == b.end - b.entry.start and memcmp(
-                a.entry.start, b.entry.start, a.end - a.entry.start
-            ) == 0:
+            if is_rest_equal(&a, &b):
                 break
         return 0
 

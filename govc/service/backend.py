@@ -52,6 +52,7 @@ from govc.service.fetch import FetchTools, serve_upload_pack
 from govc.service.known import KnownListing
 from govc.service.policy import getanyfile_enabled, service_enabled
 from govc.service.push_limits import PushLimits
+from govc.service.push_places import PushPlaces
 from govc.service.receive import serve_receive_pack
 from govc.service.receive_tools import ReceiveTools
 from govc.service.unpacking import BodyReader
@@ -80,14 +81,6 @@ class _Proved(NamedTuple):
     snapshot: Snapshot
     look: object
     """Stands for this proof: whoever keeps it keeps nothing else alive."""
-
-
-class _Place(NamedTuple):
-    """Where a path in a URL leads, for pushes: each finds other refs and packs than the one before, in one place."""
-
-    proof: Proof
-    found: FoundRepository
-    repository: Repository
 
 
 class Backend:
@@ -138,6 +131,7 @@ class Backend:
         self.pool = RepositoryPool(
             around, PoolLimits(repositories_max=settings.repositories_max), admit=self.crashes.check
         )
+        self._places = PushPlaces(self.pool, settings.repositories_max)
         self._note_pool = note_pool
         self._noted_pool = (0, 0)
         self._log_sizes: dict[str, int] = {}
@@ -154,7 +148,6 @@ class Backend:
         self._maintenance_slots = make_slots("maintenance", 1) if slots is not None else None
         self._maintaining: set[str] = set()
         self._proved: dict[str, _Proved] = {}
-        self._places: dict[str, _Place] = {}
         self.journal_options = JournalOptions(
             durability=settings.durability,
             batch_seconds=settings.durability_batch_ms / 1000,
@@ -235,7 +228,7 @@ class Backend:
                 return Handle(self, proved.repository, proved.snapshot, context)
             del self._proved[path_info]
         is_push = context.service == RECEIVE_PACK
-        place = self._place_again(path_info) if is_push else None
+        place = self._places.find(path_info) if is_push else None
         stamps = self._stamp(path_info, is_push=is_push) if place is None else None
         try:
             found = place.found if place is not None else self._find(path_info)
@@ -256,7 +249,7 @@ class Backend:
                 self._check_link_target(found)
             repository = self.pool.get(found.gitdir)
             if is_push and stamps is not None:
-                self._keep_place(path_info, stamps, found, repository)
+                self._places.keep(path_info, stamps, found, repository)
         if not repository.is_recovered:
             self.runtime.call_blocking(repository.recover, self.journal_options)
             self._run_late_hooks(repository.gitdir)
@@ -323,24 +316,6 @@ class Backend:
         root = self.settings.root
         stamp = stamp_place if is_push else stamp_path
         return stamp(resolve_repository_path("/" if root is None else root, path_info))
-
-    def _place_again(self, path_info: str) -> _Place | None:
-        """Return where that path leads, if it is known and nothing on the way has changed."""
-        place = self._places.get(path_info)
-        if place is None:
-            return None
-        if place.proof.holds() and self.pool.note_use(place.repository):
-            return place
-        del self._places[path_info]
-        return None
-
-    def _keep_place(self, path_info: str, stamps: PathStamps, found: FoundRepository, repository: Repository) -> None:
-        proof = prove(stamps, found, ()) if all(watch.is_settled for watch in stamps.watches) else None
-        if proof is None:
-            return
-        if len(self._places) >= self.settings.repositories_max:
-            self._places.clear()
-        self._places[path_info] = _Place(proof, found, repository)
 
     def _find(self, path_info: str) -> FoundRepository:
         root = self.settings.root

@@ -24,9 +24,9 @@ from govc.cache.bodies import BodyCache, BodyRequest
 from govc.cache.flight import Dropped, FlightFailed, Notice, RemoteFlight
 from govc.cache.folder import CacheFolder
 from govc.cache.record import FlightState, FlightStatus
-from govc.cache.span import FileSpan
 from govc.cache.views import view_of
 from govc.errors import ObjectMissing
+from tests.cache.readers import ChunkReader, as_bytes
 from tests.waiting import SECONDS, wait_until
 
 KEY = b"k" * 20
@@ -72,39 +72,12 @@ def wish(recipe, key=KEY, **more):
     return BodyRequest(key=key, produce=recipe, head=HEAD, **given)
 
 
-def as_bytes(chunk):
-    return b"".join(chunk.iter_bytes()) if isinstance(chunk, FileSpan) else chunk
-
-
 def read(cache, recipe, **more):
     return b"".join(map(as_bytes, cache.serve(wish(recipe, **more))))
 
 
-class Reader(threading.Thread):
-    """Reads a body in a thread of its own; `seen` grows, `error` is what it met."""
-
-    def __init__(self, cache, recipe, pause=0.0, **more):
-        super().__init__(daemon=True)
-        self.chunks = cache.serve(wish(recipe, **more))
-        self.seen = bytearray()
-        self.error = None
-        self.pause = pause
-        self.start()
-
-    def run(self):
-        try:
-            for chunk in self.chunks:
-                self.seen += as_bytes(chunk)
-                time.sleep(self.pause)
-        except Exception as error:
-            self.error = error
-
-    def result(self):
-        self.join(SECONDS)
-        assert not self.is_alive(), "a reader hangs"
-        if self.error is not None:
-            raise self.error
-        return bytes(self.seen)
+def start_reader(cache, recipe, pause=0.0, **more):
+    return ChunkReader(cache.serve(wish(recipe, **more)), pause)
 
 
 @pytest.fixture
@@ -181,9 +154,9 @@ def test_what_took_long_is_kept_however_small(here, folder, monkeypatch):
 
 def test_followers_read_what_is_there_and_then_as_it_comes(here, there):
     recipe = Recipe([BIG, b"middle", BIG, b"end"], permits=2)
-    readers = [Reader(here, recipe)]
+    readers = [start_reader(here, recipe)]
     wait_until(lambda: len(readers[0].seen) == len(HEAD) + len(BIG) + 6)
-    readers += [Reader(cache, recipe) for cache in (here, there, there, here)]
+    readers += [start_reader(cache, recipe) for cache in (here, there, there, here)]
     for reader in readers:
         wait_until(lambda reader=reader: len(reader.seen) == len(HEAD) + len(BIG) + 6)
     recipe.permits.release(2)
@@ -194,7 +167,7 @@ def test_followers_read_what_is_there_and_then_as_it_comes(here, there):
 
 def test_fifty_at_once_are_one_production(here, there):
     recipe = Recipe([BIG] * 3)
-    readers = [Reader(cache, recipe) for cache in (here, there) for _ in range(25)]
+    readers = [start_reader(cache, recipe) for cache in (here, there) for _ in range(25)]
     assert {reader.result() for reader in readers} == {recipe.body}
     assert recipe.begun == 1
 
@@ -208,7 +181,7 @@ def test_who_comes_while_a_flight_begins_is_in_it_and_not_beside_it(here, monkey
 
     def slow_begin(*arguments, **options):
         flight = begin(*arguments, **options)
-        others.append(Reader(here, recipe))
+        others.append(start_reader(here, recipe))
         took_ours_for_remote.wait(0.3)  # as long as the defect gets to show itself
         return flight
 
@@ -220,7 +193,7 @@ def test_who_comes_while_a_flight_begins_is_in_it_and_not_beside_it(here, monkey
 
     monkeypatch.setattr(bodies_room, "begin", slow_begin)
     monkeypatch.setattr(bodies_room, "join_remote", watched_join)
-    first = Reader(here, recipe)
+    first = start_reader(here, recipe)
     wait_until(lambda: others and len(others[0].seen) == len(first.seen) == len(HEAD))
     assert not took_ours_for_remote.is_set()
     assert len(here._flights[KEY.hex()].followers) == 2
@@ -232,13 +205,13 @@ def test_who_comes_while_a_flight_begins_is_in_it_and_not_beside_it(here, monkey
 def test_who_comes_while_a_flight_closes_does_not_follow_it(here, folder, monkeypatch):
     """A flight that becomes a ring takes nobody in: not as a follower from elsewhere either."""
     recipe = Recipe([BIG] * 8, permits=1)
-    first = Reader(here, recipe)
+    first = start_reader(here, recipe)
     wait_until(lambda: len(first.seen) > len(HEAD))
     late, real = [], os.unlink
 
     def unlink(path, **options):
         if path.endswith(".flight") and not late:
-            late.append(Reader(here, recipe))
+            late.append(start_reader(here, recipe))
             time.sleep(0.3)  # as long as the defect gets to show itself
         real(path, **options)
 
@@ -265,7 +238,7 @@ def test_a_reader_who_leaves_ends_only_his_own(here, there):
     recipe = Recipe([BIG, BIG], permits=1)
     first = here.serve(wish(recipe))
     next(first)
-    others = [Reader(here, recipe), Reader(there, recipe)]
+    others = [start_reader(here, recipe), start_reader(there, recipe)]
     wait_until(lambda: all(len(reader.seen) > len(HEAD) for reader in others))
     first.close()
     recipe.permits.release(1)
@@ -290,7 +263,7 @@ def test_when_the_last_one_leaves_the_production_ends(here, there, where):
 
 def test_an_error_reaches_every_reader(here, there):
     recipe = Recipe([BIG, ObjectMissing(b"o" * 20)], permits=1)
-    readers = [Reader(cache, recipe) for cache in (here, there, here)]
+    readers = [start_reader(cache, recipe) for cache in (here, there, here)]
     wait_until(lambda: all(len(reader.seen) > len(HEAD) for reader in readers))
     recipe.permits.release()
     for reader in readers:
@@ -312,7 +285,7 @@ def test_an_error_of_a_direct_production_comes_as_it_is(here):
 @pytest.mark.parametrize("key", [KEY, None])
 def test_silences_are_filled_with_keepalives_between_packets(here, key):
     recipe = Recipe([b"data"], permits=0)
-    reader = Reader(here, recipe, key=key, keepalive=b"<still here>")
+    reader = start_reader(here, recipe, key=key, keepalive=b"<still here>")
     wait_until(lambda: reader.seen.count(b"<still here>") >= 2)
     recipe.permits.release()
     assert reader.result().replace(b"<still here>", b"") == recipe.body
@@ -320,7 +293,7 @@ def test_silences_are_filled_with_keepalives_between_packets(here, key):
 
 def test_a_follower_is_kept_alive_as_well(here, there):
     recipe = Recipe([b"data"], permits=0)
-    readers = [Reader(cache, recipe, keepalive=b"<still here>") for cache in (here, there)]
+    readers = [start_reader(cache, recipe, keepalive=b"<still here>") for cache in (here, there)]
     wait_until(lambda: all(reader.seen.count(b"<still here>") >= 2 for reader in readers))
     recipe.permits.release()
     assert [reader.result().replace(b"<still here>", b"") for reader in readers] == [recipe.body] * 2
@@ -342,7 +315,7 @@ def test_the_producer_waits_for_the_fastest_reader(folder, monkeypatch):
 
 def test_a_folder_that_is_deleted_meanwhile_hurts_nobody(here, there, folder):
     recipe = Recipe([BIG, BIG], permits=1)
-    reader = Reader(here, recipe)
+    reader = start_reader(here, recipe)
     wait_until(lambda: len(reader.seen) > len(HEAD))
     shutil.rmtree(folder.cache_dir)
     recipe.permits.release(10)
@@ -411,7 +384,7 @@ def small_disk(monkeypatch):
 def test_a_disk_that_fills_up_costs_no_byte(here, folder):
     pieces = [bytes((number,)) * (700_000 + number) for number in range(40)]
     recipe = Recipe(pieces, permits=1)
-    readers = [Reader(here, recipe), Reader(here, recipe, pause=0.01), Reader(here, recipe)]
+    readers = [start_reader(here, recipe), start_reader(here, recipe, pause=0.01), start_reader(here, recipe)]
     wait_until(lambda: all(len(reader.seen) > len(HEAD) for reader in readers))
     recipe.permits.release(1000)
     assert [reader.result() == recipe.body for reader in readers] == [True] * 3
@@ -426,7 +399,7 @@ def test_on_a_full_disk_who_stands_still_is_dropped_and_the_others_go_on(here):
     next(still)
     (his_place,) = here._flights[KEY.hex()].followers
     his_place.moved_at = -math.inf  # a minute is over for him, and for nobody who is only slow
-    reader = Reader(here, recipe)
+    reader = start_reader(here, recipe)
     wait_until(lambda: len(reader.seen) > len(HEAD))
     recipe.permits.release(1000)
     assert reader.result() == recipe.body
@@ -437,9 +410,9 @@ def test_on_a_full_disk_who_stands_still_is_dropped_and_the_others_go_on(here):
 @pytest.mark.usefixtures("small_disk")
 def test_on_a_full_disk_who_follows_from_elsewhere_ends_with_an_error(here, there):
     recipe = Recipe([BIG] * 30, permits=1)
-    reader = Reader(here, recipe)
+    reader = start_reader(here, recipe)
     wait_until(lambda: len(reader.seen) > len(HEAD))
-    other = Reader(there, recipe)
+    other = start_reader(there, recipe)
     wait_until(lambda: len(other.seen) > len(HEAD))
     recipe.permits.release(1000)
     assert reader.result() == recipe.body
@@ -528,7 +501,7 @@ def producer(folder):
 def test_who_has_no_data_yet_goes_on_when_the_producers_process_is_killed(here, there, producer):
     process = producer("progress")
     recipe = Recipe([BIG, b"end"])
-    readers = [Reader(cache, recipe) for cache in (here, there)]
+    readers = [start_reader(cache, recipe) for cache in (here, there)]
     wait_until(lambda: all(bytes(reader.seen) == b"head|progress|" for reader in readers))
     os.kill(process.pid, signal.SIGKILL)
     # Who begins again may see progress twice, and nothing else.
@@ -540,7 +513,7 @@ def test_who_waits_for_the_whole_takes_nothing_from_a_dead_producer(here, produc
     """What it left can't be ended, and nothing of it was sent: he begins again."""
     process = producer("data")
     recipe = Recipe([BIG, b"end"])
-    reader = Reader(here, recipe, whole_seconds=3600.0)
+    reader = start_reader(here, recipe, whole_seconds=3600.0)
     wait_until(lambda: flight_room._glances)  # he waits
     os.kill(process.pid, signal.SIGKILL)
     assert reader.result() == recipe.body
@@ -566,7 +539,7 @@ def test_who_finds_a_dead_flight_and_others_at_it_does_not_go_on_alone(here, mon
 def test_who_has_data_fails_when_the_producers_process_is_killed(here, producer):
     process = producer("data")
     recipe = Recipe([BIG])
-    reader = Reader(here, recipe)
+    reader = start_reader(here, recipe)
     wait_until(lambda: len(reader.seen) > len(BIG))
     os.kill(process.pid, signal.SIGKILL)
     with pytest.raises(FlightFailed):

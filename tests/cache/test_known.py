@@ -8,8 +8,8 @@ from govc.cache.bodies import BodyCache, BodyRequest
 from govc.cache.flight import FlightFailed, Notice
 from govc.cache.folder import CacheFolder
 from govc.cache.record import FlightState
-from govc.cache.span import FileSpan
-from tests.waiting import SECONDS, wait_until
+from tests.cache.readers import ChunkReader
+from tests.waiting import wait_until
 
 KEY = b"k" * 20
 HEAD = b"head|"
@@ -38,32 +38,9 @@ class Production:
         return BodyRequest(key=KEY, produce=self, head=HEAD, expected_bytes=1, keepalive=b"", quiet_seconds=3600.0)
 
 
-class Reader(threading.Thread):
-    """Drives a generator in a thread; `seen` grows, `result` is what it returned."""
-
-    def __init__(self, chunks):
-        super().__init__(daemon=True)
-        self.chunks = chunks
-        self.seen = bytearray()
-        self.result = self.error = None
-        self.start()
-
-    def run(self):
-        try:
-            while True:
-                chunk = next(self.chunks)
-                self.seen += b"".join(chunk.iter_bytes()) if isinstance(chunk, FileSpan) else chunk
-        except StopIteration as stop:
-            self.result = stop.value
-        except Exception as error:
-            self.error = error
-
-    def wait(self):
-        self.join(SECONDS)
-        assert not self.is_alive(), "a reader hangs"
-        if self.error is not None:
-            raise self.error
-        return bytes(self.seen), self.result
+def outcome(reader):
+    """What was served, and what `serve_known` returned."""
+    return reader.result(), reader.returned
 
 
 @pytest.fixture
@@ -82,30 +59,30 @@ def caches(tmp_path, counted):
 
 
 def test_where_nothing_is_nothing_is_made(caches, counted):
-    assert Reader(caches[0].serve_known(known())).wait() == (b"", 0)
-    assert Reader(BodyCache(None).serve_known(known())).wait() == (b"", 0)
+    assert outcome(ChunkReader(caches[0].serve_known(known()))) == (b"", 0)
+    assert outcome(ChunkReader(BodyCache(None).serve_known(known()))) == (b"", 0)
     assert counted == {}
 
 
 def test_a_whole_body_is_sent(caches, counted):
     production = Production()
     production.goes_on.set()
-    Reader(caches[0].serve(production.wish())).wait()
+    ChunkReader(caches[0].serve(production.wish())).result()
     wait_until(lambda: caches[0].folder.has_body(KEY.hex()))
     wait_until(lambda: not caches[0]._flights)
     for cache in caches:
-        assert Reader(cache.serve_known(known())).wait() == (HEAD + BIG, None)
+        assert outcome(ChunkReader(cache.serve_known(known()))) == (HEAD + BIG, None)
     assert (production.begun, counted) == (1, {"miss": 1, "hit": 2})
 
 
 def test_a_flight_is_followed(caches, counted):
     production = Production()
-    first = Reader(caches[0].serve(production.wish()))
+    first = ChunkReader(caches[0].serve(production.wish()))
     wait_until(lambda: first.seen == HEAD)
-    others = [Reader(cache.serve_known(known())) for cache in caches]
+    others = [ChunkReader(cache.serve_known(known())) for cache in caches]
     wait_until(lambda: all(reader.seen == HEAD for reader in others))
     production.goes_on.set()
-    assert [reader.wait() for reader in (first, *others)] == [(HEAD + BIG, None)] * 3
+    assert [outcome(reader) for reader in (first, *others)] == [(HEAD + BIG, None)] * 3
     assert (production.begun, counted) == (1, {"miss": 1, "follow": 2})
 
 
@@ -113,21 +90,21 @@ def test_a_flight_is_followed(caches, counted):
 def test_who_has_got_no_data_goes_on_where_he_was(caches, data_start):
     """The flight is given up: what was sent of the head isn't sent again, and of data nothing can be."""
     production = Production()
-    first = Reader(caches[0].serve(production.wish()))
+    first = ChunkReader(caches[0].serve(production.wish()))
     wait_until(lambda: first.seen == HEAD)
-    other = Reader(caches[0].serve_known(known()))
+    other = ChunkReader(caches[0].serve_known(known()))
     wait_until(lambda: other.seen == HEAD)
     flight = caches[0]._flights[KEY.hex()]
     flight._tell(flight.status._replace(state=FlightState.ABANDONED, data_start=data_start))
     if data_start:
         with pytest.raises(FlightFailed):
-            other.wait()
+            outcome(other)
     else:
-        assert other.wait() == (HEAD, len(HEAD))
+        assert outcome(other) == (HEAD, len(HEAD))
         again = Production()
         again.goes_on.set()
         rest = caches[1].serve(BodyRequest(**{**vars_of(again.wish()), "key": None}), len(HEAD))
-        assert Reader(rest).wait() == (BIG, None)
+        assert outcome(ChunkReader(rest)) == (BIG, None)
     production.goes_on.set()
 
 

@@ -12,9 +12,9 @@ from govc.cache import bodies as bodies_room
 from govc.cache.bodies import BodyCache, BodyRequest
 from govc.cache.flight import FlightFailed, Notice
 from govc.cache.folder import CacheFolder
-from govc.cache.span import FileSpan
 from govc.errors import ClientGone, ObjectMissing
-from tests.waiting import SECONDS, wait_until
+from tests.cache.readers import ChunkReader
+from tests.waiting import wait_until
 
 KEY = b"k" * 20
 HEAD = b"head|"
@@ -47,33 +47,9 @@ class Recipe:
         return HEAD + b"".join(piece for piece in self.pieces if isinstance(piece, bytes))
 
 
-class Reader(threading.Thread):
-    """Reads a body in a thread of its own; `names` are those of the files that its chunks are."""
-
-    def __init__(self, cache, recipe, **more):
-        super().__init__(daemon=True)
-        given = {"expected_bytes": 1, "keepalive": b"", "quiet_seconds": LONG, "whole_seconds": LONG, **more}
-        self.chunks = cache.serve(BodyRequest(key=KEY, produce=recipe, head=HEAD, **given))
-        self.seen = bytearray()
-        self.names = []
-        self.error = None
-        self.start()
-
-    def run(self):
-        try:
-            for chunk in self.chunks:
-                is_span = isinstance(chunk, FileSpan)
-                self.names.append(chunk.whole_name if is_span else None)
-                self.seen += b"".join(chunk.iter_bytes()) if is_span else chunk
-        except Exception as error:
-            self.error = error
-
-    def result(self):
-        self.join(SECONDS)
-        assert not self.is_alive(), "a reader hangs"
-        if self.error is not None:
-            raise self.error
-        return bytes(self.seen)
+def start_reader(cache, recipe, **more):
+    given = {"expected_bytes": 1, "keepalive": b"", "quiet_seconds": LONG, "whole_seconds": LONG, **more}
+    return ChunkReader(cache.serve(BodyRequest(key=KEY, produce=recipe, head=HEAD, **given)))
 
 
 @pytest.fixture
@@ -100,9 +76,9 @@ def wait_for_flight(cache, published):
 
 def test_all_of_them_get_the_file_of_one_production(caches, counted):
     recipe = Recipe(BIG, BIG, waits=True)
-    readers = [Reader(caches[0], recipe)]
+    readers = [start_reader(caches[0], recipe)]
     wait_for_flight(caches[0], 2 * len(BIG))
-    readers += [Reader(cache, recipe) for cache in caches for _ in range(3)]
+    readers += [start_reader(cache, recipe) for cache in caches for _ in range(3)]
     wait_until(lambda: len(caches[0]._flights[KEY.hex()].followers) == 4)
     assert not any(reader.seen for reader in readers)
     recipe.may_end.set()
@@ -117,8 +93,8 @@ def test_all_of_them_get_the_file_of_one_production(caches, counted):
 def test_a_production_does_not_wait_for_who_waits_for_its_end(caches, where):
     """It may be two MiB ahead of its readers, and this one reads nothing before the end."""
     recipe = Recipe(*[BIG] * 8, waits=True)
-    first = Reader(caches[0], recipe, whole_seconds=LONG if where == 0 else 0.0)
-    reader = first if where == 0 else Reader(caches[1], recipe)
+    first = start_reader(caches[0], recipe, whole_seconds=LONG if where == 0 else 0.0)
+    reader = first if where == 0 else start_reader(caches[1], recipe)
     wait_for_flight(caches[0], 8 * len(BIG))
     recipe.may_end.set()
     assert reader.result() == first.result() == recipe.body
@@ -126,7 +102,7 @@ def test_a_production_does_not_wait_for_who_waits_for_its_end(caches, where):
 
 def test_what_takes_too_long_is_read_as_it_comes(caches):
     recipe = Recipe(BIG, waits=True)
-    readers = [Reader(cache, recipe, whole_seconds=0.01) for cache in caches]
+    readers = [start_reader(cache, recipe, whole_seconds=0.01) for cache in caches]
     for reader in readers:
         wait_until(lambda reader=reader: len(reader.seen) == len(recipe.body))
     recipe.may_end.set()
@@ -137,7 +113,7 @@ def test_what_takes_too_long_is_read_as_it_comes(caches):
 def test_what_will_be_too_large_is_not_waited_for(caches, monkeypatch):
     monkeypatch.setattr(bodies_room, "WHOLE_BYTES_MAX", 1000)
     recipe = Recipe(BIG, waits=True)
-    reader = Reader(caches[0], recipe, expected_bytes=1001)
+    reader = start_reader(caches[0], recipe, expected_bytes=1001)
     wait_until(lambda: len(reader.seen) == len(recipe.body))
     recipe.may_end.set()
     assert reader.result() == recipe.body
@@ -147,9 +123,9 @@ def test_what_is_not_kept_is_read_all_the_same(caches, monkeypatch):
     monkeypatch.setattr(bodies_room, "WORTH_BYTES", 1 << 30)
     monkeypatch.setattr(bodies_room, "WORTH_SECONDS", 1e9)
     recipe = Recipe(b"small", waits=True)
-    readers = [Reader(caches[0], recipe)]
+    readers = [start_reader(caches[0], recipe)]
     wait_for_flight(caches[0], 5)
-    readers.append(Reader(caches[0], recipe))
+    readers.append(start_reader(caches[0], recipe))
     wait_until(lambda: len(caches[0]._flights[KEY.hex()].followers) == 2)
     recipe.may_end.set()
     assert [reader.result() for reader in readers] == [recipe.body] * 2
@@ -158,13 +134,13 @@ def test_what_is_not_kept_is_read_all_the_same(caches, monkeypatch):
 
 def test_an_error_reaches_who_waits(caches):
     with pytest.raises(FlightFailed):
-        Reader(caches[0], Recipe(BIG, ObjectMissing(b"o" * 20))).result()
+        start_reader(caches[0], Recipe(BIG, ObjectMissing(b"o" * 20))).result()
 
 
 def test_who_hangs_up_waits_no_more(caches, monkeypatch):
     monkeypatch.setattr(bodies_room, "GONE_SECONDS", 0.0)
     recipe = Recipe(BIG, waits=True)
-    reader = Reader(caches[0], recipe, is_gone=lambda: True)
+    reader = start_reader(caches[0], recipe, is_gone=lambda: True)
     with pytest.raises(ClientGone):
         reader.result()
     wait_until(lambda: not caches[0]._flights)  # nobody is left, so the production ends
@@ -192,9 +168,9 @@ def test_on_a_disk_that_fills_up_who_waits_gets_all_of_it(caches, monkeypatch):
                 yield piece
 
     recipe = Slow(*[BIG] * 8)
-    here = Reader(caches[0], recipe)
+    here = start_reader(caches[0], recipe)
     wait_for_flight(caches[0], len(BIG))
-    there = Reader(caches[1], recipe)
+    there = start_reader(caches[1], recipe)
     wait_until(lambda: _is_followed(caches[0].folder))
     may_go_on.set()
     assert here.result() == there.result() == recipe.body

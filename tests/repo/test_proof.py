@@ -171,7 +171,7 @@ def test_a_change_of_mode_is_a_change(site: Site, backend: Backend) -> None:
     (proved,) = backend._proved.values()
     assert proved.proof.holds()
     settle(backend, service=RECEIVE_PACK)
-    (place,) = backend._places.values()
+    (place,) = backend._places._places.values()
     assert place.proof.holds()
     os.chmod(site.repo / "objects", 0o700)
     assert not proved.proof.holds() and not place.proof.holds()
