@@ -542,7 +542,12 @@ TARGETS = (
     ),
     Target(
         name="introductions",
-        covers=("govc.graph.segment:Segment,parse_segment", "govc.kernels.sweep_py", "govc.graph.view"),
+        covers=(
+            "govc.graph.segment:Segment,parse_segment",
+            "govc.graph.column_file",
+            "govc.kernels.sweep_py",
+            "govc.graph.view",
+        ),
         make=make_segment,
         run=run_segment,
         allowed=(BadSegment,),
