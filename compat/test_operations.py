@@ -1,7 +1,7 @@
 """What docs/operations.md promises: backups, versions, read-only mounts, shared groups, repositories that move.
 
 The commands of the backup are taken from the page itself. More of these promises are shown where their subject is
-tested: tests/repo/test_watching.py (deleted, renamed, replaced), tests/repo/test_recovery.py (copies),
+tested: tests/repo/test_watching_folder.py (deleted, renamed, replaced), tests/repo/test_recovery.py (copies),
 compat/test_configuration_disk.py (core.sharedRepository, beside git).
 """
 

@@ -16,7 +16,8 @@ from govc.service.backend import Backend
 from govc.service.context import RECEIVE_PACK, UPLOAD_PACK, RequestContext
 from govc.service.known import KnownListing
 from govc.settings import Settings
-from tests.repo.test_watching import LINES
+from tests.repo import watched_config, watched_objects, watched_refs  # noqa: F401  they register their lines
+from tests.repo.watch_lines import LINES
 from tests.repo.worlds import Site, put
 
 SETTLED_SECONDS = 0.025

@@ -12,8 +12,8 @@ from govc.repo.journal import JournalOptions
 from govc.repo.ref_options import read_write_options
 from govc.repo.repository import Repository
 from govc.repo.writing import Origin, RefWriter
-from tests.repo.test_watching import refs
 from tests.repo.test_watching_reftable import make_stack
+from tests.repo.watch_lines import refs
 from tests.repo.worlds import Site, repository
 
 

@@ -19,7 +19,8 @@ from govc.refs.backend import LogUpdates, Reflogging, ReftableBackend, WriteOpti
 from govc.refs.plan import ANY, RefUpdate
 from govc.repo.creation import create_repository
 from govc.repo.snapshot import Snapshot
-from tests.repo.test_watching import WORLDS, Steps, head, ref, refs, tips, value
+from tests.repo.test_watching import WORLDS
+from tests.repo.watch_lines import Steps, head, ref, refs, tips, value
 from tests.repo.worlds import Site, World, put, repository, swap
 
 Line = Callable[[Site], Steps]

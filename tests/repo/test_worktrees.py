@@ -9,8 +9,8 @@ from govc.protocol.oid import SHA1
 from govc.refs.backend import FilesBackend, LogUpdates, RefBackend, Reflogging, ReftableBackend, WriteOptions
 from govc.refs.plan import ANY, RefUpdate
 from govc.repo.worktrees import is_checked_out_elsewhere
-from tests.repo.test_watching import head, ref, refs
 from tests.repo.test_watching_reftable import make_stack
+from tests.repo.watch_lines import head, ref, refs
 from tests.repo.worlds import Site, put, repository
 
 
