@@ -141,7 +141,12 @@ REASONS = (
         "nothing has changed, and the walk along all commits that might be followed",
         ("history of one path",),
     ),
-    Reason(12, "each ref of the listing is checked against what changed since", ("listing of",)),
+    Reason(
+        12,
+        "configuration outside of the repository is asked by stat at each listing, and all of the repository where "
+        "its file system isn't one whose changes are announced",
+        ("listing of",),
+    ),
     Reason(
         13,
         "inflating is most of a first read, though what was inflated is kept, and the content has to be copied into "
@@ -150,8 +155,8 @@ REASONS = (
     ),
     Reason(
         13,
-        "that a ref is still what it was is proved by two stat calls (packed-refs unchanged, no loose file), which are "
-        "most of the figure, and by themselves take longer than the goal",
+        "that a ref is still what it was is proved by a system call; by two stat calls, which take longer than the "
+        "goal, where changes of its file system aren't announced",
         ("validated",),
     ),
     Reason(13, "looking up a name in Python is all there is to a ref that is held", ("held",)),

@@ -22,6 +22,7 @@ QUESTIONS = (
     "history",
     "indexing",
     "introduce",
+    "notices",
     "objectcache",
     "order",
     "packcopy",

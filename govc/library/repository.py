@@ -5,9 +5,10 @@
             print(commit.hex, commit.message)
 
 Every question (`reading`) first makes sure that what is in memory is what lies on disk, as a request to the server
-does: some fifteen `stat` calls, about ten microseconds, and the rest of the way only where one differs. `snapshot()`
-returns a picture to ask many questions of without that. Contents of objects are never validated, for what an oid
-names never changes; nor is a single ref by more than the two files that could say otherwise.
+does: some fifteen `stat` calls, about ten microseconds, and the rest of the way only where one differs; after some
+questions the kernel's silence takes the place of most of them (`standing`). `snapshot()` returns a picture to ask many
+questions of without that. Contents of objects are never validated, for what an oid names never changes; nor is a single
+ref by more than the two files that could say otherwise.
 
 Nothing is written: no folder `govc/`, no index, no lock. A push of a govc server that was cut off by a crash and
 waits for recovery is seen as plain git sees it.
@@ -18,7 +19,7 @@ is in memory is read without waiting; what reads the disk takes turns. After `fo
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -31,6 +32,7 @@ from govc.library.objects import PATHS_SHARE, Objects, ObjectStatistics
 from govc.library.paths import PathHistories
 from govc.library.reading import Picture, Reading, Revision
 from govc.library.refs import KNOWN_MAX, PackedList, Ref, Refs
+from govc.library.standing import Patience, Standing, stand
 from govc.odb.cache import BaseCache
 from govc.odb.store import ObjectStore
 from govc.refs.database import FilesState
@@ -55,6 +57,16 @@ class Statistics(NamedTuple):
     graph_bytes: int
     graph_commits: int
     listed_refs: int
+
+
+class _Stood(NamedTuple):
+    """A picture that stands. `faults`: as many had happened when it was proved."""
+
+    is_quiet: Callable[[], bool]
+    refs: Refs
+    standing: Standing
+    picture: Picture
+    faults: int
 
 
 class Repository(Reading):
@@ -93,6 +105,8 @@ class Repository(Reading):
         self._paths = PathHistories(self._objects, self._lock, int(cache_bytes * PATHS_SHARE))
         self._current: tuple[Stamps | None, Picture, int] | None = None
         self._proved_refs: dict[bytes, tuple[Stamps, Ref]] = {}
+        self._stood: _Stood | None = None
+        self._patience = Patience()
         self.snapshot()
 
     @classmethod
@@ -105,6 +119,7 @@ class Repository(Reading):
         with self._lock:
             self._inner = None
             self._current = None
+            self._fall()
             self._proved_refs.clear()
             self._objects.forget()
             self._history.forget()
@@ -127,9 +142,14 @@ class Repository(Reading):
 
     def snapshot(self) -> Picture:
         """Return a picture that is true now. Raises RepositoryClosed, or what reading its files raises."""
-        current = self._current
+        stood = self._stood
         # A fault is a mapped file that could not be read: perhaps one of ours.
+        if stood is not None and stood.faults == fault_count() and stood.standing.holds():
+            return stood.picture
+        current = self._current
         if current is not None and current[0] is not None and current[2] == fault_count() and current[0].are_current():
+            if stood is not None or self._patience.is_over():
+                self._make_it_stand()
             return current[1]
         with self._lock:
             return self._look()
@@ -149,10 +169,16 @@ class Repository(Reading):
     def ref(self, name: bytes) -> Ref:
         """Return one ref, validated by the files that could hold it: its own and packed-refs. Raises RefNotFound.
 
-        Two stat calls when it was asked for before. A picture asks none.
+        Two stat calls when it was asked for before, one look for announcements when the picture stands. A picture asks
+        none.
         """
+        stood = self._stood
+        if stood is not None and stood.is_quiet():
+            return stood.refs[name]
         known = self._proved_refs.get(name)
         if known is not None and known[0].are_current():
+            if self._patience.is_over():
+                self.snapshot()
             return known[1]
         picture = self.snapshot()
         ref = picture.all_refs[name]
@@ -187,9 +213,35 @@ class Repository(Reading):
         else:
             refs = Refs(snapshot.table, snapshot.peel, self._packed_list, self._lock)
             picture = Picture(snapshot, refs, self._objects, self._history, self._paths)
+            self._fall()
         watched = inner.watched()
         self._current = (_stamps_of(watched), picture, faults)
         return picture
+
+    def _make_it_stand(self) -> None:
+        """Have the last picture stand, if it can."""
+        with self._lock:
+            self._fall()
+            current = self._current
+            if self._inner is None or current is None or not self._patience.is_over():
+                return
+            stamps, picture, faults = current
+            watched = self._inner.watched()
+            standing = None
+            if stamps is not None and watched is not None and not picture.inner.layout.is_linked_worktree:
+                standing = stand(self.path, watched, stamps)
+            if standing is None:
+                self._patience.end()
+                return
+            self._patience.begin()
+            self._stood = _Stood(standing.is_quiet, picture.all_refs, standing, picture, faults)
+
+    def _fall(self) -> None:
+        """Nothing stands any more."""
+        stood, self._stood = self._stood, None
+        if stood is not None:
+            stood.standing.notice.close()
+            self._patience.end()
 
     def _current_store(self) -> ObjectStore:
         self._opened()
