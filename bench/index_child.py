@@ -2,7 +2,8 @@
 
 They are started as helpers of the server are (`govc.repo.helper`): without site, which searches the environment for
 packages that nothing here needs, and with sys.path in PYTHONPATH. Each imports what its own contender needs, no more,
-looks for no garbage meanwhile, and isn't taken apart at its end.
+looks for no garbage meanwhile, and isn't taken apart at its end. A helper that takes a push imports more than that (the
+repository, the check of what the objects need), as it does more than `git index-pack`.
 
 govc's says how much CPU time (seconds) the indexing itself took, from the first byte of the pack to the last of the
 index: what it costs a process of the server that runs already.

@@ -8,9 +8,8 @@ Source: gitprotocol-capabilities "object-format", hash-function-transition.
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class Hasher(Protocol):
@@ -26,16 +25,18 @@ class Hasher(Protocol):
         """Return an independent copy of the state."""
 
 
-@dataclass(frozen=True, slots=True)
-class HashAlgorithm:
+class HashAlgorithm(NamedTuple):
     """One object format: its wire name and the sizes of its oids, in bytes and in hex digits."""
 
     name: str
     oid_size: int
     hex_size: int
-    zero: bytes = field(repr=False)
-    zero_hex: bytes = field(repr=False)
-    new: Callable[..., Hasher] = field(repr=False)
+    zero: bytes
+    zero_hex: bytes
+    new: Callable[..., Hasher]
+
+    def __repr__(self) -> str:
+        return f"<HashAlgorithm {self.name}>"
 
     def parse_hex(self, text: bytes) -> bytes | None:
         """Return the raw oid that `text` spells, or None when it isn't exactly `hex_size` hex digits.

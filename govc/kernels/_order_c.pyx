@@ -5,8 +5,12 @@ from array import array
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy
+
+DEF FEW_RECORDS = 16
+DEF BUCKET_BITS_MAX = 18  # a table of two megabytes
+
 
 cdef struct Record:
     uint64_t key
@@ -49,6 +53,65 @@ cdef Record *merge_sort(Record *records, Record *spare, Py_ssize_t count, const 
     return records
 
 
+cdef inline void sort_few(Record *records, Record *spare, Py_ssize_t count, const uint8_t *oids,
+                          int oid_size) noexcept nogil:
+    """Sort where they are: a handful by insertion, more by merging."""
+    cdef Py_ssize_t at, place
+    cdef Record record
+    if count > FEW_RECORDS:
+        spare = merge_sort(records, spare, count, oids, oid_size)
+        if spare != records:
+            memcpy(records, spare, count * sizeof(Record))
+        return
+    for at in range(1, count):
+        record = records[at]
+        place = at
+        while place and precedes(&records[place - 1], &record, oids, oid_size):
+            records[place] = records[place - 1]
+            place -= 1
+        records[place] = record
+
+
+cdef Record *bucket_sort(Record *records, Record *spare, Py_ssize_t count, const uint8_t *oids,
+                         int oid_size) noexcept nogil:
+    """Sort: distribute by the keys' upper bits, in their order, then sort what shares them; return the buffer.
+
+    Names are hashes, and offsets spread over their pack, so few share them; where a peer saw to it that many do,
+    merging takes the steps that it would have taken without this.
+    """
+    cdef uint64_t all_bits = 0
+    cdef int bits = 1, shift = 0
+    cdef Py_ssize_t at, bucket, bucket_count, start = 0, end
+    cdef Py_ssize_t *ends
+    while bits < BUCKET_BITS_MAX and (<Py_ssize_t>2 << bits) < count:
+        bits += 1
+    for at in range(count):
+        all_bits |= records[at].key
+    while all_bits >> shift >= <uint64_t>1 << bits:
+        shift += 1
+    bucket_count = <Py_ssize_t>1 << bits
+    ends = <Py_ssize_t *>calloc(bucket_count, sizeof(Py_ssize_t))
+    if ends == NULL:
+        return merge_sort(records, spare, count, oids, oid_size)
+    for at in range(count):
+        ends[records[at].key >> shift] += 1
+    for bucket in range(bucket_count):
+        end = start + ends[bucket]
+        ends[bucket] = start
+        start = end
+    for at in range(count):
+        bucket = <Py_ssize_t>(records[at].key >> shift)
+        spare[ends[bucket]] = records[at]
+        ends[bucket] += 1
+    start = 0
+    for bucket in range(bucket_count):
+        if ends[bucket] > start + 1:
+            sort_few(spare + start, records + start, ends[bucket] - start, oids, oid_size)
+        start = ends[bucket]
+    free(ends)
+    return spare
+
+
 cdef object sorted_numbers(const uint64_t *offsets, const uint8_t *oids, int oid_size, Py_ssize_t count):
     cdef Record *records = <Record *>malloc(2 * count * sizeof(Record) + 1)
     cdef Record *result
@@ -71,7 +134,11 @@ cdef object sorted_numbers(const uint64_t *offsets, const uint8_t *oids, int oid
                         key = key << 8 | oids[<int64_t>at * oid_size + byte]
                 records[at].key = key
                 records[at].number = <uint32_t>at
-            result = merge_sort(records, records + count, count, oids, oid_size)
+            if count <= FEW_RECORDS:
+                sort_few(records, records + count, count, oids, oid_size)
+                result = records
+            else:
+                result = bucket_sort(records, records + count, count, oids, oid_size)
             for at in range(count):
                 numbers[at] = result[at].number
     free(records)

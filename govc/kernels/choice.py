@@ -6,8 +6,8 @@ twins serve. What was chosen is chosen once, at import.
 
 import importlib
 import os
-from dataclasses import dataclass
 from types import ModuleType
+from typing import NamedTuple
 
 VARIABLE = "GOVC_KERNELS"
 PYTHON = "python"
@@ -38,8 +38,7 @@ QUESTIONS = (
 """Every kernel there is; `_packout_c`, which is part of `packcopy`, has no door of its own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """What answers a question: `kind` is COMPILED or PYTHON, `reason` why it is not the compiled one."""
 
     question: str

@@ -17,7 +17,6 @@ Source: git's builtin/index-pack.c; gitformat-pack.
 import os
 from array import array
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 
 from govc.errors import CorruptPack
 from govc.kernels.indexing import find_compiled
@@ -55,9 +54,8 @@ _FEW_OBJECTS = 1000
 _INDEX_MODE = 0o444
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class IndexedPack:
-    """What is known of a pack once it is indexed. The columns follow the index: ascending by oid.
+    """What is known of a pack once it is indexed, and stays so. The columns follow the index: ascending by oid.
 
     count              entries, the appended bases included
     object_count_received   entries that the peer sent
@@ -68,18 +66,54 @@ class IndexedPack:
     known_positions    array of I: idx positions of objects that `known` knew before
     """
 
-    algo: HashAlgorithm
-    count: int
-    object_count_received: int
-    delta_count: int
-    pack_checksum: bytes
-    pack_size: int
-    oids_sorted: bytes = field(repr=False)
-    offsets: "array[int]" = field(repr=False)
-    crcs: "array[int]" = field(repr=False)
-    types: bytes = field(repr=False)
-    positions: "array[int]" = field(repr=False)
-    known_positions: "array[int]" = field(repr=False)
+    __slots__ = (
+        "algo",
+        "count",
+        "crcs",
+        "delta_count",
+        "known_positions",
+        "object_count_received",
+        "offsets",
+        "oids_sorted",
+        "pack_checksum",
+        "pack_size",
+        "positions",
+        "types",
+    )
+
+    def __init__(
+        self,
+        *,
+        algo: HashAlgorithm,
+        count: int,
+        object_count_received: int,
+        delta_count: int,
+        pack_checksum: bytes,
+        pack_size: int,
+        oids_sorted: bytes,
+        offsets: "array[int]",
+        crcs: "array[int]",
+        types: bytes,
+        positions: "array[int]",
+        known_positions: "array[int]",
+    ) -> None:
+        self.algo = algo
+        self.count = count
+        self.object_count_received = object_count_received
+        self.delta_count = delta_count
+        self.pack_checksum = pack_checksum
+        self.pack_size = pack_size
+        self.oids_sorted = oids_sorted
+        self.offsets = offsets
+        self.crcs = crcs
+        self.types = types
+        self.positions = positions
+        self.known_positions = known_positions
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, IndexedPack) and all(
+            getattr(self, name) == getattr(other, name) for name in self.__slots__
+        )
 
     @property
     def thin_bases_appended(self) -> int:

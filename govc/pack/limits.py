@@ -1,6 +1,6 @@
 """How much a received pack may ask of us. Every number has a name, and passing one raises LimitExceeded."""
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from govc.errors import LimitExceeded
 
@@ -8,8 +8,7 @@ _MIB = 1 << 20
 _GIB = 1 << 30
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IndexLimits:
+class IndexLimits(NamedTuple):
     """Ceilings for indexing one pack, all but the ratio in bytes.
 
     object_bytes_max          one inflated entry, streamed if it is a large blob
@@ -31,8 +30,7 @@ class IndexLimits:
 
     def within(self, others: "IndexLimits") -> "IndexLimits":
         """Return these limits where they are tighter than those of `others`, about single objects."""
-        return replace(
-            self,
+        return self._replace(
             object_bytes_max=min(self.object_bytes_max, others.object_bytes_max),
             delta_result_bytes_max=min(self.delta_result_bytes_max, others.delta_result_bytes_max),
         )

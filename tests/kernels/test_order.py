@@ -30,6 +30,26 @@ def test_sorting_by_offset_is_stable(kernel, numbers):
     assert expected == kernel.sort_by_offset(array("Q", numbers)).tolist()
 
 
+def test_many_are_sorted_whatever_their_upper_bits_are(order):
+    """More than are sorted by insertion: spread evenly, all with the same beginning, and many equals."""
+    rng = random.Random(5)
+    for oids in (
+        [rng.randbytes(20) for _ in range(3000)],
+        [bytes(12) + rng.randbytes(8) for _ in range(500)],
+        [bytes([255] * 18) + rng.randbytes(1) + b"z" for _ in range(2000)],
+        [b"same bytes everywhere"[:20]] * 50,
+    ):
+        expected = sorted(range(len(oids)), key=oids.__getitem__)
+        assert expected == order.sort_by_oid(b"".join(oids), 20).tolist()
+    for numbers in (
+        [rng.randrange(1 << 64) for _ in range(3000)],
+        [rng.randrange(40) for _ in range(3000)],
+        [(1 << 63) + rng.randrange(9) for _ in range(100)],
+    ):
+        expected = sorted(range(len(numbers)), key=numbers.__getitem__)
+        assert expected == order.sort_by_offset(array("Q", numbers)).tolist()
+
+
 @needs_compiled
 @given(few_oids, few_oids, st.integers(0, 8))
 def test_matching_finds_the_same_whoever_looks(ours, theirs, gap):

@@ -11,7 +11,6 @@ import hashlib
 import os
 import zlib
 from array import array
-from dataclasses import replace
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -44,12 +43,12 @@ OBJECT_MAX = 1 << 20
 NARROW = (
     LIMITS,
     LIMITS,
-    replace(LIMITS, base_cache_bytes=0, delta_cache_bytes=0),
-    replace(LIMITS, stream_bytes_min=100),
-    replace(LIMITS, object_bytes_max=1000),
-    replace(LIMITS, delta_result_bytes_max=300_000),
-    replace(LIMITS, delta_result_bytes_max=200, base_cache_bytes=0, delta_cache_bytes=0),
-    replace(LIMITS, expansion_bytes_base=5000, expansion_ratio_max=0),
+    LIMITS._replace(base_cache_bytes=0, delta_cache_bytes=0),
+    LIMITS._replace(stream_bytes_min=100),
+    LIMITS._replace(object_bytes_max=1000),
+    LIMITS._replace(delta_result_bytes_max=300_000),
+    LIMITS._replace(delta_result_bytes_max=200, base_cache_bytes=0, delta_cache_bytes=0),
+    LIMITS._replace(expansion_bytes_base=5000, expansion_ratio_max=0),
 )
 
 
