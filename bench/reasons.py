@@ -118,13 +118,14 @@ REASONS = (
     Reason(11, "of a small pack, the start of Python is much of the figure", seconds_max=START_SECONDS),
     Reason(
         12,
-        "nearly all of the figure is the loop in Python that asks: a look into a bare dict in its place takes as long",
-        ("cached objects",),
+        "nearly all of the figure is the loop in Python that asks: a look into a bare dict in its place takes as long; "
+        "asked for in one call they take the line below",
+        ("cached objects (",),
     ),
     Reason(
         12,
         "what is beyond the budget is a first read, most of which is inflating and copying, by us as by libgit2; where "
-        "all fits, the loop in Python that asks is most of the figure",
+        "all fits and they are asked for one by one, the loop in Python that asks is most of the figure",
         ("Zipf",),
     ),
     Reason(12, "each commit's content is looked up in the cache, and its message copied out of it", ("messages",)),

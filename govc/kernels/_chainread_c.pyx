@@ -7,7 +7,7 @@ from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_SET_ITEM
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport calloc, free, malloc, qsort, realloc
 from libc.string cimport memcpy
 
 from govc.kernels._delta cimport DELTA_FINE, copy_operands, delta_run, delta_size, last_operands
@@ -54,6 +54,13 @@ cdef struct Run:
     uint32_t to
     uint32_t source
     uint32_t size
+
+
+cdef struct Wanted:
+    # One of many objects: where it lies (pack and offset), its number, whose place in the answer is its.
+    uint64_t key
+    int64_t number
+    Py_ssize_t place
 
 
 cdef struct Map:
@@ -487,19 +494,64 @@ cdef class ChainReader(PackReader):
         """See chainread.ChainReader."""
         cdef int64_t number = -1
         cdef int type_number = 0
-        cdef object found, data, kind
+        cdef object data
         if PyBytes_CheckExact(oid) and PyBytes_GET_SIZE(oid) == self.table.oid_size:
             number = self.table.find_number(<const uint8_t *>PyBytes_AS_STRING(oid))
         data = self.content(number, &type_number) if number >= 0 else None
-        if data is None or not issubclass(type, tuple):
-            return None
-        kind = kinds[type_number]
-        found = GOVC_TUPLE(type, 2)
-        Py_INCREF(kind)
-        PyTuple_SET_ITEM(found, 0, kind)
-        Py_INCREF(data)
-        PyTuple_SET_ITEM(found, 1, data)
+        return raw_of(type, kinds[type_number], data) if data is not None else None
+
+    def find_many_raw(self, list oids not None, type, tuple kinds not None, uint64_t bytes_max):
+        """See chainread.ChainReader."""
+        cdef Py_ssize_t count = len(oids), wanted_count = 0, at
+        cdef list found = [None] * count
+        cdef bytes buffer = PyBytes_FromStringAndSize(NULL, count * sizeof(Wanted))
+        cdef Wanted *wanted = <Wanted *>PyBytes_AS_STRING(buffer)
+        cdef uint64_t used = 0
+        cdef int64_t number
+        cdef int type_number = 0, i
+        cdef object oid, data
+        for at in range(count):
+            oid = oids[at]
+            if not PyBytes_CheckExact(oid) or PyBytes_GET_SIZE(oid) != self.table.oid_size:
+                continue
+            number = self.table.find_number(<const uint8_t *>PyBytes_AS_STRING(oid))
+            if number < 0:
+                continue
+            i = self.table.pack_of(number)
+            wanted[wanted_count].key = <uint64_t>i << 48 | self.table.offset_at(
+                &self.table.packs[i], <uint32_t>(number - self.table.packs[i].first))
+            wanted[wanted_count].number = number
+            wanted[wanted_count].place = at
+            wanted_count += 1
+        qsort(wanted, wanted_count, sizeof(Wanted), &compare_wanted)
+        for at in range(wanted_count):
+            data = self.content(wanted[at].number, &type_number)
+            if data is not None:
+                found[wanted[at].place] = raw_of(type, kinds[type_number], data)
+                used += PyBytes_GET_SIZE(data)
+                if used > bytes_max:
+                    break
         return found
+
+
+cdef object raw_of(type, kind, data):
+    """Make a named tuple, without the call of its class."""
+    if not issubclass(type, tuple):
+        return None
+    cdef object raw = GOVC_TUPLE(type, 2)
+    Py_INCREF(kind)
+    PyTuple_SET_ITEM(raw, 0, kind)
+    Py_INCREF(data)
+    PyTuple_SET_ITEM(raw, 1, data)
+    return raw
+
+
+cdef int compare_wanted(const void *a, const void *b) noexcept nogil:
+    cdef const Wanted *one = <const Wanted *>a
+    cdef const Wanted *other = <const Wanted *>b
+    if one.key != other.key:
+        return -1 if one.key < other.key else 1
+    return (one.number > other.number) - (one.number < other.number)
 
 
 cdef inline bint reserve(void **block, size_t *room, size_t size, size_t count) noexcept nogil:

@@ -2,6 +2,7 @@
 """A cache of values by name with a budget in bytes, compiled; the story is in `objectcache`."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -9,10 +10,12 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 import os
+from itertools import islice
 
 DEF NONE = 0xFFFFFFFF
 DEF FREQUENCY_MAX = 3
 DEF SMALL_TENTHS = 1
+DEF KEYS_AT_ONCE = 1024
 
 ENTRY_BYTES = 176
 
@@ -142,6 +145,35 @@ cdef class ObjectCache:
         if self.slots[slot].frequency < FREQUENCY_MAX:
             self.slots[slot].frequency += 1
         return <object>self.slots[slot].value
+
+    def iter_many(self, keys):
+        """See objectcache.ObjectCache."""
+        cdef ManyValues values = ManyValues.__new__(ManyValues)
+        values.cache = self
+        if type(keys) is list:
+            values.whole = keys  # a part of a list is copied in one step
+        else:
+            values.source = iter(keys)
+        values.keys = []
+        return values
+
+    def read_ahead(self, list keys not None):
+        """See objectcache.ObjectCache."""
+        return None
+
+    cdef list absent_places(self, list keys, Py_ssize_t start):
+        """Return where keys stand that aren't here, each once. What is no key is left out."""
+        cdef list places = []
+        cdef set seen = set()
+        cdef object key
+        cdef Py_ssize_t at
+        for at in range(start, PyList_GET_SIZE(keys)):
+            key = <object>PyList_GET_ITEM(keys, at)
+            if PyBytes_CheckExact(key) and PyBytes_GET_SIZE(key) >= 8 and self.lookup(key) == <uint32_t>NONE:
+                if key not in seen:
+                    seen.add(key)
+                    places.append(at)
+        return places
 
     def put(self, bytes key not None, value, uint64_t cost):
         """See objectcache.ObjectCache."""
@@ -304,3 +336,64 @@ cdef class ObjectCache:
     @property
     def used_bytes(self):
         return self.small.used + self.main.used
+
+
+cdef class ManyValues:
+    """The iterator of `iter_many`: some of the keys, how far it is, and what was read ahead for them."""
+
+    cdef ObjectCache cache
+    cdef object source
+    cdef list whole
+    cdef Py_ssize_t taken
+    cdef list keys
+    cdef list ahead
+    cdef Py_ssize_t at
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef object key, value
+        cdef uint32_t slot
+        # Whatever calls Python may let another thread come here: where we are is looked up again afterwards.
+        while True:
+            if self.at >= PyList_GET_SIZE(self.keys):
+                if self.whole is not None:
+                    keys = self.whole[self.taken : self.taken + KEYS_AT_ONCE]
+                    self.taken += KEYS_AT_ONCE
+                else:
+                    keys = list(islice(self.source, KEYS_AT_ONCE))
+                if not keys:
+                    raise StopIteration
+                self.keys, self.ahead, self.at = keys, None, 0
+            if self.ahead is not None and self.ahead[self.at] is not None:
+                value = self.ahead[self.at]
+                self.ahead[self.at] = None
+                self.at += 1
+                self.cache.misses += 1
+                return value
+            key = <object>PyList_GET_ITEM(self.keys, self.at)
+            if PyBytes_CheckExact(key) and PyBytes_GET_SIZE(key) >= 8:
+                slot = self.cache.lookup(key)
+                if slot != <uint32_t>NONE:
+                    self.at += 1
+                    self.cache.hits += 1
+                    if self.cache.slots[slot].frequency < FREQUENCY_MAX:
+                        self.cache.slots[slot].frequency += 1
+                    return <object>self.cache.slots[slot].value
+            if self.ahead is None:
+                self.look_ahead()
+                continue
+            self.at += 1
+            return self.cache[key]
+
+    cdef look_ahead(self):
+        """Have those of the keys that aren't here read together."""
+        cdef list keys = self.keys, ahead = [None] * PyList_GET_SIZE(keys)
+        self.ahead = ahead
+        places = self.cache.absent_places(keys, self.at)
+        if len(places) > 1:
+            values = self.cache.read_ahead([keys[place] for place in places])
+            if values is not None:
+                for place, value in zip(places, values):
+                    ahead[place] = value

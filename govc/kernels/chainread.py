@@ -10,6 +10,7 @@ library does. What is different:
   get too short for that, the rest is made one delta after the other, in two buffers by turns.
 - **Tables of fixed codes are made once.** A third of all entries, small ones, have them: a decompressor of their own
   keeps the tables.
+- **Many at once** are read in the order in which they lie: what they stand on is met again while it is at hand.
 - **Packs are mapped**, under `guard`: no call of the system for an entry, and nothing is copied before it is inflated.
   A page that could not be read is noticed before the object leaves, and the object is read by descriptor instead,
   which says what is wrong. Where a pack can't be mapped, that is how it is read.
@@ -53,6 +54,15 @@ if TYPE_CHECKING:
 
         def find_raw(self, oid: bytes, kind: type[_T], kinds: Sequence[str]) -> _T | None:
             """Return the object as a named tuple of `kinds[type]` and its content; None where `read` has to answer."""
+
+        def find_many_raw(
+            self, oids: list[bytes], kind: type[_T], kinds: Sequence[str], bytes_max: int
+        ) -> list[_T | None]:
+            """Return many objects as `find_raw` does, each at the place of its name.
+
+            They are read in the order in which they lie in the packs. Beyond `bytes_max` of content none is begun any
+            more: None, as for what `read` has to answer.
+            """
 
 elif AVAILABLE:
     ChainReader = _module.ChainReader

@@ -20,6 +20,7 @@ Threads: each call holds the GIL from beginning to end (the twin: a lock where i
 Source: Yang et al., "FIFO queues are all you need for cache eviction" (SOSP 2023).
 """
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from govc.kernels.choice import choose
@@ -50,6 +51,18 @@ if TYPE_CHECKING:
 
         def peek(self, name: bytes) -> Any:
             """Return the value, None when it isn't here; asks nobody."""
+
+        def iter_many(self, names: Iterable[bytes]) -> Iterator[Any]:
+            """Yield what `cache[name]` returns for each name; what it raises is raised when its turn comes.
+
+            A thousand names are taken at a time, and those of them that aren't here are shown to `read_ahead` first.
+            """
+
+        def read_ahead(self, names: list[bytes]) -> list[Any] | None:
+            """Return values of names that aren't here, in their order, None for any that `missing` shall be asked for;
+
+            a kind of cache overrides it where reading many together costs less. The twin never asks.
+            """
 
         def put(self, name: bytes, value: object, cost: int) -> None:
             """Keep a value of `cost` bytes, unless the name is there or the value too large."""

@@ -2,6 +2,7 @@
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 ENTRY_BYTES = 400
@@ -52,6 +53,14 @@ class ObjectCache:
         if found[_FREQUENCY] < _FREQUENCY_MAX:
             found[_FREQUENCY] += 1
         return found[_VALUE]
+
+    def iter_many(self, names: Iterable[bytes]) -> Iterator[Any]:
+        """See objectcache.ObjectCache; nothing is read ahead here."""
+        return map(self.__getitem__, names)
+
+    def read_ahead(self, names: list[bytes]) -> list[Any] | None:
+        """See objectcache.ObjectCache."""
+        return None
 
     def put(self, name: bytes, value: object, cost: int) -> None:
         """See objectcache.ObjectCache."""

@@ -181,6 +181,29 @@ def test_chains_of_all_shapes_are_read_as_the_twin_reads_them(
     assert [readers[2].type_and_size(p)[1] for p in range(count)] == [len(content[1]) for content in seen[count:]]
 
 
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 1 << 32), st.integers(1, 40), st.sampled_from([0, 5000, 1 << 40]))
+def test_many_are_read_as_one_by_one_until_it_is_enough(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, count: int, enough: int
+) -> None:
+    rng = random.Random(seed)
+    pack = pack_of(tmp_path_factory.mktemp("p"), random_entries(rng, count))
+    positions = rng.choices(range(count), k=2 * count)
+    names: list[Any] = [pack.index.oid_at(position) for position in positions]
+    single = reader_of(pack)
+    expected = [single.find_raw(name, Raw, KINDS) for name in names]
+    names += [bytes(20), b"x", None]
+    found = reader_of(pack, 20_000).find_many_raw(names, Raw, KINDS, enough)
+    assert found[-3:] == [None] * 3
+    read = sorted((pack.index.offset_at(p), len(raw.data)) for p, raw in zip(positions, found, strict=False) if raw)
+    assert all(raw in (None, one) for raw, one in zip(found, expected, strict=False))
+    # In the order of the pack, and until it is enough: the last of them passes it.
+    assert sum(size for _, size in read[:-1]) <= enough
+    skipped = [pack.index.offset_at(p) for p, raw in zip(positions, found, strict=False) if raw is None]
+    assert not skipped or (sum(size for _, size in read) > enough and min(skipped) >= read[-1][0])
+    assert reader_of(pack).find_many_raw([], Raw, KINDS, enough) == []
+
+
 def test_what_is_asked_for_wrongly_is_not_answered(tmp_path: Path) -> None:
     pack = pack_of(tmp_path, [Whole(b"x" * 100)])
     reader = reader_of(pack)

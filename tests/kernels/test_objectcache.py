@@ -88,6 +88,49 @@ def test_one_pass_over_everything_spares_what_is_asked_for_every_day(kernel: Any
     assert cache.hits - hits >= 90
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 1500), max_size=4000), st.integers(2000, 60_000), st.booleans(), st.integers(0, 3))
+def test_many_are_what_one_by_one_is(numbers: list[int], budget: int, is_list: bool, known: int) -> None:
+    """Whatever part of what is absent is read ahead, and whether the names come in a list or one by one."""
+    names = [name_of(number) for number in numbers]
+    for kernel in both("objectcache"):
+
+        class Cache(kind_of(kernel)):  # type: ignore[misc]
+            def read_ahead(self, wanted: list[bytes]) -> list[Any] | None:
+                assert len(set(wanted)) == len(wanted) <= 1024 and not any(map(self.peek, wanted))
+                if known == 0:
+                    return None
+                found = [(name, "made") if number % known == 0 else None for number, name in enumerate(wanted)]
+                for name, value in zip(wanted, found, strict=True):
+                    if value is not None:
+                        self.put(name, value, 100)
+                return found
+
+        cache = Cache(budget)
+        assert list(cache.iter_many(names if is_list else iter(names))) == [(name, "made") for name in names]
+        assert cache.used_bytes <= budget and cache.hits + cache.misses >= len(names)
+
+
+def test_what_is_missing_among_many_is_said_when_its_turn_comes(kernel: Any) -> None:
+    class Cache(kernel.ObjectCache):  # type: ignore[name-defined, misc]
+        def missing(self, name: object) -> object:
+            if name == name_of(2) or not isinstance(name, bytes):
+                raise KeyError(name)
+            return name
+
+    for wrong in (name_of(2), "text", None, b"short"):
+        values = Cache(1 << 20).iter_many([name_of(1), wrong, name_of(3)])
+        assert next(values) == name_of(1)
+        if wrong != b"short":
+            with pytest.raises(KeyError):
+                next(values)
+            continue
+        assert next(values) == b"short"
+    assert list(Cache(1 << 20).iter_many([])) == []
+    with pytest.raises(TypeError):
+        Cache(1 << 20).iter_many(None)
+
+
 def test_values_are_let_go(kernel: Any) -> None:
     class Value:
         alive = 0
