@@ -46,7 +46,7 @@ from govc.service.admitting import ARCHIVE, admitted, wish_of
 from govc.service.advertise import advertise, advertisement_key
 from govc.service.archive import ArchiveTools, serve_upload_archive
 from govc.service.audit import NO_AUDIT, AuditLog
-from govc.service.context import RECEIVE_PACK, UPLOAD_PACK, RequestContext
+from govc.service.context import RECEIVE_PACK, UPLOAD_PACK, RequestContext, is_never_gone
 from govc.service.creating import RepositoryCreator, not_made
 from govc.service.fetch import FetchTools, serve_upload_pack
 from govc.service.known import KnownListing
@@ -288,10 +288,24 @@ class Backend:
         known = known_body(snapshot, context, body) if body is not None else None
         return KnownListing(path_info, context, key, proved.look, known.key) if known is not None else None
 
+    def known_place(self, path_info: str, snapshot: Snapshot, context: RequestContext) -> KnownListing | None:
+        """Return where `snapshot` is to be had again for who asks as `context` says; None: nowhere."""
+        proved = self._proved.get(path_info)
+        if proved is None or proved.snapshot is not snapshot or context.service != UPLOAD_PACK:
+            return None
+        return KnownListing(path_info, replace(context, is_gone=is_never_gone), (), proved.look)
+
+    def open_known(self, known: KnownListing, context: RequestContext) -> "Handle | None":
+        """Return the repository for another request of the same caller, when nothing has changed since; None: it has
+        to be opened in full. Raises AccessDenied.
+        """
+        proved = self._find_unchanged(known)
+        return Handle(self, proved.repository, proved.snapshot, context) if proved is not None else None
+
     def answer_known(self, known: KnownListing) -> bytes | None:
         """Return the answer, when nothing has changed since; None: ask in full. Raises AccessDenied."""
-        snapshot = self._find_unchanged(known)
-        answer: bytes | None = snapshot.derived.get(known.key) if snapshot is not None else None
+        proved = self._find_unchanged(known)
+        answer: bytes | None = proved.snapshot.derived.get(known.key) if proved is not None else None
         return answer
 
     def stream_known(self, known: KnownListing) -> Iterator[Chunk] | None:
@@ -300,8 +314,8 @@ class Backend:
             return None
         return self.fetch_tools.bodies.serve_whole(known.body_key)
 
-    def _find_unchanged(self, known: KnownListing) -> Snapshot | None:
-        """Return the snapshot that an answer was given from, if the same question still leads to it."""
+    def _find_unchanged(self, known: KnownListing) -> _Proved | None:
+        """Return what an answer was given from, if the same question still leads to it."""
         access = self._guard.check_name(known.path_info, known.context) if self._guard is not None else None
         self._hear_of_crashes()
         proved = self._proved.get(known.path_info)
@@ -310,7 +324,7 @@ class Backend:
         self.pool.note_use(proved.repository)
         if self._guard is not None and access is not None:
             self._guard.check_place(access, proved.gitdir, known.context)
-        return proved.snapshot
+        return proved
 
     def _stamp(self, path_info: str, *, is_push: bool) -> PathStamps | None:
         root = self.settings.root
@@ -519,6 +533,10 @@ class Handle:
     def known_listing(self, path_info: str, context: RequestContext, body: bytes | None) -> KnownListing | None:
         """Return where the answer that was just given is, so that it can be had again; None: nowhere."""
         return self._backend.known_listing(path_info, self.snapshot, context, body)
+
+    def known_place(self, path_info: str, context: RequestContext) -> KnownListing | None:
+        """Return where this is to be had again for who asks as `context` says; None: nowhere."""
+        return self._backend.known_place(path_info, self.snapshot, context)
 
     def advertise(self, context: RequestContext) -> bytes:
         """Return the whole body of a smart info/refs answer."""

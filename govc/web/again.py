@@ -13,6 +13,10 @@ asked each time:
 `words_of` gives the bytes. Two requests of the lane with the same words differ in the value of one X-Request-Id alone,
 wherever in the head it stands. Long words are kept as a digest. Nothing is kept of a request that carries a secret.
 
+Fetches hardly ever come again in the same bytes, but mostly in the same head: what differs is the body, and with it
+the Content-Length. `fetch_head_of` gives the head without that value; what was found out by it (who asks from where,
+for which repository, in which version) is the context in which the new body is answered, by the services, as ever.
+
 The full way is shown what there is to learn by a `Lesson` in its environ.
 """
 
@@ -23,6 +27,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from govc.service.known import KnownListing
+from govc.web.access_log import Exchange
 from govc.web.lane import LaneRequest
 from govc.web.responses import Header
 from govc.web.sending import NO_ACCEL_VARIABLE
@@ -36,6 +41,8 @@ KNOWN_MAX = 512
 """Requests that a worker remembers: about a megabyte."""
 
 _UPLOAD_PACK = b"/git-upload-pack HTTP/1.1\r\n"
+_FETCH = b"command=fetch"
+_LENGTH_BEFORE = b"\r\nContent-Length: "
 _ID_BEFORE = b"\r\nX-Request-Id: "
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _NEVER = ("HTTP_AUTHORIZATION", "HTTP_PROXY_AUTHORIZATION", "HTTP_COOKIE", NO_ACCEL_VARIABLE)
@@ -65,6 +72,30 @@ def words_of(peer: str | None, data: bytes) -> Words | None:
     return Words((peer, False, _shorten(data)), "")
 
 
+class FetchHead(NamedTuple):
+    """The head of a fetch, and its body."""
+
+    words: Words
+    body: bytes
+
+
+def fetch_head_of(peer: str | None, data: bytes) -> FetchHead | None:
+    """Return the head of a request that is a fetch of version 2, whole and nothing more; else None.
+
+    What the lane takes in two requests with the same words differs in body, Content-Length and X-Request-Id alone.
+    """
+    end = data.find(b"\r\n\r\n", 0, PLAIN_BYTES_MAX)
+    if end < 0 or not data.startswith(_FETCH, end + 8):
+        return None
+    begin = data.find(_LENGTH_BEFORE, 0, end) + len(_LENGTH_BEFORE)
+    stop = data.find(b"\r\n", begin, end + 2)
+    body = data[end + 4 :]
+    if begin < len(_LENGTH_BEFORE) or data[begin:stop] != b"%d" % len(body):
+        return None
+    words = words_of(peer, data[:begin] + data[stop : end + 4])
+    return FetchHead(words, body) if words is not None else None
+
+
 def _shorten(data: bytes) -> bytes:
     """No digest is taken for a request: there is none of 32 bytes."""
     return data if len(data) <= PLAIN_BYTES_MAX else hashlib.sha256(data).digest()
@@ -83,7 +114,7 @@ def may_be_known(request: LaneRequest, words: Words, data: bytes) -> bool:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownRequest:
     """What the full way found out: `listing` is the answer's place, the rest is for headers and log. `streams`: the
-    answer is a body in a file."""
+    answer is a body in a file. `body_bytes_max`: of a fetch's head, how long a body it may have."""
 
     listing: KnownListing
     headers: list[Header]
@@ -97,10 +128,31 @@ class KnownRequest:
     repository: str
     bytes_received: int
     streams: bool
+    body_bytes_max: int = 0
+
+
+def known_request(place: KnownListing, headers: list[Header], peer: str | None, exchange: Exchange) -> KnownRequest:
+    """Return what an exchange has found out, to be had at `place`."""
+    return KnownRequest(
+        listing=place,
+        headers=headers,
+        peer=peer,
+        method=exchange.method,
+        path=exchange.path,
+        remote_addr=exchange.remote_addr,
+        remote_user=exchange.remote_user,
+        login=exchange.login,
+        route=exchange.route,
+        repository=exchange.repository,
+        bytes_received=exchange.bytes_received,
+        streams=place.body_key is not None,
+    )
 
 
 class Lesson(NamedTuple):
-    """In an environ: the request's whole body, and who wants to know what was found out about it."""
+    """In an environ: the request's whole body, who wants to know what was found out about it, and who wants to know
+    what was about its head."""
 
     body: bytes
     learn: Callable[[KnownRequest], None]
+    learn_head: Callable[[KnownRequest], None] | None = None

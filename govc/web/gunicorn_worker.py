@@ -16,7 +16,8 @@ the moment that the server stops (`gunicorn_master`).
 Signals for a worker that is being born are held back until it has handlers of its own: in between it has its master's,
 which take them down for a master that it isn't, and it would live on, told to end or not.
 
-What comes again in the same bytes is answered from what was found out the first time (`again`).
+What comes again in the same bytes, or in the same head of a fetch, is answered from what was found out the first time
+(`again`).
 
 The master process imports this before gevent patches anything, so nothing here may need the patched library at import.
 """
@@ -33,7 +34,17 @@ import gevent
 from gunicorn import SERVER_SOFTWARE, http, util
 from gunicorn.workers.ggevent import GeventWorker
 
-from govc.web.again import KNOWN_MAX, LESSON_VARIABLE, KnownRequest, Lesson, Words, may_be_known, words_of
+from govc.web.again import (
+    KNOWN_MAX,
+    LESSON_VARIABLE,
+    FetchHead,
+    KnownRequest,
+    Lesson,
+    Words,
+    fetch_head_of,
+    may_be_known,
+    words_of,
+)
 from govc.web.depth import bound_unsent
 from govc.web.gunicorn_master import STOPPING
 from govc.web.lane import HEAD_BYTES_MAX, encode_answer, make_environ, read_request
@@ -188,6 +199,15 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
                     if not again:
                         return
                     continue
+            head = fetch_head_of(peer, data)
+            known = self._known.get(head.words.key) if head is not None else None
+            if known is not None and head is not None and words is not None:
+                again = self._fetch_again(client, known, head, words)
+                if again is not None:
+                    data = b""
+                    if not again:
+                        return
+                    continue
             request = read_request(data, head_bytes_max, fields_max)
             # Hooks are told the server's name; over a Unix socket gunicorn has rules of its own for it.
             if request is None or (request.is_push and not isinstance(name, tuple)):
@@ -199,7 +219,9 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
             body = LaneBody(client, request.body, request.rest) if request.is_push else None
             environ = make_environ(base, request, body or io.BytesIO(request.body))
             if words is not None and may_be_known(request, words, data):
-                environ[LESSON_VARIABLE] = Lesson(request.body, partial(self._learn, words, request.stays))
+                learn = partial(self._learn, words, request.stays)
+                learn_head = partial(self._learn, head.words, request.stays) if head is not None else None
+                environ[LESSON_VARIABLE] = Lesson(request.body, learn, learn_head)
             data = data[request.size :]
             self._count_request()
             stays = request.stays and self.alive
@@ -261,6 +283,17 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
         """The same, where the answer is a body that lies in a file. May switch."""
         answer = LaneAnswer(client, self._http_date(), stays=known.stays and self.alive)
         chunks = self.wsgi.stream_again(known.request, request_id, answer)
+        if chunks is None:
+            return None
+        self._count_request()
+        self._send(answer, chunks)
+        return answer.stays
+
+    def _fetch_again(self, client: Any, known: "_Known", head: FetchHead, words: Words) -> bool | None:
+        """The same, where the head of a fetch is known and its body isn't. May switch."""
+        answer = LaneAnswer(client, self._http_date(), stays=known.stays and self.alive)
+        lesson = Lesson(head.body, partial(self._learn, words, known.stays))
+        chunks = self.wsgi.fetch_again(known.request, head.words.request_id, lesson, answer)
         if chunks is None:
             return None
         self._count_request()

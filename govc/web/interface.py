@@ -39,6 +39,9 @@ class RepositoryHandle(Protocol):
         `body` is that of the request, None for the advertisement.
         """
 
+    def known_place(self, path_info: str, context: RequestContext) -> KnownListing | None:
+        """Where this repository can be had again by who asks as this one does (to fetch); None: nowhere."""
+
     def advertise(self, context: RequestContext) -> bytes:
         """The whole body of a smart info/refs answer."""
 
@@ -83,6 +86,10 @@ class Backend(Protocol):
 
     def stream_known(self, known: KnownListing) -> Iterator[Chunk] | None:
         """The same for a body that is kept: spans of files, none when it is gone."""
+
+    def open_known(self, known: KnownListing, context: RequestContext) -> RepositoryHandle | None:
+        """The repository for another request that differs in what it asks alone, when nothing has changed since; None:
+        open it in full. Raises `AccessDenied`."""
 
     def start(self) -> None:
         """Begin what runs in the background."""

@@ -14,11 +14,10 @@ A client that goes away makes the server call `close()` on the answer, which clo
 """
 
 import logging
-import math
 import os
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -28,20 +27,21 @@ from govc.auth.gate import client_key
 from govc.auth.principal import AccessDenied, LoginBusy, LoginFailed, Principal
 from govc.cache.bodies import Chunk
 from govc.cache.span import FileSpan
-from govc.errors import GovcError, LimitExceeded, Refused
+from govc.errors import GovcError, LimitExceeded
 from govc.limits.rates import Rates
 from govc.limits.watch import NO_WATCH, LimitWatch
-from govc.protocol.errors import RemoteProtocolError
 from govc.repo.runtime import PLAIN, Runtime
 from govc.service.context import RECEIVE_PACK, UPLOAD_PACK, RequestContext, is_never_gone
 from govc.web.access_log import Exchange
-from govc.web.again import LESSON_VARIABLE, KnownRequest, Lesson
+from govc.web.again import LESSON_VARIABLE, KnownRequest, Lesson, known_request
 from govc.web.bodies import BodyError
 from govc.web.dumb import serve_dumb
+from govc.web.failures import answer_error, wrong_method
 from govc.web.health import Health
 from govc.web.identity import Identity, TrustedProxies, header_variable, identify
 from govc.web.interface import Backend, RepositoryHandle
 from govc.web.json_lines import CURRENT
+from govc.web.lane import BODY_BYTES_MAX as LANE_BYTES_MAX
 from govc.web.lane_answer import LaneAnswer
 from govc.web.metrics import CONTENT_TYPE, Metrics
 from govc.web.request import (
@@ -171,7 +171,16 @@ class Application:
         if self.slow_clients is not None:
             exchange.waits = self.slow_clients.begin(environ.get("gunicorn.socket"))
         CURRENT.set(exchange)
-        response, first = self._answer_guarded(environ, identity, exchange)
+        return self._begin(partial(self._answer, environ, identity, exchange), exchange, environ, start_response)
+
+    def _begin(
+        self,
+        answer: Callable[[], Response],
+        exchange: Exchange,
+        environ: dict[str, Any],
+        start_response: StartResponse,
+    ) -> Iterable[bytes]:
+        response, first = self._answer_guarded(answer, exchange)
         exchange.status = response.status
         if isinstance(first, FileSpan):
             if exchange.teach is not None:
@@ -226,14 +235,12 @@ class Application:
         outlet = find_outlet(environ, start_response, self._wait_writable, self._runtime)
         return Stream(first, iter(body), exchange, outlet)
 
-    def _answer_guarded(
-        self, environ: dict[str, Any], identity: Identity, exchange: Exchange
-    ) -> tuple[Response, Chunk | None]:
+    def _answer_guarded(self, answer: Callable[[], Response], exchange: Exchange) -> tuple[Response, Chunk | None]:
         """Return an answer and its first chunk (None when it is empty); whatever is raised becomes an
         answer."""
         response: Response | None = None
         try:
-            response = self._answer(environ, identity, exchange)
+            response = answer()
             if isinstance(response.body, bytes):
                 return response, response.body or None
             chunks = iter(response.body)
@@ -242,7 +249,7 @@ class Application:
             self._drop(response, exchange)
             if isinstance(error, GovcError) and error.limit_name:
                 self.limit_watch.refused(error.limit_name)
-            failed = _answer_error(error, exchange)
+            failed = answer_error(error, exchange)
             return failed, failed.body or None  # type: ignore[return-value]
         except BaseException:
             self._drop(response, exchange)
@@ -265,7 +272,7 @@ class Application:
         exchange.repository = repository
         method = "GET" if exchange.method == "HEAD" else exchange.method
         if method != route.method:
-            return _wrong_method(route, environ.get("SERVER_PROTOCOL", ""))
+            return wrong_method(route, environ.get("SERVER_PROTOCOL", ""))
         try:
             principal = self._authenticate(environ, identity, exchange)
             if self._rates is not None and principal.user is not None:
@@ -376,7 +383,30 @@ class Application:
                 teach()
             else:
                 exchange.teach = teach
+                self._teach_head(lesson, handle, context, peer, response.headers, exchange)
         return response
+
+    def _teach_head(
+        self,
+        lesson: Lesson,
+        handle: RepositoryHandle,
+        context: RequestContext,
+        peer: str | None,
+        headers: list[Header],
+        exchange: Exchange,
+    ) -> None:
+        """Tell what was found out about the head of a fetch, as `_teach` does about all of a request."""
+        place = handle.known_place(exchange.repository, context) if lesson.learn_head is not None else None
+        if place is None or lesson.learn_head is None or self._looks_each_time:
+            return
+        bytes_max = min(handle.max_request_bytes(), self._options.body_bytes_max or LANE_BYTES_MAX, LANE_BYTES_MAX)
+        known = known_request(place, headers, peer, exchange)
+        lesson.learn_head(replace(known, streams=True, body_bytes_max=bytes_max))
+
+    @property
+    def _looks_each_time(self) -> bool:
+        """Whether the same words may mean something else next time."""
+        return self._authenticator is not None or self._rates is not None or self._tracing is not None
 
     def _teach(
         self,
@@ -390,27 +420,9 @@ class Application:
     ) -> None:
         """Tell what was found out about a request, unless the same words may mean something else next time."""
         exchange.teach = None
-        if self._authenticator is not None or self._rates is not None or self._tracing is not None:
-            return
-        known = handle.known_listing(exchange.repository, context, body)
-        if known is None:
-            return
-        lesson.learn(
-            KnownRequest(
-                listing=known,
-                headers=headers,
-                peer=peer,
-                method=exchange.method,
-                path=exchange.path,
-                remote_addr=exchange.remote_addr,
-                remote_user=exchange.remote_user,
-                login=exchange.login,
-                route=exchange.route,
-                repository=exchange.repository,
-                bytes_received=exchange.bytes_received,
-                streams=known.body_key is not None,
-            )
-        )
+        known = handle.known_listing(exchange.repository, context, body) if not self._looks_each_time else None
+        if known is not None:
+            lesson.learn(known_request(known, headers, peer, exchange))
 
     def answer_again(self, known: KnownRequest, request_id: str) -> bytes | None:
         """Return the body that a known request gets, logged and counted; None: ask in full.
@@ -425,6 +437,7 @@ class Application:
         if body is None:
             return None
         exchange = self._exchange_again(known, request_id, started)
+        exchange.note_validated(started)
         exchange.bytes_sent = len(body)
         exchange.finish()
         return body
@@ -442,17 +455,51 @@ class Application:
         if chunks is None or not isinstance(first, FileSpan):
             return None
         exchange = self._exchange_again(known, request_id, started)
-        if self.slow_clients is not None:
-            exchange.waits = self.slow_clients.begin(answer.connection)
-        CURRENT.set(exchange)
-        environ = {"REMOTE_ADDR": known.peer, "REQUEST_METHOD": known.method, "gunicorn.socket": answer.connection}
+        exchange.note_validated(started)
+        environ = self._watch_again(known, exchange, answer)
         response, chunk = self._hand_over(Response(200, known.headers, chunks), first, environ, exchange)
         if chunk is not None and first.whole_name:
             response = response._replace(headers=[*known.headers, ("Content-Length", str(first.length))])
         return self._send(response, chunk, exchange, environ, answer.start)
 
+    def fetch_again(
+        self, known: KnownRequest, request_id: str, lesson: Lesson, answer: LaneAnswer
+    ) -> Iterable[bytes] | None:
+        """Begin the answer to a fetch whose head is known, as `stream_again` does; `lesson` has its body."""
+        started = monotonic()
+        body = lesson.body
+        if len(body) > known.body_bytes_max:
+            return None
+        exchange = self._exchange_again(known, request_id, started)
+        gone = partial(has_hung_up, answer.connection)
+        context = replace(known.listing.context, request_id=exchange.request_id, is_gone=gone)
+        try:
+            handle = self._backend.open_known(known.listing, context)
+        except AccessDenied:
+            return None
+        if handle is None:
+            return None
+        exchange.note_validated(started)
+        exchange.held = handle
+        exchange.bytes_received = len(body)
+        environ = self._watch_again(known, exchange, answer)
+        exchange.listen()
+        exchange.teach = partial(self._teach, lesson, handle, context, body, known.peer, known.headers, exchange)
+
+        def make() -> Response:
+            return Response(200, known.headers, handle.upload_pack(context, body))
+
+        return self._begin(make, exchange, environ, answer.start)
+
+    def _watch_again(self, known: KnownRequest, exchange: Exchange, answer: LaneAnswer) -> dict[str, Any]:
+        """Watch the client of a known request, and return as much of an environ as sending an answer takes."""
+        if self.slow_clients is not None:
+            exchange.waits = self.slow_clients.begin(answer.connection)
+        CURRENT.set(exchange)
+        return {"REMOTE_ADDR": known.peer, "REQUEST_METHOD": known.method, "gunicorn.socket": answer.connection}
+
     def _exchange_again(self, known: KnownRequest, request_id: str, started: float) -> Exchange:
-        exchange = Exchange(
+        return Exchange(
             request_id=self._request_id(request_id, known.peer),
             method=known.method,
             path=known.path,
@@ -466,8 +513,6 @@ class Application:
             started_seconds=started,
             metrics=self._metrics,
         )
-        exchange.note_validated(started)
-        return exchange
 
     def _note_refused_body(self, exchange: Exchange, error: BodyError | LimitExceeded) -> None:
         """Note why a body is not taken; raise it again when its client was too slow, which is a 408."""
@@ -544,37 +589,3 @@ def _auth_type(environ: dict[str, Any], identity: Identity) -> str | None:
         return None
     scheme: str = environ.get("HTTP_AUTHORIZATION", "").strip().partition(" ")[0]
     return scheme.capitalize()
-
-
-def _wrong_method(route: Route, server_protocol: str) -> Response:
-    """405 with Allow; 400 for clients older than HTTP/1.1, which has the 405."""
-    if server_protocol in ("", "HTTP/0.9", "HTTP/1.0"):
-        return error_response(400)
-    return error_response(405, ("Allow", "GET, HEAD" if route.method == "GET" else route.method))
-
-
-def _answer_error(error: Exception, exchange: Exchange) -> Response:
-    """Turn an exception into an answer: its status for the client, its text for the log."""
-    if isinstance(error, LoginBusy):
-        exchange.error = str(error)
-        return error_response(error.http_status, ("Retry-After", str(error.retry_after_seconds)))
-    if isinstance(error, Refused):
-        exchange.error = str(error)
-        retry = str(math.ceil(error.retry_after_seconds))
-        return error_response(error.http_status, ("Retry-After", retry), sentence=error.text.encode("utf-8") + b"\n")
-    if exchange.waits is not None and exchange.waits.broken_limit:
-        return error_response(408)
-    if isinstance(error, (GovcError, RemoteProtocolError)):
-        status = error.http_status
-        exchange.error = str(error)
-        if status >= 500:
-            _LOG.error("request %s: %s", exchange.request_id, error)
-    else:
-        status = 500
-        exchange.error = f"{type(error).__name__}: {error}"
-        _LOG.error("request %s: %s", exchange.request_id, exchange.repository, exc_info=error)
-    if status < 500:
-        return error_response(status)
-    seconds = error.retry_after_seconds if isinstance(error, GovcError) else 0
-    headers = [("Retry-After", str(math.ceil(seconds)))] if seconds else []
-    return error_response(status, ("X-Request-Id", exchange.request_id), *headers)

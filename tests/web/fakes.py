@@ -38,6 +38,9 @@ class FakeHandle:
     def known_listing(self, path_info: str, context: RequestContext, body: bytes | None) -> None:
         return None
 
+    def known_place(self, path_info: str, context: RequestContext) -> None:
+        return None
+
     def advertise(self, context: RequestContext) -> bytes:
         self.contexts.append(context)
         if self.failure is not None:
