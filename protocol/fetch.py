@@ -14,8 +14,9 @@ With `sideband-all` each line carries a band byte; delim and flush never do.
 Source: gitprotocol-v2 "Command Request", "fetch"; rows V2-04..09, V2-22..46.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from govc.protocol.capabilities import CapabilityList
@@ -25,12 +26,14 @@ from govc.protocol.oid import HashAlgorithm, find_algorithm
 from govc.protocol.pktline import (
     DELIM,
     FLUSH,
+    HEADER_SIZE,
     HUNG_UP,
     Control,
     check_not_error,
     encode,
     encode_error,
     iter_packets,
+    parse_size,
     text_of,
 )
 from govc.protocol.sideband import PACKET_MAX_LARGE, Band, frame
@@ -42,8 +45,11 @@ DEFAULT_KEYS: Final = frozenset({b"agent", b"server-option", b"object-format"})
 RUN_MAX: Final = 2048
 """Want lines that are looked at together: a millisecond's work."""
 
-_MANY: Final = (b"want ", b"have ")
-"""What there may be hundreds of lines of."""
+HEAD_BYTES_MAX: Final = 1024
+"""What comes before the arguments of a request is mostly a tenth of that, and the same for all of a client."""
+
+_SIZES: Final = {b"%04x" % size: size for size in range(HEADER_SIZE, 256)}
+"""The lengths of lines that requests consist of, as they are mostly spelled."""
 
 _FLAGS: Final = (
     b"done",
@@ -88,14 +94,44 @@ def parse_command_request(
     """
     if not body:
         return None
-    packets = iter_packets(body)
+    end = _end_of_head(body)
+    if end:
+        name, capabilities = _parse_known_head(body[:end], algo_name, commands, keys)
+        args, fault = _parse_args(body, end, name)
+        return Command(name, capabilities, args, fault)
+    return _parse_head(body, algo_name, commands, keys)
+
+
+def _end_of_head(body: bytes) -> int:
+    """Return where the arguments begin, 0 when the head has anything unusual."""
+    position = 0
+    while size := _SIZES.get(body[position : position + HEADER_SIZE], 0):
+        position += size
+    is_delim = body.startswith(DELIM, position) and 0 < position <= HEAD_BYTES_MAX
+    return position + HEADER_SIZE if is_delim else 0
+
+
+@lru_cache(maxsize=64)
+def _parse_known_head(
+    head: bytes, algo_name: str, commands: frozenset[bytes], keys: frozenset[bytes]
+) -> tuple[bytes, CapabilityList]:
+    """Parse what all requests of a client begin with: the lines up to a delim."""
+    command = _parse_head(head + FLUSH, algo_name, commands, keys)
+    assert command is not None
+    return command.name, command.capabilities
+
+
+def _parse_head(body: bytes, algo_name: str, commands: frozenset[bytes], keys: frozenset[bytes]) -> Command | None:
     name: bytes | None = None
     capabilities: CapabilityList = {}
     ending: Control | None = None
-    for packet in packets:
+    position = 0
+    for packet in iter_packets(body):
+        position += HEADER_SIZE
         if isinstance(packet, Control):
             ending = packet
             break
+        position += len(packet)
         line = text_of(packet)
         if line.startswith(b"command="):
             name = _parse_command_name(line[8:], name, commands)
@@ -112,7 +148,7 @@ def parse_command_request(
     _check_object_format(capabilities, algo_name)
     if ending is Control.FLUSH:
         return Command(name, capabilities, [])
-    args, fault = _parse_args(packets, name)
+    args, fault = _parse_args(body, position, name)
     return Command(name, capabilities, args, fault)
 
 
@@ -146,20 +182,33 @@ def _check_object_format(capabilities: CapabilityList, algo_name: str) -> None:
         raise RemoteProtocolError(f"mismatched object format: server {algo_name}; client {client_name}")
 
 
-def _parse_args(packets: Iterator[bytes | Control], name: bytes) -> tuple[list[bytes], RemoteProtocolError | None]:
+def _parse_args(body: bytes, position: int, name: bytes) -> tuple[list[bytes], RemoteProtocolError | None]:
+    """Return the argument lines from `position` on, and what is wrong behind the last of them.
+
+    As `iter_packets` and `text_of` read them, in one loop: there may be thousands.
+    """
     args: list[bytes] = []
+    end = len(body)
+    has_nul = body.find(b"\0", position) >= 0
     try:
-        for packet in packets:
-            if isinstance(packet, bytes) and packet.startswith(_MANY) and packet[-1:] == b"\n" and b"\0" not in packet:
-                args.append(packet[:-1])
-                continue
-            if packet is Control.FLUSH:
-                return args, None
-            if isinstance(packet, Control):
+        while position < end:
+            header = body[position : position + HEADER_SIZE]
+            size = _SIZES.get(header, 0) or parse_size(header, position)
+            if size < HEADER_SIZE:
+                if not size:
+                    return args, None
                 prefix = "object-info: " if name == b"object-info" else ""
                 raise RemoteProtocolError(f"{prefix}expected flush after {quote_line(name)} arguments")
-            line = text_of(packet)
-            check_not_error(line)
+            if position + size > end:
+                raise RemoteProtocolError(HUNG_UP, offset=position)
+            line = body[position + HEADER_SIZE : position + size]
+            position += size
+            if has_nul:
+                line = text_of(line)
+            elif line.endswith(b"\n"):
+                line = line[:-1]
+            if line.startswith(b"ERR "):
+                check_not_error(line)
             args.append(line)
         raise RemoteProtocolError(HUNG_UP)
     except RemoteProtocolError as error:

@@ -89,8 +89,13 @@ def check_not_error(line: bytes) -> None:
         raise RemoteProtocolError(f"remote error: {quote_line(strip_lf(line[4:]))}")
 
 
-def _parse_size(header: bytes, offset: int) -> int:
-    """Return the length that four bytes spell: 0-2 for a control packet, else 4-65520."""
+def parse_size(header: bytes, offset: int) -> int:
+    """Return the length that four bytes spell: 0-2 for a control packet, else 4-65520.
+
+    Raises RemoteProtocolError, also where there are fewer than four.
+    """
+    if len(header) < HEADER_SIZE:
+        raise RemoteProtocolError(HUNG_UP, offset=offset)
     try:
         high, low = unhexlify(header)
     except ValueError:
@@ -114,11 +119,9 @@ def iter_packets(body: bytes) -> Iterator[bytes | Control]:
     end = len(body)
     last, size = b"", 0
     while position < end:
-        if end - position < HEADER_SIZE:
-            raise RemoteProtocolError(HUNG_UP, offset=position)
         header = body[position : position + HEADER_SIZE]
         if header != last:  # wants and haves, hundreds of them, are all of one length
-            last, size = header, _parse_size(header, position)
+            last, size = header, parse_size(header, position)
         if size < HEADER_SIZE:
             position += HEADER_SIZE
             yield _CONTROLS[size]
@@ -163,7 +166,7 @@ class PktLineDecoder:
         available = len(self._buffer) - start
         if available < HEADER_SIZE:
             return NEED_DATA
-        size = _parse_size(bytes(self._buffer[start : start + HEADER_SIZE]), self._discarded + start)
+        size = parse_size(bytes(self._buffer[start : start + HEADER_SIZE]), self._discarded + start)
         if size < HEADER_SIZE:
             self._position = start + HEADER_SIZE
             return _CONTROLS[size]

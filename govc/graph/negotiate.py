@@ -23,6 +23,7 @@ class Negotiation:
         "_have_numbers",
         "_history",
         "_known",
+        "_newest",
         "_oldest_have",
         "_they_have",
         "_view",
@@ -43,6 +44,8 @@ class Negotiation:
         self._have_numbers: set[int] = set()
         self._known: set[int] = set()
         self._oldest_have: int | None = None
+        self._newest: int | None = None
+        """The last commit that was noted; what it says is read when something depends on it, mostly never."""
         self.common: list[bytes] = []
         """The haves that we have too and that said something new, in order: the haves of the closure."""
 
@@ -57,19 +60,27 @@ class Negotiation:
                 self._have_numbers.add(number)
                 self.common.append(oid)
             return True
-        time = self._history.time(number)
-        if self._oldest_have is None or time < self._oldest_have:
-            self._oldest_have = time
+        self._read_newest()
+        self._newest = number
         if number not in self._they_have:
             self._they_have.add(number)
             self.common.append(oid)
-        self._they_have.update(self._history.known_parents(number))
         return True
+
+    def _read_newest(self) -> None:
+        number, self._newest = self._newest, None
+        if number is None:
+            return
+        time = self._history.time(number)
+        if self._oldest_have is None or time < self._oldest_have:
+            self._oldest_have = time
+        self._they_have.update(self._history.known_parents(number))
 
     def is_ready(self) -> Work[bool]:
         """Return whether every wanted commit reaches a common one; False while there is no common object."""
         if not self.common:
             return False
+        self._read_newest()
         oldest = 0 if self._oldest_have is None else self._oldest_have
         if self._wanted is None:
             self._wanted = self._peel_wants(self._wants)

@@ -96,12 +96,12 @@ def sweep_closure(
         return None
     reader = history.reader
     wants = yield from _peel_wants(history, view, request, finder)
-    haves = yield from peel_haves(history, request.haves)
+    haves = yield from _peel_haves(history, view, request, finder)
     sweep = view.sweep
-    want_cids = view.cids(map(reader.oid_of, wants.commits))
+    want_cids = view.cids(_commit_names(reader.oid_of, request.wants, wants))
     if len(want_cids) != len(wants.commits):
         return None
-    have_cids = view.cids(map(reader.oid_of, haves.commits))
+    have_cids = view.cids(_commit_names(reader.oid_of, request.haves, haves))
     cuts = view.cids(request.client_shallow | request.boundary)
     painting: Painting = run(sweep.paint, want_cids, have_cids, cuts)
     yield
@@ -192,6 +192,36 @@ def _peel_wants(history: History, view: View, request: ClosureRequest, finder: N
         peeled.trees += more.trees
         peeled.blobs += more.blobs
     return peeled
+
+
+def _peel_haves(history: History, view: View, request: ClosureRequest, finder: NumberFinder) -> Work[Peeled]:
+    """Peel what the client has, in the same way."""
+    if not isinstance(finder, PackTable) or not request.haves:
+        return (yield from peel_haves(history, request.haves))
+    peeled = Peeled()
+    names = list(dict.fromkeys(request.haves))
+    row = b"".join(names)
+    kinds, numbers = view.sweep.kinds_of(row), memoryview(finder.find_many(row, False)).cast("q")
+    others = []
+    for oid, kind, number in zip(names, kinds, numbers, strict=True):
+        if kind == COMMIT and number >= 0:
+            peeled.commits.append(number)
+        else:
+            others.append(oid)
+    if others:
+        more = yield from peel_haves(history, others)
+        peeled.tags += more.tags
+        peeled.commits += more.commits
+        peeled.trees += more.trees
+        peeled.blobs += more.blobs
+    return peeled
+
+
+def _commit_names(oid_of: Callable[[int], bytes], names: Sequence[bytes], peeled: Peeled) -> Iterable[bytes]:
+    """Return the names of the commits that `names` were peeled to: themselves, mostly."""
+    if len(peeled.commits) == len(names) and not (peeled.tags or peeled.trees or peeled.blobs):
+        return names
+    return map(oid_of, peeled.commits)
 
 
 def _peel_tag(history: History, view: View, table: PackTable, number: int, peeled: Peeled) -> bool:

@@ -156,6 +156,15 @@ class Admission:
         """Whether anybody may have to wait."""
         return self._limits.counts
 
+    def check(self, operation: str) -> None:
+        """Refuse an operation that needs no place when the machine is too short for it. Raises Refused."""
+        if self._shedder is not None:
+            try:
+                self._shedder.check(operation)
+            except Refused as error:
+                self._watch.refused(error.limit)
+                raise
+
     def line_up(self, wish: Wish) -> Turn:
         """Return a turn, which may have come already. Never waits. Raises Refused."""
         try:

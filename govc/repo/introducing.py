@@ -47,6 +47,7 @@ from govc.repo.snapshot import Snapshot
 log = logging.getLogger(__name__)
 
 READER_CACHE_BYTES = 64 << 20
+_NOT_DUE = "what the index knew when nothing was due"
 LARGE_PACK_OBJECTS = 1000
 """A pack of so many objects is worth a look for forward deltas."""
 
@@ -188,8 +189,16 @@ def is_due(snapshot: Snapshot, index: Introductions) -> bool:
     """Tell whether there is a large pack that nobody has looked at for forward deltas, or for ready entries, or whether
     the paths of many commits are to be found.
     """
-    if is_paths_due(index):
+    state = index.generation, len(snapshot.store.packs)
+    if snapshot.derived.get(_NOT_DUE) == state:
+        return False
+    if is_paths_due(index) or _are_packs_due(snapshot, index):
         return True
+    snapshot.derived[_NOT_DUE] = state
+    return False
+
+
+def _are_packs_due(snapshot: Snapshot, index: Introductions) -> bool:
     known = index.forward_packs
     if treewalk.AVAILABLE:
         known = known & index.ready.packs if index.ready is not None else frozenset()

@@ -96,6 +96,8 @@ class Introductions:
         self.path_name = ""
         self.path_commits = 0
         """The newest file of changed paths, and how many commits it knows; no more of it is read here."""
+        self.generation = 0
+        """Another one whenever there is more to know."""
         self._maps: list[bytes | mmap.mmap] = []
         """What was opened by the refresh that runs."""
 
@@ -131,6 +133,7 @@ class Introductions:
         self._open_ready([name for name in names if name.endswith(READY)])
         self._look_at_paths([name for name in names if name.endswith(PATHS)])
         self._stamp = stamp
+        self.generation += 1
         drop_pages(self._maps)  # all of each was read for its checksum
         self._maps.clear()
 
@@ -309,6 +312,7 @@ class Introductions:
             return False
         try:
             self._view = self._view.extended(segment)
+            self.generation += 1
         except BadSegment:  # another thread of this process was faster
             return False
         self._memory.append(segment)

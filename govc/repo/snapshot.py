@@ -5,7 +5,7 @@ caches of things that can't change (what was peeled, commits that were parsed, a
 prove that a snapshot is still true is `repository`'s affair.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,8 @@ from govc.refs.backend_state import RefState
 from govc.refs.table import RefTable
 from govc.repo.introductions import Introductions
 from govc.repo.layout import RepositoryLayout
+
+_HISTORY = "history"
 
 
 def always(_oid: bytes) -> bool:
@@ -75,6 +77,11 @@ class Snapshot:
 
     def history(self) -> History:
         """Return the commit graph with this repository's own shallow boundary and grafts."""
+        if not self.shallow and not self.grafts:  # nothing to look up, which may have come since
+            known: History | None = self.derived.get(_HISTORY)
+            if known is None:
+                known = self.derived[_HISTORY] = make_history(self.commits, (), {}, is_partial=self.is_partial)
+            return known
         return make_history(self.commits, self.shallow, self.grafts, is_partial=self.is_partial)
 
     def peel(self, oid: bytes) -> bytes | None:
@@ -90,7 +97,7 @@ class Snapshot:
 
 def make_history(
     commits: CommitTable,
-    shallow: frozenset[bytes],
+    shallow: Collection[bytes],
     grafts: Mapping[bytes, tuple[bytes, ...]],
     *,
     is_partial: bool,

@@ -87,6 +87,8 @@ log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
+_V2_WORDS = "words of version 2"
+
 WORDS_BYTES_MAX = 4096
 WORDS_MAX = 256
 """How many questions of at most so many bytes are known by their words, per snapshot."""
@@ -279,11 +281,9 @@ class FetchSession:
     def serve_v2(self, body: bytes) -> Iterator[Chunk]:
         """Answer one v2 command."""
         self._words = body
-        features = v2_features(self.snapshot, self.context, self._tools.environ)
+        commands, keys = self._v2_words()
         try:
-            command = parse_command_request(
-                body, self.snapshot.algo.name, commands=features.commands, keys=features.request_keys
-            )
+            command = parse_command_request(body, self.snapshot.algo.name, commands=commands, keys=keys)
             if command is None:
                 return
             if command.name != b"fetch" and command.fault is not None:
@@ -303,6 +303,14 @@ class FetchSession:
             yield self._fatal(error)
             return
         yield from self._fetch_v2(command)
+
+    def _v2_words(self) -> tuple[frozenset[bytes], frozenset[bytes]]:
+        """Return the commands and keys that a request may have: what the configuration says."""
+        known: tuple[frozenset[bytes], frozenset[bytes]] | None = self.snapshot.derived.get(_V2_WORDS)
+        if known is None:
+            features = v2_features(self.snapshot, self.context, self._tools.environ)
+            known = self.snapshot.derived[_V2_WORDS] = (features.commands, features.request_keys)
+        return known
 
     def _remember_words(self, body: bytes, args: list[bytes]) -> bytes:
         """Return the refs, and keep the answer under the very words of the question if it is kept at all."""
@@ -441,7 +449,7 @@ class FetchSession:
         make = maker.make
 
         def produce() -> Iterator[Piece]:
-            return iter_in_turn(self._tools.admission, self._wish(plan), make)
+            return iter_in_turn(self._tools.admission, self._wish(plan), begun.take if begun is not None else make)
 
         begun: Begun | None = None
         try:
@@ -450,8 +458,10 @@ class FetchSession:
                 if self._has_queue:
                     begun = Begun(make)
                 else:
+                    if tools.admission is not None:
+                        tools.admission.check(FETCH)
                     is_first = is_first_in_words(self.snapshot, self.context, self._words)
-                    begun = Begun(produce, FIRST if is_first else LITTLE)
+                    begun = Begun(make, FIRST if is_first else LITTLE)
             is_little = begun is not None and begun.is_whole
             if begun is not None and is_little and not self.snapshot.is_partial:
                 answer = b"".join(piece for piece in begun.take() if isinstance(piece, bytes))
@@ -469,7 +479,7 @@ class FetchSession:
                 remember_body(self.snapshot, self.context, self._words, KnownBody(key, side_band, size))
             wish = replace(
                 wish_for(KnownBody(key, side_band, size), self.policy, self.context, has_queue=self._has_queue),
-                produce=begun.take if begun is not None else produce,
+                produce=begun.take if begun is not None and is_little else produce,
                 head=head,
                 line=maker.line,
                 note=maker.note,

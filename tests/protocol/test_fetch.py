@@ -6,8 +6,11 @@ from hypothesis import strategies as st
 
 from govc.protocol.errors import RemoteProtocolError
 from govc.protocol.fetch import (
+    DEFAULT_COMMANDS,
+    DEFAULT_KEYS,
     RUN_MAX,
     Command,
+    _parse_head,
     encode_acknowledgments,
     encode_fatal,
     encode_packfile_header,
@@ -20,6 +23,7 @@ from govc.protocol.fetch import (
 from govc.protocol.fetch_request import FetchRequest, LineChecks
 from govc.protocol.object_filter import TreeDepth
 from govc.protocol.oid import SHA1
+from govc.protocol.pktline import Control, iter_packets, text_of
 from tests.protocol.lines import body, hexed, oid
 
 
@@ -41,6 +45,75 @@ def test_a_command_with_arguments_in_any_order_of_capabilities():
 
 def test_a_command_may_end_without_a_delim():
     assert Command(b"ls-refs", {}, []) == request("command=ls-refs", "0000")
+
+
+LINES = st.sampled_from(
+    [
+        "command=fetch",
+        "command=fetch\n",
+        "command=ls-refs",
+        "agent=x\n",
+        b"agent=x\x00y",
+        "object-format=sha1",
+        "object-format=sha256",
+        "nonsense",
+        "",
+        "\n",
+        "ERR no",
+        b"ERR no\x00",
+        "0001",
+        "0000",
+        "0002",
+        b"0003",
+        b"00",
+        b"000G",
+        f"want {'1' * 40}\n",
+        f"have {'2' * 40}",
+        "done\n",
+        b"done\x00more\n",
+        "x" * 300,
+        b"001Bcommand=fetch and so on",
+    ]
+)
+
+
+@given(st.lists(LINES, max_size=8).map(lambda lines: body(*lines)))
+def test_property_requests_read_as_packet_by_packet(data):
+    """And the second time, when the head is known, as the first."""
+
+    def answer(parse):
+        try:
+            command = parse()
+        except RemoteProtocolError as error:
+            return str(error), error.offset
+        if command is None or command.fault is None:
+            return command
+        return command.name, command.capabilities, command.args, str(command.fault), command.fault.offset
+
+    def plainly():
+        """Return the lines of the head, and behind it, as `iter_packets` and `text_of` read them."""
+        packets = iter_packets(data)
+        for packet in packets:
+            if packet is Control.DELIM:
+                break
+        args = []
+        with contextlib.suppress(RemoteProtocolError):
+            for packet in packets:
+                if isinstance(packet, Control) or text_of(packet).startswith(b"ERR "):
+                    break
+                args.append(text_of(packet))
+        return args
+
+    def unknown():
+        return _parse_head(data, "sha1", DEFAULT_COMMANDS, DEFAULT_KEYS) if data else None
+
+    first, second = (
+        answer(lambda: parse_command_request(data, "sha1")),
+        answer(lambda: parse_command_request(data, "sha1")),
+    )
+    assert first == second == answer(unknown)
+    if isinstance(first, Command) and first.args:
+        assert first.args == plainly()
 
 
 def test_an_empty_request_is_none():
