@@ -58,8 +58,8 @@ LOOSE_NUMBER_FIRST = 1 << 40
 
 OBJECT_BYTES_MAX = 2 << 30
 _FEW_OIDS = 512
-_PACKS_BEHIND_MAX = 16
 """Up to so many loose objects are looked for by name; for more the folders are listed."""
+_PACKS_BEHIND_MAX, _OBJECTS_BEHIND_MAX = 16, 1024
 SMALL_OBJECT_BYTES = 64 << 10
 """Up to this size an object is read by the kernel while everybody waits: well below a millisecond."""
 
@@ -96,7 +96,8 @@ class ObjectStore:
         self._stat = stat
         self._clock_ns = clock_ns
         self._packs = PackSet(algo, stat=stat, clock_ns=clock_ns)
-        self._top: range | None = None
+        self.top: range | None = None
+        """The numbers of the pack on top, of an `overlaid_by` store."""
         self._loose_oids: list[bytes] = []
         self._loose_numbers: dict[bytes, int] = {}
         self._watches: dict[str, WatchedFile] = {}
@@ -104,6 +105,7 @@ class ObjectStore:
         self._faults_before = fault_count()
         self._pack_table: PackTable | None = None
         self._pack_table_count = -1
+        self._pack_table_end = 0
         self._pack_sources: list[PackSource | None] = []
         self._small: PackReader | None = None
         self._small_reader_table: PackTable | None = None
@@ -182,7 +184,7 @@ class ObjectStore:
     def overlaid_by(self, pack: PackFile | None) -> "ObjectStore":
         """Return the same with one pack on top that isn't to be found yet, or with nothing."""
         store = self._continued(self._directories)
-        store._top = range(store._packs.next_number, store._packs.next_number + (pack.count if pack else 0))
+        store.top = range(store._packs.next_number, store._packs.next_number + (pack.count if pack else 0))
         if pack is not None:
             store._packs.append(pack)
         return store
@@ -198,8 +200,10 @@ class ObjectStore:
             clock_ns=self._clock_ns,
         )
         store._packs = self._packs.continued()
-        store._pack_table, store._pack_table_count = self._pack_table, self._pack_table_count
+        store._pack_table, store._pack_table_end = self._pack_table, self._pack_table_end
+        store._pack_table_count = self._pack_table_count
         store._pack_sources = list(self._pack_sources)
+        store._small, store._small_reader_table = self._small, self._small_reader_table
         store._loose_oids = list(self._loose_oids)
         store._loose_numbers = dict(self._loose_numbers)
         store._watches = dict(self._watches)
@@ -211,8 +215,8 @@ class ObjectStore:
 
     def is_overlaid(self, number: int) -> bool:
         """Tell whether an object lies only in the first folder: in an `overlaid` store, the one on top."""
-        if self._top is not None:
-            return number in self._top
+        if self.top is not None:
+            return number in self.top
         own, *others = self._directories.directories
         if number < LOOSE_NUMBER_FIRST:
             return self._packs.locate(number)[0].path.startswith(f"{own}/")
@@ -327,6 +331,7 @@ class ObjectStore:
             new = [pack.kernel_source() for pack in islice(self._packs, len(self._pack_sources), None)]
             self._pack_sources.extend(new)
             self._pack_table_count = count
+            self._pack_table_end = self._packs.next_number
             if None in self._pack_sources:
                 self._pack_table = None
             else:
@@ -355,15 +360,23 @@ class ObjectStore:
         packs = tuple(self._packs)
         return ChainReader(table, cache_bytes, self._object_bytes_max, lambda place: packs[place].map_content())
 
-    def _small_reader(self) -> PackReader | None:
-        """Return the reader for single small objects, where there is a pack large enough to be worth one."""
+    def _small_reader(self, number: int) -> PackReader | None:
+        """Return the reader for a single small object, where there is a pack large enough to be worth one."""
         if not self._packs.has_large:
             return None
-        table = self.pack_table()
+        table = self._recent_table()
         if table is not self._small_reader_table:
             self._small_reader_table = table
             self._small = PackReader(table, SMALL_CACHE_BYTES, self._object_bytes_max) if table is not None else None
-        return self._small
+        return self._small if number < self._pack_table_end else None
+
+    def _recent_table(self) -> PackTable | None:
+        """Return a table that may lack the newest packs, if these are few and small: a push isn't worth a new one."""
+        behind = len(self._packs) - self._pack_table_count
+        is_recent = 0 <= behind <= _PACKS_BEHIND_MAX and self._pack_table is not None
+        if is_recent and self._packs.next_number - self._pack_table_end <= _OBJECTS_BEHIND_MAX:
+            return self._pack_table
+        return self.pack_table()
 
     def pack_of(self, number: int) -> PackFile:
         """Return the pack that a packed object lies in; IndexError."""
@@ -397,15 +410,8 @@ class ObjectStore:
         return loose
 
     def _find_packed(self, oid: bytes) -> int:
-        """Look through the packs: large ones by the kernels' table, which need not know the newest ones.
-
-        A pack that has just come (a push) is not worth a new table; it is the last to be asked in any case.
-        """
-        if not self._packs.has_large:
-            return self._packs.find(oid)
-        behind = len(self._packs) - self._pack_table_count
-        is_fit = self._pack_table is not None and 0 <= behind <= _PACKS_BEHIND_MAX
-        table = self._pack_table if is_fit else self.pack_table()
+        """Look through the packs: large ones by the kernels' table, what it doesn't know last in any case."""
+        table = self._recent_table() if self._packs.has_large else None
         if table is None:
             return self._packs.find(oid)
         number = table.find(oid)
@@ -467,7 +473,7 @@ class ObjectStore:
         ObjectMissing when a loose object is gone and lies nowhere else.
         """
         if number < LOOSE_NUMBER_FIRST:
-            small = self._small_reader()
+            small = self._small_reader(number)
             found = small.read_small(number, SMALL_OBJECT_BYTES) if small is not None else None
             if found is not None:
                 return found
@@ -535,8 +541,7 @@ class ObjectStore:
         if number >= LOOSE_NUMBER_FIRST:
             header = self._loose_header(number)
             return header[0] if header else self._from_packs(self.oid_of(number), self._resolver.type_of)
-        small = self._small_reader()
-        if small is not None:
+        if (small := self._small_reader(number)) is not None:
             return small.type_and_size(number)[0]
         pack, position = self._packs.locate(number)
         return self._resolver.type_of(pack, pack.index.offset_at(position))
@@ -546,8 +551,7 @@ class ObjectStore:
         if number >= LOOSE_NUMBER_FIRST:
             header = self._loose_header(number)
             return header[1] if header else self._from_packs(self.oid_of(number), self._resolver.size_of)
-        small = self._small_reader()
-        if small is not None:
+        if (small := self._small_reader(number)) is not None:
             return small.type_and_size(number)[1]
         pack, position = self._packs.locate(number)
         return self._resolver.size_of(pack, pack.index.offset_at(position))

@@ -159,6 +159,8 @@ class RefTransaction:
 
     def _drop_refused(self) -> None:
         """Let go of what the refused changes hold."""
+        if not self._refused:
+            return
         for change in self._changes:
             if change.update.name in self._refused:
                 self._release(change)
@@ -229,6 +231,8 @@ class RefTransaction:
 
     def _refuse_conflicts_inside(self) -> None:
         """Refuse a name below another one of this transaction: a file can't be a folder."""
+        if len(self._changes) < 2:
+            return
         by_target = {change.target: change for change in self._changes}
         for below, above in find_conflicts(by_target).items():
             lower, upper = by_target[below], by_target[above]
@@ -521,14 +525,16 @@ class RefTransaction:
     def rollback(self) -> None:
         """Let go of every lock; what wasn't committed never was. Harmless after `commit`. Raises nothing."""
         for change in self._changes:
-            with tolerant():
-                self._release(change)
+            if change.lock is not None or change.logs:
+                with tolerant():
+                    self._release(change)
         head_lock, self._head_lock = self._head_lock, None
         if head_lock is not None:
             with tolerant():
                 head_lock.release()
-        with tolerant():
-            self.release_packed()
+        if self._packed is not None:
+            with tolerant():
+                self.release_packed()
 
 
 def _text_of(error: Exception) -> str:

@@ -28,7 +28,7 @@ from govc.repo.ref_values import LoggedRefs, RefTableFile, encode_table, table_p
 from govc.wal.boot import boot_id
 from govc.wal.checkpoint import Checkpoint, read_checkpoint, replace_synced, write_checkpoint
 from govc.wal.errors import LogDamaged, LogError, LogFailed
-from govc.wal.flock import flocked
+from govc.wal.flock import Flocked
 from govc.wal.reader import LogReader, Position
 from govc.wal.record import Draft, Kind, Record, RefChange
 from govc.wal.segment import list_segments, segment_path
@@ -97,7 +97,7 @@ def checkpoint(journal: Journal, site: Site, *, is_complete: bool = False, close
 
     `is_complete`: sync the whole file system, whatever the records say.
     """
-    with flocked(f"{journal.folder.root}/checkpointing", journal.file_mode):
+    with Flocked(f"{journal.folder.root}/checkpointing", journal.file_mode):
         try:
             return _checkpoint(journal, site, is_complete, close_log)
         except OSError as error:

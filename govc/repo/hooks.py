@@ -86,7 +86,7 @@ def _hooks_folder(layout: RepositoryLayout, config: Config) -> str:
 
 def _configured_commands(config: Config, event: str) -> list[str]:
     """Return the shell lines of `hook.<name>` for an event."""
-    if not config.remembered(_has_hook_section):
+    if not config.remembered(has_configured_hooks):
         return []
     names: list[str] = []
     commands: dict[str, str] = {}
@@ -120,7 +120,8 @@ def _configured_commands(config: Config, event: str) -> list[str]:
     return [commands[name] for name in names]
 
 
-def _has_hook_section(config: Config) -> bool:
+def has_configured_hooks(config: Config) -> bool:
+    """Say whether the configuration says anything of hooks."""
     return any(True for _ in config.iter_section("hook"))
 
 

@@ -415,9 +415,7 @@ class Journal:
     def _note(self, appended: Appended) -> None:
         record = appended.record
         self.refs.note(record)
-        tail = self.log.tail()
-        assert tail is not None
-        self._position = Position(appended.ordinal, tail.offset, record.sequence, record.checksum)
+        self._position = Position(appended.ordinal, appended.end, record.sequence, record.checksum)
 
     # Batches
 

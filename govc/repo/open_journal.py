@@ -19,7 +19,7 @@ from govc.repo.power_cut import recover_power_cut, start_new_log
 from govc.repo.recovery import RecoveryReport, Site, finish_dead, finish_dead_locked, log_folder
 from govc.wal.boot import boot_id
 from govc.wal.errors import LogBlocked, LogFailed, LogForeign
-from govc.wal.flock import flocked
+from govc.wal.flock import Flocked
 from govc.wal.log import check_home
 from govc.wal.owner import is_alive, iter_tokens
 from govc.wal.state import peek_tail
@@ -51,7 +51,7 @@ def open_journal(
     journal = Journal(site.layout, options)
     journal.when_dead(lambda: finish_dead(journal, site))
     try:
-        with flocked(f"{journal.folder.root}/recovering", journal.file_mode):
+        with Flocked(f"{journal.folder.root}/recovering", journal.file_mode):
             report = _recover(journal, site, adopt=adopt, cut=cut)
     except LockFailed as error:
         journal.close()

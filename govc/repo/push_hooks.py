@@ -39,7 +39,7 @@ from govc.protocol.sideband import KEEPALIVE, Band, frame
 from govc.repo.helper import Quiet
 from govc.repo.hook_environ import hook_environ
 from govc.repo.hook_runner import STATUS_TIMED_OUT, Channel, Conversation, ProgramNotStarted, run
-from govc.repo.hooks import Hook, find_hook_file, find_hooks, list_hook_files
+from govc.repo.hooks import Hook, find_hook_file, find_hooks, has_configured_hooks, list_hook_files
 from govc.repo.layout import RepositoryLayout
 from govc.repo.modes import object_modes
 from govc.repo.signatures import SignatureChecker, SignatureVerdict
@@ -150,7 +150,12 @@ class PushHooks:
         """Say whether anything runs for one of several events."""
         known = self._has_any.get(events)
         if known is None:
-            known = self._has_any[events] = any(map(self.has, events))
+            has_none = (
+                self._names is not None
+                and self._names.isdisjoint(events)
+                and not self._around.config.remembered(has_configured_hooks)
+            )
+            known = self._has_any[events] = not has_none and any(map(self.has, events))
         return known
 
     def _find(self, event: str) -> tuple[Hook, ...]:

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import NamedTuple
 
-from govc.errors import Corrupt, LimitExceeded
+from govc.errors import Corrupt, LimitExceeded, ObjectMissing
 from govc.graph.commits import CommitTable
 from govc.graph.connectivity import Problem, check_connectivity, check_links
 from govc.graph.interface import Work
 from govc.graph.marks import NumberMarks
+from govc.graph.small_push import OBJECTS_MAX, is_plainly_whole
 from govc.graph.trees import TREE_DEPTH_MAX
 from govc.objects.fsck import PushFsck
 from govc.objects.fsck_messages import FsckPolicy
@@ -205,7 +206,7 @@ def receive_pack_file(
     is_unpacked = stem is not None and task.unpacks
     is_kept_here = reuse is not None and not is_unpacked
     with Timed(CONNECTIVITY):
-        checked = _check(store, task, pause)
+        checked = _WHOLE if _is_plain(indexed, store, task) else _check(store, task, pause)
     if stem is not None and is_unpacked:
         explode_pack(stem, task.quarantine_dir, store, base, level=task.loose_level)
     return ReceiveResult(
@@ -322,6 +323,28 @@ class _Checked(NamedTuple):
     shallow_tips: frozenset[bytes]
     new_shallow: frozenset[bytes]
     missing_tips: frozenset[bytes]
+
+
+_WHOLE = _Checked({}, frozenset(), frozenset(), frozenset())
+
+
+def _is_plain(indexed: IndexedPack, store: ObjectStore, task: ReceiveTask) -> bool:
+    """Tell whether the push is one that is seen to be whole with a few reads. What came lies on top of the store."""
+    if store.top is None or indexed.count > OBJECTS_MAX or task.fsck is not None or task.is_partial:
+        return False
+    if task.shallow or task.client_shallow or task.grafts:
+        return False
+    oids = [indexed.oid_at(position) for position in range(indexed.count)]
+    numbers = dict(zip(oids, store.top, strict=False))  # none, of an empty pack
+
+    def read(oid: bytes) -> tuple[int, bytes]:
+        number = numbers.get(oid, -1)
+        if number < 0 and (number := store.find(oid, rescan=False)) < 0:
+            raise ObjectMissing(oid)
+        return store.read(number)
+
+    came = dict(zip(oids, indexed.types, strict=True))
+    return is_plainly_whole(task.new_tips, came, read, ref_tips=task.ref_tips, algo=store.algo)
 
 
 def _check(store: ObjectStore, task: ReceiveTask, pause: Callable[[], None]) -> _Checked:

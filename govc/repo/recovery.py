@@ -31,7 +31,7 @@ from govc.repo.ref_options import read_log_updates
 from govc.repo.reftable_recovery import publish_held_table
 from govc.wal.checkpoint import read_checkpoint
 from govc.wal.errors import LogFailed
-from govc.wal.flock import flocked
+from govc.wal.flock import Flocked
 from govc.wal.log import Appended, LogFolder
 from govc.wal.owner import find_lock, forget, is_alive, iter_locks, iter_tokens
 from govc.wal.reader import Located, LogReader
@@ -92,7 +92,7 @@ def log_folder(commondir: str) -> LogFolder:
 def finish_dead(journal: Journal, site: Site) -> RecoveryReport:
     """Publish what dead processes have recorded, and remove their locks. Raises LogError, OSError."""
     report = RecoveryReport()
-    with flocked(f"{journal.folder.root}/recovering", journal.file_mode):
+    with Flocked(f"{journal.folder.root}/recovering", journal.file_mode):
         finish_dead_locked(journal, site, report)
     return report
 
@@ -135,7 +135,7 @@ def _publish_of_dead(journal: Journal, site: Site, report: RecoveryReport) -> No
 def _finish_record(journal: Journal, site: Site, located: Located) -> bool:
     """Make a dead writer's record durable and publish it; False when a failed sync has taken it."""
     try:
-        journal.log.make_durable(Appended(located.record, located.ordinal))
+        journal.log.make_durable(Appended(located.record, located.ordinal, located.offset + located.record.size))
     except LogFailed:
         return False
     publish_held(journal, site, located.record)

@@ -4,6 +4,7 @@ Source: git-config "core.filesRefLockTimeout", "core.packedRefsTimeout", "core.l
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from govc.config.config import Config
 from govc.errors import RepositoryRefused
@@ -35,26 +36,44 @@ def read_write_options(
 
     With an `owner`, a log, files need no sync of their own. Tables are synced all the same: recovery relies on it.
     """
-    reftable = ReftableOptions(
-        block_size=config.get_int("reftable.blocksize", 0) or BLOCK_SIZE,
-        restart_interval=config.get_int("reftable.restartinterval", 0) or RESTART_INTERVAL,
-        index_objects=config.get_bool("reftable.indexobjects", True),
-        geometric_factor=config.get_int("reftable.geometricfactor", 0) or GEOMETRIC_FACTOR,
-        lock_timeout_ms=config.get_int("reftable.locktimeout", REFTABLE_LOCK_TIMEOUT_MS),
-        lock_queue_ms=_queue_ms(config, "reftable.locktimeout"),
-    )
-    problem = check_options(reftable)
+    said = config.remembered(_read_said)
+    problem = check_options(said.reftable)
     if problem is not None:
         raise RepositoryRefused(layout.gitdir, problem)
     return WriteOptions(
         sleep=sleep,
         modes=RefModes(layout.shared),
         fsync=owner is None or layout.ref_storage == REFTABLE,
-        lock_timeout_ms=config.get_int("core.filesreflocktimeout", 100),
-        packed_timeout_ms=config.get_int("core.packedrefstimeout", 1000),
-        packed_queue_ms=_queue_ms(config, "core.packedrefstimeout"),
-        reftable=reftable,
+        lock_timeout_ms=said.lock_timeout_ms,
+        packed_timeout_ms=said.packed_timeout_ms,
+        packed_queue_ms=said.packed_queue_ms,
+        reftable=said.reftable,
         owner=owner,
+    )
+
+
+class _Said(NamedTuple):
+    """What the configuration alone says of it."""
+
+    reftable: ReftableOptions
+    lock_timeout_ms: int
+    packed_timeout_ms: int
+    packed_queue_ms: int
+
+
+def _read_said(config: Config) -> _Said:
+    return _Said(
+        ReftableOptions(
+            block_size=config.get_int("reftable.blocksize", 0) or BLOCK_SIZE,
+            restart_interval=config.get_int("reftable.restartinterval", 0) or RESTART_INTERVAL,
+            index_objects=config.get_bool("reftable.indexobjects", True),
+            geometric_factor=config.get_int("reftable.geometricfactor", 0) or GEOMETRIC_FACTOR,
+            lock_timeout_ms=config.get_int("reftable.locktimeout", REFTABLE_LOCK_TIMEOUT_MS),
+            lock_queue_ms=_queue_ms(config, "reftable.locktimeout"),
+        ),
+        config.get_int("core.filesreflocktimeout", 100),
+        config.get_int("core.packedrefstimeout", 1000),
+        _queue_ms(config, "core.packedrefstimeout"),
     )
 
 

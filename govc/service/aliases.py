@@ -21,6 +21,8 @@ from govc.service.shown import HEAD, ShownRefs
 
 def refuse_aliased(state: PushState, refs: ShownRefs, table: RefTable, pace: Pace) -> None:
     """Refuse commands for a symref and its target that don't agree; those that do go into `state.done_elsewhere`."""
+    if len(state.commands) == 1 and not _is_symref(table, refs.full_name(state.commands[0].refname)):
+        return
     targets = {command.refname: index for index, command in enumerate(state.commands)}
     for index, command in pace(list(state.iter_standing())):
         full = refs.full_name(command.refname)

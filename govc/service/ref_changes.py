@@ -219,6 +219,8 @@ class RefChanges:
 
     def _refuse_doubled(self, updates: dict[int, RefUpdate], snapshot: Snapshot) -> None:
         """Refuse all of a transaction in which two updates would change one ref; git has one for deletions alone."""
+        if len(updates) < 2:
+            return
         phases: tuple[list[int], ...] = ([], [])
         for index, update in updates.items():
             phases[any(update.new) or self._state.request.atomic].append(index)

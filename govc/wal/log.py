@@ -20,8 +20,8 @@ import errno
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -29,10 +29,10 @@ from govc import disk
 from govc.protocol.oid import HashAlgorithm
 from govc.wal.boot import boot_id
 from govc.wal.errors import LogError, LogFailed, LogForeign, LogFull, LogInDoubt
-from govc.wal.flock import flocked
+from govc.wal.flock import Flocked
 from govc.wal.owner import Owner
 from govc.wal.reader import Position, read_record_at
-from govc.wal.record import GENESIS, Draft, Kind, Record, decode_record, encode_record
+from govc.wal.record import GENESIS, Draft, Kind, Record, encode_record
 from govc.wal.segment import (
     HEADER_BYTES,
     RESERVE_BYTES,
@@ -46,7 +46,7 @@ from govc.wal.segment import (
 )
 from govc.wal.state import CUTS_MAX, UNPUBLISHED_MAX, Durability, SharedState, Tail
 
-_MAY_USE_RESERVE = (Kind.VOID, Kind.END, Kind.CHECKPOINT)
+_MAY_USE_RESERVE = frozenset((Kind.VOID, Kind.END, Kind.CHECKPOINT))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,10 +133,19 @@ class LogFolder(NamedTuple):
 
 
 class Appended(NamedTuple):
-    """A record that was appended, and the segment that it went to."""
+    """A record that was appended, the segment that it went to, and where it ends there."""
 
     record: Record
     ordinal: int
+    end: int
+
+
+class _Encoded(NamedTuple):
+    """A record, its bytes, and where it will end in its segment."""
+
+    encoded: bytes
+    record: Record
+    end: int
 
 
 class Log:
@@ -199,16 +208,12 @@ class Log:
 
     # Locks
 
-    @contextmanager
-    def append_lock(self) -> Iterator[None]:
-        """Hold the append lock."""
-        with flocked(f"{self.folder.root}/appending", self._options.file_mode):
-            yield
+    def append_lock(self) -> Flocked:
+        """Hold the append lock: `with log.append_lock(): ...`."""
+        return Flocked(f"{self.folder.root}/appending", self._options.file_mode)
 
-    @contextmanager
-    def _sync_lock(self) -> Iterator[None]:
-        with flocked(f"{self.folder.root}/syncing", self._options.file_mode):
-            yield
+    def _sync_lock(self) -> Flocked:
+        return Flocked(f"{self.folder.root}/syncing", self._options.file_mode)
 
     # Starting
 
@@ -219,7 +224,7 @@ class Log:
         """
         if torn_bytes:
             self._erase(position, torn_bytes)
-        durability = self._state.read_durability()
+        durability, tail = self._state.read_durability(), self._state.read_tail()
         self._state.write_durability(
             Durability(
                 boot=self._boot,
@@ -237,7 +242,7 @@ class Log:
                 next_sequence=position.sequence + 1,
                 checksum=position.checksum,
                 published=position.sequence,
-                generation=self._generation(),
+                generation=tail.generation if tail is not None else 0,
             )
         )
 
@@ -262,14 +267,14 @@ class Log:
             tail = self._with_segment(self._go_on_after_failure(tail))
             encoded, tail = self._place(drafts, tail)
             tail = _with_nothing_to_publish(tail, drafts)
-            data = b"".join(encoded)
+            data = b"".join([one.encoded for one in encoded])
             self._write_records(data, tail)
         except OSError as error:
             self._counts[4] += 1
             raise LogFailed(f"{self.folder.root}: append", error) from error
         self._counts[0] += len(drafts)
         self._counts[1] += len(data)
-        return [Appended(decode_record(piece), tail.ordinal) for piece in encoded]
+        return [Appended(one.record, tail.ordinal, one.end) for one in encoded]
 
     def _write_records(self, data: bytes, tail: Tail) -> None:
         """Write records and move the tail behind them. When the tail can't be moved, they must not stay."""
@@ -302,54 +307,50 @@ class Log:
             raise LogError(f"{self.folder.root}: the log has not been recovered")
         return tail
 
-    def _place(self, drafts: Sequence[Draft], tail: Tail) -> tuple[list[bytes], Tail]:
+    def _place(self, drafts: Sequence[Draft], tail: Tail) -> tuple[list[_Encoded], Tail]:
         """Encode the records for where they will lie, in a new segment when the current one has no room.
 
-        Returns their bytes and the tail behind them.
+        Returns them and the tail behind them.
         """
         encoded, after = self._encode(drafts, tail)
         header = self._header_of(tail.ordinal)
-        reserve = 0 if all(draft.kind in _MAY_USE_RESERVE for draft in drafts) else RESERVE_BYTES
+        reserve = 0 if {draft.kind for draft in drafts} <= _MAY_USE_RESERVE else RESERVE_BYTES
         if after.offset + reserve <= header.size:
             return encoded, after
-        size = sum(map(len, encoded))
+        size = sum(one.record.size for one in encoded)
         if tail.log_size + size > self._options.bytes_max:
             raise LogFull(self.folder.root, tail.log_size + size, self._options.bytes_max)
         tail = self._rotate(tail, size)
         return self._encode(drafts, tail)
 
-    def _encode(self, drafts: Sequence[Draft], tail: Tail) -> tuple[list[bytes], Tail]:
+    def _encode(self, drafts: Sequence[Draft], tail: Tail) -> tuple[list[_Encoded], Tail]:
         salt = self._header_of(tail.ordinal).salt
         durability = self._state.read_durability()
         durable = durability.durable if durability is not None else 0
         offset, sequence, checksum = tail.offset, tail.next_sequence, tail.checksum
-        encoded: list[bytes] = []
+        encoded: list[_Encoded] = []
         for draft in drafts:
+            previous, known, writer, time_ns = checksum, min(durable, sequence - 1), self.owner.token, self._clock_ns()
             data = encode_record(
-                draft,
+                draft, sequence=sequence, salt=salt, durable=known, writer=writer, time_ns=time_ns, previous=previous
+            )
+            checksum = data[-len(GENESIS) :]
+            record = Record(
                 sequence=sequence,
                 salt=salt,
-                durable=min(durable, sequence - 1),
-                writer=self.owner.token,
-                time_ns=self._clock_ns(),
-                previous=checksum,
+                durable=known,
+                writer=writer,
+                time_ns=time_ns,
+                previous=previous,
+                checksum=checksum,
+                size=len(data),
+                draft=draft,
             )
-            encoded.append(data)
             offset += len(data)
+            encoded.append(_Encoded(data, record, offset))
             sequence += 1
-            checksum = data[-len(GENESIS) :]
-        size = offset - tail.offset
-        return encoded, tail._replace(
-            offset=offset,
-            next_sequence=sequence,
-            checksum=checksum,
-            log_size=tail.log_size + size,
-            generation=self._generation(),
-        )
-
-    def _generation(self) -> int:
-        tail = self._state.read_tail()
-        return tail.generation if tail is not None else 0
+        log_size = tail.log_size + offset - tail.offset
+        return encoded, tail._replace(offset=offset, next_sequence=sequence, checksum=checksum, log_size=log_size)
 
     # Segments
 
@@ -380,7 +381,7 @@ class Log:
         old = self._header_of(tail.ordinal)
         encoded, after = self._encode([Draft(kind=Kind.END)], tail)
         if after.offset <= old.size:
-            disk.pwrite_all(self._descriptor_of(tail.ordinal), encoded[0], tail.offset)
+            disk.pwrite_all(self._descriptor_of(tail.ordinal), encoded[0].encoded, tail.offset)
             self._state.write_tail(after.with_published(after.next_sequence - 1))
             tail = self._tail_or_raise()
         self._sync_up_to(tail.next_sequence - 1)
@@ -409,7 +410,9 @@ class Log:
             continues=continues,
         )
         self._create(header)
-        self._state.write_tail(tail._replace(ordinal=ordinal, offset=HEADER_BYTES, generation=self._generation()))
+        self._state.write_tail(
+            tail._replace(ordinal=ordinal, offset=HEADER_BYTES, generation=self._tail_or_raise().generation)
+        )
 
     def _go_on_after_failure(self, tail: Tail) -> Tail:
         """Begin a new segment when a sync of the current one has failed; return the tail to append to.

@@ -8,9 +8,9 @@
                  log was cut after a failure; written under the sync lock
 
 Each is written twice in turn with a counter and a checksum, so that a process killed in the middle of writing leaves
-the other copy. Both are read at once, and parsed only when they differ from what this process read last: a push asks a
-dozen times. The boot id says whether the page cache that holds all this is still the one it was written to: after
-a restart of the machine nothing in this file counts.
+the other copy. Both are read at once, and parsed only when they differ from what this process read or wrote last: a
+push asks a dozen times. The boot id says whether the page cache that holds all this is still the one it was written
+to: after a restart of the machine nothing in this file counts.
 
 Published: all up to `published`, and those whose bit is set in `published_after` (bit i: number published + 1 + i).
 A record is published when the native repository shows it, or when it has nothing to show.
@@ -171,7 +171,10 @@ class SharedState:
             tail.inode,
             tail.published_after.to_bytes(256, "little"),
         )
-        self._write(packed, _TAIL_OFFSETS[generation % 2])
+        offset = _TAIL_OFFSETS[generation % 2]
+        written = self._write(packed, offset)
+        known = _with_copy(self._tail[0], written, offset - _TAIL_OFFSETS[0])
+        self._tail = known, tail._replace(boot=self._boot, generation=generation)
 
     def read_durability(self) -> Durability | None:
         """Return how far the log is durable, None when nobody has told since the machine started."""
@@ -202,7 +205,11 @@ class SharedState:
         cuts = [*value.cuts[-CUTS_MAX:], *[(0, 0)] * CUTS_MAX][:CUTS_MAX]
         numbers = [ordinal for ordinal, _ in cuts] + [sequence for _, sequence in cuts]
         packed = _DURABILITY.pack(generation, self._boot, value.durable, value.poisoned, value.syncing, *numbers)
-        self._write(packed, _DURABILITY_OFFSETS[generation % 2])
+        offset = _DURABILITY_OFFSETS[generation % 2]
+        written = self._write(packed, offset)
+        known = _with_copy(self._durability[0], written, offset - _DURABILITY_OFFSETS[0])
+        kept = tuple(pair for pair in cuts if pair[0])
+        self._durability = known, value._replace(boot=self._boot, cuts=kept, generation=generation)
 
     def _read(self, offsets: tuple[int, int]) -> bytes:
         return os.pread(self._descriptor, 2 * _COPY_BYTES, offsets[0])
@@ -213,8 +220,15 @@ class SharedState:
         found = [values for piece in pieces if (values := _unpack(layout, piece)) is not None]
         return [values for values in found if values[1] == self._boot]
 
-    def _write(self, packed: bytes, offset: int) -> None:
-        disk.pwrite_all(self._descriptor, packed + zlib.crc32(packed, _LAYOUT).to_bytes(4, "big"), offset)
+    def _write(self, packed: bytes, offset: int) -> bytes:
+        written = packed + zlib.crc32(packed, _LAYOUT).to_bytes(4, "big")
+        disk.pwrite_all(self._descriptor, written, offset)
+        return written
+
+
+def _with_copy(data: bytes, written: bytes, at: int) -> bytes:
+    """Return the bytes of both copies as they are now, if they were `data`; the next reading tells whether they are."""
+    return data[:at] + written + data[at + len(written) :]
 
 
 def _unpack(layout: struct.Struct, piece: bytes) -> tuple[Any, ...] | None:

@@ -3,7 +3,8 @@
 import os
 
 from govc.protocol.oid import SHA1
-from govc.wal.log import Log, LogFolder, LogHome, LogOptions, flocked
+from govc.wal.flock import Flocked
+from govc.wal.log import Log, LogFolder, LogHome, LogOptions
 from govc.wal.reader import LogReader, Position
 from govc.wal.record import GENESIS, Draft, Kind, RefChange
 
@@ -45,4 +46,4 @@ def read(folder, **options):
     return found, reader
 
 
-__all__ = ["Kind", "append", "change", "flocked", "make_folder", "open_log", "read", "start"]
+__all__ = ["Flocked", "Kind", "append", "change", "make_folder", "open_log", "read", "start"]
