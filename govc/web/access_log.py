@@ -19,6 +19,7 @@ from typing import Any
 from govc import phases
 from govc.phases import VALIDATE, Phase
 from govc.web.json_lines import CURRENT
+from govc.web.log_lines import find_plain
 from govc.web.metrics import Metrics
 from govc.web.redaction import CleanRecord, redact
 from govc.web.slow_clients import Waits
@@ -44,6 +45,17 @@ def _record(line: str) -> logging.LogRecord:
     if logging.logProcesses or logging.logThreads:  # not our configuration: a formatter may ask for them
         return logging.LogRecord(_LOG.name, logging.INFO, __file__, 0, line, None, None)
     return CleanRecord(_LIKE, line)
+
+
+def write_plainly(request_id: str, middle: str, bytes_sent: int, seconds: float) -> bool:
+    """Write the line of a request of which all is known, without an exchange and a record: that is half of what such a
+    request costs. `middle`: of `Exchange.middle`, redacted. False: not written, since somebody wants more of it.
+    """
+    output = find_plain(_LOG)
+    if output is None:
+        return False
+    output.write_info(_LOG.name, f"request={redact(request_id)}{middle}{bytes_sent} seconds={seconds:.6f}")
+    return True
 
 
 @dataclass(slots=True, kw_only=True)
@@ -132,15 +144,18 @@ class Exchange:
 
     def line(self, seconds: float) -> str:
         """Return the line."""
+        text = f"request={self.request_id}{self.middle(self.status)}{self.bytes_sent} seconds={seconds:.6f}"
+        return redact(f"{text} error={_quote(self.error)}" if self.error else text)
+
+    def middle(self, status: int) -> str:
+        """Return what is in the line between the request's id and the bytes that were sent, secrets included."""
         quote = _quote
-        text = (
-            f"request={self.request_id} remote={self.remote_addr or '-'} "
+        return (
+            f" remote={self.remote_addr or '-'} "
             f"user={quote(self.remote_user) if self.remote_user else '-'} login={self.login} "
             f"method={self.method if self.method.isalpha() else quote(self.method)} route={self.route} "
-            f"repository={quote(self.repository)} path={quote(self.path)} status={self.status} "
-            f"bytes={self.bytes_sent} seconds={seconds:.6f}"
+            f"repository={quote(self.repository)} path={quote(self.path)} status={status} bytes="
         )
-        return redact(f"{text} error={quote(self.error)}" if self.error else text)
 
     def log_fields(self) -> dict[str, Any]:
         """Return what is known of the request so far, for lines in JSON."""

@@ -29,6 +29,7 @@ from typing import NamedTuple
 from govc.service.known import KnownListing
 from govc.web.access_log import Exchange
 from govc.web.lane import LaneRequest
+from govc.web.redaction import redact
 from govc.web.responses import Header
 from govc.web.sending import NO_ACCEL_VARIABLE
 
@@ -128,6 +129,8 @@ class KnownRequest:
     repository: str
     bytes_received: int
     streams: bool
+    log_middle: str
+    """Of its line in the access log (`access_log.Exchange.middle`), redacted."""
     body_bytes_max: int = 0
 
 
@@ -146,6 +149,7 @@ def known_request(place: KnownListing, headers: list[Header], peer: str | None, 
         repository=exchange.repository,
         bytes_received=exchange.bytes_received,
         streams=place.body_key is not None,
+        log_middle=redact(exchange.middle(200)),
     )
 
 

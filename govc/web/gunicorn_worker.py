@@ -47,7 +47,7 @@ from govc.web.again import (
 )
 from govc.web.depth import bound_unsent
 from govc.web.gunicorn_master import STOPPING
-from govc.web.lane import HEAD_BYTES_MAX, encode_answer, make_environ, read_request
+from govc.web.lane import HEAD_BYTES_MAX, encode_whole, make_environ, read_request
 from govc.web.lane_answer import LaneAnswer
 from govc.web.lane_body import LaneBody
 
@@ -267,16 +267,18 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
             return None
         self._count_request()
         stays = known.stays and self.alive
-        pieces = encode_answer("200 OK", request.headers, (body,), self._http_date(), stays=stays)
-        if waits is not None:
-            waits.begins()
-        for piece in pieces:
-            # gevent's sendall asks for the size of the socket's buffer first; mostly all of it goes at once.
-            sent = client.send(piece)
+        for piece in encode_whole(request.headers, body, self._http_date(), stays=stays):
+            # Mostly all of it goes at once, and nobody waits.
+            try:
+                sent = os.write(client.fileno(), piece)
+            except BlockingIOError:
+                sent = 0
             if sent < len(piece):
+                if waits is not None:
+                    waits.begins()
                 client.sendall(memoryview(piece)[sent:])
-        if waits is not None:
-            waits.ends()
+                if waits is not None:
+                    waits.ends()
         return stays
 
     def _stream_again(self, client: Any, known: "_Known", request_id: str, _waits: Any) -> bool | None:

@@ -165,6 +165,21 @@ def encode_answer(
     return [head + body] if len(body) <= JOIN_BYTES_MAX else [head, body]
 
 
+def encode_whole(headers: Sequence[tuple[str, str]], body: bytes, date: str, *, stays: bool) -> list[bytes]:
+    """The same as `encode_answer` of a body that isn't empty, status 200; with the same headers for many answers."""
+    head = _encode_whole_head(tuple(headers), len(body), date, stays)
+    return [head + body] if len(body) <= JOIN_BYTES_MAX else [head, body]
+
+
+@lru_cache(maxsize=256)
+def _encode_whole_head(headers: tuple[tuple[str, str], ...], size: int, date: str, stays: bool) -> bytes:
+    """A second's answers of one size differ in their bodies only."""
+    lines = _encode_lines("200 OK", headers, date, stays)
+    if any(name == "Content-Length" for name, _ in headers):
+        return lines + b"\r\n"
+    return lines + b"Content-Length: %d\r\n\r\n" % size
+
+
 def encode_head(
     status: str, headers: Iterable[tuple[str, str]], date: str, *, stays: bool, chunked: bool = True
 ) -> bytes:

@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from govc.phases import PHASES
+from govc.phases import PHASES, VALIDATE
 from govc.web.limit_metrics import LimitMetrics
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -285,6 +285,18 @@ class Metrics:
         elif not self._is_coming:
             self._is_coming = True
             self._later(COUNT_SECONDS, self.flush)
+
+    def count_known(self, route: str, bytes_sent: int, bytes_received: int, seconds: float) -> None:
+        """Count a request that was nothing but finding the repository unchanged, and took so long."""
+        self.note_phase(VALIDATE, seconds)
+        self.count(
+            route=route,
+            status=200,
+            bytes_sent=bytes_sent,
+            bytes_received=bytes_received,
+            seconds=seconds,
+            finished=True,
+        )
 
     def count_body(self, what: str, number: int, size: int) -> None:
         """Count what the cache of bodies does; `what` is one of the few words of `govc.cache.bodies`. It shows when a

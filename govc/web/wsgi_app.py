@@ -32,7 +32,7 @@ from govc.limits.rates import Rates
 from govc.limits.watch import NO_WATCH, LimitWatch
 from govc.repo.runtime import PLAIN, Runtime
 from govc.service.context import RECEIVE_PACK, UPLOAD_PACK, RequestContext, is_never_gone
-from govc.web.access_log import Exchange
+from govc.web.access_log import Exchange, write_plainly
 from govc.web.again import LESSON_VARIABLE, KnownRequest, Lesson, known_request
 from govc.web.bodies import BodyError
 from govc.web.dumb import serve_dumb
@@ -436,10 +436,16 @@ class Application:
             return None
         if body is None:
             return None
-        exchange = self._exchange_again(known, request_id, started)
-        exchange.note_validated(started)
-        exchange.bytes_sent = len(body)
-        exchange.finish()
+        validated = monotonic()
+        if not write_plainly(
+            self._request_id(request_id, known.peer), known.log_middle, len(body), validated - started
+        ):
+            exchange = self._exchange_again(known, request_id, started)
+            exchange.note_validated(started)
+            exchange.bytes_sent = len(body)
+            exchange.finish()
+        elif self._metrics is not None:
+            self._metrics.count_known(known.route, len(body), known.bytes_received, validated - started)
         return body
 
     def stream_again(self, known: KnownRequest, request_id: str, answer: LaneAnswer) -> Iterable[bytes] | None:

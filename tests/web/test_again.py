@@ -1,6 +1,7 @@
 """Requests that come again: the same words mean the same, and what has changed since is asked anew."""
 
 import logging
+import re
 import socket
 from types import SimpleNamespace
 
@@ -14,6 +15,8 @@ from govc.web import again
 from govc.web.again import KNOWN_MAX, WORDS_BYTES_MAX, may_be_known, words_of
 from govc.web.gunicorn_worker import GovcWorker
 from govc.web.lane import read_request
+from govc.web.log_lines import configure
+from govc.web.redaction import RedactingFilter
 from tests.waiting import wait_until
 from tests.web.lane_server import LINES as lines
 from tests.web.lane_server import Server, clone, without_id
@@ -178,6 +181,30 @@ def test_it_is_logged_and_counted_as_ever(serve, caplog, request_, received, mon
     assert f'govc_http_requests_total{{route="{route}",status="200"}} {len(lines)}.0' in text
     if received:
         assert f'govc_http_request_bytes_total{{route="rpc"}} {len(lines) * received}.0' in text
+
+
+def test_its_line_is_the_same_without_a_record(serve, capfd):
+    """As `govc serve` logs: to standard error, in our form."""
+    logger = logging.getLogger("govc")
+    before = logger.handlers, logger.level, logger.propagate
+    try:
+        configure(RedactingFilter())
+        server = serve()
+        request_ = REQUESTS["ls-refs"]
+        server.ask(request_, X_Request_Id="id-first")
+        server.ask_until_known(request_, X_Request_Id="id-known")
+        server.ask(request_, X_Request_Id="govc_0123456789abcdefghij")
+    finally:
+        logger.handlers, logger.level, logger.propagate = before
+    lines = [line for line in capfd.readouterr().err.splitlines() if " govc.access " in line]
+    shape = re.compile(r"[0-9-]{10} [0-9:]{8},[0-9]{3} INFO govc\.access request=(\S+) (.*) seconds=[0-9]+\.[0-9]{6}")
+    found = [shape.fullmatch(line) for line in lines]
+    assert all(found), lines
+    assert found[0][1] == "id-first"
+    assert found[-1][1] == "govc_0123456789[secret]"
+    assert {match[2] for match in found} == {found[0][2]}
+    assert " status=200 bytes=" in lines[0]
+    assert "/a.git/git-upload-pack" in lines[0]
 
 
 def test_who_says_close_gets_it(serve):

@@ -20,6 +20,7 @@ from govc.web.lane import (
     JOIN_BYTES_MAX,
     PUSH_BYTES_MAX,
     encode_answer,
+    encode_whole,
     make_environ,
     read_request,
 )
@@ -253,6 +254,17 @@ def test_answers(size):
     assert fields["Connection"] == "close"
     assert (fields.get("Content-Length"), rest) == ((str(size), body) if size else (None, b"0\r\n\r\n"))
     assert fields.get("Transfer-Encoding") == (None if size else "chunked")
+
+
+@pytest.mark.parametrize("size", [1, 5, JOIN_BYTES_MAX, JOIN_BYTES_MAX + 1])
+@pytest.mark.parametrize("stays", [True, False])
+def test_what_is_said_again_is_said_as_before(size, stays):
+    for headers in ([("A", "b")], [("A", "c"), ("Content-Length", str(size))], []):
+        for date in ("now", "then"):
+            for length in (size, size + 1):
+                body = b"x" * length
+                again = encode_whole(headers, body, date, stays=stays)
+                assert again == encode_answer("200 OK", headers, [body], date, stays=stays)
 
 
 class Connection:

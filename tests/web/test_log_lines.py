@@ -3,7 +3,12 @@
 import logging
 import sys
 
-from govc.web.log_lines import LineFormatter, StderrHandler
+import pytest
+
+from govc.web import log_lines
+from govc.web.json_lines import JsonFormatter
+from govc.web.log_lines import LineFormatter, StderrHandler, find_plain
+from govc.web.redaction import RedactingFilter
 
 PLAIN = logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s")
 
@@ -42,3 +47,60 @@ def test_a_line_that_cant_be_written_ends_nobody(monkeypatch, capfd):
     monkeypatch.setattr(logging, "raiseExceptions", True)
     assert StderrHandler().handle(record(1.0, "%d"))
     assert "Logging error" in capfd.readouterr().err
+
+
+@pytest.fixture
+def child():
+    """A logger of ours below one with our handler."""
+    manager = logging.Manager(logging.RootLogger(logging.WARNING))
+    parent, made = manager.getLogger("test"), manager.getLogger("test.access")
+    handler = StderrHandler()
+    handler.setFormatter(LineFormatter())
+    handler.addFilter(RedactingFilter())
+    parent.handlers, parent.propagate, parent.level = [handler], False, logging.INFO
+    return made
+
+
+def test_a_line_without_a_record_is_the_one_that_a_record_makes(child, capfd, monkeypatch):
+    for now in (1_800_000_000.25, 1_800_000_001.0, 1.5):
+        monkeypatch.setattr(log_lines.time, "time", lambda now=now: now)
+        find_plain(child).write_info("govc.access", "text caf\xe9 \udcff")
+        line = capfd.readouterr().err
+        assert StderrHandler.handle(child.parent.handlers[0], record(now, "text caf\xe9 \udcff", ()))
+        assert capfd.readouterr().err == line != ""
+
+
+def test_it_is_written_to_the_end(child, capfd, monkeypatch):
+    write = log_lines.os.write
+    monkeypatch.setattr(log_lines.os, "write", lambda descriptor, data: write(descriptor, data[:7]))
+    find_plain(child).write_info("govc.access", "x" * 100)
+    assert capfd.readouterr().err.endswith(f" INFO govc.access {'x' * 100}\n")
+
+
+def test_it_ends_nobody_either(child, capfd, monkeypatch):
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    monkeypatch.setattr(log_lines, "_write", lambda text: 1 // 0)
+    find_plain(child).write_info("govc.access", "text")
+    assert "Logging error" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda child: child.addHandler(logging.NullHandler()),
+        lambda child: child.addFilter(lambda made: False),
+        lambda child: child.parent.addHandler(logging.NullHandler()),
+        lambda child: child.parent.handlers[0].addFilter(lambda made: False),
+        lambda child: child.parent.handlers[0].setFormatter(JsonFormatter()),
+        lambda child: child.parent.handlers[0].setLevel(logging.WARNING),
+        lambda child: child.setLevel(logging.WARNING),
+        lambda child: setattr(child, "propagate", False),
+        lambda child: setattr(child, "disabled", True),
+        lambda child: setattr(child.parent, "propagate", True),
+        lambda child: setattr(child.parent, "handlers", [logging.NullHandler()]),
+    ],
+)
+def test_whoever_wants_a_record_gets_one(child, change):
+    assert find_plain(child) is child.parent.handlers[0]
+    change(child)
+    assert find_plain(child) is None
