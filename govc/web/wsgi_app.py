@@ -198,7 +198,9 @@ class Application:
         close_chunks(response.body, exchange)
         exchange.bytes_sent = span.length
         target = f"{self._accel_location}/{span.whole_name}"
-        return Response(response.status, [*response.headers, ("X-Accel-Redirect", target)], b""), None
+        # Of an answer whose length isn't told nginx doesn't know that it is over, and gives the connection up.
+        headers = [*response.headers, ("X-Accel-Redirect", target), ("Content-Length", "0")]
+        return Response(response.status, headers, b""), None
 
     def _sends_files(self, environ: dict[str, Any]) -> bool:
         """Whether it is nginx that asks, and may be told to send a file."""
