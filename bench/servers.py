@@ -159,21 +159,27 @@ def copy_program(place: Path) -> Path:
     return place
 
 
-def _govc_command(root: Path, place: Path, port: int, workers: int, options: Sequence[str]) -> list[str]:
+def _govc_command(root: Path, place: Path, port: int, workers: int, options: Sequence[str], cache: Path) -> list[str]:
     program = copy_program(place / "program")
     command = ["/bin/sh", "-c", 'cd "$0" && exec "$@"', str(program)]
     command += [sys.executable, "-m", "govc.cli", "serve", str(root), "--bind", f"127.0.0.1:{port}"]
-    return [*command, "--workers", str(workers), "--export-all", "--cache-dir", str(place / "cache"), *options]
+    return [*command, "--workers", str(workers), "--export-all", "--cache-dir", str(cache), *options]
 
 
 @contextlib.contextmanager
 def start_govc(
-    root: Path, scratch: Path, *, workers: int = WORKERS, options: Sequence[str] = (), name: str = DIRECT
+    root: Path,
+    scratch: Path,
+    *,
+    workers: int = WORKERS,
+    options: Sequence[str] = (),
+    name: str = DIRECT,
+    cache: Path | None = None,
 ) -> Iterator[Server]:
-    """`govc serve` with a cache of its own, empty, and everything else at its default."""
+    """`govc serve` with a cache of its own, empty unless it is named, and everything else at its default."""
     place = Path(tempfile.mkdtemp(prefix="govc-", dir=scratch))
     port, log = find_free_port(), place / "govc.log"
-    command = _govc_command(root, place, port, workers, options)
+    command = _govc_command(root, place, port, workers, options, cache or place / "cache")
     env = server_environment(scratch / "home", {"PYTHONPATH": str(place / "program")})
     with cpu_group(place.name) as group, run_logged(in_group(group, command), env, log) as process:
         wait_for_answer(port, process, log)
@@ -181,14 +187,17 @@ def start_govc(
 
 
 @contextlib.contextmanager
-def start_govc_behind_nginx(root: Path, scratch: Path, *, workers: int = WORKERS) -> Iterator[Server]:
+def start_govc_behind_nginx(
+    root: Path, scratch: Path, *, workers: int = WORKERS, cache: Path | None = None
+) -> Iterator[Server]:
     """`govc serve` behind conf/nginx.conf."""
     port, place = find_free_port(), Path(tempfile.mkdtemp(prefix="nginx-", dir=scratch))
-    with start_govc(root, scratch, workers=workers, options=("--accel-location", "/-/cache"), name=BEHIND) as backend:
-        folder = Path(backend.roots[0].environ()["PYTHONPATH"]).parent
+    cache = cache or place / "cache"
+    options = ("--accel-location", "/-/cache")
+    with start_govc(root, scratch, workers=workers, options=options, name=BEHIND, cache=cache) as backend:
         source = (PROJECT / "conf" / "nginx.conf").read_text()
         backend_port = int(backend.url.rsplit(":", 1)[1])
-        text = nginx_configuration(source, port=port, backend_port=backend_port, cache_dir=str(folder / "cache"))
+        text = nginx_configuration(source, port=port, backend_port=backend_port, cache_dir=str(cache))
         text = text.replace("worker_processes auto;", f"worker_processes {workers};")
         (place / "nginx.conf").write_text(text)
         nginx = [need_program("nginx"), "-p", str(place), "-c", "nginx.conf", "-e", "nginx-error.log"]

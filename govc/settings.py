@@ -75,6 +75,10 @@ class Settings:
     git_protocol: str = _knob("", "protocol that wins over the client's Git-Protocol header", git_name="GIT_PROTOCOL")
     bind: str = _knob("127.0.0.1:8000", "HOST:PORT or unix:PATH; loopback, since the proxy is beside us")
     workers: int = _knob(2, "one per core that may be busy with Git", unit="processes", least=1)
+    practise: bool = _knob(
+        True,
+        "a new worker answers a few requests of its own before it accepts any, so that nobody's is its first",
+    )
     worker_connections: int = _knob(
         10000, "14 KiB each when idle; the proxy keeps many open", unit="connections", least=1
     )

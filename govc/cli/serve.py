@@ -5,6 +5,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -87,6 +88,27 @@ def _find_problem(settings: Settings) -> str:
     return ""
 
 
+def _make_practise(settings: Settings) -> Callable[[Any], None]:
+    """Return what takes a worker's first steps: by an application that serves a folder of its own, and as ours does."""
+    app_room, room_ = room("govc.app"), room("govc.web.practising")
+
+    def make_application(root: str, cache_dir: str) -> Any:
+        return app_room.create_app(
+            Settings(
+                root=root,
+                cache_dir=cache_dir,
+                export_all=True,
+                metrics=False,
+                helper_processes_max=0,
+                introductions=False,
+                sendfile=settings.sendfile,
+                accel_location=settings.accel_location,
+            )
+        )
+
+    return lambda worker: room_.practise(worker, make_application)
+
+
 def _run_server(settings: Settings) -> None:
     try:
         room("govc.web.log_lines").configure(
@@ -118,5 +140,6 @@ def _run_server(settings: Settings) -> None:
         metrics_folder=metrics_folder,
         reload_seconds=settings.reload_seconds,
         find_problem=lambda: _find_problem(settings),
+        practise=_make_practise(settings) if settings.practise else None,
     )
     server.run()

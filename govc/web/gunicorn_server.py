@@ -146,10 +146,15 @@ class GovcServer(BaseApplication):  # type: ignore[misc]
         metrics_folder: str | None = None,
         reload_seconds: int = 0,
         find_problem: Callable[[], str] = lambda: "",
+        practise: Callable[[Any], None] | None = None,
     ) -> None:
-        """`find_problem` says why a worker could not start now, "" when it could; `reload_seconds`: `shorten_grace`."""
+        """`find_problem` says why a worker could not start now, "" when it could; `reload_seconds`: `shorten_grace`.
+
+        `practise` takes a new worker's first steps, before it accepts anybody.
+        """
         self.find_problem = find_problem
         self._reload_seconds = reload_seconds
+        self._practise = practise
         self._load_application = load_application
         self._options = options
         self._when_ready = when_ready
@@ -161,10 +166,12 @@ class GovcServer(BaseApplication):  # type: ignore[misc]
         """Hand the options to gunicorn (its own hook)."""
         for name, value in self._options.items():
             self.cfg.set(name, value)
-        reload_seconds = self._reload_seconds
+        reload_seconds, practise = self._reload_seconds, self._practise
 
         def post_worker_init(worker: Any) -> None:
             shorten_grace(worker, reload_seconds)
+            if practise is not None:
+                practise(worker)
             BOOTED[0] = 1
 
         self.cfg.set("post_worker_init", post_worker_init)

@@ -27,6 +27,7 @@ import io
 import os
 import signal
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -88,6 +89,9 @@ class _Known(NamedTuple):
 class GovcWorker(GeventWorker):  # type: ignore[misc]
     """See the story of this module."""
 
+    wsgi: Any
+    nr: int  # requests so far
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         _hold_signals_at_fork()  # this is still the master
@@ -118,6 +122,16 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
             # What is left is to end. The interpreter takes its handlers away then: either signal would kill it.
             for number in (signal.SIGTERM, signal.SIGUSR1):
                 signal.signal(number, signal.SIG_IGN)
+
+    def practise(self, application: Any, exchange: Callable[[Callable[..., None]], None]) -> None:
+        """Have `exchange` use this worker's way of answering, with another application, as if nothing had been."""
+        own, count = self.wsgi, self.nr
+        self.wsgi = application
+        try:
+            exchange(self.handle)
+        finally:
+            self.wsgi, self.nr = own, count
+            self._known.clear()
 
     def _watch(self) -> None:
         while True:

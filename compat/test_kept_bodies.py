@@ -1,0 +1,51 @@
+"""Bodies outlive a server: what one sent before it was stopped, the next one over the same cache sends at once."""
+
+import os
+import re
+import urllib.request
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from compat.frontends import Running, server_environment, start_gunicorn, start_nginx
+from compat.gitclient import Git
+
+START: dict[str, Callable[[Path, dict[str, str], Path], AbstractContextManager[Running]]] = {
+    "gunicorn": start_gunicorn,
+    "nginx": start_nginx,
+}
+
+
+def counts(server: Running) -> dict[str, float]:
+    """How often the cache of bodies did what, in all workers."""
+    with urllib.request.urlopen(f"{server.url}/-/metrics") as answer:
+        text = answer.read().decode()
+    found = re.findall(r'^govc_body_cache_total\{result="(\w+)"\} (\S+)', text, re.MULTILINE)
+    return {name: float(number) for name, number in found if float(number)}
+
+
+@pytest.mark.parametrize("name", START)
+def test_the_first_clone_after_a_restart_is_a_kept_body(name: str, tmp_path: Path) -> None:
+    for folder in ("root", "scratch", "clients"):
+        (tmp_path / folder).mkdir()
+    git = Git(tmp_path / "home", tmp_path / "clients")
+    bare, work = tmp_path / "root" / "a.git", tmp_path / "clients" / "work"
+    git("init", "-q", "--bare", "-b", "main", str(bare))
+    (bare / "git-daemon-export-ok").touch()
+    git("init", "-q", "-b", "main", str(work))
+    (work / "large").write_bytes(os.urandom(1 << 20))
+    git("add", ".", cwd=work)
+    git("commit", "-qm", "large", cwd=work)
+    git("push", "-q", str(bare), "main", cwd=work)
+    env = server_environment(tmp_path / "server-home", {"GOVC_CACHE_DIR": str(tmp_path / "cache")})
+    with START[name](tmp_path / "root", env, tmp_path / "scratch") as server:
+        git("clone", "-q", f"{server.url}/a.git", str(tmp_path / "clients" / "before"))
+        assert counts(server) == {"miss": 1}
+    with START[name](tmp_path / "root", env, tmp_path / "scratch") as server:
+        git("clone", "-q", f"{server.url}/a.git", str(tmp_path / "clients" / "after"))
+        assert counts(server) == {"hit": 1}
+    git("fsck", "--full", "--strict", cwd=tmp_path / "clients" / "after")
+    tips = [git.rev(tmp_path / "clients" / clone, "HEAD") for clone in ("work", "before", "after")]
+    assert len(set(tips)) == 1

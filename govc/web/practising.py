@@ -1,0 +1,117 @@
+"""A new worker's first steps, taken before it accepts anybody: the first request would pay for them.
+
+The first answer of a process costs several times what the next one does. Its code runs for the first time (the
+interpreter rewrites it as it runs), on pages that are the master's until it touches them; threads, buffers and heaps
+are made. So a worker answers a few requests about a repository of its own first (`govc.repo.practice`), over a real
+connection to itself, by an application that is like its own but for what it serves: listings, clones that are
+produced, clones that are sent from the cache, a fetch.
+
+Nobody else can connect to it, nothing of it is counted or logged, and everything it made is removed. It ends after
+SECONDS_MAX, whatever it has come to; where it can't be done (no room for a folder, no loopback) the worker starts as
+it is.
+"""
+
+import errno
+import gc
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import gevent
+from gevent import socket
+
+from govc.errors import GovcError
+from govc.protocol.pktline import DELIM, FLUSH, encode_text
+from govc.repo.practice import BRANCH, Practice, make_practice
+
+log = logging.getLogger(__name__)
+
+SECONDS_MAX = 2.0
+NAME = "practice.git"
+ROUNDS = 3
+"""Each asks for a clone of another tip, so that it is produced again, and again for the same, so that it isn't."""
+
+RECEIVE_BYTES = 256 << 10
+_CLIENT = (
+    b"Host: localhost\r\nUser-Agent: git/2.39.5\r\nAccept-Encoding: deflate, gzip\r\nGit-Protocol: version=2\r\n"
+    b"Connection: close\r\n"
+)
+_GOOD = b"HTTP/1.1 200 "
+_POST = b"Content-Type: application/x-git-upload-pack-request\r\nAccept: application/x-git-upload-pack-result\r\n"
+
+
+def _ask(command: bytes, arguments: Iterable[bytes]) -> bytes:
+    lines = [b"command=" + command, b"agent=git/2.39.5", b"object-format=sha1"]
+    body = b"".join((*map(encode_text, lines), DELIM, *map(encode_text, arguments), FLUSH))
+    head = b"POST /%b/git-upload-pack HTTP/1.1\r\n" % NAME.encode()
+    return head + _CLIENT + _POST + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+def _fetch(want: bytes, *haves: bytes) -> bytes:
+    arguments = [b"thin-pack", b"include-tag", b"ofs-delta", b"want " + want.hex().encode()]
+    return _ask(b"fetch", (*arguments, *(b"have " + have.hex().encode() for have in haves), b"done"))
+
+
+def iter_requests(practice: Practice) -> Iterator[bytes]:
+    """Yield what is asked, as it goes over the wire."""
+    for number in range(ROUNDS):
+        tip, before = practice.commits[-1 - number], practice.commits[-3 - number]
+        yield b"GET /%b/info/refs?service=git-upload-pack HTTP/1.1\r\n" % NAME.encode() + _CLIENT + b"\r\n"
+        yield _ask(b"ls-refs", (b"peel", b"symrefs", b"ref-prefix HEAD", b"ref-prefix " + BRANCH))
+        yield _fetch(tip)
+        yield _fetch(tip)
+        yield _fetch(tip, before)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Let nothing be logged that is no fault: requests that nobody made."""
+    ours = logging.getLogger("govc")
+    level = ours.level
+    ours.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        ours.setLevel(level)
+
+
+def practise(worker: Any, make_application: Callable[[str, str], Any]) -> None:
+    """Take a worker's first steps. `make_application` is given the folder to serve and one for a cache."""
+    folder = ""
+    try:
+        folder = tempfile.mkdtemp(prefix="govc-practice-")
+        with gevent.Timeout(SECONDS_MAX, False), _silence():
+            requests = iter_requests(make_practice(f"{folder}/root/{NAME}"))
+            with closing(make_application(f"{folder}/root", f"{folder}/cache")) as application:
+                worker.practise(application, lambda handle: exchange(handle, requests))
+    except (GovcError, OSError) as error:
+        log.warning("a worker starts without having practised: %s", error)
+    finally:
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+    gc.collect()
+    gc.freeze()  # what is there now stays
+
+
+def exchange(handle: Callable[..., None], requests: Iterable[bytes]) -> None:
+    """Let the worker's own function answer requests that come over connections of their own. Raises OSError."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+        for request in requests:
+            with socket.create_connection(listener.getsockname()) as client:
+                server, address = listener.accept()
+                answering = gevent.spawn(handle, listener, server, address)
+                try:
+                    client.sendall(request)
+                    answer = client.recv(RECEIVE_BYTES)
+                    if not answer.startswith(_GOOD):
+                        raise OSError(errno.EPROTO, f"practising was answered {answer[:12]!r}")
+                    while client.recv(RECEIVE_BYTES):
+                        pass
+                    answering.join()
+                finally:
+                    answering.kill(block=False)

@@ -1,0 +1,100 @@
+"""A worker's first steps (`govc.web.practising`), and the repository that they are about (`govc.repo.practice`)."""
+
+import gc
+import logging
+import re
+import socket
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from compat.frontends import server_environment, start_gunicorn
+from compat.gitclient import Git
+from govc.errors import GovcError
+from govc.protocol.oid import SHA1
+from govc.repo.introductions import Introductions
+from govc.repo.practice import BLOB_BYTES, BRANCH, COMMITS, STEP, make_practice
+from govc.web import practising
+
+
+@pytest.fixture
+def git(tmp_path: Path) -> Git:
+    (tmp_path / "clients").mkdir()
+    return Git(tmp_path / "home", tmp_path / "clients")
+
+
+def test_git_finds_the_repository_whole(tmp_path: Path, git: Git) -> None:
+    made = make_practice(str(tmp_path / "made.git"))
+    git("fsck", "--strict", "--full", cwd=tmp_path / "made.git")
+    git("clone", "-q", str(tmp_path / "made.git"), str(tmp_path / "clone"))
+    assert git.rev(tmp_path / "clone", "HEAD") == made.commits[-1].hex()
+    assert (tmp_path / "clone" / "large").stat().st_size == BLOB_BYTES
+    assert (tmp_path / "clone" / "folder" / "small").read_text() == f"version {COMMITS - 1}\n"
+    refs = git.refs(tmp_path / "made.git")
+    assert refs.pop(BRANCH.decode()) == made.commits[-1].hex()
+    assert set(refs.values()) == {oid.hex() for oid in made.commits[::STEP]}
+
+
+def test_its_index_covers_it(tmp_path: Path) -> None:
+    made = make_practice(str(tmp_path / "made.git"))
+    index = Introductions(made.gitdir, SHA1)
+    index.refresh()
+    assert all(index.find_commit(oid) is not None for oid in made.commits)
+    assert index.ready is not None
+
+
+def test_a_server_answers_as_if_nothing_had_been(tmp_path: Path, git: Git) -> None:
+    root, scratch, temporary = (tmp_path / name for name in ("root", "scratch", "temporary"))
+    for folder in (root, scratch, temporary):
+        folder.mkdir()
+    git("init", "-q", "--bare", str(root / "a.git"))
+    env = server_environment(tmp_path / "home", {"TMPDIR": str(temporary), "GOVC_LOG_FORMAT": "json"})
+    with start_gunicorn(root, env, scratch, ("--export-all",)) as running:
+        with urllib.request.urlopen(f"{running.url}/a.git/info/refs?service=git-upload-pack") as answer:
+            assert answer.status == 200
+        with pytest.raises(urllib.error.HTTPError):
+            urllib.request.urlopen(f"{running.url}/{practising.NAME}/info/refs?service=git-upload-pack")
+        with urllib.request.urlopen(f"{running.url}/-/metrics") as answer:
+            metrics = answer.read().decode()
+    assert not re.search(r"^govc_body_cache_total\{.*\} [^0]", metrics, re.MULTILINE)
+    assert running.log is not None
+    lines = running.log.read_text()
+    assert "practis" not in lines.replace(f"/{practising.NAME}", "")
+    assert not list(temporary.glob("govc-practice-*"))
+
+
+class _Worker:
+    """As much of a worker as `practise` asks for."""
+
+    def practise(self, _application: object, exchange: object) -> None:
+        raise AssertionError("there is no application")
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), GovcError("no")])
+def test_what_fails_is_said_and_leaves_nothing(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(practising.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    level = logging.getLogger("govc").level
+
+    def fail(_root: str, _cache: str) -> object:
+        raise error
+
+    practising.practise(_Worker(), fail)
+    assert "without having practised" in caplog.text
+    assert list(tmp_path.iterdir()) == []
+    assert logging.getLogger("govc").level == level
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 500 Internal Server Error\r\n\r\n", b""])
+def test_an_answer_that_is_none_is_an_error(answer: bytes) -> None:
+    def handle(_listener: object, client: socket.socket, _address: object) -> None:
+        client.recv(100)
+        client.sendall(answer)
+        client.close()
+
+    with pytest.raises(OSError, match="practising was answered"):
+        practising.exchange(handle, [b"GET / HTTP/1.1\r\n\r\n"])
