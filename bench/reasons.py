@@ -138,9 +138,13 @@ REASONS = (
     ),
     Reason(
         12,
-        "libgit2 stops early where a path's own history is short; ours is mostly the proof by system calls that "
-        "nothing has changed, and the walk along all commits that might be followed",
-        ("history of one path",),
+        "libgit2 stops early where a path's own history is short; ours walks along all commits that might be followed",
+        ("history of one path (oids), another",),
+    ),
+    Reason(
+        12,
+        "an answer that is known is looked up, and a name made for each of its commits",
+        ("history of one path (oids), again",),
     ),
     Reason(
         12,

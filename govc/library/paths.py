@@ -10,6 +10,9 @@ Folders and columns have a share of the cache's budget and go when it is used up
 question needs is there while it is answered. New commits are added to what is there.
 
 Where a server has written down which commits change which paths, most questions are answered from that (`index`).
+
+What was answered is kept, too, four bytes a commit: from the same commits the same ways lead back for ever. All of it
+goes when it takes more than ANSWERS_SHARE of the budget.
 """
 
 import threading
@@ -24,6 +27,15 @@ from govc.library.path_index import PathIndex
 PIECE_COMMITS = 500
 """So many commits are compared before other threads may read."""
 
+ANSWERS_SHARE = 1 / 16
+"""Of what histories of paths may take."""
+
+_ANSWER_OVERHEAD = 400
+"""An answer, its question and their places, beyond their content."""
+
+Question = tuple[bytes, int, int, bool, int, tuple[bytes, ...]]
+"""Cids of tips and of what is excluded, how many are tips, order, first_parent, limit, paths."""
+
 
 class PathHistories:
     """The columns of one repository; see the story of this module."""
@@ -37,6 +49,26 @@ class PathHistories:
         self._folders: OrderedDict[bytes, Folder] = OrderedDict()
         self._columns: OrderedDict[bytes, array[int]] = OrderedDict()
         self.index = PathIndex(objects, lock)
+        self._answers: tuple[Graph | None, dict[Question, array[int]]] = (None, {})
+        self._answers_bytes = 0
+
+    def answer(self, graph: Graph, question: Question) -> "array[int] | None":
+        """Return what a question was answered with before, None when it wasn't asked."""
+        known, answers = self._answers
+        return answers.get(question) if known is graph else None
+
+    def remember(self, graph: Graph, question: Question, answer: "array[int]") -> None:
+        """Keep an answer."""
+        size = 4 * len(answer) + len(question[0]) + sum(map(len, question[5])) + _ANSWER_OVERHEAD
+        most = int(self._budget_bytes * ANSWERS_SHARE)
+        with self._lock:
+            if self._answers[0] is not graph or self._answers_bytes + size > most:
+                self._answers, self._answers_bytes = (graph, {}), 0
+            answers = self._answers[1]
+            if size <= most and question not in answers:
+                answers[question] = answer
+                self._answers_bytes += size
+            self._objects.make_way(self.byte_count)
 
     def columns(self, graph: Graph, paths: list[bytes]) -> "list[array[int]]":
         """Return the column of each path (no slashes at its ends, b"" for everything), for all commits of the graph."""
@@ -87,7 +119,7 @@ class PathHistories:
 
     def _make_room(self) -> None:
         """Keep to the budget: columns go first, then folders, and with the last folder the values that they share."""
-        while self._read_bytes > self._budget_bytes:
+        while self._read_bytes + self._answers_bytes > self._budget_bytes:
             if self._columns:
                 self._columns.popitem(last=False)
             elif len(self._folders) > 1:
@@ -104,7 +136,7 @@ class PathHistories:
     @property
     def byte_count(self) -> int:
         """How much memory all of it takes."""
-        return self._read_bytes + self.index.byte_count
+        return self._read_bytes + self.index.byte_count + self._answers_bytes
 
     @property
     def _read_bytes(self) -> int:
@@ -113,8 +145,9 @@ class PathHistories:
         return values + columns + sum(folder.byte_count for folder in self._folders.values())
 
     def forget(self) -> None:
-        """Let go of everything that was read from trees."""
+        """Let go of everything that was read from trees, and of what was answered."""
         self._graph = self._values = None
         self._folders.clear()
         self._columns.clear()
+        self._answers, self._answers_bytes = (None, {}), 0
         self._objects.make_way(0)

@@ -171,19 +171,26 @@ class Reading(ABC):
         count, kind = len(tips) or 1, ORDERS[order]
         most = -1 if limit is None else max(0, limit)
         names = [path.strip(b"/") for path in paths]
-        made: array[int] | None = None
+        histories = picture.path_histories
+        question = (cids.tobytes(), count, kind, first_parent, most, tuple(names))
+        made = histories.answer(graph, question) if names else None
+        if made is not None:
+            return Log(graph, picture.all_objects, made)
         if len(names) == 1 and len(cids) == count:
-            index = picture.path_histories.index
+            index = histories.index
             made = index.order(picture.inner, graph, cids, kind, first_parent, most, names[0])
         if made is None:
             try:
-                columns = picture.path_histories.columns(graph, names) if names else None
+                columns = histories.columns(graph, names) if names else None
             except ObjectMissing:
                 # Perhaps of commits that nothing reaches any more, and that were pruned: a new graph hasn't met them.
                 picture.history.forget()
                 graph, cids = picture.cids_of(tips or ("HEAD",), exclude)
-                columns = picture.path_histories.columns(graph, names)
+                question = (cids.tobytes(), *question[1:])
+                columns = histories.columns(graph, names)
             made = graph.order(cids[:count], cids[count:], kind, first_parent, most, columns)
+        if names:
+            histories.remember(graph, question, made)
         return Log(graph, picture.all_objects, made)
 
     def merge_bases(self, one: Revision, *others: Revision) -> list[Commit]:
