@@ -17,7 +17,9 @@ DEF FREQUENCY_MAX = 3
 DEF SMALL_TENTHS = 1
 DEF KEYS_AT_ONCE = 1024
 
-ENTRY_BYTES = 176
+DEF EMPTY = 0xFFFFFFFFFFFFFFFF
+
+ENTRY_BYTES = 192
 
 
 cdef struct Slot:
@@ -48,7 +50,7 @@ cdef class ObjectCache:
     cdef uint32_t slot_room
     cdef uint32_t free_slot
     cdef uint32_t entries
-    cdef uint32_t *table
+    cdef uint64_t *table  # a place: the upper half of its name's mark, and its slot; or EMPTY
     cdef uint64_t mask
     cdef uint64_t factor
     cdef Queue small
@@ -62,13 +64,13 @@ cdef class ObjectCache:
         self.free_slot = NONE
         self.factor = int.from_bytes(os.urandom(8), "little") | 1
         self.small.newest = self.small.oldest = self.main.newest = self.main.oldest = NONE
-        self.table = <uint32_t *>malloc(4 * (self.mask + 1))
+        self.table = <uint64_t *>malloc(8 * (self.mask + 1))
         self.slots = <Slot *>malloc(sizeof(Slot) * self.slot_room)
         self.ghost_table = <uint64_t *>calloc(256, 8)
         self.ghost_mask = 255
         if self.table == NULL or self.slots == NULL or self.ghost_table == NULL:
             raise MemoryError
-        memset(self.table, 0xFF, 4 * (self.mask + 1))
+        memset(self.table, 0xFF, 8 * (self.mask + 1))
 
     def __init__(self, uint64_t budget_bytes, uint64_t entry_bytes_max=0):
         cdef uint64_t ghost_count = 256
@@ -97,24 +99,27 @@ cdef class ObjectCache:
         word *= self.factor
         return word ^ (word >> 29)
 
-    cdef inline uint64_t home(self, const uint8_t *key) noexcept:
-        return (self.mark_of(key) >> 16) & self.mask
+    cdef inline uint64_t home(self, uint64_t mark) noexcept:
+        return (mark >> 16) & self.mask
 
     cdef inline uint32_t lookup(self, object key) noexcept:
         """Return the slot of a key, which is bytes of 8 or more."""
         cdef const uint8_t *text = <const uint8_t *>PyBytes_AS_STRING(key)
         cdef Py_ssize_t size = PyBytes_GET_SIZE(key)
-        cdef uint64_t at = self.home(text)
-        cdef uint32_t slot = self.table[at]
+        cdef uint64_t mark = self.mark_of(text), at = self.home(mark), place = self.table[at]
+        cdef uint32_t slot
         cdef PyObject *other
-        while slot != <uint32_t>NONE:
-            other = self.slots[slot].key
-            if other == <PyObject *>key or (PyBytes_GET_SIZE(<object>other) == size
-                                           and memcmp(PyBytes_AS_STRING(<object>other), text, size) == 0):
-                return slot
+        while place != <uint64_t>EMPTY:
+            # Another name that stands in the way is mostly told by its mark, without looking at its slot.
+            if place >> 32 == mark >> 32:
+                slot = <uint32_t>place
+                other = self.slots[slot].key
+                if other == <PyObject *>key or (PyBytes_GET_SIZE(<object>other) == size
+                                               and memcmp(PyBytes_AS_STRING(<object>other), text, size) == 0):
+                    return slot
             at = (at + 1) & self.mask
-            slot = self.table[at]
-        return slot
+            place = self.table[at]
+        return NONE
 
     def __getitem__(self, key):
         cdef uint32_t slot
@@ -219,23 +224,24 @@ cdef class ObjectCache:
             self.evict()
 
     cdef void enter(self, uint32_t slot) noexcept:
-        cdef uint64_t at = self.home(<const uint8_t *>PyBytes_AS_STRING(<object>self.slots[slot].key))
-        while self.table[at] != <uint32_t>NONE:
+        cdef uint64_t mark = self.mark_of(<const uint8_t *>PyBytes_AS_STRING(<object>self.slots[slot].key))
+        cdef uint64_t at = self.home(mark)
+        while self.table[at] != <uint64_t>EMPTY:
             at = (at + 1) & self.mask
-        self.table[at] = slot
+        self.table[at] = (mark >> 32 << 32) | slot
 
     cdef int grow(self) except -1:
-        cdef uint32_t *larger = <uint32_t *>malloc(8 * (self.mask + 1))
+        cdef uint64_t *larger = <uint64_t *>malloc(16 * (self.mask + 1))
         cdef uint64_t at, count = self.mask + 1
-        cdef uint32_t *old = self.table
+        cdef uint64_t *old = self.table
         if larger == NULL:
             raise MemoryError
-        memset(larger, 0xFF, 8 * (self.mask + 1))
+        memset(larger, 0xFF, 16 * (self.mask + 1))
         self.table = larger
         self.mask = 2 * self.mask + 1
         for at in range(count):
-            if old[at] != <uint32_t>NONE:
-                self.enter(old[at])
+            if old[at] != <uint64_t>EMPTY:
+                self.enter(<uint32_t>old[at])
         free(old)
         return 0
 
@@ -291,20 +297,22 @@ cdef class ObjectCache:
         cdef Slot *entry = &self.slots[slot]
         cdef object key = <object>entry.key
         cdef object value = <object>entry.value
-        cdef uint64_t at = self.home(<const uint8_t *>PyBytes_AS_STRING(key)), gap, home
-        while self.table[at] != slot:
+        cdef uint64_t at = self.home(self.mark_of(<const uint8_t *>PyBytes_AS_STRING(key))), gap, home
+        cdef const uint8_t *other
+        while <uint32_t>self.table[at] != slot:
             at = (at + 1) & self.mask
         # What stands behind it in the run moves up where that keeps it at or behind its home.
         gap = at
         while True:
             at = (at + 1) & self.mask
-            if self.table[at] == <uint32_t>NONE:
+            if self.table[at] == <uint64_t>EMPTY:
                 break
-            home = self.home(<const uint8_t *>PyBytes_AS_STRING(<object>self.slots[self.table[at]].key))
+            other = <const uint8_t *>PyBytes_AS_STRING(<object>self.slots[<uint32_t>self.table[at]].key)
+            home = self.home(self.mark_of(other))
             if ((at - home) & self.mask) >= ((at - gap) & self.mask):
                 self.table[gap] = self.table[at]
                 gap = at
-        self.table[gap] = NONE
+        self.table[gap] = EMPTY
         entry.key = NULL
         entry.value = NULL
         entry.older = self.free_slot
