@@ -518,6 +518,8 @@ CONSISTS = """\
 
 - **A cached object.** A read of ours is one look into a hash, beside Python's own loop and list, which with a bare
   `dict` instead cost 26 ns of our 28. libgit2's is one into its cache, a copy of the bytes and a tuple.
+- **In one call** (`objects.read_many`) the loop is the kernel's. What isn't in the cache is read in the order in which
+  it lies in the packs; it still has to be inflated, which is most of it. libgit2's binding has no such call.
 - **A working set larger than the budget.** What isn't in the cache has to be inflated, by us as by libgit2: there the
   ratio is that of first reads, and the share of hits decides about the whole. Which policy it is matters less (below).
 - **First reads** are inflating and deltas for everybody. We inflate with libdeflate, each entry once as long as it is
