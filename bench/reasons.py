@@ -111,15 +111,15 @@ REASONS = (
     Reason(10, "both sides inflate and hash every object; what is left to gain is in copying and in the deltas"),
     Reason(
         10,
-        "of a small pack, the start of Python with the modules that indexing needs is a third of the figure; a process "
-        "that runs is without, and there inflating tiny streams, each with tables of codes of its own, is most: turning "
-        "the detection off saves little of that",
+        "of a small pack, the start of Python with the modules that indexing needs is a large part; a process that "
+        "runs is without, and there inflating tiny streams, many with tables of codes of their own, is most: turning "
+        "detection off saves little of that",
         seconds_max=START_SECONDS,
     ),
     Reason(
         11,
-        "every object's header, name and delta go through the interpreter; inflating and hashing don't: of tiny objects "
-        "the former is more than all that git does for one",
+        "every object's header, name and delta go through the interpreter; inflating and hashing don't: of tiny "
+        "objects the former is more than all that git does for one",
     ),
     Reason(11, "of a small pack, the start of Python is a part of the figure, too", seconds_max=START_SECONDS),
     Reason(
@@ -160,14 +160,15 @@ REASONS = (
     ),
     Reason(
         13,
-        "inflating is more than half of a first read, though each entry is inflated once as long as it is kept; the rest "
-        "is taking deltas apart and copying into new memory, by us as by libgit2; of tiny objects the call and the place "
+        "inflating is most of a first read, though each entry is inflated once as long as it is kept; the rest is "
+        "taking deltas apart and copying into new memory, by us as by libgit2; of tiny objects the call and the place "
         "in the cache count as well",
         ("first read",),
     ),
     Reason(
         13,
-        "inflating the trees is most of the first listing, by us as by libgit2, and each entry of it is a Python object",
+        "inflating the trees is most of the first listing, by us as by libgit2, and each entry is a Python object that "
+        "has to be made",
         ("all files, first",),
     ),
     Reason(

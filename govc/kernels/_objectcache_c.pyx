@@ -156,29 +156,26 @@ cdef class ObjectCache:
         cdef ManyValues values = ManyValues.__new__(ManyValues)
         values.cache = self
         if type(keys) is list:
-            values.whole = keys  # a part of a list is copied in one step
+            values.keys = keys
         else:
+            values.keys = []
             values.source = iter(keys)
-        values.keys = []
         return values
 
     def read_ahead(self, list keys not None):
         """See objectcache.ObjectCache."""
-        return None
+        return {}
 
-    cdef list absent_places(self, list keys, Py_ssize_t start):
-        """Return where keys stand that aren't here, each once. What is no key is left out."""
-        cdef list places = []
-        cdef set seen = set()
+    cdef list absent_of(self, list keys, Py_ssize_t start):
+        """Return the next keys that aren't here, each once. What is no key is left out."""
+        cdef dict absent = {}
         cdef object key
         cdef Py_ssize_t at
-        for at in range(start, PyList_GET_SIZE(keys)):
+        for at in range(start, min(start + KEYS_AT_ONCE, PyList_GET_SIZE(keys))):
             key = <object>PyList_GET_ITEM(keys, at)
             if PyBytes_CheckExact(key) and PyBytes_GET_SIZE(key) >= 8 and self.lookup(key) == <uint32_t>NONE:
-                if key not in seen:
-                    seen.add(key)
-                    places.append(at)
-        return places
+                absent[key] = None
+        return list(absent)
 
     def put(self, bytes key not None, value, uint64_t cost):
         """See objectcache.ObjectCache."""
@@ -347,15 +344,14 @@ cdef class ObjectCache:
 
 
 cdef class ManyValues:
-    """The iterator of `iter_many`: some of the keys, how far it is, and what was read ahead for them."""
+    """The iterator of `iter_many`: the caller's list, or some of the keys; what was read ahead, by key."""
 
     cdef ObjectCache cache
     cdef object source
-    cdef list whole
-    cdef Py_ssize_t taken
     cdef list keys
-    cdef list ahead
     cdef Py_ssize_t at
+    cdef Py_ssize_t looked_until
+    cdef dict ahead
 
     def __iter__(self):
         return self
@@ -363,23 +359,13 @@ cdef class ManyValues:
     def __next__(self):
         cdef object key, value
         cdef uint32_t slot
-        # Whatever calls Python may let another thread come here: where we are is looked up again afterwards.
+        # Whatever calls Python may let another thread come here, or the list change: all is looked at again afterwards.
         while True:
             if self.at >= PyList_GET_SIZE(self.keys):
-                if self.whole is not None:
-                    keys = self.whole[self.taken : self.taken + KEYS_AT_ONCE]
-                    self.taken += KEYS_AT_ONCE
-                else:
-                    keys = list(islice(self.source, KEYS_AT_ONCE))
+                keys = list(islice(self.source, KEYS_AT_ONCE)) if self.source is not None else None
                 if not keys:
                     raise StopIteration
-                self.keys, self.ahead, self.at = keys, None, 0
-            if self.ahead is not None and self.ahead[self.at] is not None:
-                value = self.ahead[self.at]
-                self.ahead[self.at] = None
-                self.at += 1
-                self.cache.misses += 1
-                return value
+                self.keys, self.at, self.looked_until = keys, 0, 0
             key = <object>PyList_GET_ITEM(self.keys, self.at)
             if PyBytes_CheckExact(key) and PyBytes_GET_SIZE(key) >= 8:
                 slot = self.cache.lookup(key)
@@ -389,19 +375,22 @@ cdef class ManyValues:
                     if self.cache.slots[slot].frequency < FREQUENCY_MAX:
                         self.cache.slots[slot].frequency += 1
                     return <object>self.cache.slots[slot].value
-            if self.ahead is None:
+                if self.ahead is not None and key in self.ahead:
+                    value, cost = self.ahead.pop(key)
+                    self.at += 1
+                    self.cache.misses += 1
+                    self.cache.put(key, value, cost)
+                    return value
+            if self.at >= self.looked_until:
                 self.look_ahead()
                 continue
             self.at += 1
             return self.cache[key]
 
     cdef look_ahead(self):
-        """Have those of the keys that aren't here read together."""
-        cdef list keys = self.keys, ahead = [None] * PyList_GET_SIZE(keys)
-        self.ahead = ahead
-        places = self.cache.absent_places(keys, self.at)
-        if len(places) > 1:
-            values = self.cache.read_ahead([keys[place] for place in places])
-            if values is not None:
-                for place, value in zip(places, values):
-                    ahead[place] = value
+        """Have those of the next keys that aren't here read together."""
+        absent = self.cache.absent_of(self.keys, self.at)
+        self.looked_until = self.at + KEYS_AT_ONCE
+        self.ahead = None
+        if len(absent) > 1:
+            self.ahead = self.cache.read_ahead(absent)

@@ -55,13 +55,14 @@ if TYPE_CHECKING:
         def iter_many(self, names: Iterable[bytes]) -> Iterator[Any]:
             """Yield what `cache[name]` returns for each name; what it raises is raised when its turn comes.
 
-            A thousand names are taken at a time, and those of them that aren't here are shown to `read_ahead` first.
+            Where one isn't here, it and those of the next thousand that aren't are shown to `read_ahead` first.
             """
 
-        def read_ahead(self, names: list[bytes]) -> list[Any] | None:
-            """Return values of names that aren't here, in their order, None for any that `missing` shall be asked for;
+        def read_ahead(self, names: list[bytes]) -> dict[bytes, tuple[Any, int]]:
+            """Return values and their costs, of names that aren't here; each is put when its turn comes.
 
-            a kind of cache overrides it where reading many together costs less. The twin never asks.
+            Those that are left out are asked of `missing` then. A kind of cache overrides it where reading many
+            together costs less. The twin never asks.
             """
 
         def put(self, name: bytes, value: object, cost: int) -> None:

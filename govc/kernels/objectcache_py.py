@@ -58,9 +58,9 @@ class ObjectCache:
         """See objectcache.ObjectCache; nothing is read ahead here."""
         return map(self.__getitem__, names)
 
-    def read_ahead(self, names: list[bytes]) -> list[Any] | None:
+    def read_ahead(self, names: list[bytes]) -> dict[bytes, tuple[Any, int]]:
         """See objectcache.ObjectCache."""
-        return None
+        return {}
 
     def put(self, name: bytes, value: object, cost: int) -> None:
         """See objectcache.ObjectCache."""

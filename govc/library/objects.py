@@ -118,17 +118,16 @@ class Objects(ObjectCache):
         """
         return self.iter_many(oids)
 
-    def read_ahead(self, names: list[bytes]) -> "list[RawObject | None] | None":
-        """Read of these objects what the packs have, until that is much, and keep it."""
+    def read_ahead(self, names: list[bytes]) -> dict[bytes, tuple[RawObject, int]]:
+        """Read of these objects what the packs have, until that is much; with what each costs in the cache."""
         with self._lock:
             reader = self._reader if self._reader is not None else self._reader_for(self._store())
-            if reader is None:
-                return None
-            found = reader.find_many_raw(names, RawObject, _KIND_NAMES, self._in_hand_max)
-            for name, raw in zip(names, found, strict=True):
-                if raw is not None:
-                    self.put(name, raw, len(raw.data) + _RAW_OVERHEAD)
-            return found
+            found = reader.find_many_raw(names, RawObject, _KIND_NAMES, self._in_hand_max) if reader is not None else []
+        return {
+            name: (raw, len(raw.data) + _RAW_OVERHEAD)
+            for name, raw in zip(names, found, strict=False)
+            if raw is not None
+        }
 
     def read(self, oid: bytes) -> tuple[int, bytes]:
         """Return type (1-4) and content, past the cache. Raises ObjectMissing, Corrupt, LimitExceeded."""

@@ -96,15 +96,11 @@ def test_many_are_what_one_by_one_is(numbers: list[int], budget: int, is_list: b
     for kernel in both("objectcache"):
 
         class Cache(kind_of(kernel)):  # type: ignore[misc]
-            def read_ahead(self, wanted: list[bytes]) -> list[Any] | None:
+            def read_ahead(self, wanted: list[bytes]) -> dict[bytes, tuple[Any, int]]:
                 assert len(set(wanted)) == len(wanted) <= 1024 and not any(map(self.peek, wanted))
-                if known == 0:
-                    return None
-                found = [(name, "made") if number % known == 0 else None for number, name in enumerate(wanted)]
-                for name, value in zip(wanted, found, strict=True):
-                    if value is not None:
-                        self.put(name, value, 100)
-                return found
+                return {
+                    name: ((name, "made"), 100) for number, name in enumerate(wanted) if known and not number % known
+                }
 
         cache = Cache(budget)
         assert list(cache.iter_many(names if is_list else iter(names))) == [(name, "made") for name in names]
@@ -126,6 +122,11 @@ def test_what_is_missing_among_many_is_said_when_its_turn_comes(kernel: Any) -> 
                 next(values)
             continue
         assert next(values) == b"short"
+    names = [name_of(number) for number in range(10, 15)]
+    values = Cache(1 << 20).iter_many(names)
+    assert next(values) == names[0]
+    del names[1]  # as with any iterator of a list, what is asked for is what stands there then
+    assert list(values) == names[1:]
     assert list(Cache(1 << 20).iter_many([])) == []
     with pytest.raises(TypeError):
         Cache(1 << 20).iter_many(None)
