@@ -28,8 +28,6 @@ SECONDS_BUCKETS = (0.002, 0.01, 0.05, 0.2, 1.0, 5.0, 30.0, 120.0, 600.0)
 """From a listing of refs to the clone of a large repository over a slow line. Few: each is a series per route."""
 
 PHASE_BUCKETS = (0.0005, 0.002, 0.01, 0.05, 0.2, 1.0, 5.0, 30.0, 120.0)
-BODIES_PENDING_MAX = 64
-"""A long clone counts many pieces, and ends no request meanwhile."""
 SYNC_BUCKETS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0)
 """From a disk that lies or has a battery to one that is about to fail."""
 
@@ -120,7 +118,7 @@ class Metrics:
             registry=self._registry,
         )
         self._phases_pending: deque[tuple[str, float]] = deque()
-        self._bodies_pending: deque[tuple[str, int, int]] = deque()
+        self._body_children: dict[str, tuple[Counter, Counter]] = {}
         self._syncs_pending: deque[float] = deque()
 
         self._logins = Counter(
@@ -218,15 +216,6 @@ class Metrics:
             phases[name].append(seconds)
         for name, values in phases.items():
             self._phases[name].observe_many(values)
-        bodies: dict[str, int] = defaultdict(int)
-        body_bytes: dict[str, int] = defaultdict(int)
-        for what, number, size in _take_all(self._bodies_pending):
-            bodies[what] += number
-            body_bytes[what] += size
-        for counter, sums in ((self._bodies, bodies), (self._body_bytes, body_bytes)):
-            for what, number in sums.items():
-                if number:
-                    counter.labels(what).inc(number)
         if self._syncs_pending:
             self._sync_seconds.observe_many(list(_take_all(self._syncs_pending)))
 
@@ -299,12 +288,14 @@ class Metrics:
         )
 
     def count_body(self, what: str, number: int, size: int) -> None:
-        """Count what the cache of bodies does; `what` is one of the few words of `govc.cache.bodies`. It shows when a
-        request ends, when somebody asks, or when enough has come.
-        """
-        self._bodies_pending.append((what, number, size))
-        if len(self._bodies_pending) >= BODIES_PENDING_MAX:
-            self.flush()
+        """Count what the cache of bodies does; `what` is one of the few words of `govc.cache.bodies`."""
+        children = self._body_children.get(what)
+        if children is None:
+            children = self._body_children[what] = self._bodies.labels(what), self._body_bytes.labels(what)
+        if number:
+            children[0].inc(number)
+        if size:
+            children[1].inc(size)
 
     def encode(self) -> bytes:
         """Return everything counted so far, of all workers, as text."""

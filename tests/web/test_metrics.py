@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram
 
-from govc.web.metrics import BODIES_PENDING_MAX, COUNT_SECONDS, Metrics, _Histogram
+from govc.web.metrics import COUNT_SECONDS, Metrics, _Histogram
 
 
 class Clock:
@@ -89,16 +89,3 @@ def test_property_a_histogram_takes_many_as_it_takes_each(values):
         return [one.value for family in histogram.collect() for one in family.samples if "created" not in one.name]
 
     assert values_of(ours) == values_of(theirs)
-
-
-def test_bodies_are_counted_when_somebody_asks_and_before_they_are_many():
-    metrics = Metrics(Clock().later)
-    for _ in range(BODIES_PENDING_MAX - 1):
-        metrics.count_body("hit", 1, 5)
-    assert len(metrics._bodies_pending) == BODIES_PENDING_MAX - 1
-    metrics.count_body("miss", 1, 0)
-    assert not metrics._bodies_pending
-    metrics.count_body("miss", 0, 7)
-    values = [line for line in samples(metrics) if line.startswith("govc_body_cache")]
-    assert [value.rpartition(" ")[2] for value in values if 'hit"' in value] == ["63.0", "315.0"]
-    assert [value.rpartition(" ")[2] for value in values if 'miss"' in value] == ["1.0", "7.0"]
