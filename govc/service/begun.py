@@ -26,8 +26,8 @@ class Bounds(NamedTuple):
 
 
 LITTLE = Bounds(256 << 10, 0.010)
-FIRST = Bounds(1 << 20, 0.030)
-"""For what nobody asked for before: a megabyte that waits for a slow client, as much as a chunk of a file."""
+FIRST = Bounds(2 << 20, 0.030)
+"""For what nobody asked for before: two megabytes that wait for a slow client, half as much as a chunk of a file."""
 
 
 class Begun:

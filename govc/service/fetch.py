@@ -71,7 +71,7 @@ from govc.service.policy import UploadPolicy
 from govc.service.request_lines import RequestLines, not_our_ref
 from govc.service.selection import FilterUnusable, select_objects
 from govc.service.shown import ShownRefs
-from govc.service.wishes import has_queue, wish_for
+from govc.service.wishes import has_queue, wants_blobs, wish_for
 from govc.service.words import (
     KnownBody,
     is_first_in_words,
@@ -453,7 +453,7 @@ class FetchSession:
 
         begun: Begun | None = None
         try:
-            if plan.haves:
+            if plan.haves or (not self._has_queue and wants_blobs(self.snapshot, plan)):
                 # A little answer needs no place, so nobody waits to find out whether it is one.
                 if self._has_queue:
                     begun = Begun(make)

@@ -2,7 +2,10 @@
 
 from govc.cache.bodies import BodyRequest
 from govc.limits.admission import Admission
+from govc.objects.types import BLOB
 from govc.protocol.sideband import KEEPALIVE
+from govc.repo.pack_plan import PackPlan
+from govc.repo.snapshot import Snapshot
 from govc.service.context import RequestContext, is_never_gone
 from govc.service.policy import UploadPolicy
 from govc.service.words import KnownBody
@@ -18,6 +21,18 @@ NEVER_SECONDS = 3600.0
 def has_queue(admission: Admission | None) -> bool:
     """Whether who makes a body may have to wait for a place."""
     return admission is not None and admission.counts
+
+
+def wants_blobs(snapshot: Snapshot, plan: PackPlan) -> bool:
+    """Tell whether it is a partial clone that asks for what it left out, as far as an index knows.
+
+    Many ask for the same only where many stand at the same commit; then words that come again find it kept.
+    """
+    view = snapshot.commit_view
+    if view is None or not plan.wants or plan.boundary:
+        return False
+    kinds_of = view.sweep.kinds_of
+    return kinds_of(plan.wants[0])[0] == BLOB and kinds_of(b"".join(plan.wants)).count(BLOB) == len(plan.wants)
 
 
 def wish_for(body: KnownBody, policy: UploadPolicy, context: RequestContext, *, has_queue: bool) -> BodyRequest:

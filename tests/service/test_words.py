@@ -1,5 +1,6 @@
 """A fetch in the very words of an earlier one comes from the cache without being read, as long as nothing changed."""
 
+import hashlib
 import random
 import shutil
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from bench.inprocess import Application
 from bench.wire import Request, fetch, is_acknowledged, packets, push, push_body
+from bench.world import fill_index
 from govc.protocol.oid import SHA1
 from govc.repo.creation import create_first_commit, create_repository
 from govc.service import fetch as fetch_room
@@ -136,6 +138,20 @@ def test_a_larger_answer_is_kept_when_it_is_asked_for_again(world: World) -> Non
     read = world.read
     assert world.application.ask(request) == first
     assert world.read == read
+
+
+def test_blobs_that_a_partial_clone_lacks_are_sent_without_a_file_the_first_time(world: World) -> None:
+    fill_index(world.path)
+    content = random.Random(1).randbytes(400_000)
+    blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    request = fetch(NAME, [blob])
+    first = world.application.ask(request)
+    assert b"PACK" in first and len(first) > 400_000
+    assert not list(world.cache.glob("*/*.body"))
+    assert world.application.ask(request) == first
+    assert len(list(world.cache.glob("*/*.body"))) == 1
+    assert world.application.ask(fetch(NAME, [blob, world.oid]))
+    assert len(list(world.cache.glob("*/*.body"))) == 2, "a commit is wanted, too, with all its history"
 
 
 def test_that_a_fetch_was_asked_for_is_remembered_of_some(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
