@@ -157,6 +157,10 @@ def operations(git: Git, root: Path) -> Iterator[Operation]:
     yield Operation("ls-refs, 10,000 refs, one prefix", asking(ls_refs(many.name, generate.MAIN)), 200)
     commits = git("rev-list", "main", cwd=history).stdout.split()
     yield Operation("fetch, 1 commit", asking(fetch(history.name, commits[:1], [commits[1]])), 50)
+    others = itertools.cycle(
+        [fetch(history.name, [new], [old]) for new, old in itertools.combinations(commits[:60], 2)]
+    )
+    yield Operation("fetch of some commits, asked for the first time", lambda: application.ask(next(others)), 50)
     yield Operation("fetch, 100 commits", asking(fetch(history.name, commits[:1], [commits[100]])), 20)
     yield Operation("clone", asking(fetch(history.name, commits[:1])), 10)
     yield Operation("clone --depth 1", asking(fetch(history.name, commits[:1], (), "deepen 1")), 10)

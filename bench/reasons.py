@@ -91,7 +91,8 @@ REASONS = (
     ),
     Reason(
         7,
-        "a request costs its HTTP, its parsing and its greenlets in Python, however little is sent",
+        "a request costs its many Python calls, however little is sent (a connection and its greenlet, the proof "
+        "that nothing changed, the steps of the answer, a line of the log), on caches that others have used since",
         ("fetch, 1 commit", "fetch, 10 commits"),
     ),
     Reason(
@@ -99,8 +100,18 @@ REASONS = (
         "what is sent has to be chosen object by object, copied and hashed, as in git; next to no delta has to be made",
         ("fetch, 100 commits", "fetch, 1,000 commits"),
     ),
-    Reason(7, "an object whose only deltas made ahead stand on what isn't sent goes whole", ("bytes",)),
-    Reason(8, "of what is ready the request's own share is most", ("depth 1", "lazy fetch")),
+    Reason(
+        7,
+        "what a merge made of a file goes as a delta on what its first parent had, where git finds that the merged "
+        "branch's version, which is sent as well, is nearer",
+        ("bytes",),
+    ),
+    Reason(
+        8,
+        "the trees of the tip are inflated to be listed; copying what is ready and hashing it is the rest",
+        ("depth 1",),
+    ),
+    Reason(8, "the blobs are copied, hashed and sent; nothing is compressed", ("lazy fetch",)),
     Reason(8, "copying and hashing the trees and commits is what both sides do", ("blob:none",)),
     Reason(
         9,
