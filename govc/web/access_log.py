@@ -133,7 +133,10 @@ class Exchange:
                 seconds=seconds,
                 finished=not self.broke_off,
             )
-        if _LOG.isEnabledFor(logging.INFO):
+        plain = find_plain(_LOG)
+        if plain is not None:
+            plain.write_info(_LOG.name, self.line(seconds))
+        elif _LOG.isEnabledFor(logging.INFO):
             CURRENT.set(self)  # whoever ends an answer need not have begun it
             _LOG.handle(_record(self.line(seconds)))
         CURRENT.set(None)
