@@ -10,6 +10,7 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 READ_BYTES = 1 << 20
@@ -103,21 +104,24 @@ class FramedSpan(FileSpan):
         """Bytes that go out."""
         return self.length
 
-    def iter_packets(self) -> Iterator[tuple[bytes, int, int]]:
-        """Yield (header, offset, size) of each packet; pages are in memory when it is yielded. May switch."""
-        ready = 0
-        for offset in range(self.offset, self.end, self.payload_max):
-            count = min(self.payload_max, self.end - offset)
-            if offset + count > ready:
-                self.make_ready(offset, min(READ_BYTES, self.end - offset))
-                ready = offset + READ_BYTES
-            yield self.header(count), offset, count
+    def iter_blocks(self) -> Iterator[list[tuple[bytes, int, int]]]:
+        """Yield (header, offset, size) of the packets, some at a time; their pages are in memory then. May switch."""
+        size = self.payload_max
+        full = self.header(size)
+        step = max(READ_BYTES // size, 1) * size
+        for start in range(self.offset, self.end, step):
+            stop = min(start + step, self.end)
+            self.make_ready(start, stop - start)
+            block = [(full, offset, size) for offset in range(start, stop - size + 1, size)]
+            if rest := (stop - start) % size:
+                block.append((self.header(rest), stop - rest, rest))
+            yield block
 
     def iter_bytes(self) -> Iterator[bytes]:
         """Yield the packets, some at a time. OSError when the file ends early. May switch."""
         waiting: list[bytes] = []
         waiting_bytes = 0
-        for header, offset, count in self.iter_packets():
+        for header, offset, count in chain.from_iterable(self.iter_blocks()):
             data = os.pread(self.descriptor, count, offset)
             if len(data) != count:
                 raise OSError(errno.EIO, f"a file that is sent ends before byte {offset + count}")

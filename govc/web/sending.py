@@ -18,6 +18,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from govc.cache.span import FileSpan, FramedSpan
@@ -30,6 +31,8 @@ NO_ACCEL_VARIABLE = "HTTP_X_GOVC_NO_ACCEL"
 
 PIECE_BYTES = 4 << 20
 """So much is asked of the kernel at once. It takes about as much into a socket, in a millisecond."""
+
+_TCP_CORK = getattr(socket, "TCP_CORK", -1)
 
 WaitWritable = Callable[[Any], None]
 
@@ -66,9 +69,7 @@ class Outlet:
 
     def _send_span(self, span: FileSpan, wait: Callable[[], None]) -> None:
         if isinstance(span, FramedSpan):
-            for header, offset, count in span.iter_packets():
-                self._socket.sendall(header, socket.MSG_MORE)
-                self._send_piece(span.descriptor, offset, count, wait)
+            self._send_framed(span, wait)
             return
         offset, end = span.offset, span.offset + span.length
         while offset < end:
@@ -76,6 +77,41 @@ class Outlet:
             span.make_ready(offset, count)
             self._send_piece(span.descriptor, offset, count, wait)
             offset += count
+
+    def _send_framed(self, span: FramedSpan, wait: Callable[[], None]) -> None:
+        """Send each packet's header and its bytes. A large pack has thousands: two calls of the kernel for each, and
+        little else. What they would flush is held together by a cork, not by a flag of each call.
+        """
+        write, sendfile, source, target = os.write, os.sendfile, span.descriptor, self._descriptor
+        is_corked = self._cork(True)
+        try:
+            for block in span.iter_blocks():
+                for header, offset, count in block:
+                    try:
+                        written = write(target, header)
+                    except BlockingIOError:
+                        written = 0
+                    if written < len(header):
+                        wait()
+                        self._breathe.has_paused()
+                        self._socket.sendall(header[written:])
+                    try:
+                        sent = sendfile(target, source, offset, count)
+                    except BlockingIOError:
+                        sent = -1
+                    if sent != count:
+                        self._send_piece(source, offset + max(sent, 0), count - max(sent, 0), wait)
+                self._breathe()
+        finally:
+            if is_corked:
+                self._cork(False)
+
+    def _cork(self, holds: bool) -> bool:
+        """Have TCP send full segments only, or what there is; whether that could be said."""
+        with suppress(OSError):  # gone, or no TCP
+            self._socket.setsockopt(socket.IPPROTO_TCP, _TCP_CORK, int(holds))
+            return True
+        return False
 
     def _send_piece(self, descriptor: int, offset: int, count: int, wait: Callable[[], None]) -> None:
         while True:
