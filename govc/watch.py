@@ -61,6 +61,10 @@ class StatSignature(NamedTuple):
     ctime_ns: int
 
 
+_signature = tuple.__new__
+"""What StatSignature's own constructor calls: a push makes dozens."""
+
+
 def signature_from(result: os.stat_result) -> StatSignature:
     """Return the signature within a stat result that was already taken."""
     return StatSignature(result.st_dev, result.st_ino, result.st_size, result.st_mtime_ns, result.st_ctime_ns)
@@ -74,7 +78,7 @@ def signature_of(path: str, stat: StatFunction = os.stat) -> StatSignature | Non
         if error.errno in _ABSENT_ERRNOS:
             return None
         raise
-    return StatSignature(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    return _signature(StatSignature, (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
 
 
 def _visible_signature(path: str, stat: StatFunction) -> StatSignature | None:
@@ -85,7 +89,7 @@ def _visible_signature(path: str, stat: StatFunction) -> StatSignature | None:
         if error.errno in _ABSENT_ERRNOS or isinstance(error, PermissionError):
             return None
         raise
-    return StatSignature(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    return _signature(StatSignature, (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
 
 
 def is_settled(signature: StatSignature, now_ns: int, grain_ns: int = GRAIN_NS) -> bool:
@@ -194,10 +198,13 @@ def read_watched(
     return content, WatchedFile(path=path, signature=watch.signature, is_settled=False)
 
 
-def read_regular(path: str, bytes_max: int) -> bytes | None:
-    """Return the content of a regular file, None when absent. Never blocks on a pipe or reads a device."""
+def read_regular(path: str, bytes_max: int, flags: int = 0) -> bytes | None:
+    """Return the content of a regular file, None when absent. Never blocks on a pipe or reads a device.
+
+    `flags`: more of open's; with O_NOFOLLOW a symbolic link is absent.
+    """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags)
     except OSError as error:
         if error.errno in _ABSENT_ERRNOS:
             return None

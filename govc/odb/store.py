@@ -24,17 +24,16 @@ import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import islice
 from typing import TypeVar
 
 from govc.errors import Corrupt, ObjectMissing
 from govc.kernels.chainread import ChainReader
 from govc.kernels.guard import fault_count
 from govc.kernels.order import match_oids
-from govc.kernels.packread import AVAILABLE as kernel_available
-from govc.kernels.packread import PackReader, PackSource, PackTable
+from govc.kernels.packread import PackReader, PackTable
 from govc.odb.alternates import ObjectDirectories, find_object_directories
 from govc.odb.cache import BaseCache, StoreStatistics
+from govc.odb.kernel_tables import KernelTables
 from govc.odb.listing import list_packs
 from govc.odb.loose import (
     has_loose_object,
@@ -59,11 +58,9 @@ LOOSE_NUMBER_FIRST = 1 << 40
 OBJECT_BYTES_MAX = 2 << 30
 _FEW_OIDS = 512
 """Up to so many loose objects are looked for by name; for more the folders are listed."""
-_PACKS_BEHIND_MAX, _OBJECTS_BEHIND_MAX = 16, 1024
 SMALL_OBJECT_BYTES = 64 << 10
 """Up to this size an object is read by the kernel while everybody waits: well below a millisecond."""
 
-SMALL_CACHE_BYTES = 256 << 10
 KERNEL_CACHE_BYTES = 16 << 20
 """Bases that one reader keeps while its work lasts."""
 
@@ -103,12 +100,7 @@ class ObjectStore:
         self._watches: dict[str, WatchedFile] = {}
         self._is_fixed = False
         self._faults_before = fault_count()
-        self._pack_table: PackTable | None = None
-        self._pack_table_count = -1
-        self._pack_table_end = 0
-        self._pack_sources: list[PackSource | None] = []
-        self._small: PackReader | None = None
-        self._small_reader_table: PackTable | None = None
+        self._tables = KernelTables(self._packs, algo.oid_size, object_bytes_max)
 
     @classmethod
     def open(
@@ -200,10 +192,7 @@ class ObjectStore:
             clock_ns=self._clock_ns,
         )
         store._packs = self._packs.continued()
-        store._pack_table, store._pack_table_end = self._pack_table, self._pack_table_end
-        store._pack_table_count = self._pack_table_count
-        store._pack_sources = list(self._pack_sources)
-        store._small, store._small_reader_table = self._small, self._small_reader_table
+        store._tables = self._tables.continued(store._packs)
         store._loose_oids = list(self._loose_oids)
         store._loose_numbers = dict(self._loose_numbers)
         store._watches = dict(self._watches)
@@ -326,18 +315,7 @@ class ObjectStore:
 
         None where nothing was compiled, and when some pack can't be read that way.
         """
-        count = len(self._packs)
-        if self._pack_table_count != count and kernel_available:
-            new = [pack.kernel_source() for pack in islice(self._packs, len(self._pack_sources), None)]
-            self._pack_sources.extend(new)
-            self._pack_table_count = count
-            self._pack_table_end = self._packs.next_number
-            if None in self._pack_sources:
-                self._pack_table = None
-            else:
-                known = [source for source in self._pack_sources if source is not None]
-                self._pack_table = PackTable(known, self.algo.oid_size, self._pack_table)
-        return self._pack_table
+        return self._tables.whole()
 
     @property
     def object_bytes_max(self) -> int:
@@ -359,24 +337,6 @@ class ObjectStore:
             return None
         packs = tuple(self._packs)
         return ChainReader(table, cache_bytes, self._object_bytes_max, lambda place: packs[place].map_content())
-
-    def _small_reader(self, number: int) -> PackReader | None:
-        """Return the reader for a single small object, where there is a pack large enough to be worth one."""
-        if not self._packs.has_large:
-            return None
-        table = self._recent_table()
-        if table is not self._small_reader_table:
-            self._small_reader_table = table
-            self._small = PackReader(table, SMALL_CACHE_BYTES, self._object_bytes_max) if table is not None else None
-        return self._small if number < self._pack_table_end else None
-
-    def _recent_table(self) -> PackTable | None:
-        """Return a table that may lack the newest packs, if these are few and small: a push isn't worth a new one."""
-        behind = len(self._packs) - self._pack_table_count
-        is_recent = 0 <= behind <= _PACKS_BEHIND_MAX and self._pack_table is not None
-        if is_recent and self._packs.next_number - self._pack_table_end <= _OBJECTS_BEHIND_MAX:
-            return self._pack_table
-        return self.pack_table()
 
     def pack_of(self, number: int) -> PackFile:
         """Return the pack that a packed object lies in; IndexError."""
@@ -411,11 +371,11 @@ class ObjectStore:
 
     def _find_packed(self, oid: bytes) -> int:
         """Look through the packs: large ones by the kernels' table, what it doesn't know last in any case."""
-        table = self._recent_table() if self._packs.has_large else None
-        if table is None:
-            return self._packs.find(oid)
-        number = table.find(oid)
-        return number if number >= 0 or self._pack_table_count == len(self._packs) else self._packs.find(oid)
+        table = self._tables.recent()
+        number = table.find(oid) if table is not None else -1
+        if number >= 0 or (table is not None and self._tables.end == self._packs.next_number):
+            return number
+        return self._packs.find(oid)
 
     def find_among(self, oids_sorted: bytes) -> "array[int]":
         """Return the ranks in `oids_sorted` (oids in ascending order) of the objects that are here, ascending.
@@ -473,7 +433,7 @@ class ObjectStore:
         ObjectMissing when a loose object is gone and lies nowhere else.
         """
         if number < LOOSE_NUMBER_FIRST:
-            small = self._small_reader(number)
+            small = self._tables.small_reader(number)
             found = small.read_small(number, SMALL_OBJECT_BYTES) if small is not None else None
             if found is not None:
                 return found
@@ -541,7 +501,7 @@ class ObjectStore:
         if number >= LOOSE_NUMBER_FIRST:
             header = self._loose_header(number)
             return header[0] if header else self._from_packs(self.oid_of(number), self._resolver.type_of)
-        if (small := self._small_reader(number)) is not None:
+        if (small := self._tables.small_reader(number)) is not None:
             return small.type_and_size(number)[0]
         pack, position = self._packs.locate(number)
         return self._resolver.type_of(pack, pack.index.offset_at(position))
@@ -551,7 +511,7 @@ class ObjectStore:
         if number >= LOOSE_NUMBER_FIRST:
             header = self._loose_header(number)
             return header[1] if header else self._from_packs(self.oid_of(number), self._resolver.size_of)
-        if (small := self._small_reader(number)) is not None:
+        if (small := self._tables.small_reader(number)) is not None:
             return small.type_and_size(number)[1]
         pack, position = self._packs.locate(number)
         return self._resolver.size_of(pack, pack.index.offset_at(position))

@@ -19,9 +19,10 @@ Source: gitrepository-layout "refs", git's refs/files-backend.c (files_read_raw_
 import os
 import time
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from govc.kernels.stamps import Stamps
 from govc.protocol.oid import HashAlgorithm
 from govc.protocol.refname import check_refname_format
 from govc.watch import (
@@ -89,6 +90,7 @@ class LooseScan:
     directories: dict[str, _Directory]
     warnings: tuple[str, ...]
     algo: HashAlgorithm
+    _asked: "list[_Asked]" = field(default_factory=list, init=False, repr=False, compare=False)
 
     def is_current(
         self, stat: StatFunction = os.stat, clock_ns: ClockNs = time.time_ns, grain_ns: int = GRAIN_NS
@@ -97,6 +99,10 @@ class LooseScan:
         stamps prove nothing yet, while those are few, what they say. No, once a new scan would find such a stamp
         settled.
         """
+        if stat is os.stat:
+            if not self._asked:
+                self._asked.append(_Asked.of(self))
+            return self._asked[0].is_current(self.algo, clock_ns(), grain_ns)
         directories = self.directories.values()
         if not all(directory.watch.is_current(stat) for directory in directories):
             return False
@@ -141,6 +147,40 @@ class LooseScan:
         return files
 
 
+class _Asked(NamedTuple):
+    """What `LooseScan.is_current` asks the real file system: all stamps in one call, and the young files."""
+
+    stamps: Stamps | None
+    young: tuple[tuple[str, _LooseFile], ...]
+
+    @classmethod
+    def of(cls, scan: LooseScan) -> "_Asked":
+        """Gather them. `stamps` None: nothing proves the scan."""
+        directories = scan.directories.values()
+        files = [
+            (f"{directory.watch.path}/{filename}", file)
+            for directory in directories
+            for filename, file in directory.files.items()
+        ]
+        young = tuple((path, file) for path, file in files if not file.is_settled)
+        if len(young) > YOUNG_READ_MAX or not all(directory.watch.is_settled for directory in directories):
+            return cls(None, ())
+        watches = [directory.watch for directory in directories]
+        present = [(watch.path, watch.signature) for watch in watches if watch.signature is not None]
+        if len(scan.refs) <= LOOSE_STAT_MAX:
+            present += [(path, file.signature) for path, file in files if file.signature is not None]
+        return cls(Stamps(present, [watch.path for watch in watches if watch.signature is None]), young)
+
+    def is_current(self, algo: HashAlgorithm, now_ns: int, grain_ns: int) -> bool:
+        """As `LooseScan.is_current`."""
+        if self.stamps is None:
+            return False
+        for _, file in self.young:
+            if file.signature is None or is_settled(file.signature, now_ns, grain_ns):
+                return False
+        return self.stamps.are_current() and all(read_loose_ref(path, algo) == file.ref for path, file in self.young)
+
+
 def parse_loose_ref(content: bytes, algo: HashAlgorithm) -> LooseRef:
     """Return what the content of a loose ref's file says; never raises."""
     if content.startswith(b"ref:"):
@@ -161,11 +201,13 @@ def read_loose_ref(path: str, algo: HashAlgorithm) -> LooseRef | None:
 
     A file that can't be read is a broken ref; OSError only when we lack descriptors or memory.
     """
-    target = read_symref_link(path)
-    if target is not None:
-        return LooseRef(None, target)
     try:
-        content = read_regular(path, LOOSE_BYTES_MAX)
+        content = read_regular(path, LOOSE_BYTES_MAX, os.O_NOFOLLOW)
+        if content is None:  # absent, or a link
+            target = read_symref_link(path)
+            if target is not None:
+                return LooseRef(None, target)
+            content = read_regular(path, LOOSE_BYTES_MAX)
     except OSError as error:
         if error.errno in OUR_TROUBLE:
             raise

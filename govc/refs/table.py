@@ -266,6 +266,12 @@ class RefTable:
         if high > low:
             yield Run(low, high)
 
+    def loose_values(self) -> frozenset[bytes]:
+        """Return the values of the loose refs that resolve."""
+        direct = {found.oid for found in self._loose.values() if found.oid is not None}
+        ends = [self.follow(name) for name, found in self._loose.items() if found.target is not None]
+        return frozenset((*direct, *(end[1] for end in ends if end is not None and end[1] is not None)))
+
     def iter_names(self, prefix: bytes = b"") -> Iterator[bytes]:
         """Yield the names that start with `prefix`, in byte order, broken and dangling ones included."""
         names, loose = self._loose_names, self._loose

@@ -31,25 +31,26 @@ class RefValues(Set[bytes]):
         self._packed = packed_sorted
         self._exists = exists
         self._size = table.algo.oid_size
-        self._top = set(more)
-        self._hidden: set[bytes] = set()
+        self._top = table.loose_values().union(more)
+        self._hidden: set[bytes] | None = None
         self._all: frozenset[bytes] | None = None
-        end = 0
-        for item in table.iter_runs():
-            if isinstance(item, Run):
-                self._hide(end, item.low)
-                end = item.high
-            else:
-                self._top.add(item.oid)
-        self._hide(end, table.packed.count)
 
-    def _hide(self, low: int, high: int) -> None:
-        self._hidden.update(map(self._table.packed.oid_at, range(low, high)))
+    def _is_hidden(self, oid: bytes) -> bool:
+        """Tell whether some packed ref of this value is hidden by a loose one."""
+        if self._hidden is None:
+            self._hidden = set()
+            oid_at, end = self._table.packed.oid_at, 0
+            for item in self._table.iter_runs():
+                if isinstance(item, Run):
+                    self._hidden.update(map(oid_at, range(end, item.low)))
+                    end = item.high
+            self._hidden.update(map(oid_at, range(end, self._table.packed.count)))
+        return oid in self._hidden
 
     def __contains__(self, oid: object) -> bool:
         """Tell whether a ref has this value, and the object exists."""
         assert isinstance(oid, bytes)
-        if oid not in self._top and (not self._is_packed(oid) or (oid in self._hidden and oid not in self._values())):
+        if oid not in self._top and (not self._is_packed(oid) or (self._is_hidden(oid) and oid not in self._values())):
             return False
         return self._exists(oid)
 

@@ -3,7 +3,8 @@
 A listing of all refs is the packed ones with the loose ones worked in. Packed refs change seldom (a push makes its
 ref loose), so their lines are encoded once for a packed-refs file (`PackedLines`) and kept from snapshot to snapshot,
 for as long as the file, the objects and the configuration are the same. A listing is then put together from slices of
-that and a line for each loose ref: 47,000 packed refs cost a copy of their bytes, not 47,000 steps.
+that and a line for each loose ref: 47,000 packed refs cost a copy of their bytes, not 47,000 steps. The lines of loose
+refs are kept, too (but for symrefs), so that a push costs one.
 
 Encoding is the caller's: a style has a name, by which its lines are kept, and a function from a ref to its lines.
 """
@@ -54,14 +55,28 @@ class PackedLines:
 
 def listing(shown: ShownRefs, style: Style, pace: Pace) -> list[bytes | memoryview]:
     """Return the lines of all shown refs below refs/, in order, in pieces to be joined. May switch."""
-    peel = shown.snapshot.peel if style.peel else None
+    snapshot = shown.snapshot
+    peel = snapshot.peel if style.peel else None
     packed = _packed_lines(shown, style, peel, pace)
+    key = ("loose lines", style.name, shown.section, shown.prefix)
+    kept = snapshot.lasting.get(key)
+    is_kept = kept is not None and kept[0] is snapshot.store and kept[1] is snapshot.config
+    known: dict[Ref, bytes] = kept[2] if kept is not None and is_kept else {}
+    lines: dict[Ref, bytes] = {}
     pieces: list[bytes | memoryview] = []
-    for item in shown.iter_runs(peel=peel):
+    for item in snapshot.table.iter_runs(shown.prefix + b"refs/", peel):
         if isinstance(item, Run):
             pieces.append(packed.between(item.low, item.high))
-        else:
-            pieces.append(style.encode(item))
+            continue
+        line = known.get(item)
+        if line is None:
+            ref = shown.show(item)
+            line = b"" if ref is None else style.encode(ref)
+        if item.symref_target is None:  # what is said of a symref is no matter of the style's name
+            lines[item] = line
+        pieces.append(line)
+    if shown.is_complete:  # that an object is absent is never remembered
+        snapshot.lasting[key] = (snapshot.store, snapshot.config, lines)
     return pieces
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from govc.config.config import Config
 from govc.errors import CorruptPack
 from govc.refs.namespace import expand_namespace, strip_namespace
-from govc.refs.table import HeadState, Peel, Ref, Run
+from govc.refs.table import HeadState, Peel, Ref
 from govc.refs.visibility import HiddenRefs
 from govc.repo.snapshot import Snapshot
 
@@ -96,11 +96,11 @@ class ShownRefs:
         Names and symref targets come out as the peer sees them. Refs without an object are left out.
         """
         for ref in self.snapshot.table.iter_refs(self.prefix + (prefix or b"refs/"), peel):
-            shown = self._show(ref)
+            shown = self.show(ref)
             if shown is not None:
                 yield shown
 
-    def _show(self, ref: Ref) -> Ref | None:
+    def show(self, ref: Ref) -> Ref | None:
         """Return a ref as the peer sees it, None when it is hidden or its object isn't there."""
         cut = self.prefix
         name = ref.name[len(cut) :] if cut else ref.name
@@ -117,15 +117,7 @@ class ShownRefs:
         """Yield the packed refs at positions [low, high) as the peer sees them; one that isn't shown has an empty
         oid."""
         for ref in self.snapshot.table.iter_packed(low, high, peel):
-            yield self._show(ref) or Ref(ref.name, b"", None, None)
-
-    def iter_runs(self, *, peel: Peel | None = None) -> Iterator[Run | Ref]:
-        """Yield the shown refs below refs/ in order, packed ones as runs of positions (hidden ones among them)."""
-        for item in self.snapshot.table.iter_runs(self.prefix + b"refs/", peel):
-            if isinstance(item, Run):
-                yield item
-            elif (shown := self._show(item)) is not None:
-                yield shown
+            yield self.show(ref) or Ref(ref.name, b"", None, None)
 
     def find_ref(self, name: bytes) -> Ref | None:
         """Return the shown ref of that name, or None."""

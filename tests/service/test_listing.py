@@ -136,6 +136,11 @@ def test_lines_are_kept_while_nothing_that_they_say_changes(world, monkeypatch):
     assert ask() == []
     (path / "refs/heads/b").write_text(f"{oids[2]}\n")
     assert ask() == [b"refs/heads/b"]
+    assert ask() == []
+    (path / "refs/heads/c").write_text(f"{oids[2]}\n")
+    assert ask() == [b"refs/heads/c"]
+    (path / "refs/heads/c").unlink()
+    assert ask() == []
     set_refs(path, oids, {"refs/heads/a": 2}, {}, "refs/heads/a")
     assert ask() == [b"refs/heads/a"]
     run("config", "transfer.hideRefs", "refs/heads/a", cwd=path)
