@@ -178,8 +178,9 @@ REASONS = (
     ),
     Reason(
         13,
-        "inflating the trees is most of the first listing, by us as by libgit2, and each entry is a Python object that "
-        "has to be made",
+        "three objects of Python's are made for each file; for each tree its name is looked up in pages that nobody "
+        "touched yet, and a table of codes is built before its few bytes are inflated, by us as by libgit2; where the "
+        "files are few, mapping the pack and setting up its reader is as much",
         ("all files, first",),
     ),
     Reason(

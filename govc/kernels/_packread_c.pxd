@@ -77,6 +77,7 @@ cdef class PackTable:
     cdef int pack_count
     cdef int oid_size
     cdef list keep
+    cdef list find_reverse
 
     cdef int pack_of(self, int64_t number) noexcept nogil
     cdef uint64_t offset_at(self, const Pack *pack, uint32_t position) noexcept nogil

@@ -48,17 +48,18 @@ cdef class PackTable:
 
     def __cinit__(self, sources, int oid_size, PackTable before=None):
         cdef const uint8_t[::1] idx
-        cdef const uint8_t[::1] rev
         cdef Pack *pack
         cdef Py_ssize_t length
         cdef int i = 0, byte
         self.keep = list(before.keep) if before is not None else []
+        self.find_reverse = []
         self.oid_size = oid_size
         self.pack_count = len(sources)
         self.packs = <Pack *>calloc(max(self.pack_count, 1), sizeof(Pack))
         if self.packs == NULL:
             raise MemoryError
-        for fd, idx_buffer, rev_buffer, size, first, owner in sources:
+        for fd, idx_buffer, find_reverse, size, first, owner in sources:
+            self.find_reverse.append(find_reverse)
             idx = idx_buffer
             length = idx.shape[0]
             pack = &self.packs[i]
@@ -84,11 +85,6 @@ cdef class PackTable:
                     raise CorruptPack("index fan-out goes down")
             self.keep.append(idx)
             self.keep.append(owner)
-            if rev_buffer is not None:
-                rev = rev_buffer
-                if self.is_good_order(pack, rev):
-                    pack.order = &rev[12]
-                    self.keep.append(rev)
             i += 1
 
     def __dealloc__(self):
@@ -116,7 +112,11 @@ cdef class PackTable:
         return i == pack.count
 
     cdef int make_order(self, Pack *pack) except -1:
-        """Sort the positions by offset, unless that was done: least significant digits first, two bytes at a time."""
+        """Have the positions by offset, unless that was done: from a good .rev.
+
+        Else they are sorted, least significant digits first, two bytes at a time.
+        """
+        cdef const uint8_t[::1] rev
         cdef uint32_t n = pack.count, i, digit, total, number
         cdef uint64_t *keys
         cdef uint32_t *one
@@ -127,6 +127,13 @@ cdef class PackTable:
         cdef uint8_t *out
         if pack.order != NULL:
             return 0
+        found = self.find_reverse[pack - self.packs]()
+        if found is not None:
+            rev = found
+            if self.is_good_order(pack, rev):
+                self.keep.append(rev)
+                pack.order = &rev[12]
+                return 0
         keep = PyBytes_FromStringAndSize(NULL, max(4 * <Py_ssize_t>n, 4))
         out = <uint8_t *>PyBytes_AS_STRING(keep)
         keys = <uint64_t *>malloc(8 * <size_t>max(n, 1))

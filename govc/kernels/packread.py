@@ -23,8 +23,9 @@ from govc.kernels.choice import find
 __all__ = ["AVAILABLE", "PackReader", "PackSource", "PackTable"]
 
 PackSource = tuple[int, Any, Any, int, int, Any]
-"""Descriptor of the .pack, its index (version 2), its .rev or None, its size in bytes, its first number, and what keeps
-the descriptor open: it is held as long as the table."""
+"""Descriptor of the .pack, its index (version 2), what returns its .rev or None, its size in bytes, its first number,
+and what keeps the descriptor open: it is held as long as the table. The .rev is asked for when the order of entries is
+needed, for checking it reads all of it."""
 
 _module = find("packread")
 

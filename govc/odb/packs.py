@@ -360,7 +360,7 @@ class PackFile:
         if self.index.version != 2:
             return None
         opened = self._opened
-        return self._fd, opened.index_buffer, opened.reverse_index(), self.size, self.first_number, opened
+        return self._fd, opened.index_buffer, opened.reverse_index, self.size, self.first_number, opened
 
     def has_order(self) -> bool:
         """Tell whether `end_of` and `position_of_offset` are ready (their first use costs about 1 us per

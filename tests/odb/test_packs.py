@@ -9,6 +9,7 @@ import govc.odb.packs as packs
 from govc.errors import CorruptPack
 from govc.odb.packs import PackFile
 from govc.protocol.oid import SHA1, SHA256
+from tests.kernels.both import compiled, needs_compiled
 
 
 @pytest.fixture
@@ -50,6 +51,27 @@ def test_order_of_entries_is_the_same_whatever_the_reverse_index_says(damage, pa
     if damage != "absent":
         rev.write_bytes(data)
     assert expected == layout(PackFile.open(str(pack_path), SHA1))
+
+
+@needs_compiled
+def test_the_reverse_index_is_read_when_the_order_is_needed(pack_path):
+    asked = []
+    source = PackFile.open(str(pack_path), SHA1).kernel_source()
+    fd, index, find_reverse, size, first, owner = source
+
+    def spy():
+        asked.append(find_reverse())
+        return asked[-1]
+
+    table = compiled("packread").PackTable([(fd, index, spy, size, first, owner)], 20)
+    numbers = array("q", range(owner.index.count))
+    oids = [table.oid_of(number) for number in numbers]
+    assert [table.find(oid) for oid in oids] == list(numbers)
+    assert all(compiled("packread").PackReader(table, 1 << 16, 1 << 20).read(number)[1] for number in numbers)
+    assert asked == []
+    for _ in range(2):
+        compiled("packrows").PackRows(table, numbers.tobytes())
+        assert len(asked) == 1 and bytes(asked[0]) == pack_path.with_suffix(".rev").read_bytes()
 
 
 def test_sorting_in_shares_is_sorting(monkeypatch):
