@@ -64,16 +64,30 @@ REASONS = (
     ),
     Reason(
         5,
-        "a repository is opened first (its index is hashed), all of a large pack is listed to prove that it is wanted, "
-        "and the kernel is called for each packet and its head; of a small one a new worker's first request is most, "
-        "which runs all code for the first time, on pages that are its master's until it touches them",
-        ("restart",),
+        "of a small repository opening it is most: some two hundred system calls, its files read and checked for the "
+        "first time, and Python code that even a worker that has practised has run a few times only",
+        ("its body kept",),
+    ),
+    Reason(
+        5,
+        "a repository is opened first (its index is hashed whole), each tag that is wanted is read, all of a large "
+        "pack is listed to prove that it is wanted, and the kernel is called twice for each packet; of a small one "
+        "opening it and the steps of one production are most",
+        ("emptied",),
+    ),
+    Reason(
+        5,
+        "behind nginx the first client's bytes pass through two sockets: to write them to a file for nginx to send "
+        "takes as much CPU",
+        ("emptied",),
+        BEHIND,
     ),
     Reason(
         5,
         "the pack's trailer is a hash over all of it, and the count of objects stands in its first bytes, so all that "
-        "was there before is hashed again, though nothing of it is made or written; of a small repository a request is "
-        "most",
+        "was there before is hashed again (half of the figure of a large one, nearly all of it the hash's own "
+        "instructions), though nothing of it is made or written; a worker that had not met the repository opens it; of "
+        "a small one a request is most",
         ("push",),
         DIRECT,
     ),
@@ -85,8 +99,8 @@ REASONS = (
     ),
     Reason(
         6,
-        "the body is made once; the other clients' connections and requests, and the handing of their bytes to fifty "
-        "sockets, cost what they cost",
+        "the body is made once; the kernel's handing of pages to fifty sockets is more than half of what is left, and "
+        "a quarter is Python that wakes each follower for some dozens of stretches while they are produced",
         ("CPU", "clones at once"),
     ),
     Reason(
