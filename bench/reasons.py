@@ -64,15 +64,15 @@ REASONS = (
     ),
     Reason(
         5,
-        "of a small repository opening it is most: some two hundred system calls, its files read and checked for the "
+        "of a small repository opening it is most: its system calls, its files read and checked for the "
         "first time, and Python code that even a worker that has practised has run a few times only",
         ("its body kept",),
     ),
     Reason(
         5,
         "a repository is opened first (its index is hashed whole), each tag that is wanted is read, all of a large "
-        "pack is listed to prove that it is wanted, and the kernel is called twice for each packet; of a small one "
-        "opening it and the steps of one production are most",
+        "pack is listed to prove that it is wanted, and the kernel is called for each packet and its head; of a small "
+        "one opening it and the steps of one production are most",
         ("emptied",),
     ),
     Reason(
@@ -85,7 +85,7 @@ REASONS = (
     Reason(
         5,
         "the pack's trailer is a hash over all of it, and the count of objects stands in its first bytes, so all that "
-        "was there before is hashed again (half of the figure of a large one, nearly all of it the hash's own "
+        "was there before is hashed again (of a large one that is most, nearly all of it the hash's own "
         "instructions), though nothing of it is made or written; a worker that had not met the repository opens it; of "
         "a small one a request is most",
         ("push",),
@@ -99,8 +99,8 @@ REASONS = (
     ),
     Reason(
         6,
-        "the body is made once; the kernel's handing of pages to fifty sockets is more than half of what is left, and "
-        "a quarter is Python that wakes each follower for some dozens of stretches while they are produced",
+        "the body is made once; the kernel's handing of pages to fifty sockets is most of what is left, and "
+        "the next most is Python that wakes each follower for some dozens of stretches while they are produced",
         ("CPU", "clones at once"),
     ),
     Reason(
