@@ -38,7 +38,13 @@ class Reason:
 
 
 REASONS = (
-    Reason(1, "behind nginx, the proxy's own work for a request is on our side of the comparison", (), BEHIND),
+    Reason(
+        1,
+        "behind nginx, a request and its answer pass the proxy, two more sockets and another process that wakes, which "
+        "is on our side of the comparison",
+        (),
+        BEHIND,
+    ),
     Reason(
         1,
         "what is left of a request is the kernel's work for its packets, a switch of gevent's, and the Python calls "
@@ -48,7 +54,7 @@ REASONS = (
     ),
     Reason(2, "the whole listing is copied through a socket", ("whole",), DIRECT),
     Reason(2, "behind nginx, the whole listing is copied through two sockets", ("whole",), BEHIND),
-    Reason(2, "behind nginx, the proxy's own work for a request is on our side", ("prefix",), BEHIND),
+    Reason(2, "behind nginx, a small listing passes two more sockets and wakes another process", ("prefix",), BEHIND),
     Reason(2, "a prefix is a small listing, of which a request is most", ("prefix",), DIRECT),
     Reason(
         3,
@@ -58,9 +64,11 @@ REASONS = (
     ),
     Reason(
         4,
-        "a small repository's clone is a request: a connection, a proof that nothing changed, a line of the log, "
-        "divided by few bytes; of a large one the kernel's handing of pages to a socket is nearly all there is, and "
-        "being woken when it has room again",
+        "a small repository's clone is a request, divided by few bytes: a connection that is accepted for it (which "
+        "wakes the other worker, too), a greenlet and a socket in Python for that, the file that is opened, a proof, a "
+        "line of the log; of a large one the kernel's handing of pages to a socket is nearly all there is, which takes "
+        "longer the smaller the pieces were in which they were written (folios of the page cache), and being woken "
+        "when it has room again",
     ),
     Reason(
         5,
