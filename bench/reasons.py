@@ -137,8 +137,9 @@ REASONS = (
     Reason(8, "copying and hashing the trees and commits is what both sides do", ("blob:none",)),
     Reason(
         9,
-        "a push costs its Python calls and system calls (parsing, quarantine, indexing, the log's record, looking at "
-        "what changed); the sync itself takes no CPU",
+        "most of a push is the interpreter's: its two requests prove by stat what is as it was, and read anew what the "
+        "last push moved; then a pack, a keep, a lock, a record and a ref are made and named. The kernel's part is "
+        "small, the sync takes no CPU; each push leaves a pack, so the next one's listing of their folder is longer",
         ("push of 1 commit",),
     ),
     Reason(10, "both sides inflate and hash every object; what is left to gain is in copying and in the deltas"),
