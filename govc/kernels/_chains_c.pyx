@@ -4,8 +4,8 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.errno cimport EINTR, errno
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcmp
 
+from govc.kernels._names cimport order_of
 from govc.kernels._packread_c cimport (
     FINE,
     IO_ERROR,
@@ -142,13 +142,13 @@ cdef class Chains:
         """Return the first row of `low` and later ones whose target is not smaller than `oid`."""
         cdef int size = self.table.oid_size
         cdef Py_ssize_t high = low, middle, step = 1
-        while high < file.count and memcmp(file.targets + high * size, oid, size) < 0:
+        while high < file.count and order_of(file.targets + high * size, oid, size) < 0:
             low = high + 1
             high = high + step if file.count - high > step else file.count
             step <<= 1
         while low < high:
             middle = low + ((high - low) >> 1)
-            if memcmp(file.targets + middle * size, oid, size) < 0:
+            if order_of(file.targets + middle * size, oid, size) < 0:
                 low = middle + 1
             else:
                 high = middle
@@ -173,7 +173,7 @@ cdef class Chains:
                     row = 0
                 oid = self.table.oid_at(self.numbers[rank])
                 row = self.find_row(file, oid, row)
-                if row < file.count and memcmp(file.targets + row * size, oid, size) == 0:
+                if row < file.count and order_of(file.targets + row * size, oid, size) == 0:
                     if self.target_rows[rank] == 0:
                         self.target_rows[rank] = <uint32_t>row + 1
                         self.target_files[rank] = <uint32_t>i
@@ -241,7 +241,7 @@ cdef class Chains:
         frame.row = <Py_ssize_t>self.target_rows[frame.rank] - 1
         frame.end = frame.row + 1
         oid = file.targets + frame.row * size
-        while frame.end < file.count and memcmp(file.targets + frame.end * size, oid, size) == 0:
+        while frame.end < file.count and order_of(file.targets + frame.end * size, oid, size) == 0:
             frame.end += 1
 
     cdef int peer_has(self, int64_t number) noexcept nogil:

@@ -1,7 +1,8 @@
 # What other kernels use of the pack reader; the story is in packread.py.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcmp
+
+from govc.kernels._names cimport order_of
 
 
 cdef enum Fault:
@@ -38,13 +39,13 @@ cdef inline uint32_t find_from(const Pack *pack, uint32_t low, const uint8_t *oi
     The step is doubled until something isn't smaller, so a name near the one before costs little.
     """
     cdef uint32_t step = 1, high = low, middle
-    while high < pack.count and memcmp(pack.oids + <Py_ssize_t>high * oid_size, oid, oid_size) < 0:
+    while high < pack.count and order_of(pack.oids + <Py_ssize_t>high * oid_size, oid, oid_size) < 0:
         low = high + 1
         high = high + step if pack.count - high > step else pack.count
         step <<= 1
     while low < high:
         middle = low + ((high - low) >> 1)
-        if memcmp(pack.oids + <Py_ssize_t>middle * oid_size, oid, oid_size) < 0:
+        if order_of(pack.oids + <Py_ssize_t>middle * oid_size, oid, oid_size) < 0:
             low = middle + 1
         else:
             high = middle

@@ -22,6 +22,7 @@ from govc.kernels._inflate cimport (
     inflateReset,
     z_stream,
 )
+from govc.kernels._names cimport find_name
 
 import os
 
@@ -219,19 +220,9 @@ cdef class PackTable:
 
     cdef int64_t find_in(self, const Pack *pack, const uint8_t *oid) noexcept nogil:
         cdef uint32_t low = be32(pack.fanout + 4 * (<int>oid[0] - 1)) if oid[0] else 0
-        cdef uint32_t end = be32(pack.fanout + 4 * <int>oid[0])
-        cdef uint32_t high = end, middle
-        cdef int size = self.oid_size, order
-        while low < high:
-            middle = low + ((high - low) >> 1)
-            order = memcmp(pack.oids + <Py_ssize_t>middle * size, oid, size)
-            if order == 0:
-                return middle
-            if order < 0:
-                low = middle + 1
-            else:
-                high = middle
-        return -1
+        cdef uint32_t high = be32(pack.fanout + 4 * <int>oid[0])
+        cdef uint64_t least = <uint64_t>oid[0] << 56
+        return find_name(pack.oids, self.oid_size, low, high, oid, least, least | <uint64_t>0xFFFFFFFFFFFFFF)
 
     cdef int64_t find_number(self, const uint8_t *oid) noexcept nogil:
         cdef int i

@@ -5,8 +5,9 @@
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcpy, memset
 
+from govc.kernels._names cimport find_name, order_of
 from govc.kernels._packread_c cimport Pack, PackTable, find_from
 
 from array import array
@@ -196,7 +197,7 @@ cdef class Sweep:
             while low < high:
                 middle = low + ((high - low) >> 1)
                 place = segment.sorted_places[middle]
-                found = memcmp(segment.commit_oids + <Py_ssize_t>place * size, oid, size)
+                found = order_of(segment.commit_oids + <Py_ssize_t>place * size, oid, size)
                 if found == 0:
                     return segment.first + place
                 if found < 0:
@@ -206,22 +207,14 @@ cdef class Sweep:
         return -1
 
     cdef int64_t find_object(self, const uint8_t *oid) noexcept nogil:
-        cdef int i, size = self.oid_size, found
-        cdef uint32_t low, high, middle
+        cdef int i
+        cdef int64_t found
         cdef const Segment *segment
         for i in range(self.segment_count):
             segment = &self.segments[i]
-            low = 0
-            high = segment.objects
-            while low < high:
-                middle = low + ((high - low) >> 1)
-                found = memcmp(segment.object_oids + <Py_ssize_t>middle * size, oid, size)
-                if found == 0:
-                    return segment.vids[middle] if segment.vids != NULL else middle
-                if found < 0:
-                    low = middle + 1
-                else:
-                    high = middle
+            found = self.rank_in(segment, oid)
+            if found >= 0:
+                return segment.vids[found] if segment.vids != NULL else found
         return -1
 
     cdef uint8_t kind_of(self, const uint8_t *oid, uint8_t likely) noexcept nogil:
@@ -406,7 +399,7 @@ cdef class Sweep:
                 rank = 0
                 position = 0
                 while rank < base.objects and position < pack.count:
-                    order = memcmp(base.object_oids + <Py_ssize_t>rank * size, pack.oids + <Py_ssize_t>position * size, size)
+                    order = order_of(base.object_oids + <Py_ssize_t>rank * size, pack.oids + <Py_ssize_t>position * size, size)
                     if order < 0:
                         rank += 1
                     elif order > 0:
@@ -446,7 +439,7 @@ cdef class Sweep:
                     position = find_from(pack, position, name, size)
                     if position == pack.count:
                         break
-                    if memcmp(pack.oids + <Py_ssize_t>position * size, name, size) == 0:
+                    if order_of(pack.oids + <Py_ssize_t>position * size, name, size) == 0:
                         numbers[place] = pack.first + position
             for k in range(cids.shape[0]):
                 out[k] = numbers[cids[k]] if cids[k] < base.commits else -2
@@ -454,18 +447,7 @@ cdef class Sweep:
         return 0
 
     cdef Py_ssize_t rank_in(self, const Segment *segment, const uint8_t *oid) noexcept nogil:
-        cdef uint32_t low = 0, high = segment.objects, middle
-        cdef int found
-        while low < high:
-            middle = low + ((high - low) >> 1)
-            found = memcmp(segment.object_oids + <Py_ssize_t>middle * self.oid_size, oid, self.oid_size)
-            if found == 0:
-                return middle
-            if found < 0:
-                low = middle + 1
-            else:
-                high = middle
-        return -1
+        return find_name(segment.object_oids, self.oid_size, 0, segment.objects, oid, 0, <uint64_t>0xFFFFFFFFFFFFFFFF)
 
     cdef object numbers(self, ids, finder, bint are_commits):
         cdef const uint32_t[::1] view = ids
