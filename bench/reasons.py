@@ -119,7 +119,9 @@ REASONS = (
     ),
     Reason(
         7,
-        "what is sent has to be chosen object by object, copied and hashed, as in git; next to no delta has to be made",
+        "what is sent has to be chosen object by object, copied and hashed, as in git; for each changed object a "
+        "delta made ahead is looked up, its base proved to be at the client or sent, and what no delta serves is "
+        "inflated and compressed",
         ("fetch, 100 commits", "fetch, 1,000 commits"),
     ),
     Reason(
@@ -134,7 +136,12 @@ REASONS = (
         ("depth 1",),
     ),
     Reason(8, "the blobs are copied, hashed and sent; nothing is compressed", ("lazy fetch",)),
-    Reason(8, "copying and hashing the trees and commits is what both sides do", ("blob:none",)),
+    Reason(
+        8,
+        "the first answer at a commit is made and kept: beside choosing and copying commits and trees, as git does, it "
+        "is hashed, written into the page cache for those who ask again, and handed to the socket",
+        ("blob:none",),
+    ),
     Reason(
         9,
         "most of a push is the interpreter's: its two requests prove by stat what is as it was, and read anew what the "

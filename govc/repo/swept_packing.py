@@ -23,16 +23,15 @@ from govc.graph.sweep_closure import ClientHas, HasNumber, Swept, call, sweep_cl
 from govc.graph.trees import TREE_DEPTH_MAX
 from govc.graph.view import View
 from govc.kernels.chains import ForwardColumns
-from govc.kernels.guard import drop_pages
 from govc.kernels.packcopy import AVAILABLE
 from govc.kernels.packread import PackReader, PackTable
 from govc.kernels.packrows import sort_numbers
-from govc.memory import trim
 from govc.objects.types import COMMIT
 from govc.odb.packs import PackFile
 from govc.odb.store import KERNEL_CACHE_BYTES, ObjectStore
 from govc.odb.torn import TornWatch
 from govc.pack.copying import CopiedPack
+from govc.repo.give_back import GiveBack, give_back
 from govc.repo.helper import Progress
 from govc.repo.introducing import is_due
 from govc.repo.introductions import Introductions
@@ -48,6 +47,9 @@ INLINE_OBJECTS_MAX = 3000
 
 SMALL_VIEW_OBJECTS = 20_000
 """A clone from a view of up to so many objects is swept on the hub, in about a millisecond."""
+
+SWEPT_MANY = 500_000
+"""To list so many objects leaves so much behind that it is given back before they are copied."""
 
 SMALL_CHUNK_BYTES = 64 << 10
 LARGE_CHUNK_BYTES = 512 << 10
@@ -74,6 +76,7 @@ class SweptPacking:
         self._runtime = runtime
         self._want_index = want_index
         self._made = MadeDeltas()
+        self._give_back = GiveBack(runtime)
 
     def prepare(self, snapshot: Snapshot, plan: PackPlan) -> Generator[bytes | Progress, None, None] | None:
         """Return what yields the pack, None when it can't be done this way. May switch.
@@ -214,8 +217,8 @@ class SweptPacking:
         run: Callable[..., Any] = call if is_small else self._runtime.call_blocking
         pack = self._begin(store, plan, found, run)
         del found  # what is needed from here on, the pack has
-        if not is_small and not plan.haves:
-            run(_give_back)  # what a fetch has read, it reads again while it copies
+        if count > SWEPT_MANY and not plan.haves:
+            run(give_back)  # what a fetch has read, it reads again while it copies
         # Reading a file from the page cache is no work for a thread; loose objects are the store's to read, and it
         # belongs to the hub.
         in_thread = run if not (pack.is_verbatim or pack.has_loose) else call
@@ -227,7 +230,7 @@ class SweptPacking:
         yield from tell_total(plan, count)
         del chunk, pack
         if not is_small:
-            run(_give_back)
+            self._give_back.soon()
 
     def _begin(self, store: ObjectStore, plan: PackPlan, found: _Found, run: Callable[..., Any]) -> CopiedPack:
         """Return the pack in the making. May switch."""
@@ -262,12 +265,6 @@ class SweptPacking:
     def _near_deltas(self, store: ObjectStore, reader: PackReader, found: _Found) -> NearDeltas:
         # An object's name stands for its content in one repository; in another it may be somebody's collision.
         return NearDeltas(found.view, found.table, reader, found.swept.painting, self._made, store.directories[0])
-
-
-def _give_back() -> None:
-    """Give back what a large answer has read and freed; see `kernels.guard` and `memory`."""
-    drop_pages()
-    trim()
 
 
 def _find_commit(store: ObjectStore, oid: bytes) -> bytes | None:
