@@ -189,7 +189,7 @@ def is_due(snapshot: Snapshot, index: Introductions) -> bool:
     """Tell whether there is a large pack that nobody has looked at for forward deltas, or for ready entries, or whether
     the paths of many commits are to be found.
     """
-    state = index.generation, len(snapshot.store.packs)
+    state = index.generation, len(snapshot.store.packs), index.has_read_forward, len(index.bad_names)
     if snapshot.derived.get(_NOT_DUE) == state:
         return False
     if is_paths_due(index) or _are_packs_due(snapshot, index):

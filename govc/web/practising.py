@@ -30,6 +30,9 @@ from govc.repo.practice import BRANCH, Practice, make_practice
 log = logging.getLogger(__name__)
 
 SECONDS_MAX = 2.0
+EXPECTED = (GovcError, OSError)
+"""No room, no loopback: told in a line. Anything else is a fault of ours, and told with its traceback."""
+
 NAME = "practice.git"
 ROUNDS = 3
 """Each asks for a clone of another tip, so that it is produced again, and again for the same, so that it isn't."""
@@ -87,8 +90,8 @@ def practise(worker: Any, make_application: Callable[[str, str], Any]) -> None:
             requests = iter_requests(make_practice(f"{folder}/root/{NAME}"))
             with closing(make_application(f"{folder}/root", f"{folder}/cache")) as application:
                 worker.practise(application, lambda handle: exchange(handle, requests))
-    except (GovcError, OSError) as error:
-        log.warning("a worker starts without having practised: %s", error)
+    except Exception as error:  # whatever it is: who has not practised is a slower beginner, and no more
+        log.warning("a worker starts without having practised: %s", error, exc_info=not isinstance(error, EXPECTED))
     finally:
         if folder:
             shutil.rmtree(folder, ignore_errors=True)

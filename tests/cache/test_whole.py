@@ -94,6 +94,7 @@ def test_a_production_does_not_wait_for_who_waits_for_its_end(caches, where):
     """It may be two MiB ahead of its readers, and this one reads nothing before the end."""
     recipe = Recipe(*[BIG] * 8, waits=True)
     first = start_reader(caches[0], recipe, whole_seconds=LONG if where == 0 else 0.0)
+    wait_for_flight(caches[0], 1)  # it is the one who produces
     reader = first if where == 0 else start_reader(caches[1], recipe)
     wait_for_flight(caches[0], 8 * len(BIG))
     recipe.may_end.set()

@@ -72,7 +72,7 @@ class _Worker:
         raise AssertionError("there is no application")
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), GovcError("no")])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), GovcError("no"), TypeError("ours")])
 def test_what_fails_is_said_and_leaves_nothing(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -85,6 +85,7 @@ def test_what_fails_is_said_and_leaves_nothing(
 
     practising.practise(_Worker(), fail)
     assert "without having practised" in caplog.text
+    assert ("Traceback" in caplog.text) is isinstance(error, TypeError)
     assert list(tmp_path.iterdir()) == []
     assert logging.getLogger("govc").level == level
 
