@@ -6,8 +6,10 @@ in a parent's tree, which is complete: a ref reaches it, or it was looked at her
 the parents' trees say; nothing else of the repository is asked.
 
 Whatever is not so plain (a rename of something old, a commit that no ref names, a missing or damaged object, a wrong
-type) is no finding: the answer is False, and `connectivity` looks and says what is wrong. No generator, since the
-caller bounds what came.
+type) is no finding: the answer is False, and `connectivity` looks and says what is wrong. No generator: the caller
+bounds what came, and what is read of the parents is bounded here. A tree that came is looked at once, at whichever
+path it is met first: what it reaches is all there or not, wherever it stands. Else a few dozen trees that list each
+other twice would be as many as there are paths.
 
 Source: git's connected.c (check_connected); storage rule 29.
 """
@@ -15,7 +17,7 @@ Source: git's connected.c (check_connected); storage rule 29.
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import NamedTuple
 
-from govc.errors import GovcError
+from govc.errors import GovcError, LimitExceeded
 from govc.graph.trees import entry_kind, split_tree
 from govc.objects.commit import parse_commit_links
 from govc.objects.types import COMMIT, TREE
@@ -23,6 +25,13 @@ from govc.protocol.oid import HashAlgorithm
 
 OBJECTS_MAX = 200
 """With more objects than this there is enough to do for the check that pauses."""
+
+READ_BYTES_MAX = 2 << 20
+"""Of commits and trees no more is read: some milliseconds in which everybody waits. Wide trees and merges of many
+parents are for the check that pauses, too."""
+
+_READ_BYTES_MIN = 256
+"""What any read counts for."""
 
 Read = Callable[[bytes], tuple[int, bytes]]
 """Takes an oid; returns (type, content), or raises a GovcError."""
@@ -42,9 +51,19 @@ def is_plainly_whole(
 
     `came`: the types of what the push brought, by oid. `ref_tips`: the values of refs, complete by definition.
     """
+    left = READ_BYTES_MAX
+
+    def read_bounded(oid: bytes) -> tuple[int, bytes]:
+        nonlocal left
+        found = read(oid)
+        left -= max(len(found[1]), _READ_BYTES_MIN)
+        if left < 0:
+            raise LimitExceeded("what is read of a small push", READ_BYTES_MAX)
+        return found
+
     try:
-        pairs = _new_roots(new_tips, came, read, ref_tips, algo)
-        return pairs is not None and _are_whole(pairs, came, read, algo.oid_size)
+        pairs = _new_roots(new_tips, came, read_bounded, ref_tips, algo)
+        return pairs is not None and _are_whole(pairs, came, read_bounded, algo.oid_size)
     except GovcError:
         return False
 
@@ -82,14 +101,14 @@ def _new_roots(
 
 def _are_whole(pairs: list[_Pair], came: Mapping[bytes, int], read: Read, size: int) -> bool:
     """Tell whether the trees have nothing that didn't come and that no parent has at the same path."""
-    seen: set[_Pair] = set()
+    seen: set[bytes] = set()
     while pairs:
         pair = pairs.pop()
-        if pair.oid in pair.olds or pair in seen:
+        if pair.oid in pair.olds or pair.oid in seen:
             continue
         if came.get(pair.oid) != TREE:
             return False
-        seen.add(pair)
+        seen.add(pair.oid)
         entries = split_tree(read(pair.oid)[1], size)
         if entries is None:
             return False

@@ -330,7 +330,8 @@ _WHOLE = _Checked({}, frozenset(), frozenset(), frozenset())
 
 def _is_plain(indexed: IndexedPack, store: ObjectStore, task: ReceiveTask) -> bool:
     """Tell whether the push is one that is seen to be whole with a few reads. What came lies on top of the store."""
-    if store.top is None or indexed.count > OBJECTS_MAX or task.fsck is not None or task.is_partial:
+    objects_max = min(OBJECTS_MAX, task.tree_depth_max)  # so few can't be nested too deeply
+    if store.top is None or indexed.count > objects_max or task.fsck is not None or task.is_partial:
         return False
     if task.shallow or task.client_shallow or task.grafts:
         return False

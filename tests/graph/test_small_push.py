@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from govc.errors import ObjectMissing
+from govc.graph import small_push
 from govc.graph.commits import CommitTable, History
 from govc.graph.connectivity import check_connectivity
 from govc.graph.interface import drain
@@ -113,6 +114,53 @@ def test_what_can_not_be_parsed_is_not_plain() -> None:
     repo, old, _new, border = pushed()
     assert not is_plain(repo, [repo.add(COMMIT, b"nothing")], [old], border)
     assert not is_plain(repo, [repo.commit(repo.add(TREE, b"100644 cut short"), [old])], [old], border)
+
+
+def twice(repo: RepositoryBuilder, name: bytes, levels: int, ring: int) -> bytes:
+    """A root below which each tree lists two others, `ring` different ones at each level: a step along x or y leads
+    from number i to i, or to i + 1."""
+    row = [repo.tree({b"f": name + b"%d" % number}) for number in range(ring)]
+    for _ in range(levels):
+        row = [
+            repo.raw_tree([(b"40000", b"x", row[number]), (b"40000", b"y", row[(number + 1) % ring])])
+            for number in range(ring)
+        ]
+    return row[0]
+
+
+def test_a_tree_that_is_met_along_many_paths_is_looked_at_once() -> None:
+    """Parents of two, three and five trees at each level: along each way there are others of them."""
+    repo = RepositoryBuilder()
+    levels = 12
+    olds = [repo.commit(twice(repo, name, levels, ring)) for name, ring in ((b"a", 2), (b"b", 3), (b"c", 5))]
+    border = len(repo.objects)
+    tip = repo.commit(twice(repo, b"new", levels, 1), olds)
+    before = repo.reads
+    assert is_plain(repo, [tip], olds, border)
+    assert repo.reads - before <= 4 * (levels + 2)
+
+
+def test_much_to_read_is_left_to_the_walk() -> None:
+    repo = RepositoryBuilder()
+    wide = {b"%040d" % number: b"1" for number in range(small_push.READ_BYTES_MAX // 150)}
+    old = repo.commit(wide)
+    border = len(repo.objects)
+    one = repo.commit({**wide, b"z": b"2"}, [old])
+    two = repo.commit({**wide, b"z": b"3"}, [one])
+    assert is_plain(repo, [one], [old], border)
+    before = repo.reads
+    assert not is_plain(repo, [two], [old], border)
+    assert repo.reads - before < 10
+
+
+def test_a_merge_of_many_parents_is_left_to_the_walk() -> None:
+    repo = RepositoryBuilder()
+    olds = [repo.commit({b"d": {b"f": b"%d" % number}}) for number in range(6000)]
+    border = len(repo.objects)
+    tip = repo.commit({b"d": {b"f": b"new"}}, olds)
+    before = repo.reads
+    assert not is_plain(repo, [tip], olds, border)
+    assert repo.reads - before <= small_push.READ_BYTES_MAX // 256 + 1
 
 
 names = st.sampled_from([b"a", b"b", b"c"])
