@@ -105,7 +105,7 @@ def parse_command_request(
 def _end_of_head(body: bytes) -> int:
     """Return where the arguments begin, 0 when the head has anything unusual."""
     position = 0
-    while size := _SIZES.get(body[position : position + HEADER_SIZE], 0):
+    while position <= HEAD_BYTES_MAX and (size := _SIZES.get(body[position : position + HEADER_SIZE], 0)):
         position += size
     is_delim = body.startswith(DELIM, position) and 0 < position <= HEAD_BYTES_MAX
     return position + HEADER_SIZE if is_delim else 0

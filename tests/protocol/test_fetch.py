@@ -116,6 +116,20 @@ def test_property_requests_read_as_packet_by_packet(data):
         assert first.args == plainly()
 
 
+def test_a_head_without_an_end_is_not_read_to_its_end():
+    looks = 0
+
+    class Counted(bytes):
+        def __getitem__(self, place):
+            nonlocal looks
+            looks += 1
+            return super().__getitem__(place)
+
+    with pytest.raises(RemoteProtocolError, match="unknown capability ''"):
+        parse_command_request(Counted(b"0004" * 100_000), "sha1")
+    assert looks < 1000
+
+
 def test_an_empty_request_is_none():
     assert request() is None
     assert request("0000") is None
