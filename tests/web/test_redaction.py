@@ -26,6 +26,8 @@ def test_property_our_tokens_are_cut_out_of_anything(before, after):
         ("Authorization: Basic YW5uOnNlY3JldA==", "Authorization: Basic [secret]"),
         ("{'HTTP_AUTHORIZATION': 'Bearer abcdef123'}", "{'HTTP_AUTHORIZATION': 'Bearer [secret]'}"),
         ("bearer%20abcdef123 x", "bearer%20[secret] x"),
+        ("BEARER abcdef123 bAsIc YW5uOnNlY3JldA==", "BEARER [secret] bAsIc [secret]"),
+        ("path=/bAsIc+YW5uOnNlY3JldA==", "path=/bAsIc+[secret]"),
         ("https://ann:secret@host/x https://host/y", "https://ann:[secret]@host/x https://host/y"),
         ("http://:pw@h", "http://:[secret]@h"),
         ("a basic path /basic/x.git of https://host:80/x", "a basic path /basic/x.git of https://host:80/x"),
