@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.wire import fetch, ls_refs
+from govc.protocol.oid import SHA1
+from govc.repo.creation import create_repository
 from govc.web import again
 from govc.web.again import fetch_head_of, may_be_known, words_of
 from govc.web.lane import read_request
@@ -131,6 +133,40 @@ def test_a_known_head_sees_changes(fetched):
     config.write_text(text + "[http]\n\tuploadpack = false\n")
     server.ours.sendall(fetch("a.git", [oid], ["5" * 40]).encode("x", keep=True))
     assert server.ours.recv(1 << 16).startswith(b"HTTP/1.1 403 ")
+
+
+def test_a_known_head_sees_that_its_repository_is_another_one(fetched, tmp_path):
+    server, oid = fetched
+    request = fetch("a.git", [oid]).encode("x", keep=False)
+
+    def status():
+        with server.connect() as connection:
+            connection.sendall(request)
+            answer = b""
+            while piece := connection.recv(1 << 16):
+                answer += piece
+        return answer[9:12], b"PACK" in answer
+
+    def becomes_known():
+        heads = server.heads
+        assert status() == (b"200", True)
+        return server.heads > heads
+
+    wait_until(becomes_known, "the head of who closes is known")
+    marker = server.path / "git-daemon-export-ok"
+    marker.unlink()
+    assert status() == (b"404", False)
+    marker.touch()
+    assert status() == (b"200", True)
+    other, aside = tmp_path / "other.git", tmp_path / "aside.git"
+    create_repository(str(other), SHA1, export=True, allow_push=False)
+    server.path.rename(aside)
+    assert status() == (b"404", False)
+    other.rename(server.path)
+    assert status() == (b"200", False)
+    server.path.rename(other)
+    aside.rename(server.path)
+    assert status() == (b"200", True)
 
 
 def test_a_body_beyond_the_limit_is_refused_in_a_known_head(serve):
