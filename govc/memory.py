@@ -27,20 +27,22 @@ _FREE_BYTES = 4 << 20
 """So much free memory at the end of the heap is kept: less, and it would shrink and grow with each piece."""
 
 
+_libc = ctypes.CDLL(None)
+_mallopt, _malloc_trim = getattr(_libc, "mallopt", None), getattr(_libc, "malloc_trim", None)
+
+
 def bound_heaps() -> None:
     """Set the allocator's limits for this process and those that are forked from it."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
+    if _mallopt is not None:
         for parameter, value in (
             (_M_ARENA_MAX, _ARENAS),
             (_M_MMAP_THRESHOLD, _LARGE_BYTES),
             (_M_TRIM_THRESHOLD, _FREE_BYTES),
         ):
-            mallopt(parameter, value)
+            _mallopt(parameter, value)
 
 
 def trim() -> None:
     """Give free pages back."""
-    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if malloc_trim is not None:
-        malloc_trim(0)
+    if _malloc_trim is not None:
+        _malloc_trim(ctypes.c_size_t(0))

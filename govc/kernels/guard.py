@@ -23,7 +23,7 @@ import mmap
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
-from weakref import WeakSet
+from weakref import ref
 
 from govc.kernels.choice import choose
 
@@ -42,7 +42,8 @@ LARGE_BYTES = 1 << 20
 _DONTNEED: int | None = getattr(mmap, "MADV_DONTNEED", None)
 
 _paths: dict[int, str] = {}
-_large: "WeakSet[FileMap]" = WeakSet()
+_large: "dict[int, ref[FileMap]]" = {}
+"""By id, until they end. A WeakSet can't be walked while another thread adds to it."""
 
 
 class FileMap(mmap.mmap):
@@ -58,6 +59,7 @@ class FileMap(mmap.mmap):
 
     def __del__(self) -> None:
         """Leave the guard before the mapping goes."""
+        _large.pop(id(self), None)
         if self._slot >= 0:
             del _paths[self._slot]
             forget(self._slot)
@@ -72,7 +74,7 @@ def map_file(path: str, descriptor: int, size: int) -> FileMap:
         _paths[slot] = path
         mapping._slot = slot
     if size >= LARGE_BYTES:
-        _large.add(mapping)
+        _large[id(mapping)] = ref(mapping)
     return mapping
 
 
@@ -83,8 +85,8 @@ def drop_pages(maps: Iterable[object] | None = None) -> None:
     """
     if _DONTNEED is None:
         return
-    for mapping in list(_large) if maps is None else maps:
-        if isinstance(mapping, FileMap) and mapping in _large:
+    for mapping in (known() for known in list(_large.values())) if maps is None else maps:
+        if isinstance(mapping, FileMap) and id(mapping) in _large:
             with suppress(OSError, ValueError):  # a kernel that won't, a map that was closed
                 mapping.madvise(_DONTNEED)
 
@@ -93,4 +95,4 @@ def torn_since(count: int) -> list[str]:
     """Return the paths of living maps in which a page could not be read since `fault_count` was `count`."""
     if fault_count() == count:
         return []
-    return sorted({path for slot, path in list(_paths.items()) if fault_of(slot) > count})
+    return sorted({path for slot, path in _paths.copy().items() if fault_of(slot) > count})

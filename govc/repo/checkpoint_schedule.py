@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from govc.config.loader import load_config
 from govc.errors import GovcError
@@ -112,12 +113,13 @@ class CheckpointSchedule:
             self._runtime.later(0, lambda: self._run(task))
 
     def _run(self, task: CheckpointTask) -> None:
-        """Run one and wait for it: in a thread of its own."""
+        """Run one and wait for it: beside what is asked. May switch."""
         try:
             if not os.path.isdir(task.gitdir):
                 return
             if self._slots is None:
-                report = checkpoint_path(task.gitdir, archive_dir=task.archive_dir, close_log=task.close_log)
+                make = partial(checkpoint_path, archive_dir=task.archive_dir, close_log=task.close_log)
+                report = self._runtime.call_blocking(make, task.gitdir)
             else:
                 report = drain(run_helper(Job("checkpoint", task), slots=self._slots))
             self._count("checkpoints", 1)

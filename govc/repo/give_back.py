@@ -37,4 +37,4 @@ class GiveBack:
 
     def _now(self) -> None:
         self._is_due = False  # before: who ends meanwhile says so again
-        give_back()
+        self._runtime.call_blocking(give_back)

@@ -19,6 +19,7 @@ import logging
 import os
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -112,7 +113,8 @@ class Journal:
         self._refs: LoggedRefs | None = None
         self._position: Position | None = None
         self._arriving: set[object] = set()
-        self._flush_wanted: Appended | None = None
+        self._unflushed: deque[Appended] = deque()
+        self._is_flush_due = False
         self._stuck: dict[int, Callable[[], bool]] = {}
         self._unmarked: list[int] = []
         self._doubtful: dict[int, Appended] = {}
@@ -420,16 +422,21 @@ class Journal:
     # Batches
 
     def _flush_later(self, appended: Appended) -> None:
-        is_first, self._flush_wanted = self._flush_wanted is None, appended
-        if is_first and self.options.later is not None:
+        self._unflushed.append(appended)  # before the question: who flushes says so before it takes what is there
+        if not self._is_flush_due and self.options.later is not None:
+            self._is_flush_due = True
             self.options.later(self.options.batch_seconds, self._flush)
 
     def _flush(self) -> None:
-        appended, self._flush_wanted = self._flush_wanted, None
-        if appended is None:
+        self._is_flush_due = False
+        unflushed = []
+        with suppress(IndexError):  # taken one by one, since two may be here
+            while True:
+                unflushed.append(self._unflushed.popleft())
+        if not unflushed:
             return
         try:
-            self.log.make_durable(appended)
+            self.log.make_durable(max(unflushed, key=lambda appended: appended.record.sequence))
         except (GovcError, OSError) as error:
             log.error("%s: acknowledged pushes could not be made durable: %s", self.folder.root, error)
 

@@ -26,8 +26,9 @@ class Runtime:
     `call_cpu(f, *args)` one that computes for some milliseconds without the GIL, in a pool of its own: a sync never
     queues behind somebody's indexing;
     `pause()` lets others run between two chunks of our CPU work; `sleep(seconds)` waits;
-    `lock_sleep(seconds)` waits inside a `call_blocking` call; `later(seconds, f)`, from any thread, calls f off the hub
-    after a time (None where the process doesn't live that long).
+    `lock_sleep(seconds)` waits inside a `call_blocking` call; `later(seconds, f)`, from any thread, calls f after a
+    time (None where the process doesn't live that long): beside what is asked, so what blocks there is for
+    `call_blocking`, as anywhere (`later_blocking`).
     """
 
     call_blocking: Callable[..., Any] = _call_here
@@ -36,6 +37,18 @@ class Runtime:
     sleep: Callable[[float], None] = time.sleep
     lock_sleep: Callable[[float], None] = time.sleep
     later: Later | None = None
+
+
+def later_blocking(runtime: Runtime) -> Later | None:
+    """Return `runtime.later` for functions that block."""
+    later = runtime.later
+    if later is None:
+        return None
+
+    def start(seconds: float, function: Callable[[], None]) -> None:
+        later(seconds, lambda: runtime.call_blocking(function))
+
+    return start
 
 
 class Breather:

@@ -38,7 +38,7 @@ from govc.repo.packing import PackProducer, ProducerLimits
 from govc.repo.pool import PoolLimits, RepositoryPool
 from govc.repo.proof import PathStamps, Proof, prove, stamp_path, stamp_place
 from govc.repo.repository import Repository, Surroundings
-from govc.repo.runtime import Runtime
+from govc.repo.runtime import Runtime, later_blocking
 from govc.repo.snapshot import Snapshot
 from govc.service import dumb
 from govc.service.access import AccessGuard
@@ -154,7 +154,7 @@ class Backend:
             bytes_max=settings.log_bytes_max,
             gather_seconds=settings.log_gather_ms / 1000,
             archive_dir=settings.log_archive_dir or "",
-            later=runtime.later,
+            later=later_blocking(runtime),
             sleep=runtime.lock_sleep,
             watch_sync=watch_sync,
         )
@@ -397,7 +397,7 @@ class Backend:
             self.runtime.later(0, lambda: self._recover_all(root))
 
     def _recover_all(self, root: str) -> None:
-        done = recover_all(root, replace(self.journal_options, later=None))
+        done = self.runtime.call_blocking(recover_all, root, replace(self.journal_options, later=None))
         for gitdir in iter_unretired(root):
             self._run_late_hooks(gitdir)
         if done:

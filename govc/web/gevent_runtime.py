@@ -62,14 +62,20 @@ def _pause() -> None:
 _thread_sleep = monkey.get_original("time", "sleep")
 """In a thread of the pool there is no hub to switch to: waiting for a lock file there is plain waiting."""
 
-_Timer = monkey.get_original("threading", "Timer")
+_hub = gevent.get_hub()
+"""Of the thread that serves; a thread of a pool that asks for its own gets one that never runs."""
 
 
 def _later(seconds: float, function: Callable[[], None]) -> None:
-    """Call a blocking function after a while, in a thread of its own: it may be asked for from any thread."""
-    timer = _Timer(seconds, function)
-    timer.daemon = True
-    timer.start()
+    """Call a function after a while, in a greenlet of the hub's; it may be asked for from any thread.
+
+    threading.Timer would not do, patched or not: its thread is a greenlet of whoever starts it, and in a thread of a
+    pool there is nobody to run one.
+    """
+    if gevent.get_hub() is _hub:
+        gevent.spawn_later(seconds, function)
+    else:
+        _hub.loop.run_callback_threadsafe(gevent.spawn_later, seconds, function)
 
 
 def call_soon(seconds: float, function: Callable[[], None]) -> None:

@@ -172,3 +172,24 @@ def test_a_page_that_was_torn_is_zeros_after_pages_were_dropped(tmp_path):
     assert mapping[LARGE_BYTES] == 0
     assert mapping[0] == ord("x")
     assert torn_since(before) == [str(place)]
+
+
+def test_pages_are_dropped_while_other_threads_map(tmp_path):
+    """In the server a thread drops while others open packs: here one comes in between any two lines."""
+    path = tmp_path / "large"
+    path.write_bytes(bytes(LARGE_BYTES))
+    with path.open("rb") as file:
+        mapped = [map_file(str(path), file.fileno(), LARGE_BYTES)]
+
+        def come_between(_frame, event, _argument):
+            if event == "line" and len(mapped) < 50:
+                mapped.append(map_file(str(path), file.fileno(), LARGE_BYTES))
+            return come_between
+
+        before = sys.gettrace()
+        sys.settrace(come_between)
+        try:
+            drop_pages()
+        finally:
+            sys.settrace(before)
+    assert len(mapped) > 2
