@@ -6,18 +6,21 @@ are made. So a worker answers a few requests about a repository of its own first
 connection to itself, by an application that is like its own but for what it serves: listings, clones that are
 produced, clones that are sent from the cache, a fetch.
 
-Nobody else can connect to it, nothing of it is counted or logged, and everything it made is removed. It ends after
-SECONDS_MAX, whatever it has come to; where it can't be done (no room for a folder, no loopback) the worker starts as
-it is.
+Nobody else is answered, nothing of it is counted or logged, and everything it made is removed, in memory too. It ends
+after SECONDS_MAX, whatever it has come to; where it can't be done (no room for a folder, no loopback) the worker starts
+as it is. What a worker leaves behind that is killed meanwhile, a later one removes.
 """
 
 import errno
 import gc
 import logging
+import os
 import shutil
+import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import gevent
@@ -32,6 +35,10 @@ log = logging.getLogger(__name__)
 SECONDS_MAX = 2.0
 EXPECTED = (GovcError, OSError)
 """No room, no loopback: told in a line. Anything else is a fault of ours, and told with its traceback."""
+
+PREFIX = "govc-practice-"
+LEFT_SECONDS = 600.0
+"""A folder of this age is nobody's any more."""
 
 NAME = "practice.git"
 ROUNDS = 3
@@ -83,9 +90,17 @@ def _silence() -> Iterator[None]:
 
 def practise(worker: Any, make_application: Callable[[str, str], Any]) -> None:
     """Take a worker's first steps. `make_application` is given the folder to serve and one for a cache."""
+    _practise(worker, make_application)
+    gc.collect()  # from here, where nothing of it is held: what is frozen is never collected
+    gc.freeze()  # what is there now stays
+
+
+def _practise(worker: Any, make_application: Callable[[str, str], Any]) -> None:
     folder = ""
     try:
-        folder = tempfile.mkdtemp(prefix="govc-practice-")
+        with suppress(OSError):  # a folder that may be written to, and not be read
+            _remove_left()
+        folder = tempfile.mkdtemp(prefix=PREFIX)
         with gevent.Timeout(SECONDS_MAX, False), _silence():
             requests = iter_requests(make_practice(f"{folder}/root/{NAME}"))
             with closing(make_application(f"{folder}/root", f"{folder}/cache")) as application:
@@ -95,8 +110,28 @@ def practise(worker: Any, make_application: Callable[[str, str], Any]) -> None:
     finally:
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
-    gc.collect()
-    gc.freeze()  # what is there now stays
+
+
+def _remove_left() -> None:
+    """Remove what workers of ours that were killed have left. Raises OSError."""
+    before = time.time() - LEFT_SECONDS
+    with os.scandir(tempfile.gettempdir()) as entries:
+        for entry in entries:
+            if not entry.name.startswith(PREFIX):
+                continue
+            with suppress(FileNotFoundError):  # another worker was quicker
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and status.st_mtime < before:
+                    shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _accept(listener: socket.socket, wanted: Any) -> tuple[socket.socket, Any]:
+    """Accept the connection from `wanted`, our own; others on this machine could be quicker, and are turned away."""
+    while True:
+        server, address = listener.accept()
+        if address == wanted:
+            return server, address
+        server.close()
 
 
 def exchange(handle: Callable[..., None], requests: Iterable[bytes]) -> None:
@@ -106,7 +141,7 @@ def exchange(handle: Callable[..., None], requests: Iterable[bytes]) -> None:
         listener.listen(1)
         for request in requests:
             with socket.create_connection(listener.getsockname()) as client:
-                server, address = listener.accept()
+                server, address = _accept(listener, client.getsockname())
                 answering = gevent.spawn(handle, listener, server, address)
                 try:
                     client.sendall(request)

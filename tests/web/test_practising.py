@@ -2,10 +2,13 @@
 
 import gc
 import logging
+import os
 import re
 import socket
+import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from govc.protocol.oid import SHA1
 from govc.repo.introductions import Introductions
 from govc.repo.practice import BLOB_BYTES, BRANCH, COMMITS, STEP, make_practice
 from govc.web import practising
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -58,11 +62,66 @@ def test_a_server_answers_as_if_nothing_had_been(tmp_path: Path, git: Git) -> No
             urllib.request.urlopen(f"{running.url}/{practising.NAME}/info/refs?service=git-upload-pack")
         with urllib.request.urlopen(f"{running.url}/-/metrics") as answer:
             metrics = answer.read().decode()
+        assert running.log is not None
+        # Another worker may still be at it.
+        wait_until(lambda: not list(temporary.glob("govc-practice-*")), "the end of practising")
+        for pid in re.findall("Booting worker with pid: ([0-9]+)", running.log.read_text()):
+            wait_until(lambda pid=pid: holds_nothing_of_it(pid), "what was practised on is let go of")
     assert not re.search(r"^govc_body_cache_total\{.*\} [^0]", metrics, re.MULTILINE)
-    assert running.log is not None
     lines = running.log.read_text()
     assert "practis" not in lines.replace(f"/{practising.NAME}", "")
-    assert not list(temporary.glob("govc-practice-*"))
+
+
+def holds_nothing_of_it(pid: str) -> bool:
+    """Whether a worker holds nothing of what it has practised on."""
+    held = []
+    for descriptor in Path("/proc", pid, "fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            held.append(str(descriptor.readlink()))
+    return not any("govc-practice-" in path for path in held)
+
+
+def test_what_killed_workers_have_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(practising.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    left, busy, other, strange = (
+        tmp_path / name for name in ("govc-practice-left", "govc-practice-busy", "other", "govc-practice-link")
+    )
+    for folder in (left, busy, other):
+        (folder / "root").mkdir(parents=True)
+    strange.symlink_to(other)
+    long_ago = time.time() - 2 * practising.LEFT_SECONDS
+    for path in (left, other, strange):
+        os.utime(path, (long_ago, long_ago), follow_symlinks=False)
+
+    def fail(_root: str, _cache: str) -> object:
+        raise GovcError("not now")
+
+    practising.practise(_Worker(), fail)
+    assert {path.name for path in tmp_path.iterdir()} == {busy.name, other.name, strange.name}
+    assert (other / "root").is_dir()
+
+
+def test_who_connects_before_us_is_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = practising.socket.create_connection
+    strangers = []
+
+    def connect_second(address: tuple[str, int]) -> socket.socket:
+        strangers.append(connect(address))
+        return connect(address)
+
+    monkeypatch.setattr(practising.socket, "create_connection", connect_second)
+
+    def handle(_listener: object, client: socket.socket, _address: object) -> None:
+        assert client.recv(100) == b"GET / HTTP/1.1\r\n\r\n"
+        client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        client.close()
+
+    practising.exchange(handle, [b"GET / HTTP/1.1\r\n\r\n"] * 2)
+    for stranger in strangers:
+        with stranger:
+            assert stranger.recv(100) == b""
+    assert len(strangers) == 2
 
 
 class _Worker:
