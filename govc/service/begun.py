@@ -17,6 +17,10 @@ from typing import NamedTuple
 
 from govc.cache.flight import Piece, Produce
 
+UNDER_WAY_MAX = 4
+"""So many productions of a process are begun at a time by who has no turn. Little ones hardly ever meet; what others
+choose before their first byte takes time and memory, and that is what turns are for."""
+
 
 class Bounds(NamedTuple):
     """What is little: up to so many bytes, so many seconds of CPU."""
@@ -33,12 +37,19 @@ FIRST = Bounds(2 << 20, 0.030)
 class Begun:
     """One production. `produce` is called at once, and again for every `take` after the first."""
 
+    under_way = 0
+    """How many are being begun in this process."""
+
     def __init__(self, produce: Produce, bounds: Bounds = LITTLE, *, clock: Callable[[], float] = thread_time) -> None:
         self._produce = produce
         self._bounds = bounds
         self._rest: Iterator[Piece] | None = None
         self._made: list[Piece] = []
-        self.is_whole = self._begin(produce(), clock)
+        Begun.under_way += 1
+        try:
+            self.is_whole = self._begin(produce(), clock)
+        finally:
+            Begun.under_way -= 1
 
     def _begin(self, pieces: Iterator[Piece], clock: Callable[[], float]) -> bool:
         size, deadline = 0, clock() + self._bounds.seconds_max

@@ -58,7 +58,7 @@ from govc.repo.runtime import Runtime
 from govc.repo.snapshot import Snapshot
 from govc.service.admitting import CLONE, FETCH, admitted, iter_in_turn, wish_of
 from govc.service.advertise import v2_features
-from govc.service.begun import FIRST, LITTLE, Begun
+from govc.service.begun import FIRST, LITTLE, UNDER_WAY_MAX, Begun
 from govc.service.bodies import body_key, body_line
 from govc.service.broken import ABORTING, BrokenStream, break_off
 from govc.service.context import RequestContext
@@ -455,11 +455,11 @@ class FetchSession:
         try:
             if plan.haves or (not self._has_queue and wants_blobs(self.snapshot, plan)):
                 # A little answer needs no place, so nobody waits to find out whether it is one.
+                if tools.admission is not None:
+                    tools.admission.check(FETCH)
                 if self._has_queue:
-                    begun = Begun(make)
+                    begun = Begun(make) if Begun.under_way < UNDER_WAY_MAX else None
                 else:
-                    if tools.admission is not None:
-                        tools.admission.check(FETCH)
                     is_first = is_first_in_words(self.snapshot, self.context, self._words)
                     begun = Begun(make, FIRST if is_first else LITTLE)
             is_little = begun is not None and begun.is_whole

@@ -19,6 +19,7 @@ from govc.protocol.pktline import FLUSH
 from govc.repo.repository import Repository, Surroundings
 from govc.repo.runtime import PLAIN
 from govc.service.admitting import admitted
+from govc.service.begun import UNDER_WAY_MAX, Begun
 from govc.service.context import UPLOAD_PACK, RequestContext
 from govc.service.fetch import FetchTools, serve_upload_pack
 
@@ -158,6 +159,38 @@ def test_a_fetch_that_costs_nearly_nothing_needs_no_place(path: Path, cache: Bod
     assert not world.is_free()
     answer.close()
     world.wait_until_free()
+
+
+def test_where_many_are_being_begun_the_next_one_lines_up(path: Path, cache: BodyCache, monkeypatch) -> None:
+    """What a fetch chooses before its first byte is work as well: a crowd may not do it without a turn."""
+    producer = Producer()
+    producer.may_end.set()
+    world = World(path, cache, producer)
+    turn = world.admission.line_up(Wish("push", "/x", "ann"))
+    monkeypatch.setattr(Begun, "under_way", UNDER_WAY_MAX)
+    with pytest.raises(Refused):
+        next(world.clone(have=True))
+    monkeypatch.setattr(Begun, "under_way", UNDER_WAY_MAX - 1)
+    assert b"".join(world.clone(have=True)).endswith(b"end" + FLUSH)
+    turn.leave()
+
+
+def test_a_fetch_without_a_place_is_refused_too_where_the_machine_is_short(
+    path: Path, cache: BodyCache, monkeypatch
+) -> None:
+    producer = Producer()
+    producer.may_end.set()
+    world = World(path, cache, producer)
+    asked = []
+
+    def check(operation: str) -> None:
+        asked.append(operation)
+        raise Refused("memory_short", "too little memory", http_status=503, retry_after_seconds=1)
+
+    monkeypatch.setattr(world.admission, "check", check)
+    with pytest.raises(Refused):
+        next(world.clone(have=True))
+    assert asked == ["fetch"]
 
 
 def test_admitted_gives_back_on_every_way_out() -> None:

@@ -1,6 +1,7 @@
 """Little answers are made where they are asked for; of the others nothing that was made is lost."""
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 
 import pytest
 
@@ -106,3 +107,20 @@ def test_an_error_at_the_beginning_is_the_makers() -> None:
 
     with pytest.raises(ValueError, match="no"):
         Begun(fail, clock=standing)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_it_counts_while_it_is_being_begun(fails: bool) -> None:
+    seen = []
+
+    def produce() -> Iterator[Piece]:
+        seen.append(Begun.under_way)
+        if fails:
+            raise ValueError("broken")
+        yield b"x"
+
+    before = Begun.under_way
+    with pytest.raises(ValueError, match="broken") if fails else nullcontext():
+        Begun(produce)
+    assert seen == [before + 1]
+    assert Begun.under_way == before
