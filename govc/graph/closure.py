@@ -89,6 +89,13 @@ class Peeled:
         if number >= 0:
             {COMMIT: self.commits, TREE: self.trees, BLOB: self.blobs}[type_number].append(number)
 
+    def extend(self, more: "Peeled") -> None:
+        """Note what others were peeled to."""
+        self.commits += more.commits
+        self.tags += more.tags
+        self.trees += more.trees
+        self.blobs += more.blobs
+
 
 def find_closure(history: History, request: ClosureRequest) -> Work[Closure]:
     """Return the objects to send for `request`. Raises ObjectMissing, Corrupt, LimitExceeded."""

@@ -186,11 +186,7 @@ def _peel_wants(history: History, view: View, request: ClosureRequest, finder: N
             yield
             ticker.restart()
     if others:
-        more = yield from peel_wants(history, others)
-        peeled.tags += more.tags
-        peeled.commits += more.commits
-        peeled.trees += more.trees
-        peeled.blobs += more.blobs
+        peeled.extend((yield from peel_wants(history, others)))
     return peeled
 
 
@@ -209,11 +205,7 @@ def _peel_haves(history: History, view: View, request: ClosureRequest, finder: N
         else:
             others.append(oid)
     if others:
-        more = yield from peel_haves(history, others)
-        peeled.tags += more.tags
-        peeled.commits += more.commits
-        peeled.trees += more.trees
-        peeled.blobs += more.blobs
+        peeled.extend((yield from peel_haves(history, others)))
     return peeled
 
 

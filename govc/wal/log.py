@@ -32,7 +32,7 @@ from govc.wal.errors import LogError, LogFailed, LogForeign, LogFull, LogInDoubt
 from govc.wal.flock import Flocked
 from govc.wal.owner import Owner
 from govc.wal.reader import Position, read_record_at
-from govc.wal.record import GENESIS, Draft, Kind, Record, encode_record
+from govc.wal.record import Draft, Kind, Record, make_record
 from govc.wal.segment import (
     HEADER_BYTES,
     RESERVE_BYTES,
@@ -330,22 +330,16 @@ class Log:
         offset, sequence, checksum = tail.offset, tail.next_sequence, tail.checksum
         encoded: list[_Encoded] = []
         for draft in drafts:
-            previous, known, writer, time_ns = checksum, min(durable, sequence - 1), self.owner.token, self._clock_ns()
-            data = encode_record(
-                draft, sequence=sequence, salt=salt, durable=known, writer=writer, time_ns=time_ns, previous=previous
-            )
-            checksum = data[-len(GENESIS) :]
-            record = Record(
+            record, data = make_record(
+                draft,
                 sequence=sequence,
                 salt=salt,
-                durable=known,
-                writer=writer,
-                time_ns=time_ns,
-                previous=previous,
-                checksum=checksum,
-                size=len(data),
-                draft=draft,
+                durable=min(durable, sequence - 1),
+                writer=self.owner.token,
+                time_ns=self._clock_ns(),
+                previous=checksum,
             )
+            checksum = record.checksum
             offset += len(data)
             encoded.append(_Encoded(data, record, offset))
             sequence += 1

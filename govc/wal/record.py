@@ -158,6 +158,27 @@ def encode_record(
     return body + hashlib.sha256(body).digest()
 
 
+def make_record(
+    draft: Draft, *, sequence: int, salt: bytes, durable: int, writer: bytes, time_ns: int, previous: bytes
+) -> tuple[Record, bytes]:
+    """Return a record and its bytes; ValueError as `encode_record`."""
+    data = encode_record(
+        draft, sequence=sequence, salt=salt, durable=durable, writer=writer, time_ns=time_ns, previous=previous
+    )
+    record = Record(
+        sequence=sequence,
+        salt=salt,
+        durable=durable,
+        writer=writer,
+        time_ns=time_ns,
+        previous=previous,
+        checksum=data[-CHECKSUM_BYTES:],
+        size=len(data),
+        draft=draft,
+    )
+    return record, data
+
+
 def _encode_fields(draft: Draft) -> Iterator[bytes]:
     yield from _texts(Tag.ACTOR, draft.actor)
     yield from _texts(Tag.ADDRESS, draft.address)

@@ -62,8 +62,10 @@ def _pause() -> None:
 _thread_sleep = monkey.get_original("time", "sleep")
 """In a thread of the pool there is no hub to switch to: waiting for a lock file there is plain waiting."""
 
-_hub = gevent.get_hub()
-"""Of the thread that serves; a thread of a pool that asks for its own gets one that never runs."""
+_thread_of = monkey.get_original("_thread", "get_ident")
+_hub, _hub_thread = gevent.get_hub(), _thread_of()
+"""Of the thread that serves, in the master and its forks; a thread of a pool that asks for its own hub is made one,
+which never runs."""
 
 
 def _later(seconds: float, function: Callable[[], None]) -> None:
@@ -72,7 +74,7 @@ def _later(seconds: float, function: Callable[[], None]) -> None:
     threading.Timer would not do, patched or not: its thread is a greenlet of whoever starts it, and in a thread of a
     pool there is nobody to run one.
     """
-    if gevent.get_hub() is _hub:
+    if _thread_of() == _hub_thread:
         gevent.spawn_later(seconds, function)
     else:
         _hub.loop.run_callback_threadsafe(gevent.spawn_later, seconds, function)

@@ -93,10 +93,7 @@ class Server:
 
     def ask(self, request, **fields):
         """The answer's head without its date, and its body."""
-        data = request.encode("x", keep=True)
-        for name, value in fields.items():
-            data = data.replace(b"\r\n", f"\r\n{name.replace('_', '-')}: {value}\r\n".encode(), 1)
-        self.ours.sendall(data)
+        self.ours.sendall(encode(request, fields))
         answer = b""
         while not (answer.endswith(b"0000") and b"\r\n\r\n" in answer):
             piece = self.ours.recv(1 << 16)
@@ -125,6 +122,14 @@ class Server:
         self.application.close()
 
 
+def encode(request, fields):
+    """The request's bytes, with more fields in its head."""
+    data = request.encode("x", keep=True)
+    for name, value in fields.items():
+        data = data.replace(b"\r\n", f"\r\n{name.replace('_', '-')}: {value}\r\n".encode(), 1)
+    return data
+
+
 def plain(answer):
     """Head and body, whichever way it was told how long the body is."""
     head, body = answer
@@ -138,10 +143,7 @@ def plain(answer):
 
 
 def clone(server, request, **fields):
-    data = request.encode("x", keep=True)
-    for name, value in fields.items():
-        data = data.replace(b"\r\n", f"\r\n{name.replace('_', '-')}: {value}\r\n".encode(), 1)
-    server.ours.sendall(data)
+    server.ours.sendall(encode(request, fields))
     answer = b""
     while not answer.endswith((b"0000\r\n0\r\n\r\n", b"0000")):
         piece = server.ours.recv(1 << 16)

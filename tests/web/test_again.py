@@ -19,7 +19,7 @@ from govc.web.log_lines import configure
 from govc.web.redaction import RedactingFilter
 from tests.waiting import wait_until
 from tests.web.lane_server import LINES as lines
-from tests.web.lane_server import Server, clone, without_id
+from tests.web.lane_server import clone, without_id
 
 GET = b"GET /a.git/info/refs?service=git-upload-pack HTTP/1.1\r\n"
 ID = b"X-Request-Id: "
@@ -82,19 +82,6 @@ def test_of_long_requests_only_fetches_have_words():
     words = words_of("p", b"POST /a.git/git-upload-pack HTTP/1.1\r\n" + long)
     assert words != words_of("p", b"POST /a.git/git-upload-pack HTTP/1.1\r\n" + long + b"b")
     assert len(words.key[2]) == 32
-
-
-@pytest.fixture
-def serve(tmp_path):
-    started = []
-
-    def start(**settings):
-        started.append(Server(tmp_path, **settings))
-        return started[-1]
-
-    yield start
-    for server in started:
-        server.close()
 
 
 REQUESTS = {"info/refs": info_refs("a.git"), "ls-refs": ls_refs("a.git"), "prefix": ls_refs("a.git", "refs/heads/")}

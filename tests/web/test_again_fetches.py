@@ -14,7 +14,7 @@ from govc.web.again import fetch_head_of, may_be_known, words_of
 from govc.web.lane import read_request
 from tests.waiting import wait_until
 from tests.web.lane_server import LINES as lines
-from tests.web.lane_server import Server, clone, without_id
+from tests.web.lane_server import clone, without_id
 
 GET = b"GET /a.git/info/refs?service=git-upload-pack HTTP/1.1\r\n"
 
@@ -66,19 +66,6 @@ def test_of_fetches_alone_the_head_is_looked_at():
     ):
         assert fetch_head_of("p", other) is None
     assert fetch_head_of("p", b"X: " + b"x" * again.PLAIN_BYTES_MAX + data) is None
-
-
-@pytest.fixture
-def serve(tmp_path):
-    started = []
-
-    def start(**settings):
-        started.append(Server(tmp_path, **settings))
-        return started[-1]
-
-    yield start
-    for server in started:
-        server.close()
 
 
 @pytest.fixture
