@@ -8,11 +8,11 @@ from govc.errors import CorruptDelta, LimitExceeded
 _PIECES_DELTA_BYTES_MAX = 1 << 18
 _SIZE_SHIFT_MAX = 63
 
-# Arguments of copies, by their bytes of offset (the third one by itself) and of size.
-_unpack_copy_2_1 = struct.Struct("<HB").unpack_from
-_unpack_copy_3_1 = struct.Struct("<HBB").unpack_from
-_unpack_copy_2_2 = struct.Struct("<HH").unpack_from
-_unpack_copy_3_2 = struct.Struct("<HBH").unpack_from
+# Copies, by their bytes of offset (the third one by itself) and of size; the first byte says which, and is skipped.
+_unpack_copy_2_1 = struct.Struct("<xHB").unpack_from
+_unpack_copy_3_1 = struct.Struct("<xHBB").unpack_from
+_unpack_copy_2_2 = struct.Struct("<xHH").unpack_from
+_unpack_copy_3_2 = struct.Struct("<xHBH").unpack_from
 
 
 def parse_delta_sizes(delta: bytes) -> tuple[int, int, int]:
@@ -53,7 +53,7 @@ def apply_delta(base: bytes, delta: bytes, *, result_bytes_max: int) -> bytes:
     malformed; LimitExceeded when it states a target of more than `result_bytes_max`, before anything is
     allocated.
     """
-    base_size, result_size, pos = parse_delta_sizes(delta)
+    base_size, result_size, pos = _parse_common_sizes(delta) if len(delta) > 3 else parse_delta_sizes(delta)
     if base_size != len(base):
         raise CorruptDelta(f"delta is for a base of {base_size} bytes, not {len(base)}")
     if result_size > result_bytes_max:
@@ -71,43 +71,71 @@ def apply_delta(base: bytes, delta: bytes, *, result_bytes_max: int) -> bytes:
     return made
 
 
+def _parse_common_sizes(delta: bytes) -> tuple[int, int, int]:
+    """What `parse_delta_sizes` returns, of a delta of four bytes and more: most sizes have one byte, or two."""
+    base_size, second, third, fourth = delta[0], delta[1], delta[2], delta[3]
+    if base_size < 0x80:
+        if second < 0x80:
+            return base_size, second, 2
+        if third < 0x80:
+            return base_size, second & 0x7F | third << 7, 3
+    elif second < 0x80:
+        if third < 0x80:
+            return base_size & 0x7F | second << 7, third, 3
+        if fourth < 0x80:
+            return base_size & 0x7F | second << 7, third & 0x7F | fourth << 7, 4
+    return parse_delta_sizes(delta)
+
+
 def _carry_out(base: bytes, delta: bytes, pos: int, result_size: int, emit: Callable[[bytes], None]) -> bool:
     """Carry the instructions from `pos` on out, handing each piece of the target to `emit`.
 
     False when they are not right, or state pieces of more or less than `result_size` bytes. A delta of a large tree has
     hundreds of instructions, so only what must be tested at once is: that the target doesn't grow beyond its size. What
-    is copied or inserted from beyond an end is too short, which the caller sees by the target. Nineteen copies in
-    twenty have two or three bytes of offset and one or two of size: those are unpacked in one call.
+    is copied or inserted from beyond an end is too short, which the caller sees by the target. Copies with any but
+    three bytes of size, or with zeros inside of their numbers, are taken apart here; the rest is rare.
     """
     left = result_size
     try:
         while left > 0:
             op = delta[pos]
-            pos += 1
             if op < 0x80:
                 if not op:
                     return False
+                pos += 1
                 stop = pos + op
                 emit(delta[pos:stop])
                 left -= op
                 pos = stop
                 continue
-            if op == 0x93:
+            if op == 0xB3:
+                offset, size = _unpack_copy_2_2(delta, pos)
+                pos += 5
+            elif op == 0x93:
                 offset, size = _unpack_copy_2_1(delta, pos)
-                pos += 3
+                pos += 4
             elif op == 0x97:
                 offset, high, size = _unpack_copy_3_1(delta, pos)
                 offset |= high << 16
-                pos += 4
-            elif op == 0xB3:
-                offset, size = _unpack_copy_2_2(delta, pos)
-                pos += 4
+                pos += 5
             elif op == 0xB7:
                 offset, high, size = _unpack_copy_3_2(delta, pos)
                 offset |= high << 16
-                pos += 5
+                pos += 6
+            elif op == 0xB0:  # from the beginning
+                offset, size = 0, delta[pos + 1] | delta[pos + 2] << 8
+                pos += 3
+            elif op == 0x90:
+                offset, size = 0, delta[pos + 1]
+                pos += 2
+            elif op == 0xB1:
+                offset, size = delta[pos + 1], delta[pos + 2] | delta[pos + 3] << 8
+                pos += 4
+            elif op == 0x91:
+                offset, size = delta[pos + 1], delta[pos + 2]
+                pos += 3
             else:
-                offset, size, pos = _parse_copy(delta, pos - 1)
+                offset, size, pos = _parse_copy(delta, pos)
             size = size or 0x10000
             emit(base[offset : offset + size])
             left -= size

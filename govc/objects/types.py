@@ -20,21 +20,22 @@ TYPE_NUMBERS: dict[bytes, int] = {name: number for number, name in TYPE_NAMES.it
 """The way back."""
 
 
-_JOINED_BYTES_MAX = 1 << 12
+JOINED_BYTES_MAX = 1 << 12
 """So small an object is copied behind its header and hashed in one call, which costs less than two."""
 
-_HEADER_FORMATS: dict[int, bytes] = {number: name + b" %d\0" for number, name in TYPE_NAMES.items()}
+HEADER_FORMATS: dict[int, bytes] = {number: name + b" %d\0" for number, name in TYPE_NAMES.items()}
+"""What stands before an object's content, when its size in bytes is put in (%); for loops that hash many objects."""
 
 
 def encode_object_header(type_number: int, size: int) -> bytes:
     """Return what stands before the content when an object is hashed or stored loose; `size` in bytes."""
-    return _HEADER_FORMATS[type_number] % size
+    return HEADER_FORMATS[type_number] % size
 
 
 def hash_object(algo: HashAlgorithm, type_number: int, data: bytes | bytearray | memoryview) -> bytes:
     """Return the oid of an object of that type and content."""
-    header = _HEADER_FORMATS[type_number] % len(data)
-    if len(data) <= _JOINED_BYTES_MAX:
+    header = HEADER_FORMATS[type_number] % len(data)
+    if len(data) <= JOINED_BYTES_MAX:
         return algo.new(header + data).digest()
     hasher = algo.new(header)
     hasher.update(data)

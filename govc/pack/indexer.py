@@ -24,7 +24,7 @@ from govc.kernels.order import gather_bytes, gather_numbers, invert, reorder_rec
 from govc.pack.compiled import Beside, Call, CompiledPasses, KnownAmong, call_here, start_beside
 from govc.pack.index_writer import encode_index_v1, encode_index_v2, encode_reverse_index, fits_v1
 from govc.pack.limits import IndexLimits
-from govc.pack.passes import VISITED_TYPES, Recorder, TwinPasses, Visit
+from govc.pack.passes import VISITED_TYPES, Examiner, TwinPasses, Visit
 from govc.pack.scanner import PackScanner
 from govc.pack.tables import EntryTable
 from govc.pack.thin import Reader, complete_thin_pack
@@ -227,8 +227,8 @@ def index_pack(
     if kernel is not None:
         passes = CompiledPasses(kernel, fd, scanner, limits, detects=detects, threads=threads, beside=beside, call=call)
     else:
-        recorder = Recorder(fd, table, known=known, existing_reader=existing_reader, visit=visit)
-        passes = TwinPasses(fd, scanner, limits, recorder)
+        examiner = Examiner(fd, table, known=known, existing_reader=existing_reader, visit=visit)
+        passes = TwinPasses(fd, scanner, limits, examiner)
     passes.scan(lambda done: tell(PHASE_INDEXING, done, received))
     tell(PHASE_INDEXING, received, received)
     delta_count = table.types.count(0)
@@ -252,6 +252,6 @@ def index_pack(
             tick=lambda done: tell(PHASE_CHECKING, done, table.count),
         )
     else:
-        known_entries = recorder.known_entries
+        known_entries = examiner.known_entries
     del passes  # what it holds is free before the index is sorted
     return _sorted_result(table, known_entries, received=received, delta_count=delta_count, pack_checksum=checksum)

@@ -1,7 +1,7 @@
 """Both passes over a received pack in pure Python: the twins of the compiled kernel, put together.
 
-Every object is looked at as soon as it is made: whether it exists already, with other content perhaps, and whether
-somebody wants to see it. The compiled passes (`compiled`) do that afterwards.
+Every object is looked at as soon as it is made, if somebody asks: whether it exists already, with other content
+perhaps, and whether somebody wants to see it. The compiled passes (`compiled`) do that afterwards.
 """
 
 from array import array
@@ -12,7 +12,7 @@ from govc.objects.types import COMMIT, TAG, TREE
 from govc.pack.inflate import iter_inflated
 from govc.pack.limits import IndexLimits
 from govc.pack.resolver import DeltaResolver
-from govc.pack.scanner import PackScanner
+from govc.pack.scanner import Look, PackScanner
 from govc.pack.tables import EntryTable
 from govc.pack.thin import Reader
 from govc.protocol.oid import HashAlgorithm
@@ -41,8 +41,8 @@ def entry_equals(fd: int, table: EntryTable, entry: int, type_number: int, conte
     return at == len(content)
 
 
-class Recorder:
-    """Takes every object once its name is known: fills the table, compares with what exists, visits."""
+class Examiner:
+    """Looks at every object once its name is known: compares with what exists, visits."""
 
     def __init__(
         self,
@@ -61,11 +61,12 @@ class Recorder:
         self._streamed: array[int] = array("I")
         self.known_entries: array[int] = array("I")
 
-    def record(self, entry: int, type_number: int, oid: bytes, content: bytes | None) -> None:
-        """Note one object; `content` is None when it was streamed."""
-        table = self._table
-        table.types[entry] = type_number
-        table.oids[entry * len(oid) : entry * len(oid) + len(oid)] = oid
+    @property
+    def look(self) -> Look | None:
+        """What every object is to be shown to; None where nobody asks."""
+        return self._look if self._known is not None or self._visit is not None else None
+
+    def _look(self, entry: int, type_number: int, oid: bytes, content: bytes | None) -> None:
         if self._known is not None and self._known(oid):
             self.known_entries.append(entry)
             if content is None:
@@ -92,18 +93,18 @@ class Recorder:
 class TwinPasses:
     """The passes over one pack, in pure Python."""
 
-    def __init__(self, fd: int, scanner: PackScanner, limits: IndexLimits, recorder: Recorder) -> None:
+    def __init__(self, fd: int, scanner: PackScanner, limits: IndexLimits, examiner: Examiner) -> None:
         self._fd = fd
         self._scanner = scanner
         self._limits = limits
-        self._recorder = recorder
+        self._examiner = examiner
         self._resolver: DeltaResolver | None = None
 
     def scan(self, tick: Callable[[int], None]) -> None:
         """Read every entry and the trailer."""
         self._scanner.set_tick(tick)
-        self._scanner.scan(self._recorder.record)
-        self._recorder.check_streamed()
+        self._scanner.scan(self._examiner.look)
+        self._examiner.check_streamed()
 
     def resolve_whole(self, tick: Callable[[int], None]) -> None:
         """Resolve everything that stands on the objects that the pack holds whole."""
@@ -113,7 +114,7 @@ class TwinPasses:
             self._limits,
             self._scanner.expansion,
             delta_cache=self._scanner.delta_cache,
-            record=self._recorder.record,
+            look=self._examiner.look,
             tick=tick,
         )
         self._resolver.resolve_whole()
@@ -136,4 +137,4 @@ class TwinPasses:
     def finish(self, tick: Callable[[int], None]) -> "array[int]":
         """Return the entries of objects that exist already."""
         self._resolver = None  # what it holds is free before the index is sorted
-        return self._recorder.known_entries
+        return self._examiner.known_entries

@@ -13,11 +13,11 @@ from array import array
 from collections.abc import Callable, Iterator
 
 from govc.errors import CorruptDelta, CorruptPack, LimitExceeded
-from govc.objects.types import hash_object
+from govc.objects.types import HEADER_FORMATS, JOINED_BYTES_MAX, hash_object
 from govc.pack.delta import apply_delta, parse_delta_sizes
 from govc.pack.inflate import inflate_entry
 from govc.pack.limits import Expansion, IndexLimits
-from govc.pack.scanner import Record
+from govc.pack.scanner import Look
 from govc.pack.tables import NONE, EntryTable, RefChildren
 
 _CONTENT_OVERHEAD_BYTES = 200
@@ -26,7 +26,7 @@ _TICK_ENTRY_COST_BYTES = 8192
 
 
 class DeltaResolver:
-    """Names the deltas of a scanned pack, handing every object made to `record`."""
+    """Names the deltas of a scanned pack in its table, showing every object made to `look`."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class DeltaResolver:
         expansion: Expansion,
         *,
         delta_cache: dict[int, bytes],
-        record: Record,
+        look: Look | None,
         tick: Callable[[int], None],
     ) -> None:
         self._fd = fd
@@ -44,7 +44,7 @@ class DeltaResolver:
         self._limits = limits
         self._expansion = expansion
         self._delta_cache = delta_cache
-        self._record = record
+        self._look = look
         self._tick = tick
         self._work = 0
         self.resolved_count = 0
@@ -55,23 +55,28 @@ class DeltaResolver:
     def resolve_whole(self) -> None:
         """Resolve everything that stands on the objects that the pack holds whole."""
         table = self._table
+        types, bases, first_child = table.types, table.bases, table.first_child
+        adopts = self._ref_children is not None
         for entry in range(table.count):
-            if (
-                table.types[entry]
-                and table.bases[entry] == NONE
-                and (self._ref_children is not None or table.first_child[entry] != NONE)
-            ):
+            if (adopts or first_child[entry] != NONE) and types[entry] and bases[entry] == NONE:
                 self.resolve_from(entry)
 
     def resolve_from(self, root: int, content: bytes | None = None) -> None:
-        """Resolve everything that stands on the whole object of entry `root`."""
-        table, algo = self._table, self._table.algo
-        first_child, next_sibling = table.first_child, table.next_sibling
-        record, contents, adopts = self._record, self._contents, self._ref_children is not None
-        self._adopt(root)
+        """Resolve everything that stands on the whole object of entry `root`.
+
+        One frame for all of it, on local names: a small delta costs a few microseconds, of which each call is a part.
+        """
+        table, algo, look = self._table, self._table.algo, self._look
+        first_child, next_sibling, types, oids = table.first_child, table.next_sibling, table.types, table.oids
+        contents, expansion, result_limit = self._contents, self._expansion, self._limits.delta_result_bytes_max
+        oid_size, new_hasher, take_delta = algo.oid_size, algo.new, self._delta_cache.pop
+        adopts = self._ref_children is not None
+        if adopts:
+            self._adopt(root)
         if first_child[root] == NONE:
             return
-        type_number = table.types[root]
+        type_number = types[root]
+        header = HEADER_FORMATS[type_number]
         stack = array("I", [root])
         if content is not None:
             self._keep(root, content)
@@ -82,18 +87,42 @@ class DeltaResolver:
             if base is None:
                 base = self._content_of(node)
             following = first_child[node] = next_sibling[child]
-            made = self._apply(base, child)
+            delta = take_delta(child, None)
+            size_max = expansion.left
+            if size_max > result_limit:
+                size_max = result_limit
+            try:
+                if delta is None:
+                    delta = inflate_entry(self._fd, table, child, result_limit)
+                made = apply_delta(base, delta, result_bytes_max=size_max)
+            except CorruptDelta as error:
+                raise self._corrupt(error, child) from error
+            except LimitExceeded:
+                self._count_refused(delta)
+                raise
+            size = len(made)
+            expansion.left -= size
             if following == NONE:
                 stack.pop()
                 self._drop(node)
-            record(child, type_number, hash_object(algo, type_number, made), made)
+            if size <= JOINED_BYTES_MAX:
+                oid = new_hasher(header % size + made).digest()
+            else:
+                oid = hash_object(algo, type_number, made)
+            types[child] = type_number
+            oids[child * oid_size : child * oid_size + oid_size] = oid
+            if look is not None:
+                look(child, type_number, oid, made)
             self.resolved_count += 1
             if adopts:
                 self._adopt(child)
             if first_child[child] != NONE:
                 stack.append(child)
                 self._keep(child, made)
-            self._count_work(len(made))
+            self._work += size + _TICK_ENTRY_COST_BYTES
+            if self._work > _TICK_BYTES:
+                self._work = 0
+                self._tick(self.resolved_count)
 
     def iter_missing_bases(self) -> Iterator[bytes]:
         """Yield the names that unresolved ref-deltas wait for, one by one as they stand in the file.
@@ -114,8 +143,7 @@ class DeltaResolver:
 
     def _adopt(self, entry: int) -> None:
         """Hang the ref-deltas that wait for this name on the entry, unless a duplicate has them already."""
-        if self._ref_children is None:
-            return
+        assert self._ref_children is not None
         table = self._table
         size = table.algo.oid_size
         children = self._ref_children.find(bytes(table.oids[entry * size : entry * size + size]))
@@ -160,16 +188,23 @@ class DeltaResolver:
         return content
 
     def _apply(self, base: bytes, entry: int) -> bytes:
-        delta = self._delta_cache.pop(entry, None)
-        if delta is None:
-            delta = inflate_entry(self._fd, self._table, entry, self._limits.delta_result_bytes_max)
-        expansion, limit = self._expansion, self._limits.delta_result_bytes_max
+        """Make an object once more."""
+        limit = self._limits.delta_result_bytes_max
+        delta = inflate_entry(self._fd, self._table, entry, limit)
         try:
-            made = apply_delta(base, delta, result_bytes_max=limit if limit < expansion.left else expansion.left)
+            made = apply_delta(base, delta, result_bytes_max=min(limit, self._expansion.left))
         except CorruptDelta as error:
-            raise CorruptPack(f"failed to apply delta: {error}", self._table.offsets[entry]) from error
+            raise self._corrupt(error, entry) from error
         except LimitExceeded:
-            expansion.add(parse_delta_sizes(delta)[1])  # if that is the limit that it passes
+            self._count_refused(delta)
             raise
-        expansion.left -= len(made)
+        self._expansion.left -= len(made)
         return made
+
+    def _corrupt(self, error: CorruptDelta, entry: int) -> CorruptPack:
+        return CorruptPack(f"failed to apply delta: {error}", self._table.offsets[entry])
+
+    def _count_refused(self, delta: bytes | None) -> None:
+        """Raise LimitExceeded if it is the pack's expansion that a delta's result passes, or nothing."""
+        if delta is not None:
+            self._expansion.add(parse_delta_sizes(delta)[1])

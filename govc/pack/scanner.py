@@ -18,7 +18,14 @@ from bisect import bisect_left
 from collections.abc import Callable
 
 from govc.errors import CorruptPack, LimitExceeded
-from govc.objects.types import OFS_DELTA, REF_DELTA, encode_object_header, hash_object
+from govc.objects.types import (
+    HEADER_FORMATS,
+    JOINED_BYTES_MAX,
+    OFS_DELTA,
+    REF_DELTA,
+    encode_object_header,
+    hash_object,
+)
 from govc.pack.entry import ENTRY_HEADER_BYTES_MAX, EntryHeader, parse_entry_header
 from govc.pack.format import PACK_HEADER_SIZE, parse_pack_header
 from govc.pack.limits import Expansion, IndexLimits
@@ -36,8 +43,11 @@ _TICK_ENTRY_COST_BYTES = 4096
 _REFILL_BYTES = 4096  # the window is filled when it has less; no common header is as long
 _DISTANCE_CONTINUED_MAX = 1 << 56
 
-Record = Callable[[int, int, bytes, bytes | None], None]
-"""Takes entry, type, oid and content (None when it was streamed) of an object as soon as it is known."""
+_COPIED_BYTES_MAX = 1 << 10
+"""So short a piece of the window is rather copied than viewed: an object of Python's less to make."""
+
+Look = Callable[[int, int, bytes, bytes | None], None]
+"""Takes entry, type, oid and content (None when it was streamed) of an object that was just named in the table."""
 
 Tick = Callable[[int], None]
 """Is told the number of entries done, every few milliseconds of work."""
@@ -49,7 +59,7 @@ class PackScanner:
     def __init__(
         self, fd: int, algo: HashAlgorithm, limits: IndexLimits, *, whole_types: frozenset[int], tick: Tick
     ) -> None:
-        """`whole_types`: the types of which `record` wants the content however large."""
+        """`whole_types`: the types of which `look` wants the content however large."""
         self._fd = fd
         self._algo = algo
         self._limits = limits
@@ -82,28 +92,28 @@ class PackScanner:
         """Have another function told how far it is."""
         self._tick = tick
 
-    def scan(self, record: Record) -> None:
-        """Read every entry and the trailer, handing each object that is no delta to `record`."""
+    def scan(self, look: Look | None) -> None:
+        """Read every entry and the trailer, showing each object that is no delta to `look`."""
         table = self.table
         entry = 0
-        while (entry := self._scan_common(entry, record)) < table.count:
-            self._scan_entry(entry, record)
+        while (entry := self._scan_common(entry, look)) < table.count:
+            self._scan_entry(entry, look)
             entry += 1
         end = self._buf_end - len(self._buf) + self._pos
         table.offsets[table.count] = end
         self.check_trailer(end, self._hasher.digest())
 
-    def _scan_common(self, entry: int, record: Record) -> int:
+    def _scan_common(self, entry: int, look: Look | None) -> int:
         """Take entries from `entry` on, as long as they are common ones; return the first that wasn't taken.
 
         Of that one nothing was done. The words of `_scan_entry` apply to everything here; names are local since each
         is used some hundred thousand times.
         """
         table, algo, tick, expansion = self.table, self._algo, self._tick, self.expansion
-        count, offsets, crcs = table.count, table.offsets, table.crcs
+        count, offsets, crcs, types, oids = table.count, table.offsets, table.crcs, table.types, table.oids
         bases, first_child, next_sibling = table.bases, table.first_child, table.next_sibling
         delta_cache, cache_left = self.delta_cache, self._delta_cache_left
-        oid_size, new_inflater, crc32 = algo.oid_size, zlib.decompressobj, zlib.crc32
+        oid_size, new_hasher, new_inflater, crc32 = algo.oid_size, algo.new, zlib.decompressobj, zlib.crc32
         size_max = self._limits.object_bytes_max
         buf, view = self._buf, self._view
         buf_start = self._buf_end - len(buf)
@@ -149,7 +159,11 @@ class PackScanner:
             elif not 0 < type_number < 5:
                 break
             inflater = new_inflater()
-            piece = view[pos : pos + size + (size >> 8) + 64]
+            piece: bytes | memoryview
+            if size <= _COPIED_BYTES_MAX:
+                piece = buf[pos : pos + size + 64]
+            else:
+                piece = view[pos : pos + size + (size >> 8) + 64]
             try:
                 content = inflater.decompress(piece, size or 1)
             except zlib.error:
@@ -158,7 +172,7 @@ class PackScanner:
                 break
             end = pos + len(piece) - len(inflater.unused_data)
             offsets[entry] = buf_start + start
-            crcs[entry] = crc32(view[start:end])
+            crcs[entry] = crc32(buf[start:end] if size <= _COPIED_BYTES_MAX else view[start:end])
             inflated += size
             if type_number > 4:
                 if base != NONE:
@@ -172,7 +186,14 @@ class PackScanner:
                     cache_left -= size + _CACHE_OVERHEAD_BYTES
                     delta_cache[entry] = content
             else:
-                record(entry, type_number, hash_object(algo, type_number, content), content)
+                if size <= JOINED_BYTES_MAX:
+                    oid = new_hasher(HEADER_FORMATS[type_number] % size + content).digest()
+                else:
+                    oid = hash_object(algo, type_number, content)
+                types[entry] = type_number
+                oids[entry * oid_size : entry * oid_size + oid_size] = oid
+                if look is not None:
+                    look(entry, type_number, oid, content)
             entry += 1
             work += size + _TICK_ENTRY_COST_BYTES
             if work > _TICK_BYTES:
@@ -188,7 +209,7 @@ class PackScanner:
         self._buf, self._view, self._pos = b"", memoryview(b""), 0
         self._buf_end = offset
         self._refill()
-        self._scan_entry(entry, lambda *_: None)
+        self._scan_entry(entry, None)
 
     def check_trailer(self, end: int, checksum: bytes) -> None:
         """Check where the entries end, and the checksum of everything before the trailer."""
@@ -216,7 +237,7 @@ class PackScanner:
         self._pos = 0
         return True
 
-    def _scan_entry(self, entry: int, record: Record) -> None:
+    def _scan_entry(self, entry: int, look: Look | None) -> None:
         if len(self._buf) - self._pos < _REFILL_BYTES:
             self._refill()
         start = self._pos
@@ -248,7 +269,10 @@ class PackScanner:
             hasher.update(content)
         else:
             self._inflate_streaming(entry, start, header, hasher.update)
-        record(entry, header.type_number, hasher.digest(), content)
+        oid = hasher.digest()
+        self.table.name(entry, header.type_number, oid)
+        if look is not None:
+            look(entry, header.type_number, oid, content)
 
     def _note_delta(self, entry: int, offset: int, header: EntryHeader, delta: bytes | None) -> None:
         table = self.table

@@ -55,6 +55,11 @@ class EntryTable:
             links.append(NONE)
         return entry
 
+    def name(self, entry: int, type_number: int, oid: bytes) -> None:
+        """Note what an object is, and its name."""
+        self.types[entry] = type_number
+        self.oids[entry * len(oid) : entry * len(oid) + len(oid)] = oid
+
     def add_child(self, base: int, child: int) -> None:
         """Hang a delta on the entry that it is applied to."""
         self.bases[child] = base

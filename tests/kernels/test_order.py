@@ -37,6 +37,8 @@ def test_many_are_sorted_whatever_their_upper_bits_are(order):
         [rng.randbytes(20) for _ in range(3000)],
         [bytes(12) + rng.randbytes(8) for _ in range(500)],
         [bytes([255] * 18) + rng.randbytes(1) + b"z" for _ in range(2000)],
+        [rng.randbytes(1) + bytes(3) + rng.randbytes(16) for _ in range(2000)],
+        [rng.randbytes(2) * 2 + rng.randbytes(16) for _ in range(40000)],  # more than are sorted at once
         [b"same bytes everywhere"[:20]] * 50,
     ):
         expected = sorted(range(len(oids)), key=oids.__getitem__)
