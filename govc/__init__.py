@@ -1,10 +1,11 @@
 """govc: a memory-first Git server, and a library to read repositories with: `from govc import Repository`.
 
 The library is imported when it is asked for, so that `import govc`, which every module of the server does, costs
-nothing.
+nothing. Nor does it, or what indexing a pack takes, import `typing`: with all that this imports it takes as long as
+Python's own start, in every process that begins for one pack. Type checkers take the name TYPE_CHECKING for true.
 """
 
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from govc.library.repository import Repository as Repository

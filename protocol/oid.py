@@ -8,8 +8,13 @@ Source: gitprotocol-capabilities "object-format", hash-function-transition.
 
 import hashlib
 from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple, Protocol
+
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from typing import Protocol
+else:  # the wire's lowest module doesn't import typing: see the package
+    Protocol = object
 
 
 class Hasher(Protocol):
@@ -25,15 +30,24 @@ class Hasher(Protocol):
         """Return an independent copy of the state."""
 
 
-class HashAlgorithm(NamedTuple):
-    """One object format: its wire name and the sizes of its oids, in bytes and in hex digits."""
+class HashAlgorithm:
+    """One object format: its wire name and the sizes of its oids, in bytes and in hex digits. There are two, for good.
 
-    name: str
-    oid_size: int
-    hex_size: int
-    zero: bytes
-    zero_hex: bytes
-    new: Callable[..., Hasher]
+    `new` makes a hasher, of the bytes that it is given or of none.
+    """
+
+    __slots__ = ("hex_size", "name", "new", "oid_size", "zero", "zero_hex")
+
+    def __init__(self, name: str, oid_size: int, new: Callable[..., Hasher]) -> None:
+        self.name = name
+        self.oid_size = oid_size
+        self.hex_size = 2 * oid_size
+        self.zero = bytes(oid_size)
+        self.zero_hex = b"0" * self.hex_size
+        self.new = new
+
+    def __reduce__(self) -> tuple[Callable[[str], "HashAlgorithm | None"], tuple[str]]:
+        return find_algorithm, (self.name,)
 
     def __repr__(self) -> str:
         return f"<HashAlgorithm {self.name}>"
@@ -60,8 +74,21 @@ class HashAlgorithm(NamedTuple):
             return None
 
 
-SHA1 = HashAlgorithm("sha1", 20, 40, bytes(20), b"0" * 40, partial(hashlib.sha1, usedforsecurity=False))
-SHA256 = HashAlgorithm("sha256", 32, 64, bytes(32), b"0" * 64, partial(hashlib.sha256, usedforsecurity=False))
+def _for_names(make: Callable[..., Hasher]) -> Callable[..., Hasher]:
+    """Return hashlib's function itself, or where it refuses (FIPS) one that says that it is no matter of security."""
+    try:
+        make()
+    except ValueError:
+
+        def new(data: bytes = b"") -> Hasher:
+            return make(data, usedforsecurity=False)
+
+        return new
+    return make
+
+
+SHA1 = HashAlgorithm("sha1", 20, _for_names(hashlib.sha1))
+SHA256 = HashAlgorithm("sha256", 32, _for_names(hashlib.sha256))
 
 _ALGORITHMS = {a.name: a for a in (SHA1, SHA256)}
 

@@ -6,8 +6,11 @@ twins serve. What was chosen is chosen once, at import.
 
 import importlib
 import os
-from types import ModuleType
-from typing import NamedTuple
+
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 VARIABLE = "GOVC_KERNELS"
 PYTHON = "python"
@@ -38,20 +41,23 @@ QUESTIONS = (
 """Every kernel there is; `_packout_c`, which is part of `packcopy`, has no door of its own."""
 
 
-class Choice(NamedTuple):
+class Choice:
     """What answers a question: `kind` is COMPILED or PYTHON, `reason` why it is not the compiled one."""
 
-    question: str
-    kind: str
-    reason: str = ""
+    __slots__ = ("kind", "question", "reason")
+
+    def __init__(self, question: str, kind: str, reason: str) -> None:
+        self.question = question
+        self.kind = kind
+        self.reason = reason
 
 
-def find(question: str) -> ModuleType | None:
+def find(question: str) -> "ModuleType | None":
     """Return the compiled kernel, or None when its twin is to be used."""
     return None if _is_forced() else _load(question)[0]
 
 
-def choose(question: str) -> ModuleType:
+def choose(question: str) -> "ModuleType":
     """Return the module that answers: the compiled one, else `QUESTION_py`."""
     return find(question) or importlib.import_module(f"govc.kernels.{question}_py")
 
@@ -71,7 +77,7 @@ def _is_forced() -> bool:
     return os.environ.get(VARIABLE, "") == PYTHON
 
 
-def _load(question: str) -> tuple[ModuleType | None, str]:
+def _load(question: str) -> "tuple[ModuleType | None, str]":
     try:
         return importlib.import_module(f"govc.kernels._{question}_c"), ""
     except ModuleNotFoundError:

@@ -11,11 +11,11 @@ base, and nothing grows beyond the stated size.
 Source: gitformat-pack "Deltified representation".
 """
 
-from typing import TYPE_CHECKING
-
 from govc.kernels.choice import choose
 
 __all__ = ["apply_delta"]
+
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from govc.kernels.delta_py import apply_delta

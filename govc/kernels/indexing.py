@@ -16,9 +16,14 @@ What is wrong with a pack is said by the twin: the kernel stops at the entry (En
 one entry again, so that both refuse in the same words.
 """
 
-from typing import Any, Protocol
-
 from govc.kernels.choice import find
+
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+else:
+    Any = Protocol = object
 
 
 class Indexing(Protocol):

@@ -7,8 +7,6 @@ equal oids keep their order, and takes n log n steps whatever a peer sends.
 `match_oids` tells which of many oids a pack index has: it bisects the longer list for each of the shorter one.
 """
 
-from typing import TYPE_CHECKING
-
 from govc.kernels.choice import choose
 
 __all__ = [
@@ -20,6 +18,8 @@ __all__ = [
     "sort_by_offset",
     "sort_by_oid",
 ]
+
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from govc.kernels.order_py import (

@@ -4,12 +4,9 @@ The kernel works in calls of a few milliseconds, so that progress can be told, a
 the caller's do nothing but such calls, which hold no GIL.
 """
 
-import functools
 import os
-import threading
 from array import array
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from govc.errors import CorruptPack, GovcError
 from govc.kernels.indexing import Indexing
@@ -21,6 +18,13 @@ from govc.pack.passes import VISITED_TYPES, Visit, collision, entry_equals
 from govc.pack.scanner import PackScanner
 from govc.pack.tables import NONE, EntryTable, RefChildren
 from govc.pack.thin import Reader
+
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from typing import Any
+else:
+    Any = object
 
 KnownAmong = Callable[[bytes], "array[int]"]
 """Takes oids in ascending order; returns the ranks of those that exist already."""
@@ -43,6 +47,8 @@ def call_here(function: Callable[..., Any], /, *arguments: Any) -> Any:
 
 def start_beside(function: Callable[[], None]) -> Callable[[], None]:
     """Start `function` in a thread of the standard library: the `Beside` of a process without gevent."""
+    import threading  # by whom threads are wanted: most who index import all they need without it
+
     thread = threading.Thread(target=function, daemon=True)
     thread.start()
     return thread.join
@@ -147,7 +153,7 @@ class CompiledPasses:
         """Resolve everything that stands on the objects that the pack holds whole."""
         table = self._table
         self._indexing.prepare(RefChildren(table) if table.ref_entries else None, self._limits.base_cache_bytes)
-        others = [_Beside(functools.partial(self._work, number), self._beside) for number in range(1, self._threads)]
+        others = [_Beside(self._worker(number), self._beside) for number in range(1, self._threads)]
         failures: list[BaseException | None] = []
         try:
             self._work(0, tick)
@@ -158,6 +164,9 @@ class CompiledPasses:
         for failure in failures:
             if failure is not None:
                 raise self._explain(failure)
+
+    def _worker(self, thread: int) -> Callable[[], None]:
+        return lambda: self._work(thread)
 
     def _work(self, thread: int, tick: Callable[[int], None] | None = None) -> None:
         # Only the first one runs where the caller is, and may have its calls done elsewhere.

@@ -10,8 +10,6 @@ then the zlib stream. The size is that of what the stream inflates to: for a del
 Source: gitformat-pack "Pack file entry", "Deltified representation".
 """
 
-from typing import NamedTuple
-
 from govc.errors import CorruptPack
 from govc.objects.types import OFS_DELTA, REF_DELTA
 from govc.protocol.oid import HashAlgorithm
@@ -23,14 +21,22 @@ _SIZE_SHIFT_MAX = 4 + 7 * 9
 _DISTANCE_MAX = (1 << 63) - 1
 
 
-class EntryHeader(NamedTuple):
+class EntryHeader:
     """A parsed header. `data_offset` is where the zlib stream begins, counted as `pos` was."""
 
-    type_number: int
-    size: int
-    data_offset: int
-    base_distance: int
-    base_oid: bytes
+    __slots__ = ("base_distance", "base_oid", "data_offset", "size", "type_number")
+
+    def __init__(self, type_number: int, size: int, data_offset: int, base_distance: int, base_oid: bytes) -> None:
+        self.type_number = type_number
+        self.size = size
+        self.data_offset = data_offset
+        self.base_distance = base_distance
+        self.base_oid = base_oid
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, EntryHeader) and all(
+            getattr(self, name) == getattr(other, name) for name in self.__slots__
+        )
 
 
 def encode_entry_header(type_number: int, size: int) -> bytes:

@@ -10,7 +10,6 @@ Source: git's builtin/index-pack.c fix_unresolved_deltas, append_obj_to_pack.
 import os
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 from govc.errors import CorruptPack, LimitExceeded
 from govc.objects.types import hash_object
@@ -18,6 +17,13 @@ from govc.pack.entry import encode_entry_header
 from govc.pack.format import encode_pack_header
 from govc.pack.scanner import WINDOW_BYTES
 from govc.pack.tables import EntryTable
+
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from typing import Protocol
+else:
+    Protocol = object
 
 _LEVEL = 1
 """As git's zlib_compression_level, by which it makes the same bytes: the bases are copies of what is there already."""

@@ -275,7 +275,7 @@ def _iter_stored(reader: _ReadAhead, algo: HashAlgorithm, entry: SourceEntry, ch
     length = entry.end - entry.offset
     raw = reader.read(entry.pack, entry.offset, min(length, max(chunk_bytes, ENTRY_HEADER_BYTES_MAX)))
     header = parse_entry_header(raw, 0, algo)
-    if header[:3] != (entry.type_number, entry.size, entry.header_size):
+    if (header.type_number, header.size, header.data_offset) != (entry.type_number, entry.size, entry.header_size):
         raise CorruptPack("a stored entry's header has changed", entry.offset)
     done = len(raw)
     yield raw[entry.header_size :]

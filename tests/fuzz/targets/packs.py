@@ -43,12 +43,12 @@ OBJECT_MAX = 1 << 20
 NARROW = (
     LIMITS,
     LIMITS,
-    LIMITS._replace(base_cache_bytes=0, delta_cache_bytes=0),
-    LIMITS._replace(stream_bytes_min=100),
-    LIMITS._replace(object_bytes_max=1000),
-    LIMITS._replace(delta_result_bytes_max=300_000),
-    LIMITS._replace(delta_result_bytes_max=200, base_cache_bytes=0, delta_cache_bytes=0),
-    LIMITS._replace(expansion_bytes_base=5000, expansion_ratio_max=0),
+    LIMITS.replace(base_cache_bytes=0, delta_cache_bytes=0),
+    LIMITS.replace(stream_bytes_min=100),
+    LIMITS.replace(object_bytes_max=1000),
+    LIMITS.replace(delta_result_bytes_max=300_000),
+    LIMITS.replace(delta_result_bytes_max=200, base_cache_bytes=0, delta_cache_bytes=0),
+    LIMITS.replace(expansion_bytes_base=5000, expansion_ratio_max=0),
 )
 
 
