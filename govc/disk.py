@@ -11,7 +11,6 @@ needed to read the content back (fdatasync).
 Source: open(2), write(2), fsync(2), link(2), rename(2), syncfs(2).
 """
 
-import ctypes
 import errno
 import os
 from collections.abc import Iterator
@@ -59,6 +58,8 @@ class Disk:
 
     def sync_filesystem(self, path: str) -> None:
         """Make everything on the file system of `path` durable."""
+        import ctypes  # by the one in many processes that comes here
+
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:

@@ -23,7 +23,6 @@ import re
 import stat as stat_modes
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -103,8 +102,7 @@ def is_settled(signature: StatSignature, now_ns: int, grain_ns: int = GRAIN_NS) 
     return now_ns - signature.ctime_ns >= grain_ns
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WatchedFile:
+class WatchedFile(NamedTuple):
     """A file or folder as it was when it was read.
 
     `signature` None: it was absent, or out of our reach (and that is settled).
@@ -140,7 +138,7 @@ def watch_folder(
         return watch
     if watch.signature.ctime_ns % _SECOND_NS == 0:
         return watch  # inodes of 128 bytes (ext4 that was ext3 once, or small) have no room for more than seconds
-    return replace(watch, is_settled=True) if shows_each_change(watch.signature.device) else watch
+    return watch._replace(is_settled=True) if shows_each_change(watch.signature.device) else watch
 
 
 @lru_cache(maxsize=64)

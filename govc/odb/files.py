@@ -3,7 +3,6 @@ syncing.
 """
 
 import os
-import secrets
 from contextlib import suppress
 
 from govc import disk
@@ -13,7 +12,7 @@ _ATTEMPTS = 100
 
 def random_suffix() -> str:
     """Return random letters and digits, as mkstemp's names end."""
-    return secrets.token_hex(4)
+    return os.urandom(4).hex()
 
 
 def create_temporary(directory: str, prefix: str, mode: int) -> tuple[int, str]:

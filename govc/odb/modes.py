@@ -5,7 +5,7 @@ Source: git-config "core.sharedRepository"; the rules of adjusting are those tha
 
 import os
 import stat
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from govc import disk
 
@@ -13,8 +13,7 @@ _WRITE_BITS = 0o222
 _READ_BITS = 0o444
 
 
-@dataclass(frozen=True, slots=True)
-class FileModes:
+class FileModes(NamedTuple):
     """How core.sharedRepository changes a mode.
 
     `shared` is 0 for umask, positive bits to add (0o660 for group, 0o664 for all), or negative the exact bits

@@ -6,7 +6,6 @@ that hundreds of them (a repository between two consolidations) cost one look-up
 by one.
 """
 
-import logging
 import os
 import time
 from array import array
@@ -14,12 +13,13 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 
 from govc.errors import CorruptPack
+from govc.late_log import LateLog
 from govc.odb.listing import NO_NAMES, Listed, Names, changed_stems, pair_up, read_names
 from govc.odb.packs import PackFile, identity_of
 from govc.protocol.oid import HashAlgorithm
 from govc.watch import OUR_TROUBLE, ClockNs, StatFunction, WatchedFile, are_current, watch_path
 
-log = logging.getLogger(__name__)
+log = LateLog(__name__)
 
 _SMALL_PACK_COUNT_MAX = 4096
 _SMALL_TABLE_COUNT_MAX = 1 << 16

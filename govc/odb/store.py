@@ -18,7 +18,6 @@ Nothing here switches greenlets and nothing locks. A helper process that inherit
 `ObjectStore.from_descriptors`, and has the same numbers for packed objects.
 """
 
-import logging
 import os
 import time
 from array import array
@@ -31,6 +30,7 @@ from govc.kernels.chainread import ChainReader
 from govc.kernels.guard import fault_count
 from govc.kernels.order import match_oids
 from govc.kernels.packread import PackReader, PackTable
+from govc.late_log import LateLog
 from govc.odb.alternates import ObjectDirectories, find_object_directories
 from govc.odb.cache import BaseCache, StoreStatistics
 from govc.odb.kernel_tables import KernelTables
@@ -50,7 +50,7 @@ from govc.odb.torn import torn_files
 from govc.protocol.oid import HashAlgorithm
 from govc.watch import ClockNs, StatFunction, WatchedFile, watch_folder, watch_path
 
-log = logging.getLogger(__name__)
+log = LateLog(__name__)
 
 LOOSE_NUMBER_FIRST = 1 << 40
 """Object numbers from here on are those of loose objects."""

@@ -19,7 +19,7 @@ Source: gitrepository-layout "refs", git's refs/files-backend.c (files_read_raw_
 import os
 import time
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from govc.kernels.stamps import Stamps
@@ -325,7 +325,7 @@ def _watch_for(watch: WatchedFile, links: Collection[str], files: Collection[str
 
     What such a link names may appear without a change to the directory.
     """
-    return watch if all(link in files for link in links) else replace(watch, is_settled=False)
+    return watch if all(link in files for link in links) else watch._replace(is_settled=False)
 
 
 def _list_entries(path: str, warnings: list[str]) -> Iterator[tuple[str, str]]:
