@@ -56,9 +56,13 @@ class DeltaResolver:
         """Resolve everything that stands on the objects that the pack holds whole."""
         table = self._table
         types, bases, first_child = table.types, table.bases, table.first_child
-        adopts = self._ref_children is not None
+        waiting, oids, oid_size = self._ref_children, table.oids, table.algo.oid_size
         for entry in range(table.count):
-            if (adopts or first_child[entry] != NONE) and types[entry] and bases[entry] == NONE:
+            if (
+                (first_child[entry] != NONE or (waiting is not None and waiting.may_wait(oids, entry * oid_size)))
+                and types[entry]
+                and bases[entry] == NONE
+            ):
                 self.resolve_from(entry)
 
     def resolve_from(self, root: int, content: bytes | None = None) -> None:
@@ -70,8 +74,8 @@ class DeltaResolver:
         first_child, next_sibling, types, oids = table.first_child, table.next_sibling, table.types, table.oids
         contents, expansion, result_limit = self._contents, self._expansion, self._limits.delta_result_bytes_max
         oid_size, new_hasher, take_delta = algo.oid_size, algo.new, self._delta_cache.pop
-        adopts = self._ref_children is not None
-        if adopts:
+        waiting = self._ref_children
+        if waiting is not None:
             self._adopt(root)
         if first_child[root] == NONE:
             return
@@ -114,7 +118,7 @@ class DeltaResolver:
             if look is not None:
                 look(child, type_number, oid, made)
             self.resolved_count += 1
-            if adopts:
+            if waiting is not None and waiting.may_wait(oid, 0):
                 self._adopt(child)
             if first_child[child] != NONE:
                 stack.append(child)

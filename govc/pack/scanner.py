@@ -137,9 +137,10 @@ class PackScanner:
                         break  # _OUTPUT_BYTES or more
             if size > size_max or inflated + size > left:
                 break
-            base = NONE
-            base_oid = b""
-            if type_number == OFS_DELTA:
+            if type_number < 5:
+                if not type_number:
+                    break
+            elif type_number == OFS_DELTA:
                 byte = buf[pos]
                 pos += 1
                 distance = byte & 0x7F
@@ -154,9 +155,9 @@ class PackScanner:
                 if offsets[base] != base_offset:
                     base = NONE
             elif type_number == REF_DELTA:
-                base_oid = buf[pos : pos + oid_size]
+                base_at = pos
                 pos += oid_size
-            elif not 0 < type_number < 5:
+            else:
                 break
             inflater = new_inflater()
             piece: bytes | memoryview
@@ -175,13 +176,13 @@ class PackScanner:
             crcs[entry] = crc32(buf[start:end] if size <= _COPIED_BYTES_MAX else view[start:end])
             inflated += size
             if type_number > 4:
-                if base != NONE:
+                if type_number == REF_DELTA:
+                    table.ref_entries.append(entry)
+                    table.ref_base_oids += buf[base_at : base_at + oid_size]
+                elif base != NONE:
                     bases[entry] = base
                     next_sibling[entry] = first_child[base]
                     first_child[base] = entry
-                elif base_oid:
-                    table.ref_entries.append(entry)
-                    table.ref_base_oids += base_oid
                 if size + _CACHE_OVERHEAD_BYTES <= cache_left:
                     cache_left -= size + _CACHE_OVERHEAD_BYTES
                     delta_cache[entry] = content

@@ -99,6 +99,11 @@ class RefChildren:
         """The ref-deltas and the names of their bases, sorted by these, and the fan-out over two bytes."""
         return self._entries, self._oids, self._fanout
 
+    def may_wait(self, oids: bytes | bytearray, at: int) -> bool:
+        """Say whether any ref-delta waits for a name that begins as the one at `oids[at]` does: mostly none."""
+        key = oids[at] << 8 | oids[at + 1]
+        return self._fanout[key] != self._fanout[key + 1]
+
     def find(self, oid: bytes) -> "array[int] | None":
         """Return the entries, in the order of the file, whose base has that name; None for none."""
         key = oid[0] << 8 | oid[1]
