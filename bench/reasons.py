@@ -152,15 +152,16 @@ REASONS = (
     Reason(10, "both sides inflate and hash every object; what is left to gain is in copying and in the deltas"),
     Reason(
         10,
-        "of a small pack, the start of Python is a part (half of it Python's own, a fifth the loading of OpenSSL and of "
-        "zlib, the rest our modules); a process that runs is without, and there half is libdeflate's for tiny streams, "
-        "many with tables of codes of their own: turning detection off saves little of that",
+        "of a small pack, the start of Python is a part, most of it its own and the loading of OpenSSL and zlib; a "
+        "process that runs is without, and there libdeflate, which inflates tiny streams, many with tables of codes of "
+        "their own, is most: turning detection off saves little of that",
         seconds_max=START_SECONDS,
     ),
     Reason(
         11,
-        "every object's header, name and delta go through the interpreter, which takes three fifths of the time of tiny "
-        "objects; zlib and OpenSSL take the rest, and that alone is half of what git takes, for the same zlib",
+        "every object's header, name and delta go through the interpreter, which takes more of the time of tiny ones "
+        "than zlib and OpenSSL together; and what those two take is a large part of all that git takes, with the same "
+        "zlib, which leaves little for an interpreter",
     ),
     Reason(11, "of a small pack, the start of Python is a part of the figure, too", seconds_max=START_SECONDS),
     Reason(
