@@ -18,8 +18,17 @@ from govc.kernels._packread_c cimport FINE, Entry, Fault, Node, Pack, PackReader
 cdef extern from *:
     """
     #define GOVC_TUPLE(type, size) (((PyTypeObject *)(type))->tp_alloc((PyTypeObject *)(type), (size)))
+    #if defined(__GNUC__) || defined(__clang__)
+    #define GOVC_PREFETCH(address) __builtin_prefetch(address)
+    #else
+    #define GOVC_PREFETCH(address) ((void)(address))
+    #endif
     """
     object GOVC_TUPLE(object type, Py_ssize_t size)
+    void GOVC_PREFETCH(const void *address) nogil
+
+cdef extern from "Python.h":
+    void PyObject_GC_UnTrack(void *what)
 
 cdef Deflate deflate
 find_deflate(&deflate)
@@ -34,11 +43,14 @@ DEF BYTES_PER_RUN = 200
 DEF PACKS_MAX = 1 << 15
 DEF MAPPED_MAX = 1 << 30
 DEF RUNS_MAX = 1 << 16
+DEF OFS_DELTA = 6
 
 
 cdef struct Level:
-    # One delta of a chain: what it holds, how large what it makes is, where its instructions begin.
+    # One delta of a chain: what it holds, how large what it makes is, where its instructions begin; whether it was in the
+    # cache, and so something else stands on it too.
     Node *node
+    bint was_met
     uint64_t made
     Py_ssize_t start
 
@@ -85,6 +97,7 @@ cdef class ChainReader(PackReader):
     cdef size_t next_room
     cdef uint8_t *scratch[2]
     cdef size_t scratch_room[2]
+    cdef Node *made  # what was made on the way to the object that is being made, and is kept
 
     def __cinit__(self, PackTable table not None, uint64_t cache_bytes, uint64_t object_bytes_max, map_pack):
         self.map_pack = map_pack
@@ -142,6 +155,30 @@ cdef class ChainReader(PackReader):
             self.release(self.levels[k].node)
         if base != NULL:
             self.release(base)
+        if self.made != NULL:
+            self.release(self.made)
+            self.made = NULL
+
+    cdef Node *find(self, uint64_t key) noexcept nogil:
+        """Return what is kept of the entry at a place: what it makes, or itself."""
+        cdef Node *node = self.buckets[self.home(key)]
+        cdef Node *found = NULL
+        while node != NULL:
+            if node.key & ~DELTA_KEY == key:
+                found = node
+                if node.type_number < OFS_DELTA:
+                    break
+            node = node.chain
+        if found != NULL:
+            found.was_asked = 1
+        return found
+
+    cdef void expect(self, const uint8_t *stream, uint64_t key) noexcept nogil:
+        """Have what the next step down looks at brought here, while something else is inflated."""
+        GOVC_PREFETCH(&self.buckets[self.home(key)])
+        GOVC_PREFETCH(stream)
+        GOVC_PREFETCH(stream + 64)
+        GOVC_PREFETCH(stream + 128)
 
     cdef bint descend(self, int i, const uint8_t *start, uint64_t offset, Py_ssize_t *depth, Node **base) noexcept nogil:
         """Collect what makes an object: the deltas, its own first, and the whole object below them, all of them held.
@@ -153,15 +190,17 @@ cdef class ChainReader(PackReader):
         cdef Entry entry
         cdef Node *node
         cdef Level *more
+        cdef bint was_met
         while True:
-            node = self.lookup(DELTA_KEY | tag | at)
-            if node == NULL:
-                node = self.lookup(tag | at)
-            if node == NULL:
+            node = self.find(tag | at)
+            was_met = node != NULL
+            if not was_met:
                 if at < 12 or at >= end or self.parse(pack, at, start + at, <Py_ssize_t>(end - at), &entry) != FINE:
                     return False
                 if entry.size > self.largest or (entry.type_number >= 6 and entry.size > CHAIN_BYTES_MAX):
                     return False
+                if 12 <= entry.base < <int64_t>end:
+                    self.expect(start + entry.base, tag | <uint64_t>entry.base)
                 node = self.new_node(
                     (DELTA_KEY if entry.type_number >= 6 else 0) | tag | at, entry.type_number, entry.size)
                 if node == NULL:
@@ -188,6 +227,7 @@ cdef class ChainReader(PackReader):
                 self.levels = more
                 self.level_room = 2 * self.level_room + 64
             self.levels[depth[0]].node = node
+            self.levels[depth[0]].was_met = was_met
             depth[0] += 1
             at = node.base
 
@@ -361,23 +401,37 @@ cdef class ChainReader(PackReader):
         return low
 
     cdef const uint8_t *make_whole(self, Py_ssize_t k, Py_ssize_t depth, const Node *base) noexcept nogil:
-        """Make what the delta at level `k` makes, one delta after the other; NULL when one is no good."""
+        """Make what the delta at level `k` makes, one delta after the other; NULL when one is no good.
+
+        The topmost of these that something else stands on, too, is kept as what it makes: that is asked for again.
+        """
         cdef const uint8_t *source = base.data
         cdef uint64_t size = base.size, made = 0
         cdef const Level *level
+        cdef uint8_t *out
         cdef int which = 0
-        cdef Py_ssize_t at = depth
+        cdef Py_ssize_t at = depth, kept = k
+        while kept < depth and not self.levels[kept].was_met:
+            kept += 1
         while at > k:
             at -= 1
             level = &self.levels[at]
-            if not reserve(<void **>&self.scratch[which], &self.scratch_room[which], 1, level.made + 1):
+            if at == kept and (level.made + sizeof(Node)) * 8 <= self.budget:
+                self.made = self.new_node(level.node.key & ~DELTA_KEY, base.type_number, level.made)
+            if at == kept and self.made != NULL:
+                out = self.made.data
+            else:
+                if not reserve(<void **>&self.scratch[which], &self.scratch_room[which], 1, level.made + 1):
+                    return NULL
+                out = self.scratch[which]
+                which ^= 1
+            if delta_run(source, size, level.node.data, <Py_ssize_t>level.node.size, level.start, out, level.made,
+                         &made) != DELTA_FINE:
                 return NULL
-            if delta_run(source, size, level.node.data, <Py_ssize_t>level.node.size, level.start, self.scratch[which],
-                         level.made, &made) != DELTA_FINE:
-                return NULL
-            source = self.scratch[which]
+            if at == kept and self.made != NULL:
+                self.remember(self.made)
+            source = out
             size = level.made
-            which ^= 1
         return source
 
     cdef void tidy(self) noexcept nogil:
@@ -543,6 +597,7 @@ cdef object raw_of(type, kind, data):
     PyTuple_SET_ITEM(raw, 0, kind)
     Py_INCREF(data)
     PyTuple_SET_ITEM(raw, 1, data)
+    PyObject_GC_UnTrack(<void *>raw)  # a string and bytes: no cycle leads through it
     return raw
 
 

@@ -101,6 +101,7 @@ cdef class PackReader:
     cdef void *decompressor  # of libdeflate, NULL where that isn't installed
     cdef Node **buckets
     cdef uint64_t bucket_count
+    cdef uint64_t node_count
     cdef Node *newest
     cdef Node *oldest
     cdef uint64_t used

@@ -39,9 +39,8 @@ find_deflate(&deflate)
 DEF WINDOW = 1 << 16
 DEF FIRST_READ = 4096
 DEF BACK_READ = 12 * 1024
-DEF BUCKETS_MAX = 1 << 16
-DEF BYTES_PER_BUCKET = 1024
-DEF NODE_OVERHEAD = 96
+DEF BUCKETS_MAX = 1 << 20
+DEF NODE_OVERHEAD = 112  # with its share of the buckets
 
 
 cdef class PackTable:
@@ -517,8 +516,8 @@ cdef class PackReader:
                 return BAD_STREAM
 
     cdef inline uint64_t home(self, uint64_t key) noexcept nogil:
-        """Small packs have the same offsets: the product's upper half depends on all of the key."""
-        return ((key * <uint64_t>0x9E3779B97F4A7C15) >> 32) & (self.bucket_count - 1)
+        """Small packs have the same offsets: the product's upper half depends on all of the key but its highest bit."""
+        return (((key << 1) * <uint64_t>0x9E3779B97F4A7C15) >> 32) & (self.bucket_count - 1)
 
     cdef void unlink(self, Node *node) noexcept nogil:
         cdef Node **at = &self.buckets[self.home(node.key)]
@@ -527,6 +526,7 @@ cdef class PackReader:
         at[0] = node.chain
         self.take_out(node)
         self.used -= node.size + NODE_OVERHEAD
+        self.node_count -= 1
         node.cached = 0
 
     cdef void remember(self, Node *node) noexcept nogil:
@@ -539,7 +539,8 @@ cdef class PackReader:
         if (node.size + NODE_OVERHEAD) * 8 > self.budget:
             return
         self.used += node.size + NODE_OVERHEAD
-        if self.used > self.bucket_count * BYTES_PER_BUCKET and self.bucket_count < BUCKETS_MAX:
+        self.node_count += 1
+        if self.node_count > self.bucket_count and self.bucket_count < BUCKETS_MAX:
             double_buckets(self)
         node.chain = self.buckets[self.home(node.key)]
         self.buckets[self.home(node.key)] = node

@@ -7,7 +7,8 @@ library does. What is different:
   cache holds ten times as many chains, and inflating, which is most of a first read, is done once for an entry.
 - **The chain is applied at once.** From the object down, what its delta copies is looked up in the delta below, and so
   on: a list of runs, which ends at the whole object. Each byte is copied once, however long the chain is. Where runs
-  get too short for that, the rest is made one delta after the other, in two buffers by turns.
+  get too short for that, the rest is made one delta after the other, in two buffers by turns; of what is made so, the
+  topmost that something else stood on before is kept instead of them: several versions of a large file, mostly.
 - **Tables of fixed codes are made once.** A third of all entries, small ones, have them: a decompressor of their own
   keeps the tables.
 - **Many at once** are read in the order in which they lie: what they stand on is met again while it is at hand.

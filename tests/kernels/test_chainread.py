@@ -1,5 +1,6 @@
 """Single objects through their chains, beside `odb.resolve`: chains of all shapes, damage, files cut short."""
 
+import itertools
 import os
 import random
 import struct
@@ -256,6 +257,30 @@ def test_runs_that_get_short_or_many_are_made_the_other_way(tmp_path: Path, coun
     entries.append(delta_on(entries, 2, [(1, 50_000), b"middle", (0, 60_000 if count > 60_000 else count)]))
     pack = pack_of(tmp_path, entries)
     compare(pack, [reader_of(pack), reader_of(pack, 0)], range(pack.count))
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 60_000, 8 << 20])
+def test_what_several_stand_on_is_made_once_and_serves_them_all(tmp_path: Path, cache_bytes: int) -> None:
+    """Two deltas of short runs below a tree of others: from the second object on there is one to be kept as made."""
+    rng = random.Random(cache_bytes)
+    entries: list[Whole | Delta] = [Whole(rng.randbytes(40_000))]
+    for _ in range(2):
+        size = len(entries[-1].data)
+        picked: list[Instruction] = [(rng.randrange(size - 200), rng.randrange(1, 150)) for _ in range(500)]
+        entries.append(delta_on(entries, len(entries) - 1, [*picked, rng.randbytes(100)]))
+    for number in range(20):
+        base = rng.randrange(2, len(entries))
+        size = len(entries[base].data)
+        cuts = sorted(rng.sample(range(1, size), 300))
+        runs: list[Instruction] = [(one, min(other - one, 60_000)) for one, other in itertools.pairwise([0, *cuts])]
+        entries.append(delta_on(entries, base, [b"%d" % number, *runs]))
+    pack = pack_of(tmp_path, entries)
+    reader = reader_of(pack, cache_bytes)
+    order = [*rng.sample(range(pack.count), pack.count), *rng.sample(range(pack.count), pack.count)]
+    seen = compare(pack, [reader], order)
+    assert all(isinstance(content, tuple) for content in seen)
+    assert all(reader.find_raw(pack.index.oid_at(p), Raw, KINDS) is not None for p in order)
+    assert [reader.type_and_size(p)[1] for p in order] == [len(content[1]) for content in seen]
 
 
 def test_no_object_is_larger_than_allowed(tmp_path: Path) -> None:
