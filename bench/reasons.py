@@ -166,7 +166,7 @@ REASONS = (
     Reason(11, "of a small pack, the start of Python is a part of the figure, too", seconds_max=START_SECONDS),
     Reason(
         12,
-        "nearly all of the figure is the loop in Python that asks: a look into a bare dict in its place takes as long; "
+        "most of the figure is the loop in Python that asks: a look into a bare dict in its place takes a third more; "
         "asked for in one call they take the line below",
         ("cached objects (",),
     ),

@@ -1,6 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """A cache of values by name with a budget in bytes, compiled; the story is in `objectcache`."""
 
+from cython cimport final
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.object cimport PyObject
@@ -19,7 +20,7 @@ DEF KEYS_AT_ONCE = 1024
 
 DEF EMPTY = 0xFFFFFFFFFFFFFFFF
 
-ENTRY_BYTES = 192
+ENTRY_BYTES = 240
 
 
 cdef struct Slot:
@@ -30,6 +31,13 @@ cdef struct Slot:
     uint32_t older
     uint8_t frequency
     uint8_t is_main
+
+
+cdef struct Near:
+    # A value by the object that is its key: for who asks with the very object that it was put with. The lowest two bits of
+    # the value's address count how often that was, beyond the slot's frequency.
+    PyObject *key
+    uint64_t value
 
 
 cdef struct Queue:
@@ -51,6 +59,7 @@ cdef class ObjectCache:
     cdef uint32_t free_slot
     cdef uint32_t entries
     cdef uint64_t *table  # a place: the upper half of its name's mark, and its slot; or EMPTY
+    cdef Near *near  # as many places as the table has, in pairs; a key has one in its pair, or none
     cdef uint64_t mask
     cdef uint64_t factor
     cdef Queue small
@@ -65,10 +74,11 @@ cdef class ObjectCache:
         self.factor = int.from_bytes(os.urandom(8), "little") | 1
         self.small.newest = self.small.oldest = self.main.newest = self.main.oldest = NONE
         self.table = <uint64_t *>malloc(8 * (self.mask + 1))
+        self.near = <Near *>calloc(self.mask + 1, sizeof(Near))
         self.slots = <Slot *>malloc(sizeof(Slot) * self.slot_room)
         self.ghost_table = <uint64_t *>calloc(256, 8)
         self.ghost_mask = 255
-        if self.table == NULL or self.slots == NULL or self.ghost_table == NULL:
+        if self.table == NULL or self.near == NULL or self.slots == NULL or self.ghost_table == NULL:
             raise MemoryError
         memset(self.table, 0xFF, 8 * (self.mask + 1))
 
@@ -87,21 +97,77 @@ cdef class ObjectCache:
         self.ghost_mask = ghost_count - 1
 
     def __dealloc__(self):
-        if self.slots != NULL and self.table != NULL:
+        if self.slots != NULL and self.table != NULL and self.near != NULL:
             self.drop_all()
         free(self.table)
+        free(self.near)
         free(self.slots)
         free(self.ghost_table)
 
+    @final
     cdef inline uint64_t mark_of(self, const uint8_t *key) noexcept:
         cdef uint64_t word
         memcpy(&word, key, 8)
         word *= self.factor
         return word ^ (word >> 29)
 
+    @final
     cdef inline uint64_t home(self, uint64_t mark) noexcept:
         return (mark >> 16) & self.mask
 
+    @final
+    cdef inline Near *near_of(self, const PyObject *key) noexcept:
+        """Return the place of an object that is a key; NULL where it has none.
+
+        Without a branch about which of the pair it is: nobody could guess that.
+        """
+        cdef Near *near = self.pair_of(key)
+        near += near.key != key
+        return near if near.key == key else NULL
+
+    @final
+    cdef inline Near *pair_of(self, const PyObject *key) noexcept:
+        return &self.near[(<uint64_t>key * self.factor >> 32) & self.mask & ~<uint64_t>1]
+
+    @final
+    cdef inline void bring_near(self, uint32_t slot) noexcept:
+        """Give a key that has no place one, where there is one: who has one stays until it is dropped."""
+        cdef Slot *entry = &self.slots[slot]
+        cdef Near *near = self.pair_of(entry.key)
+        if near.key != NULL:
+            near += 1
+        if near.key == NULL:
+            near.key = entry.key
+            near.value = <uint64_t>entry.value
+
+    @final
+    cdef inline object found_near(self, Near *near):
+        self.hits += 1
+        if near.value & 3 < FREQUENCY_MAX:
+            near.value += 1
+        return <object><PyObject *>(near.value & ~<uint64_t>3)
+
+    @final
+    cdef inline object found_at(self, uint32_t slot, const PyObject *key):
+        """Return the value of a key that is not near."""
+        self.hits += 1
+        if self.slots[slot].frequency < FREQUENCY_MAX:
+            self.slots[slot].frequency += 1
+        if self.slots[slot].key == key:
+            self.bring_near(slot)
+        return <object>self.slots[slot].value
+
+    cdef uint8_t take_frequency(self, uint32_t slot) noexcept:
+        """Return how often an entry was asked for, and begin anew."""
+        cdef Near *near = self.near_of(self.slots[slot].key)
+        cdef uint64_t found = self.slots[slot].frequency
+        self.slots[slot].frequency = 0
+        if near != NULL:
+            found += near.value & 3
+            near.value &= ~<uint64_t>3
+        return <uint8_t>(found if found < FREQUENCY_MAX else FREQUENCY_MAX)
+
+    @final
     cdef inline uint32_t lookup(self, object key) noexcept:
         """Return the slot of a key, which is bytes of 8 or more."""
         cdef const uint8_t *text = <const uint8_t *>PyBytes_AS_STRING(key)
@@ -122,14 +188,16 @@ cdef class ObjectCache:
         return NONE
 
     def __getitem__(self, key):
+        cdef Near *near = self.near_of(<PyObject *>key)
+        return self.found_near(near) if near != NULL else self.find(key)
+
+    cdef object find(self, key):
+        """Return the value of a key that is not near, or what `missing` makes of it."""
         cdef uint32_t slot
         if PyBytes_CheckExact(key) and PyBytes_GET_SIZE(key) >= 8:
             slot = self.lookup(key)
             if slot != <uint32_t>NONE:
-                self.hits += 1
-                if self.slots[slot].frequency < FREQUENCY_MAX:
-                    self.slots[slot].frequency += 1
-                return <object>self.slots[slot].value
+                return self.found_at(slot, <PyObject *>key)
             self.misses += 1
         return self.missing(key)
 
@@ -140,16 +208,16 @@ cdef class ObjectCache:
     def peek(self, key):
         """See objectcache.ObjectCache."""
         cdef uint32_t slot
+        cdef Near *near = self.near_of(<PyObject *>key)
+        if near != NULL:
+            return self.found_near(near)
         if not PyBytes_CheckExact(key) or PyBytes_GET_SIZE(key) < 8:
             return None
         slot = self.lookup(key)
         if slot == <uint32_t>NONE:
             self.misses += 1
             return None
-        self.hits += 1
-        if self.slots[slot].frequency < FREQUENCY_MAX:
-            self.slots[slot].frequency += 1
-        return <object>self.slots[slot].value
+        return self.found_at(slot, <PyObject *>key)
 
     def iter_many(self, keys):
         """See objectcache.ObjectCache."""
@@ -211,6 +279,7 @@ cdef class ObjectCache:
         entry.cost = cost
         entry.frequency = 0
         self.enter(slot)
+        self.bring_near(slot)
         self.entries += 1
         if self.ghost_table[(mark >> 16) & self.ghost_mask] == mark:
             self.ghost_table[(mark >> 16) & self.ghost_mask] = 0
@@ -231,14 +300,24 @@ cdef class ObjectCache:
         cdef uint64_t *larger = <uint64_t *>malloc(16 * (self.mask + 1))
         cdef uint64_t at, count = self.mask + 1
         cdef uint64_t *old = self.table
-        if larger == NULL:
+        cdef Near *near = <Near *>calloc(2 * (self.mask + 1), sizeof(Near))
+        if larger == NULL or near == NULL:
+            free(larger)
+            free(near)
             raise MemoryError
+        for at in range(count):
+            # Which pairs there are is about to change: what was counted goes to the slots, and places are given anew.
+            if old[at] != <uint64_t>EMPTY:
+                self.slots[<uint32_t>old[at]].frequency = self.take_frequency(<uint32_t>old[at])
         memset(larger, 0xFF, 16 * (self.mask + 1))
+        free(self.near)
+        self.near = near
         self.table = larger
         self.mask = 2 * self.mask + 1
         for at in range(count):
             if old[at] != <uint64_t>EMPTY:
                 self.enter(<uint32_t>old[at])
+                self.bring_near(<uint32_t>old[at])
         free(old)
         return 0
 
@@ -269,12 +348,12 @@ cdef class ObjectCache:
         """Drop one entry: from the small queue when that is beyond its share, else from the main one."""
         cdef uint32_t slot
         cdef uint64_t mark
+        cdef uint8_t frequency
         if self.small.oldest != <uint32_t>NONE and (
             self.small.used * 10 > self.budget_bytes * SMALL_TENTHS or self.main.oldest == <uint32_t>NONE
         ):
             slot = self.unlink_oldest(&self.small)
-            if self.slots[slot].frequency:
-                self.slots[slot].frequency = 0
+            if self.take_frequency(slot):
                 self.link(&self.main, slot, 1)
             else:
                 mark = self.mark_of(<const uint8_t *>PyBytes_AS_STRING(<object>self.slots[slot].key)) | 1
@@ -283,10 +362,11 @@ cdef class ObjectCache:
             return
         while True:
             slot = self.unlink_oldest(&self.main)
-            if self.slots[slot].frequency == 0:
+            frequency = self.take_frequency(slot)
+            if frequency == 0:
                 self.drop(slot)
                 return
-            self.slots[slot].frequency -= 1
+            self.slots[slot].frequency = frequency - 1
             self.link(&self.main, slot, 1)
 
     cdef void drop(self, uint32_t slot) noexcept:
@@ -294,6 +374,7 @@ cdef class ObjectCache:
         cdef Slot *entry = &self.slots[slot]
         cdef object key = <object>entry.key
         cdef object value = <object>entry.value
+        cdef Near *near = self.near_of(entry.key)
         cdef uint64_t at = self.home(self.mark_of(<const uint8_t *>PyBytes_AS_STRING(key))), gap, home
         cdef const uint8_t *other
         while <uint32_t>self.table[at] != slot:
@@ -310,6 +391,8 @@ cdef class ObjectCache:
                 self.table[gap] = self.table[at]
                 gap = at
         self.table[gap] = EMPTY
+        if near != NULL:
+            near.key = NULL
         entry.key = NULL
         entry.value = NULL
         entry.older = self.free_slot
@@ -359,6 +442,7 @@ cdef class ManyValues:
     def __next__(self):
         cdef object key, value
         cdef uint32_t slot
+        cdef Near *near
         # Whatever calls Python may let another thread come here, or the list change: all is looked at again afterwards.
         while True:
             if self.at >= PyList_GET_SIZE(self.keys):
@@ -367,14 +451,15 @@ cdef class ManyValues:
                     raise StopIteration
                 self.keys, self.at, self.looked_until = keys, 0, 0
             key = <object>PyList_GET_ITEM(self.keys, self.at)
+            near = self.cache.near_of(<PyObject *>key)
+            if near != NULL:
+                self.at += 1
+                return self.cache.found_near(near)
             if PyBytes_CheckExact(key) and PyBytes_GET_SIZE(key) >= 8:
                 slot = self.cache.lookup(key)
                 if slot != <uint32_t>NONE:
                     self.at += 1
-                    self.cache.hits += 1
-                    if self.cache.slots[slot].frequency < FREQUENCY_MAX:
-                        self.cache.slots[slot].frequency += 1
-                    return <object>self.cache.slots[slot].value
+                    return self.cache.found_at(slot, <PyObject *>key)
                 if self.ahead is not None and key in self.ahead:
                     value, cost = self.ahead.pop(key)
                     self.at += 1

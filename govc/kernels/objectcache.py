@@ -1,7 +1,9 @@
 """A cache of values by name with a budget in bytes: what is asked for again costs a look-up, and nothing else.
 
 An `ObjectCache` is read by `cache[name]`: a hit is one look at an open hash of our own (names are hashes already, so
-none is computed; a random odd factor keeps strangers from choosing names that collide) and one count. A miss calls
+none is computed; a random odd factor keeps strangers from choosing names that collide) and one count. Who asks with the
+very object that the value was put with, as programs do that hold their names, is answered by its address: one look at a
+second table beside it, and nothing of the name is read. A miss calls
 `missing(name)`, which a kind of cache defines: it reads the object and may `put` it.
 
 **Who is dropped** (S3-FIFO). New entries stand in a small queue of a tenth of the budget. One that was asked for

@@ -72,6 +72,23 @@ def test_the_budget_holds_and_what_is_found_is_what_was_put(steps: list[tuple[in
         assert sum(cache.peek(name) is not None for name in put) == cache.entry_count
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 900), st.integers(0, 2)), max_size=3000), st.integers(2000, 400_000))
+def test_the_same_name_and_its_copies_are_one_name(asked: list[tuple[int, int]], budget: int) -> None:
+    """An object that is a key is found by its address, which another one has once it is gone."""
+    for kernel in both("objectcache"):
+        cache = kind_of(kernel)(budget)
+        held = {number: name_of(number) for number, _ in asked if number % 3}
+        for number, way in asked:
+            name = held.get(number, b"") if way else b""
+            assert cache[name or name_of(number)] == (name_of(number), "made")
+            if way == 2:
+                assert cache.peek(name_of(number)) in (None, (name_of(number), "made"))
+            assert cache.used_bytes <= budget
+        for number, name in held.items():
+            assert cache.peek(name) is cache.peek(name_of(number))
+
+
 def test_one_pass_over_everything_spares_what_is_asked_for_every_day(kernel: Any) -> None:
     cache = kind_of(kernel)(300 * (100 + kernel.ENTRY_BYTES))
     daily = [name_of(number) for number in range(100)]
