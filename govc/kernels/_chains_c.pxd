@@ -5,6 +5,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from govc.kernels._packread_c cimport Entry, Fault, Pack, PackReader, PackTable
 from govc.kernels._packrows_c cimport Row, Share
 from govc.kernels._sweep_c cimport AtPeer
+from govc.kernels._thin_c cimport ThinChoice
 
 
 cdef struct Columns:  # one file of forward deltas
@@ -43,6 +44,8 @@ cdef class Chains:
     cdef object at_peer
     cdef AtPeer native  # the same, where it can be asked without the GIL
     cdef bint is_native
+    cdef ThinChoice thin  # what was sent before all this
+    cdef bint has_thin
     cdef object trouble  # what `at_peer` raised
     cdef list keep
     cdef Columns *files

@@ -245,6 +245,9 @@ cdef class Chains:
             frame.end += 1
 
     cdef int peer_has(self, int64_t number) noexcept nogil:
+        """Tell whether the peer has an object, or will have it before this: it is out. -1 for trouble."""
+        if self.has_thin and self.thin.find(self.table.oid_at(number)) != NULL:
+            return 1
         return self.native.has(number) if self.is_native else self.ask_peer(number)
 
     cdef uint64_t stored_bytes(self, Py_ssize_t rank) noexcept nogil:

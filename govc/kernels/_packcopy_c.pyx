@@ -6,7 +6,7 @@ What is sent in which order is `_packrows_c`, how bytes come out is `_packout_c`
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.errno cimport EINTR, errno
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 
 from govc.kernels._chains_c cimport Chains, Columns, Link
@@ -15,6 +15,7 @@ from govc.kernels._packout_c cimport PackOut
 from govc.kernels._packread_c cimport FINE, IO_ERROR, NO_MEMORY, SHORTER, Entry, Fault, Pack, PackReader
 from govc.kernels._packrows_c cimport PackRows, Row, Share
 from govc.kernels._sweep_c cimport AtPeer
+from govc.kernels._thin_c cimport FOREIGN, NOT_TAKEN, WHOLE, Slot, ThinChoice, ThinFile
 
 
 cdef extern from "unistd.h" nogil:
@@ -55,6 +56,9 @@ cdef class PackCopier(PackOut):
     cdef bint asks  # whether Python may have something for a delta on what isn't sent
     cdef Chains chains
     cdef bint has_chains  # whether some forward delta may stand for something
+    cdef ThinChoice thin
+    cdef ThinFile thin_file
+    cdef bint has_thin  # whether something is sent from the file of thin entries
     cdef int share  # the one whose turn it is
     cdef Py_ssize_t row  # the next one, in the whole table
     cdef uint64_t body_at  # of a whole pack: what is next
@@ -69,7 +73,7 @@ cdef class PackCopier(PackOut):
     cdef int improved
     cdef readonly Py_ssize_t reused
 
-    def __cinit__(self, PackReader reader not None, const uint8_t[::1] numbers not None, at_peer, forward, int level, make_delta=None, ready=None):
+    def __cinit__(self, PackReader reader not None, const uint8_t[::1] numbers not None, at_peer, forward, int level, make_delta=None, ready=None, ThinChoice thin=None):
         self.at_peer = at_peer
         if isinstance(at_peer, AtPeer):
             self.native = at_peer
@@ -83,11 +87,18 @@ cdef class PackCopier(PackOut):
         if self.ahead.data == NULL or self.aside.data == NULL:
             raise MemoryError
         self.begin(reader, level, ready)
+        self.thin = thin
+        self.has_thin = thin is not None and thin.taken > 0
+        if thin is not None:
+            self.thin_file = thin.file
         self.sent = PackRows(reader.table, numbers)
         if forward and at_peer is not None and numbers.shape[0] >= 8:
             self.chains = Chains(reader, numbers, at_peer, forward)
             self.has_chains = self.chains.target_count > 0
             if self.has_chains:
+                if self.has_thin:
+                    self.chains.thin = thin
+                    self.chains.has_thin = True
                 self.chains.lay_out(self.sent.rows, self.sent.shares, self.sent.share_count)
 
     def __dealloc__(self):
@@ -198,6 +209,12 @@ cdef class PackCopier(PackOut):
             if base == NULL and not self.asks:
                 row.out = self.out_offset
                 return self.expand(row.number)
+            if base == NULL and number >= 0 and self.has_thin and self.thin.find(self.table.oid_at(number)) != NULL:
+                row.out = self.out_offset
+                if self.put_delta_head(entry.size, row, NULL, self.table.oid_at(number)):
+                    return NO_MEMORY
+                self.reused += 1
+                return self.copy_stream(span, share, row, entry.data)
             if base == NULL:
                 if number < 0 or not self.is_native or self.is_improvable(row) or not self.native.has(number):
                     ask[0] = 1
@@ -227,8 +244,13 @@ cdef class PackCopier(PackOut):
 
     cdef int put_delta_head(self, uint64_t size, const Row *row, const Row *base, const uint8_t *name) noexcept nogil:
         """Begin a delta: by distance when its base is out, else by name."""
+        cdef const Slot *slot
         if base != NULL and base.out:
             return self.put_head(6, size) or self.put_distance(row.out - base.out)
+        if base == NULL and self.has_thin:
+            slot = self.thin.find(name)
+            if slot != NULL:
+                return self.put_head(6, size) or self.put_distance(row.out - slot.out)
         return self.put_head(7, size) or self.put(name, self.table.oid_size)
 
     cdef bint is_improvable(self, const Row *row) noexcept nogil:
@@ -374,6 +396,40 @@ cdef class PackCopier(PackOut):
         self.body_at += n
         return FINE
 
+    cdef Fault add_thin(self, Py_ssize_t chunk_bytes) noexcept nogil:
+        """Add thin entries until the chunk is full."""
+        cdef Slot *slot
+        cdef Fault fault = FINE
+        while fault == FINE and self.thin.at < self.thin.slot_count and self.out_size < chunk_bytes:
+            slot = &self.thin.slots[self.thin.at]
+            self.thin.at += 1
+            if slot.row != NOT_TAKEN:
+                fault = self.put_thin(slot)
+        return fault
+
+    cdef Fault put_thin(self, Slot *slot) noexcept nogil:
+        cdef const uint8_t *stream = self.thin_file.streams + self.thin_file.offsets[slot.row]
+        cdef uint64_t length = self.thin_file.offsets[slot.row + 1] - self.thin_file.offsets[slot.row]
+        cdef uint64_t size = self.thin_file.sizes[slot.row]
+        cdef uint32_t base = self.thin_file.bases[slot.row]
+        cdef const Slot *other
+        cdef int failed
+        slot.out = self.out_offset
+        if crc_of(&deflate_functions, 0, stream, length) != self.thin_file.checksums[slot.row]:
+            return self.expand(slot.number)
+        if base == WHOLE:
+            failed = self.put_head(self.thin_file.kinds[slot.place], size)
+        else:
+            other = NULL if base & FOREIGN else self.thin.slot_of(base)
+            if other != NULL:
+                failed = self.put_head(6, size) or self.put_distance(slot.out - other.out)
+            else:
+                failed = self.put_head(7, size) or self.put(self.thin_file.base_name(base), self.table.oid_size)
+        if failed or self.put(stream, <Py_ssize_t>length):
+            return NO_MEMORY
+        self.reused += 1
+        return FINE
+
     cdef Fault add_rows(self, const Share *share, Py_ssize_t chunk_bytes, int *ask) noexcept nogil:
         """Add entries until the chunk is full, a large one is under way, or Python is to be asked about the next."""
         cdef Fault fault = FINE
@@ -410,6 +466,10 @@ cdef class PackCopier(PackOut):
         cdef Waiting *waiting
         self.out_size = 0
         while fault == FINE and self.out_size < chunk_bytes:
+            if self.has_thin and self.thin.at < self.thin.slot_count:
+                with nogil:
+                    fault = self.add_thin(chunk_bytes)
+                continue
             if self.tail_at < self.tail_end:
                 with nogil:
                     fault = self.add_tail(chunk_bytes)

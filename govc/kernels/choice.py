@@ -35,6 +35,7 @@ QUESTIONS = (
     "sha1",
     "stamps",
     "sweep",
+    "thin",
     "treelist",
     "treewalk",
 )

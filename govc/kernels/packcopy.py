@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from govc.kernels.chains import ForwardColumns
 from govc.kernels.choice import find
 from govc.kernels.packread import PackReader
+from govc.kernels.thin import ThinChoice
 
 __all__ = ["AVAILABLE", "ForwardDelta", "PackCopier", "ReadySource"]
 
@@ -76,9 +77,11 @@ if TYPE_CHECKING:
             level: int,
             make_delta: Callable[[int], ForwardDelta | None] | None = None,
             ready: ReadySource | None = None,
+            thin: ThinChoice | None = None,
         ) -> None:
-            """`numbers`: int64 each. `at_peer` tells which bases need not be sent; None makes a pack that needs none,
-            and takes no forward deltas.
+            """`numbers`: int64 each, without those that `thin` has taken, which go out first.
+
+            `at_peer` tells which bases need not be sent; None makes a pack that needs none and takes no forward deltas.
 
             `make_delta` is asked for an object that would have to be expanded, and for some whose delta on what the
             peer has is large; its base must be at the peer, or an object that it was asked for before.

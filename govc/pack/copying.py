@@ -16,6 +16,7 @@ from govc.errors import CorruptPack
 from govc.kernels.chains import ForwardColumns
 from govc.kernels.packcopy import ForwardDelta, PackCopier, ReadySource
 from govc.kernels.packread import PackReader
+from govc.kernels.thin import ThinChoice, ThinFile
 from govc.pack.entry import encode_entry_header
 from govc.pack.format import encode_pack_header
 from govc.protocol.oid import HashAlgorithm
@@ -70,9 +71,11 @@ class CopiedPack:
         whole_pack: WholePack | None = None,
         make_delta: Callable[[int], ForwardDelta | None] | None = None,
         ready: ReadySource | None = None,
+        thin: ThinFile | None = None,
     ) -> None:
         """`packed` and `loose`: object numbers, ascending, each once. `whole_pack`: the pack of the first one, which is
-        sent as it lies when these are all its objects: then nothing is held for each of them.
+        sent as it lies when these are all its objects: then nothing is held for each of them. `thin`: entries of which
+        those that suit go out first; it takes `at_peer` to be what `Painting.peer_of` returns.
 
         The rest is `PackCopier`'s.
         """
@@ -86,7 +89,9 @@ class CopiedPack:
         if self._whole is not None:
             self._chunks = self._iter_whole(self._whole)
         else:
-            self._copier = PackCopier(reader, packed.tobytes(), at_peer, forward, level, make_delta, ready)
+            choice = ThinChoice(thin, reader, packed, at_peer) if thin is not None else None
+            rest = packed if choice is None else choice.rest
+            self._copier = PackCopier(reader, rest.tobytes(), at_peer, forward, level, make_delta, ready, choice)
             self._chunks = self._iter_chunks(self._copier)
 
     @property

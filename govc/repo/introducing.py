@@ -25,7 +25,7 @@ from govc.graph.commits import follow_tags
 from govc.graph.introduce import make_segment, merge
 from govc.graph.segment import NONE
 from govc.graph.view import View
-from govc.kernels import deltify, treewalk
+from govc.kernels import deltify, thin, treewalk
 from govc.kernels.packread import PackReader
 from govc.objects.types import COMMIT
 from govc.odb.forward import Entry, iter_encoded
@@ -43,6 +43,7 @@ from govc.repo.introductions import (
 from govc.repo.path_files import add_paths, is_paths_due
 from govc.repo.readying import TIPS_MAX, add_ready
 from govc.repo.snapshot import Snapshot
+from govc.repo.thinning import add_thin
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +116,7 @@ class IntroduceReport:
     segments_merged: int = 0
     forward_added: int = 0
     entries_ready: int = 0
+    entries_thin: int = 0
     skipped: str = ""
 
 
@@ -149,11 +151,13 @@ def fill_introductions(task: IntroduceTask) -> IntroduceReport:
         merged = _merge_segments(index)
         forward = _add_forward(index, store, reader)
         ready = add_ready(index, store, reader, task.heads, _large_packs(store))
+        made_thin = add_thin(index, store, reader, task.heads, _large_packs(store))
         return IntroduceReport(
             commits_added=added,
             segments_merged=merged,
             forward_added=forward,
             entries_ready=ready,
+            entries_thin=made_thin,
             commits_with_paths=add_paths(index, store, reader),
         )
     finally:
@@ -189,7 +193,8 @@ def is_due(snapshot: Snapshot, index: Introductions) -> bool:
     """Tell whether there is a large pack that nobody has looked at for forward deltas, or for ready entries, or whether
     the paths of many commits are to be found.
     """
-    state = index.generation, len(snapshot.store.packs), index.has_read_forward, len(index.bad_names)
+    has_read = index.has_read_forward, index.has_read_thin
+    state = index.generation, len(snapshot.store.packs), has_read, len(index.bad_names)
     if snapshot.derived.get(_NOT_DUE) == state:
         return False
     if is_paths_due(index) or _are_packs_due(snapshot, index):
@@ -202,6 +207,8 @@ def _are_packs_due(snapshot: Snapshot, index: Introductions) -> bool:
     known = index.forward_packs
     if treewalk.AVAILABLE:
         known = known & index.ready.packs if index.ready is not None else frozenset()
+    if thin.AVAILABLE:
+        known = known & index.thin_packs
     return any(
         pack.count >= LARGE_PACK_OBJECTS and pack.index.pack_checksum not in known for pack in snapshot.store.packs
     )
@@ -223,6 +230,7 @@ def _remove_leftovers(index: Introductions) -> None:
     """Remove files that are no good, and what a killed process left."""
     index.refresh()
     index.read_forward()  # of a damaged one a reader may have looked at the header only
+    index.read_thin()
     for name in os.listdir(index.folder):
         path = f"{index.folder}/{name}"
         is_old_temporary = False

@@ -4,6 +4,7 @@
         <8 digits>-<checksum>.segment      graph.segment; the digits give the order in which they were made
         <8 digits>-<checksum>.forward      odb.forward: deltas for what packs hold whole, or as large deltas
         <8 digits>-<checksum>.ready        odb.ready: whole entries for what packs hold as deltas
+        <8 digits>-<checksum>.thin         odb.thin: all that the newest commits introduce, as it is sent
         <8 digits>-<checksum>.paths        graph.path_file: which commits change which paths, for the library
 
 They lie in `govc/` and not beside the packs, because they belong to no pack: what a commit introduces follows from its
@@ -38,12 +39,13 @@ from govc.odb.files import create_temporary
 from govc.odb.forward import BadForward, ForwardDeltas, ForwardFile, parse_forward, read_packs
 from govc.odb.ready import BadReady, ReadyFile, open_ready
 from govc.odb.store import ObjectStore
+from govc.odb.thin import BadThin, Row, ThinEntries, parse_thin, read_thin_packs
 from govc.protocol.oid import HashAlgorithm
 
 log = logging.getLogger(__name__)
 
 FOLDER = "govc/introductions"
-SEGMENT, FORWARD, READY, PATHS = ".segment", ".forward", ".ready", ".paths"
+SEGMENT, FORWARD, READY, PATHS, THIN = ".segment", ".forward", ".ready", ".paths", ".thin"
 
 TEMPORARY_PREFIX = "tmp_introductions_"
 
@@ -93,6 +95,10 @@ class Introductions:
         self._ready_name = ""
         self.ready: ReadyFile | None = None
         """The newest file of ready entries."""
+        self._thin_name = ""
+        self.thin_packs: frozenset[bytes] = frozenset()
+        """The checksums of the packs that were looked at for thin entries."""
+        self._thin: ThinEntries | None = None
         self.path_name = ""
         self.path_commits = 0
         """The newest file of changed paths, and how many commits it knows; no more of it is read here."""
@@ -131,6 +137,7 @@ class Introductions:
         self._read_segments([name for name in names if name.endswith(SEGMENT)])
         self._look_at_forward([name for name in names if name.endswith(FORWARD)])
         self._open_ready([name for name in names if name.endswith(READY)])
+        self._look_at_thin([name for name in names if name.endswith(THIN)])
         self._look_at_paths([name for name in names if name.endswith(PATHS)])
         self._stamp = stamp
         self.generation += 1
@@ -263,6 +270,46 @@ class Introductions:
                     return
         self.ready, self._ready_name = None, ""
 
+    def _look_at_thin(self, names: Sequence[str]) -> None:
+        """Note the newest file, and for which packs it was made. It is read when somebody needs it."""
+        for name in reversed(names):
+            if name == self._thin_name:
+                return
+            if not self._is_bad(name):
+                try:
+                    self.thin_packs = read_thin_packs(f"{self.folder}/{name}", self.algo)
+                except (BadThin, OSError) as error:
+                    self._note_bad(name, error)
+                else:
+                    self._thin_name, self._thin = name, None
+                    return
+        self._thin_name, self._thin, self.thin_packs = "", None, frozenset()
+
+    @property
+    def has_read_thin(self) -> bool:
+        """Whether `read_thin` has nothing to do."""
+        return self._thin is not None or not self._thin_name
+
+    def read_thin(self) -> ThinEntries | None:
+        """Return the thin entries, read when they are first asked for; None when there are none. Blocks, as `refresh`.
+        A file that is no good is noted.
+        """
+        name = self._thin_name
+        if self._thin is None and name:
+            try:
+                content = map_index(f"{self.folder}/{name}")
+                self._thin = parse_thin(content, self.algo)
+                drop_pages([content])
+            except (BadThin, OSError) as error:
+                self._note_bad(name, error)
+                self._thin_name, self.thin_packs = "", frozenset()  # so that somebody makes another one
+        return self._thin
+
+    def iter_thin_rows(self) -> Iterator[tuple[bytes, Row]]:
+        """Yield the deltas of the file with their targets."""
+        entries = self.read_thin()
+        return entries.iter_rows() if entries is not None else iter(())
+
     def _look_at_paths(self, names: Sequence[str]) -> None:
         for name in reversed(names):
             if name == self.path_name:
@@ -385,6 +432,10 @@ class Introductions:
     def write_forward(self, pieces: list[bytes]) -> str:
         """Write a file of forward deltas and return its name. OSError."""
         return self._write(pieces, FORWARD)
+
+    def write_thin(self, pieces: list[bytes]) -> str:
+        """Write a file of thin entries and return its name. OSError."""
+        return self._write(pieces, THIN)
 
     def _write(self, pieces: list[bytes], suffix: str) -> str:
         with self.writing(suffix) as making:

@@ -26,6 +26,7 @@ from govc.kernels.chains import ForwardColumns
 from govc.kernels.packcopy import AVAILABLE
 from govc.kernels.packread import PackReader, PackTable
 from govc.kernels.packrows import sort_numbers
+from govc.kernels.thin import ThinFile
 from govc.objects.types import COMMIT
 from govc.odb.packs import PackFile
 from govc.odb.store import KERNEL_CACHE_BYTES, ObjectStore
@@ -252,6 +253,7 @@ class SweptPacking:
             whole_pack=store.pack_of(packed[0]) if packed else None,
             make_delta=self._near_deltas(store, reader, found) if is_incremental else None,
             ready=found.index.ready.source() if found.index.ready is not None else None,
+            thin=self._thin_file(found) if is_incremental else None,
         )
         pack: CopiedPack = run(make)
         return pack
@@ -261,6 +263,15 @@ class SweptPacking:
         if not index.has_read_forward:
             self._runtime.call_blocking(index.read_forward)
         return index.forward.columns
+
+    def _thin_file(self, found: _Found) -> ThinFile | None:
+        """Return what was made ready for who has the rest, if the client's objects can be asked for by the kernel."""
+        if not isinstance(found.swept.closure.client_has, ClientHas):
+            return None
+        if not found.index.has_read_thin:
+            self._runtime.call_blocking(found.index.read_thin)
+        entries = found.index.read_thin()
+        return entries.file if entries is not None else None
 
     def _near_deltas(self, store: ObjectStore, reader: PackReader, found: _Found) -> NearDeltas:
         # An object's name stands for its content in one repository; in another it may be somebody's collision.

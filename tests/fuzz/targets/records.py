@@ -21,7 +21,7 @@ from govc.graph.view import arrange
 from govc.kernels import history_py, sweep_py
 from govc.kernels.sweep import NO_LIMIT
 from govc.objects.commit import parse_commit_links
-from govc.odb import forward, ready
+from govc.odb import forward, ready, thin
 from govc.protocol.oid import SHA1, HashAlgorithm
 from govc.wal.checkpoint import Checkpoint, decode_checkpoint
 from govc.wal.errors import LogDamaged, LogError
@@ -400,6 +400,22 @@ def make_forward(draw: Draw) -> tuple[bytes, HashAlgorithm]:
     return body + draw.raw(algo.new(body[: len(body) - streams]).digest()), algo
 
 
+def make_thin(draw: Draw) -> tuple[bytes, HashAlgorithm]:
+    algo = algo_of(draw)
+    size = algo.oid_size
+    items = []
+    for n in range(draw.randrange(5)):
+        bases = [draw.choice((None, bytes([draw.randrange(8)]) * size)) for _ in range(draw.randrange(1, 3))]
+        items.append(thin.Item(bytes([n]) * size, draw.randrange(1, 5), [thin.Row(base, 5, b"abc") for base in bases]))
+    data = bytearray(b"".join(thin.iter_encoded(items, [b"\1" * size], algo))[:-size])
+    for _ in range(draw.randrange(3)):
+        at = draw.randrange(4, len(data) - 3)
+        data[at : at + 4] = draw.number(int.from_bytes(data[at : at + 4], "little"), 32).to_bytes(4, "little")
+    body = draw.raw(bytes(data))
+    streams = 3 * sum(len(item.rows) for item in items)
+    return body + draw.raw(algo.new(body[: len(body) - streams]).digest()), algo
+
+
 def make_ready(draw: Draw) -> tuple[bytes, HashAlgorithm]:
     algo = algo_of(draw)
     file = io.BytesIO()
@@ -422,6 +438,16 @@ def run_ready(data: tuple[bytes, HashAlgorithm]) -> None:
     file = ready.open_ready(path, algo)
     assert len(file.source().columns) >= file.count * (21 + algo.oid_size)
     assert len(file.packs) * algo.oid_size <= len(content)
+
+
+def run_thin(data: tuple[bytes, HashAlgorithm]) -> None:
+    content, algo = data
+    entries = thin.parse_thin(content, algo)
+    if entries.file is not None:
+        rows = list(entries.iter_rows())
+        assert all(len(target) == len(row.base or b"") == algo.oid_size for target, row in rows)
+        assert len(rows) * 4 <= len(entries.columns[5])
+        assert entries.file.count * algo.oid_size == len(entries.columns[0])
 
 
 def run_forward(data: tuple[bytes, HashAlgorithm]) -> None:
@@ -560,6 +586,14 @@ TARGETS = (
         make=make_forward,
         run=run_forward,
         allowed=(forward.BadForward,),
+        weight=1,
+    ),
+    Target(
+        name="thin-entries",
+        covers=("govc.odb.thin:ThinEntries,parse_thin,_split",),
+        make=make_thin,
+        run=run_thin,
+        allowed=(thin.BadThin,),
         weight=1,
     ),
     Target(
