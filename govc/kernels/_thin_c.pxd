@@ -40,6 +40,7 @@ cdef class ThinFile:
 
     cdef bint is_sound(self, uint64_t stream_bytes) noexcept nogil
     cdef int64_t place_of(self, const uint8_t *oid) noexcept nogil
+    cdef Py_ssize_t rank_from(self, Py_ssize_t low, const uint8_t *oid) noexcept nogil
     cdef const uint8_t *base_name(self, uint32_t base) noexcept nogil
 
 

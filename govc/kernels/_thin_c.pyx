@@ -5,7 +5,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, qsort
 
-from govc.kernels._names cimport find_name
+from govc.kernels._names cimport find_name, order_of
 from govc.kernels._packread_c cimport PackReader, PackTable
 from govc.kernels._sweep_c cimport AtPeer
 
@@ -98,6 +98,24 @@ cdef class ThinFile:
         cdef int64_t rank = find_name(self.names, self.oid_size, 0, <uint32_t>self.count, oid, 0, <uint64_t>-1)
         return self.places[rank] if rank >= 0 else -1
 
+    cdef Py_ssize_t rank_from(self, Py_ssize_t low, const uint8_t *oid) noexcept nogil:
+        """Return the first rank that isn't before a name, where nothing below `low` is: names come ascending.
+
+        The step is doubled until something isn't smaller: of much that is sent the next one is near.
+        """
+        cdef Py_ssize_t high = low, middle, step = 1
+        while high < self.count and order_of(self.names + high * self.oid_size, oid, self.oid_size) < 0:
+            low = high + 1
+            high = high + step if self.count - high > step else self.count
+            step <<= 1
+        while low < high:
+            middle = low + ((high - low) >> 1)
+            if order_of(self.names + middle * self.oid_size, oid, self.oid_size) < 0:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
     cdef const uint8_t *base_name(self, uint32_t base) noexcept nogil:
         if base & FOREIGN:
             return self.foreign + <Py_ssize_t>(base - FOREIGN) * self.oid_size
@@ -153,22 +171,30 @@ cdef class ThinChoice:
     cdef void find_slots(self, const int64_t *numbers, uint32_t *places, Py_ssize_t n) noexcept nogil:
         """Find which objects the file has, and put them in its order."""
         cdef Py_ssize_t k
-        cdef int64_t place
+        cdef Py_ssize_t rank = 0
+        cdef int size = self.file.oid_size
         cdef uint64_t bit
-        cdef uint32_t count = 0
+        cdef uint32_t count = 0, place
         cdef const uint8_t *oid
+        cdef const uint8_t *last = NULL
         cdef Slot *slot
         for k in range(n):
             places[k] = NOWHERE
             oid = self.table.oid_at(numbers[k])
-            place = self.file.place_of(oid) if oid != NULL else -1
-            if place < 0:
+            if oid == NULL:
                 continue
+            if last != NULL and order_of(last, oid, size) > 0:
+                rank = 0  # the next pack's names begin anew
+            last = oid
+            rank = self.file.rank_from(rank, oid)
+            if rank == self.file.count or order_of(self.file.names + rank * size, oid, size) != 0:
+                continue
+            place = self.file.places[rank]
             bit = <uint64_t>1 << (place & 63)
             if self.marks[place >> 6] & bit:
                 continue  # each once: a file may have two names at one place, if somebody made it so
             self.marks[place >> 6] |= bit
-            places[k] = <uint32_t>place
+            places[k] = place
         for k in range(self.file.count // 64 + 1):
             self.marked_before[k] = count
             count += <uint32_t>popcount(self.marks[k])
