@@ -28,6 +28,7 @@ cdef struct Segment:
     const uint32_t *multi_starts
     const uint32_t *multi_commits
     uint32_t multi_count
+    const uint8_t *multi_marks  # a bit for each object rank that is among the multi objects; NULL but in the first segment
     const uint32_t *vids  # by object rank; NULL in the first segment, where they are the same
     const uint32_t *added_ranks
 

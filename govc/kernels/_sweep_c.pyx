@@ -87,6 +87,7 @@ cdef class Sweep:
         cdef int64_t found
         cdef uint32_t *out
         cdef uint32_t *ranks
+        cdef uint8_t *marks
         (commit_oids, sorted_places, times, parent_starts, parents, foreign, object_oids, types, sizes, introducers,
          intro_starts, intros, multi_objects, multi_starts, multi_commits) = columns
         segment.first = self.commit_count
@@ -121,6 +122,16 @@ cdef class Sweep:
         if not self.is_sound(segment, <uint32_t>foreign_count, memoryview(parents).nbytes // 4, memoryview(intros).nbytes // 4,
                              memoryview(multi_commits).nbytes // 4):
             raise ValueError("a rank points outside its column")
+        segment.multi_marks = NULL
+        if self.segment_count == 0:
+            block = PyBytes_FromStringAndSize(NULL, segment.objects // 8 + 8)
+            marks = <uint8_t *>PyBytes_AS_STRING(block)
+            memset(marks, 0, segment.objects // 8 + 8)
+            keep.append(block)
+            for i in range(segment.multi_count):
+                rank = segment.multi_objects[i]
+                marks[rank >> 3] |= <uint8_t>(1 << (rank & 7))
+            segment.multi_marks = marks
         segment.aliases = NULL
         segment.vids = NULL
         segment.added_ranks = NULL
@@ -595,6 +606,8 @@ cdef class Painting:
             return False
         if self.is_painted_have(place):
             return True
+        if not base.multi_marks[vid >> 3] & (1 << (vid & 7)):
+            return False
         low = 0
         high = base.multi_count
         while low < high:
