@@ -119,16 +119,10 @@ REASONS = (
     ),
     Reason(
         7,
-        "what is sent has to be chosen object by object, copied and hashed, as in git; for each changed object a "
-        "delta made ahead is looked up, its base proved to be at the client or sent, and what no delta serves is "
-        "inflated and compressed",
+        "entries lie ready in the order in which they are sent, so what is left is listing the objects by sweeps over "
+        "the index, finding each by its name, copying and hashing every byte of the answer, keeping it in the cache "
+        "and sending it; git with a bitmap copies and hashes as much",
         ("fetch, 100 commits", "fetch, 1,000 commits"),
-    ),
-    Reason(
-        7,
-        "what a merge made of a file goes as a delta on what its first parent had, where git finds that the merged "
-        "branch's version, which is sent as well, is nearer",
-        ("bytes",),
     ),
     Reason(
         8,

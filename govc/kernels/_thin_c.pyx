@@ -125,7 +125,7 @@ cdef class ThinFile:
 cdef class ThinChoice:
     """See thin.ThinChoice."""
 
-    def __cinit__(self, ThinFile file not None, PackReader reader not None, numbers not None, AtPeer at_peer not None):
+    def __cinit__(self, ThinFile file not None, PackReader reader not None, numbers not None, at_peer not None):
         cdef const uint8_t[::1] view = memoryview(numbers).cast("B")
         cdef Py_ssize_t n = view.shape[0] // 8, k, left = 0
         cdef const int64_t *values = <const int64_t *>&view[0] if n else NULL
@@ -135,7 +135,10 @@ cdef class ThinChoice:
             raise ValueError("names of another size")
         self.file = file
         self.table = reader.table
-        self.at_peer = at_peer
+        if isinstance(at_peer, AtPeer):
+            self.at_peer = at_peer
+        else:
+            n = 0  # it can't be asked without the GIL: nothing is taken
         self.marks = <uint64_t *>calloc(file.count // 64 + 1, 8)
         self.marked_before = <uint32_t *>malloc(4 * (file.count // 64 + 1))
         self.slots = <Slot *>malloc(sizeof(Slot) * (n + 1))
@@ -158,7 +161,7 @@ cdef class ThinChoice:
                 self.taken = n - left
                 qsort(rest, left, 8, by_value)
             self.rest = array("q")
-            self.rest.frombytes(PyBytes_FromStringAndSize(<const char *>rest, 8 * left))
+            self.rest.frombytes(PyBytes_FromStringAndSize(<const char *>rest, 8 * left) if self.at_peer is not None else view)
         finally:
             free(places)
             free(rest)

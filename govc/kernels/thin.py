@@ -69,7 +69,9 @@ if TYPE_CHECKING:
         """The numbers of the others, ascending."""
 
         def __init__(self, file: ThinFile, reader: PackReader, numbers: Any, at_peer: Any) -> None:
-            """`numbers`: what is sent, int64 each. `at_peer`: what `Painting.peer_of` returns, compiled."""
+            """`numbers`: what is sent, int64 each. `at_peer`: what `Painting.peer_of` returns; of one that isn't
+            compiled nothing is asked, and nothing taken.
+            """
 
 elif AVAILABLE:
     ThinChoice, ThinFile = _module.ThinChoice, _module.ThinFile

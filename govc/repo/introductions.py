@@ -298,8 +298,11 @@ class Introductions:
         if self._thin is None and name:
             try:
                 content = map_index(f"{self.folder}/{name}")
-                self._thin = parse_thin(content, self.algo)
+                found = parse_thin(content, self.algo)
                 drop_pages([content])
+                if name != self._thin_name:
+                    return found  # another thread has met a newer one meanwhile
+                self._thin = found
             except (BadThin, OSError) as error:
                 self._note_bad(name, error)
                 self._thin_name, self.thin_packs = "", frozenset()  # so that somebody makes another one

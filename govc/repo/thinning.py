@@ -79,10 +79,10 @@ def add_thin(
     """
     if reader is None or not thin.AVAILABLE or not deltify.AVAILABLE or index.thin_packs >= set(packs):
         return 0
+    started = time.process_time()
     total = sum(pack.size for pack in store.packs)
     room = min(THIN_BYTES_MAX, max(THIN_BYTES_MIN, int(THIN_SHARE * total)))
     maker = _Maker(index, store, reader, heads[0] if heads else None, room // THIN_OBJECT_BYTES_MEAN)
-    started = time.process_time()
     items: list[Item] = []
     for commit in reversed(maker.commits):
         if room <= 0 or time.process_time() - started > THIN_SECONDS:

@@ -2,6 +2,7 @@
 
 import random
 import zlib
+from array import array
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -295,6 +296,24 @@ def test_what_was_made_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert thin_file(path).name != old
     assert check_entries(repository, index) > 20
     assert len(made) < 5
+
+
+@needs_compiled
+def test_who_can_only_be_asked_in_python_is_sent_nothing_from_it(tmp_path: Path) -> None:
+    """As where the kernel that paints was not compiled."""
+    from govc.kernels.thin import ThinChoice
+
+    path = tmp_path / "r.git"
+    make_history(path, 9, 10)
+    repository = open_repository(path)
+    entries = fill(repository).read_thin()
+    reader = repository.snapshot().store.pack_reader()
+    assert entries is not None
+    assert entries.file is not None
+    assert reader is not None
+    numbers = array("q", range(5))
+    choice = ThinChoice(entries.file, reader, numbers, lambda number: True)
+    assert (choice.taken, choice.rest) == (0, numbers)
 
 
 def items() -> list[Item]:
