@@ -8,7 +8,7 @@
     stall     the share of the last ten seconds in which somebody waited for memory to be freed or read back; 0 without
               pressure stall information
 
-Files that are not there, or say something unexpected, count as no pressure. Reading takes some 100 µs.
+Files that are not there, or say something unexpected, count as no pressure. Reading takes some 50 µs.
 
 Source: the kernel's admin-guide/cgroup-v2 "memory.current", "memory.stat", accounting/psi, proc(5).
 """
@@ -18,6 +18,9 @@ import re
 from typing import NamedTuple
 
 _SOME = re.compile(r"some avg10=([0-9]+(?:\.[0-9]+)?)")
+_TOTAL = re.compile(r"^MemTotal: +([0-9]+) kB$", re.MULTILINE)
+_AVAILABLE = re.compile(r"^MemAvailable: +([0-9]+) kB$", re.MULTILINE)
+_READ_BYTES = 64 << 10
 
 
 class Pressure(NamedTuple):
@@ -61,9 +64,11 @@ class PressureReader:
         return max(0.0, (load - self._cpus) / load * 100) if load > 0 else 0.0
 
     def _machine_memory(self) -> float:
-        numbers = _numbers(f"{self._proc}/meminfo")
-        total, available = numbers.get("MemTotal:", 0), numbers.get("MemAvailable:")
-        return (total - available) / total * 100 if total and available is not None else 0.0
+        text = _read(f"{self._proc}/meminfo")
+        found, available = _TOTAL.search(text), _AVAILABLE.search(text)
+        if found is None or available is None or not (total := int(found[1])):
+            return 0.0
+        return (total - int(available[1])) / total * 100
 
 
 def _own_groups(proc: str, cgroups: str) -> list[str]:
@@ -91,8 +96,15 @@ def _numbers(path: str) -> dict[str, int]:
 
 
 def _read(path: str) -> str:
+    """Return what is in a file. Python's own files ask the kernel nine questions for that."""
+    pieces = []
     try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return file.read()
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            while piece := os.read(descriptor, _READ_BYTES):
+                pieces.append(piece)
+        finally:
+            os.close(descriptor)
     except OSError:
         return ""
+    return b"".join(pieces).decode("ascii", "replace")

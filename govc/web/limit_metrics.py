@@ -86,6 +86,7 @@ class LimitMetrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
+        self._pressures: dict[str, Gauge] = {}
 
     def refused(self, limit: str) -> None:
         """Count what a limit refused or ended."""
@@ -109,4 +110,7 @@ class LimitMetrics:
 
     def pressure(self, resource: str, percent: float) -> None:
         """Note how short something is."""
-        self._pressure.labels(resource).set(percent)
+        child = self._pressures.get(resource)
+        if child is None:
+            child = self._pressures[resource] = self._pressure.labels(resource)
+        child.set(percent)

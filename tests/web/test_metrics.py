@@ -77,6 +77,17 @@ def test_a_call_back_counts():
     assert requests_counted() == 4
 
 
+def test_bodies_are_counted_with_the_rest():
+    clock = Clock()
+    together, each = Metrics(clock.later), Metrics()
+    for metrics in (together, each):
+        for what, size in (("hit", 5), ("miss", 7), ("hit", 11)):
+            metrics.count_body(what, 1, size)
+    assert samples(together) == samples(each)
+    assert 'govc_body_cache_bytes_total{result="hit"} 16.0' in samples(together)
+    assert 'govc_body_cache_total{result="hit"} 2.0' in samples(together)
+
+
 @given(st.lists(st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 1e9]), max_size=9))
 def test_property_a_histogram_takes_many_as_it_takes_each(values):
     ours = _Histogram("a", "a", buckets=(1.0, 2.0), registry=CollectorRegistry())
