@@ -45,11 +45,11 @@ from govc.protocol.fetch import (
     encode_shallow_info,
     encode_wanted_refs,
     parse_command_request,
-    parse_fetch_args,
 )
 from govc.protocol.fetch_request import FetchRequest, Step
 from govc.protocol.object_info import iter_object_info, parse_object_info
 from govc.protocol.pktline import FLUSH, encode_error
+from govc.protocol.plain_fetch import parse_plain_fetch
 from govc.protocol.sideband import PACKET_MAX_LARGE, Band, frame
 from govc.protocol.upload_pack import Negotiator, encode_shallow_lines, parse_upload_pack_request
 from govc.repo.object_options import read_tree_depth_max
@@ -282,6 +282,10 @@ class FetchSession:
         """Answer one v2 command."""
         self._words = body
         commands, keys = self._v2_words()
+        plain = parse_plain_fetch(body, self.snapshot.algo, commands=commands, keys=keys)
+        if plain is not None:
+            yield from self._fetch_v2(plain)
+            return
         try:
             command = parse_command_request(body, self.snapshot.algo.name, commands=commands, keys=keys)
             if command is None:
@@ -327,23 +331,14 @@ class FetchSession:
         number = self.snapshot.store.find(oid)
         return self.snapshot.store.size_of(number) if number >= 0 else None
 
-    def _fetch_v2(self, command: Command) -> Iterator[Chunk]:
+    def _fetch_v2(self, asked: Command | FetchRequest) -> Iterator[Chunk]:
+        """Answer a fetch: its lines, or what they were found to say."""
         started = monotonic()
         lines = self._request_lines()
         head: list[bytes] = []
         try:
             blobs: Sequence[BlobElsewhere] = blobs_elsewhere(self.snapshot.config, self.snapshot.algo)
-            request = parse_fetch_args(
-                command.args,
-                self.snapshot.algo,
-                allow_filter=self.policy.allow_filter,
-                allow_ref_in_want=self.policy.allow_ref_in_want,
-                allow_sideband_all=self.policy.allow_sideband_all,
-                allow_packfile_uris=bool(blobs),
-                checks=lines,
-            )
-            if command.fault is not None:
-                raise command.fault
+            request = lines.read(asked, has_uris=bool(blobs))
             sideband_all = request.sideband_all
             self._check_haves(len(request.haves))
             wanted_refs = lines.wanted_refs

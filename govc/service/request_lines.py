@@ -12,8 +12,10 @@ from collections.abc import Callable, Sequence
 from govc.graph.interface import Ticker
 from govc.objects.types import COMMIT
 from govc.protocol.errors import RemoteProtocolError
-from govc.protocol.fetch_request import LineChecks
+from govc.protocol.fetch import Command, parse_fetch_args
+from govc.protocol.fetch_request import FetchRequest, LineChecks
 from govc.protocol.object_filter import ObjectFilter
+from govc.protocol.plain_fetch import check_wants
 from govc.service.policy import UploadPolicy
 from govc.service.selection import check_filter
 from govc.service.shown import HEAD, ShownRefs
@@ -35,6 +37,24 @@ class RequestLines(LineChecks):
         self.wanted_refs: list[tuple[bytes, bytes]] = []
         self.excluded: dict[bytes, None] = {}
         self.is_sideband_all = False
+
+    def read(self, asked: Command | FetchRequest, *, has_uris: bool) -> FetchRequest:
+        """Return what a fetch of version 2 asks for, and look at it. Raises RemoteProtocolError; may switch."""
+        if isinstance(asked, FetchRequest):
+            check_wants(asked, self)
+            return asked
+        request = parse_fetch_args(
+            asked.args,
+            self._snapshot.algo,
+            allow_filter=self._policy.allow_filter,
+            allow_ref_in_want=self._policy.allow_ref_in_want,
+            allow_sideband_all=self._policy.allow_sideband_all,
+            allow_packfile_uris=has_uris,
+            checks=self,
+        )
+        if asked.fault is not None:
+            raise asked.fault
+        return request
 
     def _tick(self) -> None:
         if self._ticker.due():
