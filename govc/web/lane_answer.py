@@ -93,10 +93,12 @@ class LaneAnswer:
         data = self._held if self._held is not None else last
         self._held = None
         for piece in encode_answer(self._status, self._headers, (data,), self._date, stays=self.stays):
-            self._write(piece)
+            sent = self.connection.send(piece)  # mostly all of it; `sendall` first asks how much that may be
+            if sent < len(piece):
+                self._write(memoryview(piece)[sent:])
 
     def _framed(self, data: bytes) -> bytes:
         return b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes | memoryview) -> None:
         self.connection.sendall(data)

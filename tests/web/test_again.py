@@ -226,6 +226,10 @@ class Pieces:
     def sendall(self, data, _flags=0):
         self.sent += data
 
+    def send(self, data):
+        self.sent += data
+        return len(data)
+
 
 @pytest.mark.parametrize("connection", [b"close", b"keep-alive"])
 def test_the_rest_of_a_refused_push_is_read_before_the_connection_ends(serve, connection):

@@ -278,6 +278,10 @@ class Connection:
         self.writes.append(data)
         self.flags.append(flags)
 
+    def send(self, data):
+        self.sendall(data)
+        return len(data)
+
 
 def answered(chunks, headers=(), *, holds_first=True):
     connection = Connection()
@@ -294,6 +298,19 @@ def test_one_chunk_leaves_in_one_write():
     assert data.endswith(b"\r\n\r\n0\r\n\r\n")
     (data,) = answered([b"body"], [("Content-Length", "4")])
     assert data.endswith(b"Content-Length: 4\r\n\r\nbody")
+
+
+def test_what_a_connection_does_not_take_at_once_follows():
+    class Short(Connection):
+        def send(self, data):
+            return super().send(data[:10]) if data else 0
+
+    connection = Short()
+    answer = LaneAnswer(connection, "now", stays=True)
+    answer.start("200 OK", [])
+    answer.send([b"body"])
+    assert [len(piece) for piece in connection.writes[:-1]] == [10]
+    assert b"".join(connection.writes) == answered([b"body"])[0]
 
 
 def test_several_chunks_leave_as_they_come():
