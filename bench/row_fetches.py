@@ -8,18 +8,21 @@ compared with the smaller of git's answers to the same request, with and without
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from bench.lines import GIT, AtMost, Times
 from bench.measure import use
 from bench.servers import Server
-from bench.wire import Request, drain, fetch
+from bench.wire import Request, at_once, drain, fetch
 from bench.world import Bench, Repository
 
 DISTANCES = (1, 10, 100, 1000)
 BLOBS_WANTED = 500
 BATCH = 8
 WARM = 4
-"""Requests to each server before any is measured: both workers have opened the repository."""
+"""Requests to each server before any is measured, each twice and all at once: so many don't all go to one worker, and
+both have opened the repository. (One by one they mostly went to both; where they didn't, a batch of fetches had the
+opening in it.)"""
 
 
 def _first_parents(bench: Bench, name: str, count: int) -> list[str]:
@@ -36,8 +39,7 @@ def _measure(bench: Bench, what: str, repository: Repository, requests: Sequence
     left: dict[str, list[Request]] = {}
     warm, requests = requests[:WARM], requests[WARM:]
     for server in bench.servers():
-        for request in warm:
-            drain(server, request)
+        at_once(partial(drain, server), [*warm, *warm])
 
     def work(server: Server) -> Sequence[float]:
         queue = left.setdefault(server.name, list(requests))

@@ -42,6 +42,23 @@ class RequestContext:
     is_gone: Callable[[], bool] = is_never_gone
     takes_whole: bool = False
 
+    def for_another(self, request_id: str, is_gone: Callable[[], bool]) -> "RequestContext":
+        """Return that of another request in the same words: as dataclasses.replace, at half its price."""
+        return RequestContext(
+            service=self.service,
+            protocol_version=self.protocol_version,
+            remote_user=self.remote_user,
+            principal=self.principal,
+            remote_addr=self.remote_addr,
+            request_id=request_id,
+            namespace=self.namespace,
+            visibility=self.visibility,
+            is_discovery=self.is_discovery,
+            environ=self.environ,
+            is_gone=is_gone,
+            takes_whole=self.takes_whole,
+        )
+
     @property
     def client(self) -> str:
         """What counts as one client: a user, else an address (of IPv6 the /64, of which one person has all)."""

@@ -93,6 +93,8 @@ class Exchange:
     """Where a client that is too slow is ended."""
     teach: Callable[[], None] | None = None
     """Tells who wants to know what was found out about the request, when it is answered by a body in a file."""
+    known_middle: str = ""
+    """What `middle(200)` says, redacted, where that is known."""
 
     def note(self, phase: Phase) -> None:
         """Take down a phase, from whatever thread."""
@@ -147,6 +149,8 @@ class Exchange:
 
     def line(self, seconds: float) -> str:
         """Return the line."""
+        if self.known_middle and self.status == 200 and not self.error:
+            return f"request={redact(self.request_id)}{self.known_middle}{self.bytes_sent} seconds={seconds:.6f}"
         text = f"request={self.request_id}{self.middle(self.status)}{self.bytes_sent} seconds={seconds:.6f}"
         return redact(f"{text} error={_quote(self.error)}" if self.error else text)
 

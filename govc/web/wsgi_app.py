@@ -480,7 +480,7 @@ class Application:
             return None
         exchange = self._exchange_again(known, request_id, started)
         gone = partial(has_hung_up, answer.connection)
-        context = replace(known.listing.context, request_id=exchange.request_id, is_gone=gone)
+        context = known.listing.context.for_another(exchange.request_id, gone)
         try:
             handle = self._backend.open_known(known.listing, context)
         except AccessDenied:
@@ -520,6 +520,7 @@ class Application:
             bytes_received=known.bytes_received,
             started_seconds=started,
             metrics=self._metrics,
+            known_middle=known.log_middle,
         )
 
     def _note_refused_body(self, exchange: Exchange, error: BodyError | LimitExceeded) -> None:

@@ -10,8 +10,10 @@ from bench.wire import fetch, ls_refs
 from govc.protocol.oid import SHA1
 from govc.repo.creation import create_repository
 from govc.web import again
+from govc.web.access_log import Exchange
 from govc.web.again import fetch_head_of, may_be_known, words_of
 from govc.web.lane import read_request
+from govc.web.redaction import redact
 from tests.waiting import wait_until
 from tests.web.lane_server import LINES as lines
 from tests.web.lane_server import clone, without_id
@@ -212,3 +214,14 @@ def test_no_head_is_known_where_requests_are_counted(serve, tmp_path, settings):
     for number in range(3):
         clone(server, fetch("a.git", [oid], [f"{number:040}"]))
     assert not server.heads
+
+
+@pytest.mark.parametrize(("status", "error"), [(200, ""), (503, ""), (200, "broke off")])
+def test_a_line_of_what_is_known_is_the_line_as_ever(status, error):
+    """Also where there is a secret in it; what ended otherwise is told in full."""
+    given = {"request_id": "r", "method": "POST", "path": "/a b.git/git-upload-pack", "remote_user": "ann"}
+    ever = Exchange(**given, repository="/https://ann:hunter22@h/a.git", status=status, bytes_sent=7, error=error)
+    known = Exchange(**given, repository=ever.repository, status=status, bytes_sent=7, error=error)
+    known.known_middle = redact(ever.middle(200))
+    assert known.line(0.25) == ever.line(0.25)
+    assert "hunter22" not in ever.line(0.25)
