@@ -34,6 +34,7 @@ SYSTEM_CONFIG_PATH = "/etc/gitconfig"
 INCLUDE_DEPTH_MAX = 10
 FILES_MAX = 1000
 BYTES_MAX = 16 << 20
+READ_BYTES = 64 << 10
 
 _ABSENT_ERRNOS = frozenset({errno.ENOENT, errno.ENOTDIR})
 
@@ -279,8 +280,10 @@ def read_config_file(path: str, *, absent_when_denied: bool = False) -> bytes | 
             return b""
         if not stat.S_ISREG(found.st_mode):
             raise BadConfig(path, 0, "not a plain file")
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(BYTES_MAX + 1)
+        data = b""
+        while len(data) <= BYTES_MAX and (piece := os.read(descriptor, READ_BYTES)):
+            data += piece
+        return data
     finally:
         os.close(descriptor)
 

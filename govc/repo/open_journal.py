@@ -27,14 +27,19 @@ from govc.wal.state import peek_tail
 log = logging.getLogger(__name__)
 
 
+def has_log(commondir: str) -> bool:
+    """Say whether there is a log, of which something might be to recover: one stat."""
+    return os.path.isdir(log_folder(commondir).segments)
+
+
 def may_need_recovery(commondir: str) -> bool:
     """Say whether opening this repository has to recover something first. Cheap: one stat for a clean one.
 
     Raises OSError.
     """
-    folder = log_folder(commondir)
-    if not os.path.isdir(folder.segments):
+    if not has_log(commondir):
         return False
+    folder = log_folder(commondir)
     tail = peek_tail(folder.state, boot_id())
     if tail is None or not tail.is_all_published:
         return True

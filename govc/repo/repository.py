@@ -37,7 +37,7 @@ from govc.refs.lock import Sleep
 from govc.repo.introductions import Introductions
 from govc.repo.journal import Journal, JournalOptions
 from govc.repo.layout import RepositoryLayout, find_commondir, read_layout
-from govc.repo.open_journal import open_journal, recover_for_reading
+from govc.repo.open_journal import has_log, open_journal, recover_for_reading
 from govc.repo.recovery import RecoveryReport, Site
 from govc.repo.snapshot import Snapshot
 from govc.repo.watched import WatchedFiles
@@ -149,6 +149,15 @@ class Repository:
         if self._refs is None:
             self._refs = self._open_refs(config.layout)
         return Site.of(config.layout, config.config, self._refs, sleep)
+
+    def needs_recovery(self) -> bool:
+        """Say whether `recover` is still to be called. Where there is no log it isn't: nobody takes a thread for that.
+
+        Raises RepositoryRefused.
+        """
+        if not self.is_recovered and not has_log(find_commondir(self.gitdir)):
+            self.is_recovered = True
+        return not self.is_recovered
 
     def recover(self, options: JournalOptions) -> None:
         """Finish what dead processes or a power cut have left, once per opening. Blocks. Raises LogError."""

@@ -251,7 +251,8 @@ class Backend:
             if is_push and stamps is not None:
                 self._places.keep(path_info, stamps, found, repository)
         if not repository.is_recovered:
-            self.runtime.call_blocking(repository.recover, self.journal_options)
+            if repository.needs_recovery():
+                self.runtime.call_blocking(repository.recover, self.journal_options)
             self._run_late_hooks(repository.gitdir)
         if is_push and not context.is_discovery:
             snapshot = repository.configured_snapshot()  # the push takes one when all of it has come

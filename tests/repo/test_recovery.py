@@ -1,6 +1,8 @@
 import io
 import os
+import shutil
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -9,13 +11,16 @@ from govc.app import create_app
 from govc.refs.plan import RefUpdate
 from govc.repo.checkpoint_schedule import checkpoint_path, load_site
 from govc.repo.open_journal import may_need_recovery, open_journal
+from govc.repo.runtime import PLAIN
+from govc.service.backend import Backend
+from govc.service.context import UPLOAD_PACK, RequestContext
 from govc.settings import Settings
 from govc.wal.errors import LogBlocked, LogDamaged, LogForeign
 from govc.wal.reader import LogReader
 from govc.wal.segment import list_segments, segment_path
 from govc.web.cgi import make_environ
 
-from .logged import ZERO, Logged, git, restart_machine, run_and_die
+from .logged import ENVIRONMENT, ZERO, Logged, git, restart_machine, run_and_die
 
 MAIN = b"refs/heads/main"
 
@@ -444,3 +449,25 @@ def test_every_kind_of_leftover_of_one_dead_process_goes_at_once(world):
     assert world.locks() == [admins]
     assert [name for name in os.listdir(f"{world.path}/govc/locks") if token in name] == []
     assert world.writer().change([RefUpdate(MAIN, second, first)]) == {}
+
+
+def test_a_thread_is_taken_for_what_may_be_to_recover_only(world, tmp_path):
+    """Most repositories have no log: to know that is one stat."""
+    site = tmp_path / "served"
+    git(tmp_path, "init", "-q", "--bare", str(site / "none.git"))
+    world.push((MAIN, ZERO, world.commit()))
+    shutil.copytree(world.path, site / "logged.git")
+    called = []
+
+    def call_blocking(function, *arguments):
+        called.append(function.__name__)
+        return function(*arguments)
+
+    settings = Settings(root=str(site), export_all=True, helper_processes_max=0, cache_bytes_max=0)
+    backend = Backend(settings, replace(PLAIN, call_blocking=call_blocking), ENVIRONMENT)
+    for _ in range(2):
+        backend.open("/none.git", context=RequestContext(service=UPLOAD_PACK))
+    assert "recover" not in called
+    for _ in range(2):
+        backend.open("/logged.git", context=RequestContext(service=UPLOAD_PACK))
+    assert called.count("recover") == 1
