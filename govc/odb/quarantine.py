@@ -164,12 +164,18 @@ class Quarantine:
         }
 
     def migrate(
-        self, keep_message: str = "govc", *, fsync: bool = False, next_own_path: Callable[[], str] | None = None
+        self,
+        keep_message: str = "govc",
+        *,
+        fsync: bool = False,
+        next_own_path: Callable[[], str] | None = None,
+        known_as: str = "",
     ) -> Migration:
         """Move everything into the repository, hooks' objects included, and remove the folder.
 
         `next_own_path` gives names for the `.keep` files' other names: a `.keep` that shares the inode is known as
-        ours even after a power cut that took its text.
+        ours even after a power cut that took its text. `known_as`: a file that is there, with `keep_message` in it, of
+        which all `.keep` files may be further names.
 
         With `fsync`, files are synced before they get their names and folders afterwards. A pack that is
         there already must have the same bytes, and stays. Raises MigrationFailed, after which the
@@ -181,7 +187,7 @@ class Quarantine:
             if stems:
                 self.modes.make_directory(f"{self.objects_dir}/pack")
             for stem in stems:
-                keep_paths.extend(self._create_keep(stem, keep_message, next_own_path))
+                keep_paths.extend(self._create_keep(stem, keep_message, next_own_path, known_as))
             loose_paths = self._migrate_loose(fsync)
             for stem in stems:
                 self._migrate_pack(stem, fsync)
@@ -230,12 +236,17 @@ class Quarantine:
         names = set(os.listdir(self.pack_dir))
         return sorted(name[:-4] for name in names if name.endswith(".idx") and f"{name[:-4]}.pack" in names)
 
-    def _create_keep(self, stem: str, message: str, next_own_path: Callable[[], str] | None) -> list[str]:
+    def _create_keep(
+        self, stem: str, message: str, next_own_path: Callable[[], str] | None, known_as: str
+    ) -> list[str]:
         """Create the pack's .keep; return the paths to remove later, none when somebody else keeps the pack already.
 
-        It is whole when it gets its name: an empty one, left by a kill, would belong to nobody.
+        It is whole when it gets its name: an empty one, left by a kill, would belong to nobody. To make a file for each
+        push costs a file system more than a further name of one that stays.
         """
         path = f"{self.objects_dir}/pack/{stem}.keep"
+        if known_as and (found := _link_keep(known_as, path)) is not None:
+            return found
         own = next_own_path() if next_own_path is not None else f"{self.pack_dir}/keep"
         disk.write_file(own, f"{message}\n".encode(), mode=0o600, fsync=False)
         try:
@@ -253,8 +264,7 @@ class Quarantine:
             return [path, own]
         except FileExistsError:
             disk.unlink(own)
-            with suppress(OSError):  # young again, in case that it was taken for a leftover
-                os.utime(path)
+            _make_young(path)
             return []
 
     def _migrate_loose(self, fsync: bool) -> tuple[str, ...]:
@@ -295,6 +305,27 @@ class Quarantine:
         if not place_file(source, target):
             with suppress(OSError):  # it was there before: save it from pruning, as git does
                 os.utime(target)
+
+
+def _link_keep(known_as: str, path: str) -> list[str] | None:
+    """Make `path` a name of that file; return what to remove later, None where that can't be done."""
+    try:
+        disk.link(known_as, path)
+    except FileExistsError:
+        _make_young(path)
+        return []
+    except OSError as error:
+        if error.errno not in (*_NO_LINKS, errno.ENOENT):
+            raise
+        return None
+    _make_young(path)  # its other names may be old
+    return [path]
+
+
+def _make_young(path: str) -> None:
+    """Save a `.keep` from being taken for a leftover."""
+    with suppress(OSError):
+        os.utime(path)
 
 
 def _make_private_directory(objects_dir: str) -> str:

@@ -53,6 +53,11 @@ git beside us stay cheap. Git's own default is 50."""
 
 GC_PID_SECONDS = 12 * 3600
 
+LEFTOVERS_SECONDS = 60.0
+"""Leftovers are a day old at least: so much later is no matter."""
+
+_LEFTOVERS = "leftovers"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaintenanceTask:
@@ -112,7 +117,16 @@ def is_due(snapshot: Snapshot, refs: RefBackend) -> bool:
     pack_count = sum(pack.path.startswith(own) and is_mergeable(pack) for pack in snapshot.store.packs)
     packs_max = config.get_int("gc.autopacklimit", PACKS_MAX)
     is_crowded = pack_count > packs_max > 0
-    return is_crowded or refs.is_packing_due(snapshot.refs) or bool(find_leftovers(snapshot.layout.objects_dir))
+    return is_crowded or refs.is_packing_due(snapshot.refs) or _has_leftovers(snapshot)
+
+
+def _has_leftovers(snapshot: Snapshot) -> bool:
+    """Look for leftovers, but not after each push: it lists folders that grow with every one."""
+    now = time.monotonic()
+    if now < snapshot.lasting.get(_LEFTOVERS, 0.0):
+        return False
+    snapshot.lasting[_LEFTOVERS] = now + LEFTOVERS_SECONDS
+    return bool(find_leftovers(snapshot.layout.objects_dir))
 
 
 def maintain_job(task: MaintenanceTask, _emit: Emit) -> MaintenanceReport:

@@ -56,9 +56,12 @@ class PushedObjects:
         self._quarantine = None
         options = self._journal.options
         syncs = quarantine.loose_bytes() > options.inline_bytes_max and options.durability != NO_DURABILITY
-        owner = self._journal.log.owner.token.hex()
+        message = f"{KEEP_PREFIX}{self._journal.log.owner.token.hex()}"
         self._migration = migration = quarantine.migrate(
-            f"{KEEP_PREFIX}{owner}", fsync=syncs, next_own_path=self._journal.next_lock_path
+            message,
+            fsync=syncs,
+            next_own_path=self._journal.next_lock_path,
+            known_as=self._journal.log.owner.path_saying(f"{message}\n".encode("ascii")),
         )
         if result.object_count and not (migration.pack_paths or result.is_unpacked):
             raise MigrationFailed("the pack is gone: something prunes the quarantine")

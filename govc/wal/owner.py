@@ -2,6 +2,7 @@
 
     <token>.owner       flocked by the process for as long as it lives
     <token>.<number>    a lock file of ours: linked to `X.lock`, which is how git knows it
+    <token>.0           one file whose further names are the `.keep` files of packs that come with pushes
 
 A token is 8 random bytes in hex. Liveness is the flock, never a process number: numbers are given to others. A lock
 file is ours when `X.lock` and a file here are one inode, which needs no sync and no record to be known after a crash.
@@ -32,6 +33,8 @@ class Owner:
         self.token = secrets.token_bytes(TOKEN_BYTES)
         self._path = f"{folder}/{self.token.hex()}.owner"
         self._count = 0
+        self._mode = mode
+        self._has_said = False
         # Locked before it has its name: nobody must ever find a living process unlocked.
         temporary = f"{folder}/new-{self.token.hex()}"
         self._descriptor = disk.open_with_mode(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
@@ -43,12 +46,31 @@ class Owner:
         self._count += 1
         return f"{self.folder}/{self.token.hex()}.{self._count}"
 
+    def path_saying(self, text: bytes) -> str:
+        """Return the path of the file that all `.keep` files may be names of. It says `text`, at each call the same.
+
+        Who finds it made by another thread just now may find it empty: by its inode it is ours all the same. OSError.
+        """
+        path = f"{self.folder}/{self.token.hex()}.0"
+        if not self._has_said:
+            with suppress(FileExistsError):
+                disk.write_file(path, text, mode=self._mode, fsync=False)
+            self._has_said = True
+        return path
+
     def close(self) -> None:
-        """Let go of the token; its locks are released by then."""
+        """Let go of the token; its locks are released by then. What is the name of a `.keep` that could not be removed
+        stays, so that whoever comes next knows whose that is.
+        """
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             with suppress(FileNotFoundError):  # the log was retired under us
                 disk.unlink(self._path)
+            if self._has_said:
+                with suppress(FileNotFoundError):
+                    path = f"{self.folder}/{self.token.hex()}.0"
+                    if os.lstat(path).st_nlink == 1:
+                        disk.unlink(path)
             disk.close(descriptor)
 
 

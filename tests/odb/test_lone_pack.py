@@ -86,6 +86,43 @@ def test_leaving_the_block_in_any_way_removes_everything(target, pack_bytes):
     assert before == tree(target)
 
 
+def test_the_keep_is_a_further_name_of_a_file_that_stays(target, pack_bytes, own_path):
+    known = target.parent / "owner"
+    known.write_text(f"{MESSAGE}\n")
+    os.utime(known, (1, 1))
+    with LonePack(str(target)) as lone:
+        receive(lone, pack_bytes)
+        migration = lone.migrate(MESSAGE, next_own_path=own_path, known_as=str(known))
+    keep = f"{target}/pack/pack-{lone.checksum.hex()}.keep"
+    assert os.path.samefile(known, keep)
+    assert not os.path.exists(own_path())
+    assert [] == find_leftovers(str(target))  # however old the file is, this is a young name of it
+    migration.release_keep()
+    assert not os.path.exists(keep)
+    assert f"{MESSAGE}\n" == known.read_text()
+
+
+def test_a_keep_is_a_file_by_itself_where_the_known_one_is_gone(target, pack_bytes, own_path):
+    with LonePack(str(target)) as lone:
+        receive(lone, pack_bytes)
+        migration = lone.migrate(MESSAGE, next_own_path=own_path, known_as=str(target / "gone"))
+    keep = f"{target}/pack/pack-{lone.checksum.hex()}.keep"
+    assert os.path.samefile(own_path(), keep)
+    migration.release_keep()
+    assert not os.path.exists(own_path())
+
+
+def test_a_keep_of_somebody_else_stays(target, pack_bytes, own_path):
+    known = target.parent / "owner"
+    known.write_text(f"{MESSAGE}\n")
+    with LonePack(str(target)) as lone:
+        receive(lone, pack_bytes)
+        keep = target / "pack" / f"pack-{lone.checksum.hex()}.keep"
+        keep.write_text("mine\n")
+        lone.migrate(MESSAGE, next_own_path=own_path, known_as=str(known)).release_keep()
+    assert "mine\n" == keep.read_text()
+
+
 def test_pack_that_is_there_already_stays_and_another_of_that_name_is_refused(target, pack_bytes, own_path):
     with LonePack(str(target)) as lone:
         receive(lone, pack_bytes)

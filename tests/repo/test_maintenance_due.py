@@ -1,5 +1,7 @@
 """When a push starts maintenance: the settings that git would ask before `gc --auto`."""
 
+import os
+
 import pytest
 
 from govc.odb.cache import BaseCache
@@ -32,3 +34,15 @@ def test_two_packs_are_many_or_few_as_the_settings_say(site: Site, settings: dic
     snapshot = repository.snapshot()
     assert 2 == len(snapshot.store.packs)
     assert expected == is_due(snapshot, repository.ref_database)
+
+
+def test_leftovers_are_not_looked_for_after_each_push(site: Site) -> None:
+    around = Surroundings(environ=site.environ, base_cache=BaseCache(1 << 20), object_bytes_max=1 << 20)
+    repository = Repository(str(site.repo), around)
+    leftover = site.repo / "objects" / "pack" / "tmp_pack_1"
+    leftover.parent.mkdir(exist_ok=True)
+    assert not is_due(repository.snapshot(), repository.ref_database)
+    leftover.touch()
+    os.utime(leftover, (1, 1))
+    assert not is_due(repository.snapshot(), repository.ref_database)
+    assert is_due(Repository(str(site.repo), around).snapshot(), repository.ref_database)

@@ -442,6 +442,9 @@ def test_every_kind_of_leftover_of_one_dead_process_goes_at_once(world):
     keep = f"{world.path}/objects/pack/pack-{'0' * 40}.keep"
     with open(keep, "w") as file:
         file.write(f"govc receive-pack {token}\n")
+    torn = f"{world.path}/objects/pack/pack-{'2' * 40}.keep"
+    open(f"{world.path}/govc/locks/{token}.0", "w").close()  # a power cut took its text
+    os.link(f"{world.path}/govc/locks/{token}.0", torn)
     admins = f"{world.path}/objects/pack/pack-{'1' * 40}.keep"
     with open(admins, "w") as file:
         file.write("mine\n")

@@ -33,6 +33,25 @@ def test_an_owner_that_closes_leaves_nothing(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_what_an_owner_says_is_written_once(tmp_path):
+    owner = Owner(str(tmp_path))
+    path = owner.path_saying(b"mine\n")
+    assert path == owner.path_saying(b"mine\n")
+    assert (tmp_path / f"{owner.token.hex()}.0").read_bytes() == b"mine\n"
+    owner.close()
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_is_left_of_an_owner_that_closes_is_known_as_a_dead_ones(tmp_path):
+    locks = tmp_path / "locks"
+    locks.mkdir()
+    owner = Owner(str(locks))
+    os.link(owner.path_saying(b"mine\n"), tmp_path / "pack-1.keep")
+    owner.close()
+    assert list(iter_tokens(str(locks))) == [owner.token]
+    assert not is_alive(str(locks), owner.token)
+
+
 def test_a_lock_is_ours_by_its_inode(tmp_path):
     locks = tmp_path / "locks"
     locks.mkdir()
