@@ -217,7 +217,7 @@ def read_regular(path: str, bytes_max: int, flags: int = 0) -> bytes | None:
 
 
 def _read_all(descriptor: int, size_hint: int, bytes_max: int, path: str) -> bytes:
-    """Read to the end; one byte more than the size says, so that growth is noticed."""
+    """Read to the end; what the size says and, for growth to be noticed, room for more."""
     if size_hint > bytes_max:
         raise OSError(errno.EFBIG, "file too large", path)
     pieces: list[bytes] = []
@@ -227,6 +227,8 @@ def _read_all(descriptor: int, size_hint: int, bytes_max: int, path: str) -> byt
         total += len(piece)
         if total > bytes_max:
             raise OSError(errno.EFBIG, "file too large", path)
+        if total == size_hint:
+            break
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 

@@ -82,8 +82,8 @@ def iter_advertisement(
     shallows: Iterable[bytes] = (),
     haves: Iterable[bytes] = (),
     version: int = 0,
-    encoded: Iterable[bytes | memoryview] = (),
-) -> Iterator[bytes | memoryview]:
+    encoded: Iterable[bytes] = (),
+) -> Iterator[bytes]:
     """Yield a v0 or v1 advertisement in chunks of about LINES_PER_CHUNK lines, the flush included.
 
     `haves` are the oids of `.have` lines, `shallows` the server's shallow boundary. Takes the refs once, in

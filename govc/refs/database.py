@@ -136,7 +136,10 @@ class RefDatabase:
         HEAD first, then loose refs, then packed-refs: a branch that HEAD names is found if it was there.
         """
         old = previous if isinstance(previous, FilesState) else None
-        head, head_watch = self._read_head()
+        if old is not None and old.head_watch.is_current(self.stat):
+            head, head_watch = old.head, old.head_watch
+        else:
+            head, head_watch = self._read_head()
         loose = scan_loose(
             self._roots,
             self.algo,

@@ -276,12 +276,13 @@ class _Scanner:
                 if name + b"/" not in excluded:
                     subdirectories.append(filename)
                 continue
-            if not check_refname_format(name):
+            known = old.files.get(filename) if old is not None else None
+            if known is None and not check_refname_format(name):
                 warnings.append(f"ignoring ref with broken name {name.decode('utf-8', 'backslashreplace')}")
                 continue
             if kind == "l":
                 links.add(filename)
-            old_file = old.files.get(filename) if old is not None and filename not in old.links else None
+            old_file = known if old is not None and filename not in old.links else None
             file = self.file(f"{path}/{filename}", name, kind == "l", old_file)
             if file is not None:
                 files[filename] = file

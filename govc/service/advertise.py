@@ -11,7 +11,7 @@ import platform
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from govc import __version__
 from govc.protocol.advertisement import (
@@ -69,6 +69,39 @@ def v2_features(snapshot: Snapshot, context: RequestContext, environ: Mapping[st
     )
 
 
+PIECES_BYTES_MIN = 256 << 10
+_SMALL_BYTES = 32 << 10
+
+
+class Pieces(NamedTuple):
+    """A large body, not put together: after each push it is another one, and to copy megabytes of lines of refs that
+    are what they were costs more than to send them.
+    """
+
+    length: int
+    chunks: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, pieces: Iterable[bytes]) -> "Pieces":
+        """Take them as they are, small ones together."""
+        chunks: list[bytes] = []
+        small: list[bytes] = []
+        waiting = length = 0
+        for piece in pieces:
+            length += len(piece)
+            if len(piece) < _SMALL_BYTES:
+                small.append(piece)
+                waiting += len(piece)
+            if small and (len(piece) >= _SMALL_BYTES or waiting >= _SMALL_BYTES):
+                chunks.append(b"".join(small))
+                small, waiting = [], 0
+            if len(piece) >= _SMALL_BYTES:
+                chunks.append(piece)
+        if small:
+            chunks.append(b"".join(small))
+        return cls(length, tuple(chunks))
+
+
 def advertisement_key(context: RequestContext) -> tuple[Any, ...]:
     """Return where in `derived` the body lies."""
     return "advertisement", context.service, context.protocol_version, context.namespace
@@ -81,22 +114,30 @@ def advertise(
     runtime: Runtime = PLAIN,
     *,
     now_seconds: Callable[[], float] = time.time,
-) -> bytes:
-    """Return the whole body, from the snapshot's memory when it was asked for before. May switch."""
+) -> bytes | Pieces:
+    """Return the whole body, from the snapshot's memory when it was asked for before; in pieces where it is large and
+    mostly asked for once, for a push. May switch.
+    """
     key = advertisement_key(context)
     seed = nonce_seed(snapshot.config) if context.service == RECEIVE_PACK else b""
 
-    def make() -> tuple[bytes, bool]:
+    def make() -> tuple[bytes | Pieces, bool]:
         section = "receive" if context.service == RECEIVE_PACK else "uploadpack"
         shown = ShownRefs(snapshot, section, context.namespace)
-        body = b"".join(_iter_body(shown, context, environ, Pace(runtime.pause)))
+        pieces = list(_iter_body(shown, context, environ, Pace(runtime.pause)))
+        is_large = context.service == RECEIVE_PACK and sum(map(len, pieces)) > PIECES_BYTES_MIN
+        body = Pieces.of(pieces) if is_large else b"".join(pieces)
         return body, shown.is_complete and not snapshot.config.get_bool("transfer.advertisesid", False)
 
     body = remembered(snapshot, key, runtime, make)
     if not seed:
         return body
     # Only the nonce is new each time, and always as long.
-    return body.replace(b"push-cert=" + _placeholder(snapshot), b"push-cert=" + _nonce(snapshot, seed, now_seconds), 1)
+    stands, said = b"push-cert=" + _placeholder(snapshot), b"push-cert=" + _nonce(snapshot, seed, now_seconds)
+    if isinstance(body, Pieces):
+        first, *others = body.chunks  # the first line, with the capabilities, is in it
+        return Pieces(body.length, (first.replace(stands, said, 1), *others))
+    return body.replace(stands, said, 1)
 
 
 def _nonce(snapshot: Snapshot, seed: bytes, now_seconds: Callable[[], float]) -> bytes:
@@ -108,9 +149,7 @@ def _placeholder(snapshot: Snapshot) -> bytes:
     return b"0" * 10 + b"-" + snapshot.algo.zero_hex
 
 
-def _iter_body(
-    shown: ShownRefs, context: RequestContext, environ: Mapping[str, str], pace: Pace
-) -> Iterator[bytes | memoryview]:
+def _iter_body(shown: ShownRefs, context: RequestContext, environ: Mapping[str, str], pace: Pace) -> Iterator[bytes]:
     if context.service == RECEIVE_PACK:
         if context.protocol_version != 2:  # asked for v2, git leaves the line out and tells v0 all the same (HB-66)
             yield service_header(b"git-receive-pack")
@@ -124,7 +163,7 @@ def _iter_body(
 
 def _upload_pack_body(
     shown: ShownRefs, context: RequestContext, environ: Mapping[str, str], pace: Pace
-) -> Iterator[bytes | memoryview]:
+) -> Iterator[bytes]:
     snapshot = shown.snapshot
     policy = snapshot.config.remembered(UploadPolicy.from_config)
     head = shown.head()
@@ -138,7 +177,7 @@ def _upload_pack_body(
         session_id=session_id(context, policy.advertise_session_id),
     )
     refs: Iterable[AdvertisedRef]
-    encoded: Iterable[bytes | memoryview] = ()
+    encoded: Iterable[bytes] = ()
     if head.oid is not None and not shown.is_hidden(HEAD):
         refs = (AdvertisedRef(HEAD, head.oid, snapshot.table.peeled(head.oid, snapshot.peel)),)
         encoded = listing(shown, _UPLOAD_STYLE, pace)
@@ -163,19 +202,19 @@ _UPLOAD_STYLE = Style("advertised", lambda ref: encode_advertised(_advertised(re
 
 def _receive_pack_body(
     shown: ShownRefs, context: RequestContext, environ: Mapping[str, str], pace: Pace
-) -> Iterator[bytes | memoryview]:
+) -> Iterator[bytes]:
     snapshot = shown.snapshot
     snapshot.config.remembered(check_receive_settings)
     refs: Iterable[AdvertisedRef]
-    encoded: Iterable[bytes | memoryview] = ()
+    encoded: Iterable[bytes] = ()
     first = None if shown.prefix or snapshot.alternate_tips else next(shown.iter_refs(), None)
     if first is None:
         refs = pace(_advertised_for_push(shown))
     else:
         refs = (_bare(first),)
-        # Megabytes, where refs are many: not copied. Of refs that are hidden there is an empty piece.
+        # Of refs that are hidden there is an empty piece.
         beginning, *others = (piece for piece in listing(shown, _RECEIVE_STYLE, pace) if piece)
-        encoded = (memoryview(beginning)[len(_RECEIVE_STYLE.encode(first)) :], *others)
+        encoded = (beginning[len(_RECEIVE_STYLE.encode(first)) :], *others)
     return iter_advertisement(
         refs,
         capabilities=_receive_capabilities(snapshot, context, environ),

@@ -43,7 +43,7 @@ from govc.repo.snapshot import Snapshot
 from govc.service import dumb
 from govc.service.access import AccessGuard
 from govc.service.admitting import ARCHIVE, admitted, wish_of
-from govc.service.advertise import advertise, advertisement_key
+from govc.service.advertise import Pieces, advertise, advertisement_key
 from govc.service.archive import ArchiveTools, serve_upload_archive
 from govc.service.audit import NO_AUDIT, AuditLog
 from govc.service.context import RECEIVE_PACK, UPLOAD_PACK, RequestContext, is_never_gone
@@ -539,7 +539,7 @@ class Handle:
         """Return where this is to be had again for who asks as `context` says; None: nowhere."""
         return self._backend.known_place(path_info, self.snapshot, context)
 
-    def advertise(self, context: RequestContext) -> bytes:
+    def advertise(self, context: RequestContext) -> bytes | Pieces:
         """Return the whole body of a smart info/refs answer."""
         return advertise(self.snapshot, context, self._backend.environ, self._backend.runtime)
 

@@ -10,7 +10,8 @@ Encoding is the caller's: a style has a name, by which its lines are kept, and a
 """
 
 from array import array
-from collections.abc import Callable, Iterable
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from govc.refs.table import Peel, Ref, Run
@@ -27,33 +28,53 @@ class Style:
     peel: bool
 
 
+BLOCK_BYTES = 120 << 10
+"""Of so many bytes lines are kept together. What is copied of a block has room in the heap: for more than 128 KiB the
+allocator asks the kernel for pages each time, and to get those costs several times what copying into them does.
+"""
+
+
 class PackedLines:
-    """The lines of the packed refs from position `low` on: those of position p are
-    `data[starts[p-low]:starts[p+1-low]]`.
+    """The lines of the packed refs from position `low` on, in blocks: those of position p are the bytes from
+    `starts[p-low]` to `starts[p+1-low]` of all blocks together.
 
     A ref that isn't shown has no lines.
     """
 
-    __slots__ = ("_data", "_low", "_starts")
+    __slots__ = ("_blocks", "_ends", "_low", "_starts")
 
     def __init__(self, low: int, lines: Iterable[bytes]) -> None:
         self._low = low
         self._starts = array("Q", (0,))
-        pieces = []
-        end = 0
+        self._blocks: list[bytes] = []
+        self._ends: list[int] = []
+        pieces: list[bytes] = []
+        begin = end = 0
         for line in lines:
+            if end - begin + len(line) > BLOCK_BYTES and pieces:
+                self._add(pieces, end)
+                pieces, begin = [], end
             pieces.append(line)
             end += len(line)
             self._starts.append(end)
-        self._data = b"".join(pieces)
+        self._add(pieces, end)
 
-    def between(self, low: int, high: int) -> memoryview:
-        """Return the lines of the positions [low, high)."""
-        starts = self._starts
-        return memoryview(self._data)[starts[low - self._low] : starts[high - self._low]]
+    def _add(self, pieces: list[bytes], end: int) -> None:
+        self._blocks.append(b"".join(pieces))
+        self._ends.append(end)
+
+    def between(self, low: int, high: int) -> Iterator[bytes]:
+        """Yield the lines of the positions [low, high): whole blocks as they are, and what is cut of others."""
+        start, end = self._starts[low - self._low], self._starts[high - self._low]
+        number = bisect_right(self._ends, start)
+        while start < end:
+            block, block_end = self._blocks[number], self._ends[number]
+            begin = block_end - len(block)
+            yield block[start - begin : end - begin]
+            start, number = block_end, number + 1
 
 
-def listing(shown: ShownRefs, style: Style, pace: Pace) -> list[bytes | memoryview]:
+def listing(shown: ShownRefs, style: Style, pace: Pace) -> list[bytes]:
     """Return the lines of all shown refs below refs/, in order, in pieces to be joined. May switch."""
     snapshot = shown.snapshot
     peel = snapshot.peel if style.peel else None
@@ -63,10 +84,10 @@ def listing(shown: ShownRefs, style: Style, pace: Pace) -> list[bytes | memoryvi
     is_kept = kept is not None and kept[0] is snapshot.store and kept[1] is snapshot.config
     known: dict[Ref, bytes] = kept[2] if kept is not None and is_kept else {}
     lines: dict[Ref, bytes] = {}
-    pieces: list[bytes | memoryview] = []
+    pieces: list[bytes] = []
     for item in snapshot.table.iter_runs(shown.prefix + b"refs/", peel):
         if isinstance(item, Run):
-            pieces.append(packed.between(item.low, item.high))
+            pieces += packed.between(item.low, item.high)
             continue
         line = known.get(item)
         if line is None:

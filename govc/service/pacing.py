@@ -40,7 +40,7 @@ class Pace:
         return paced(items, self._pause)
 
 
-def remembered(snapshot: Snapshot, key: Any, runtime: Runtime, make: Callable[[], tuple[bytes, bool]]) -> bytes:
+def remembered(snapshot: Snapshot, key: Any, runtime: Runtime, make: Callable[[], tuple[_T, bool]]) -> _T:
     """Return the answer that the snapshot holds under `key`, else what `make` makes, once at a time.
 
     `make` returns the answer and whether it may be kept. May switch.
@@ -49,7 +49,7 @@ def remembered(snapshot: Snapshot, key: Any, runtime: Runtime, make: Callable[[]
     making = ("making", key)
     while key not in derived and making in derived:
         runtime.sleep(_WAIT_SECONDS)
-    known: bytes | None = derived.get(key)
+    known: _T | None = derived.get(key)
     if known is not None:
         return known
     derived[making] = True

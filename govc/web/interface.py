@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from govc.cache.bodies import Chunk
+from govc.service.advertise import Pieces
 from govc.service.context import RequestContext
 from govc.service.known import KnownListing
 
@@ -42,7 +43,7 @@ class RepositoryHandle(Protocol):
     def known_place(self, path_info: str, context: RequestContext) -> KnownListing | None:
         """Where this repository can be had again by who asks as this one does (to fetch); None: nowhere."""
 
-    def advertise(self, context: RequestContext) -> bytes:
+    def advertise(self, context: RequestContext) -> bytes | Pieces:
         """The whole body of a smart info/refs answer."""
 
     def upload_pack(self, context: RequestContext, body: bytes) -> bytes | Iterator[Chunk]:

@@ -45,7 +45,11 @@ def advertise(handle: RepositoryHandle, service: str | None, context: RequestCon
     """Answer GET info/refs?service=…"""
     if service == UPLOAD_ARCHIVE or not _is_allowed(handle, service, context):
         return error_response(403)
-    return whole_response(f"application/x-git-{service}-advertisement", handle.advertise(context))
+    content_type, body = f"application/x-git-{service}-advertisement", handle.advertise(context)
+    if isinstance(body, bytes):
+        return whole_response(content_type, body)
+    headers = [*NEVER_CACHE, ("Content-Type", content_type), ("Content-Length", str(body.length))]
+    return Response(200, headers, body.chunks)
 
 
 def _wrong_content_type(expected: str, received: str) -> Response:

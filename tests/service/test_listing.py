@@ -11,9 +11,9 @@ from govc.odb.cache import BaseCache
 from govc.protocol.advertisement import AdvertisedRef, encode_advertised
 from govc.repo.repository import Repository, Surroundings
 from govc.repo.runtime import PLAIN
-from govc.service.advertise import advertise
+from govc.service.advertise import Pieces, advertise
 from govc.service.context import RequestContext
-from govc.service.listing import Style, listing
+from govc.service.listing import PackedLines, Style, listing
 from govc.service.ls_refs import ls_refs
 from govc.service.pacing import Pace
 from govc.service.shown import ShownRefs
@@ -157,3 +157,43 @@ def test_what_lacks_a_ref_whose_object_is_missing_is_not_kept(world):
     snapshot = open_repository(path).snapshot()
     assert b"".join(listing(ShownRefs(snapshot, "uploadpack", b""), STYLE, PACE)).count(b"refs/") == 1
     assert not snapshot.lasting
+
+
+@pytest.mark.parametrize("bytes_max", [1, 64, 100, 1 << 20])
+def test_blocks_of_lines_are_cut_at_any_two_positions(monkeypatch: pytest.MonkeyPatch, bytes_max: int) -> None:
+    monkeypatch.setattr("govc.service.listing.BLOCK_BYTES", bytes_max)
+    lines = [b"x" * (number % 7 * 11) for number in range(40)]
+    packed = PackedLines(5, lines)
+    for low in range(41):
+        for high in range(low, 41):
+            assert b"".join(lines[low:high]) == b"".join(packed.between(5 + low, 5 + high))
+
+
+def test_pieces_are_the_body_in_chunks_worth_sending() -> None:
+    sizes = [100, 200, 40_000, 3, 50_000, 60_000, *[1000] * 100, 70_000, 1]
+    whole = [bytes([number % 251]) * size for number, size in enumerate(sizes)]
+    body = Pieces.of(whole)
+    assert (len(b"".join(whole)), b"".join(whole)) == (body.length, b"".join(body.chunks))
+    assert len(body.chunks) <= 14
+    assert whole[2] is body.chunks[1]  # what is large is no copy
+
+
+def test_a_large_advertisement_in_pieces_is_the_same_with_a_nonce_of_its_own(tmp_path, monkeypatch):
+    path = tmp_path / "r.git"
+    run("init", "-q", "--bare", str(path))
+    tree = run("hash-object", "-w", "-t", "tree", "/dev/null", cwd=path)
+    oid = run("-c", "user.name=A", "-c", "user.email=a@example.com", "commit-tree", "-m", "1", tree, cwd=path)
+    set_refs(path, [oid], {f"refs/heads/{number:04}": 0 for number in range(500)}, {}, "refs/heads/0000")
+    repository = open_repository(path)
+    subprocess.run(["git", "-C", path, "config", "receive.certNonceSeed", "seed"], check=True)
+    context = RequestContext(service="receive-pack")
+    whole = advertise(repository.snapshot(), context, {}, now_seconds=lambda: 1_700_000_000)
+    assert b"push-cert=1700000000-" in whole
+    monkeypatch.setattr("govc.service.advertise.PIECES_BYTES_MIN", 1000)
+    fresh = open_repository(path).snapshot()
+    for seconds in (1_700_000_000, 1_700_000_001):
+        body = advertise(fresh, context, {}, now_seconds=lambda seconds=seconds: seconds)
+        assert isinstance(body, Pieces)
+        assert (body.length, b"".join(body.chunks)[:4]) == (len(whole), whole[:4])
+        assert b"push-cert=%d-" % seconds in body.chunks[0]
+    assert advertise(fresh, context, {}, now_seconds=lambda: 1_700_000_000).chunks == (whole,)
