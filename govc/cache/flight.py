@@ -57,6 +57,7 @@ from govc.cache.record import (
     write_status,
 )
 from govc.cache.span import READ_BYTES, CallBlocking, FramedSpan
+from govc.cache.spool import WRITE_BYTES, copy_packets, write_cut
 from govc.errors import GovcError, Refused
 
 log = logging.getLogger(__name__)
@@ -82,8 +83,8 @@ class Notice(bytes):
 
 
 Piece = bytes | Borrowed | FramedSpan | None
-"""What a production yields: whole packets, a `Notice`, whole packets of an older body, or None for a silence; one that
-isn't shared (`BodyRequest.produce_stored`) may yield a file that is to be cut into packets."""
+"""What a production yields: whole packets, a `Notice`, whole packets of an older body, a file that is to be cut into
+packets, or None for a silence."""
 
 Produce = Callable[[], Iterator[Piece]]
 
@@ -262,14 +263,15 @@ class Flight:
         waiting_bytes = 0
         flushed_at = 0.0
         for piece in pieces:
-            if isinstance(piece, Borrowed):
+            if isinstance(piece, Borrowed | FramedSpan):
                 if waiting:
                     self._publish(b"".join(waiting))
                     waiting.clear()
                     waiting_bytes = 0
-                self._borrow(piece)
-            elif isinstance(piece, FramedSpan):
-                raise TypeError("a shared production yields bytes")
+                if isinstance(piece, Borrowed):
+                    self._borrow(piece)
+                else:
+                    self._copy_framed(piece)
             elif piece:
                 if not self.status.data_start and not isinstance(piece, Notice):
                     start = self.status.published + waiting_bytes
@@ -325,6 +327,24 @@ class Flight:
             data = data + more if data else more
         self._publish(data)
 
+    def _copy_framed(self, span: FramedSpan) -> None:
+        """Copy the packets of a file: many at a time, while there is room for them."""
+        offset, buffer = span.offset, bytearray(WRITE_BYTES)
+        if not self.status.data_start:
+            self.status = self.status._replace(data_start=self.status.published)
+        while offset < span.end and not self.status.window:
+            self._keep_pace()
+            at = self.status.published
+            try:
+                offset, at = self._call_blocking(copy_packets, span, offset, self.part, at, buffer)
+            except OSError:
+                break  # piece by piece what is wrong is met again, and known for what it is
+            self._tell(self.status._replace(published=at))
+            self._check_wanted()
+        for data in span.rest(offset).iter_bytes() if offset < span.end else ():
+            self._publish(data)
+            self._check_wanted()
+
     def _publish(self, data: bytes) -> None:
         """Write whole packets and say so."""
         if len(data) > DIRECT_WRITE_BYTES:
@@ -349,7 +369,7 @@ class Flight:
         try:
             if len(view) <= DIRECT_WRITE_BYTES:
                 return os.pwrite(self.part, view, offset)
-            count: int = self._call_blocking(os.pwrite, self.part, view, offset)
+            count: int = self._call_blocking(write_cut, self.part, view, offset)
             return count
         except OSError as error:
             if window or at < WINDOW_BYTES_MIN or self.base >= 0:

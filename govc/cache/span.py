@@ -104,6 +104,25 @@ class FramedSpan(FileSpan):
         """Bytes that go out."""
         return self.length
 
+    def rest(self, offset: int) -> "FramedSpan":
+        """Return the packets from this offset of the file on, where one begins."""
+        return FramedSpan(
+            self.descriptor, offset, self.end, self.payload_max, self.header, self._call_blocking, self.owner
+        )
+
+    def first_packet(self) -> bytes:
+        """Return the first packet. OSError when the file ends early."""
+        count = min(self.payload_max, self.end - self.offset)
+        data = os.pread(self.descriptor, count, self.offset)
+        if len(data) != count:
+            raise OSError(errno.EIO, f"a file that is sent ends before byte {self.offset + count}")
+        return self.header(count) + data
+
+    def last_packets(self, count: int) -> bytes:
+        """Return so many packets, or all. OSError when the file ends early. May switch."""
+        first = max(-(-(self.end - self.offset) // self.payload_max) - count, 0)
+        return b"".join(self.rest(self.offset + first * self.payload_max).iter_bytes())
+
     def iter_blocks(self) -> Iterator[list[tuple[bytes, int, int]]]:
         """Yield (header, offset, size) of the packets, some at a time; their pages are in memory then. May switch."""
         size = self.payload_max

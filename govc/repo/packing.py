@@ -14,7 +14,7 @@ Source: git's upload-pack.c (create_pack_file), builtin/pack-objects.c for the p
 """
 
 import logging
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from time import monotonic
 
@@ -190,7 +190,9 @@ class PackProducer:
         self._slots = slots
         self._limits = limits
 
-    def produce(self, snapshot: Snapshot, plan: PackPlan, quiet_seconds: float) -> Iterator[bytes | Progress | Quiet]:
+    def produce(
+        self, snapshot: Snapshot, plan: PackPlan, quiet_seconds: float
+    ) -> Generator[bytes | Progress | Quiet, None, None]:
         """Yield the pack, progress and silences. Closing the generator stops the work. May switch.
 
         Raises GovcError; HelperFailed when a helper died.

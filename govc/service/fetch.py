@@ -472,13 +472,15 @@ class FetchSession:
             if key is not None:
                 maker.line = body_line(self.snapshot, self.context, plan, side_band)
                 remember_body(self.snapshot, self.context, self._words, KnownBody(key, side_band, size))
+            maker.may_be_stored = self._may_be_stored(plan, side_band)
             wish = replace(
                 wish_for(KnownBody(key, side_band, size), self.policy, self.context, has_queue=self._has_queue),
                 produce=begun.take if begun is not None and is_little else produce,
                 head=head,
                 line=maker.line,
                 note=maker.note,
-                produce_stored=maker.make_stored if self._may_be_stored(plan, side_band) else None,
+                # Who reads slowly must not keep a place, where operations are counted.
+                produce_stored=maker.make_stored if maker.may_be_stored and not self._has_queue else None,
             )
             yield from tools.bodies.serve(wish, self._sent)
         finally:
@@ -506,12 +508,10 @@ class FetchSession:
         """Tell whether the answer may well be a stored pack, or nearly.
 
         That is all of a repository of one large pack and little more, such as pushes since it was packed.
-
-        Where operations are counted it takes a place like all others, which who reads slowly must not keep.
         """
         packs = self.snapshot.store.packs
         is_whole = not plan.haves and not plan.boundary and not plan.client_shallow and plan.selection == ALL
-        is_simple = is_whole and bool(side_band) and not self._has_queue and not self.snapshot.is_partial
+        is_simple = is_whole and bool(side_band) and not self.snapshot.is_partial
         sizes = [pack.size for pack in packs]
         return is_simple and max(sizes, default=0) >= max(STORED_BYTES_MIN, sum(sizes) // 2)
 

@@ -22,6 +22,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from govc.cache.grown import Borrowed, Whole
+from govc.cache.span import FramedSpan
 from govc.errors import Corrupt
 from govc.pack.format import PACK_HEADER_SIZE, encode_pack_header
 from govc.protocol.oid import HashAlgorithm
@@ -114,27 +115,34 @@ class Outliner:
         self._count = 0
         self.times = 0
         """How often the body has grown."""
-        self._last: list[tuple[int, bytes]] = []
+        self._last: list[tuple[int, bytes | FramedSpan]] = []
 
     def said(self, size: int) -> None:
         """So many bytes went out that carry no pack data."""
         self._at += size
 
-    def sent(self, piece: bytes | Borrowed) -> None:
-        """Whole packets of pack data went out."""
-        if self._data_at < 0 and isinstance(piece, bytes):
+    def sent(self, piece: bytes | Borrowed | FramedSpan) -> None:
+        """Whole packets of pack data went out. OSError when the file that they lie in ends early."""
+        if self._data_at < 0 and not isinstance(piece, Borrowed):
+            first = piece if isinstance(piece, bytes) else piece.first_packet()
             self._data_at = self._at
-            self._count = int.from_bytes(piece[OVERHEAD + 8 : OVERHEAD + PACK_HEADER_SIZE], "big")
-        self._last = [*self._last[-1:], (self._at, piece)] if isinstance(piece, bytes) else []
+            self._count = int.from_bytes(first[OVERHEAD + 8 : OVERHEAD + PACK_HEADER_SIZE], "big")
+        before = self._last[-1:] if isinstance(piece, bytes) else []
+        self._last = [*before, (self._at, piece)] if not isinstance(piece, Borrowed) else []
         self._at += len(piece)
 
     def outline(self, plan: PackPlan, algo: HashAlgorithm) -> Outline | None:
-        """Return what there is to note; None when it is too much, or the pack too short for anything to be kept."""
+        """Return what there is to note; None when it is too much, or the pack too short for anything to be kept.
+
+        OSError when a file whose packets went out has become shorter.
+        """
         before = WantsBefore(frozenset(plan.wants), frozenset(candidate_tags(plan)))
         if not self._last or len(before.wants) + len(before.tags) > NAMES_MAX:
             return None
-        first_at = self._last[0][0]
-        data = b"".join(piece for _, piece in self._last)
+        ends = [piece if isinstance(piece, bytes) else piece.last_packets(2) for _, piece in self._last]
+        at, piece = self._last[0]
+        first_at = at + len(piece) - len(ends[0])
+        data = b"".join(ends)
         carried = 0
         for start, end in reversed(list(iter_packets_at(data))):
             carried += end - start - OVERHEAD

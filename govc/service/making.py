@@ -22,6 +22,7 @@ from govc.repo.helper import Progress
 from govc.repo.pack_plan import PackPlan, tell_counts, tell_total
 from govc.repo.packing import PackProducer
 from govc.repo.snapshot import Snapshot
+from govc.repo.stored_packing import StoredPart
 from govc.service.growing import TIMES_MAX, Growth, Outliner, decode_outline, encode_outline
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,9 @@ class Framing:
 
 
 class BodyMaker:
-    """One body, whoever it is for. `line`: that of bodies which may grow out of each other, "" for one that can't."""
+    """One body, whoever it is for. `line`: that of bodies which may grow out of each other, "" for one that can't.
+    `may_be_stored`: most of it may well lie in one pack, framed in a side band.
+    """
 
     def __init__(
         self,
@@ -49,6 +52,7 @@ class BodyMaker:
         call_blocking: Callable[..., Any],
     ) -> None:
         self.line = ""
+        self.may_be_stored = False
         self._snapshot = snapshot
         self._plan = plan
         self._framing = framing
@@ -75,32 +79,10 @@ class BodyMaker:
     def make_stored(self) -> Iterator[Piece]:
         """Yield the pieces of a body that is not kept: what lies in a stored pack is sent from there."""
         phases.CURRENT.set(self._recorder)
+        outliner = Outliner()
         if self._framing.head:
             yield Notice(self._framing.head)
-        stored = self._producer.produce_stored(self._snapshot, self._plan)
-        side_band = self._framing.side_band
-        outliner = Outliner()
-        if stored is None:
-            yield from self._make_anew(outliner)
-            return
-        with closing(stored):
-            for item in stored:
-                if isinstance(item, Progress):
-                    yield self._say(item, outliner)
-                elif isinstance(item, bytes):
-                    yield frame(Band.DATA, item, side_band)
-                else:
-                    yield FramedSpan(
-                        item.pack.descriptor().pack_fd,
-                        item.start,
-                        item.end,
-                        side_band - OVERHEAD,
-                        _data_header,
-                        self._call_blocking,
-                        item.pack,
-                    )
-        if self._framing.tail:
-            yield self._framing.tail
+        yield from self._make_anew(outliner)
 
     def note(self) -> bytes | None:
         """Return what is to be noted of the body that was made last; None when nothing may grow out of it."""
@@ -108,19 +90,28 @@ class BodyMaker:
         return encode_outline(outline) if outline is not None else None
 
     def _make_anew(self, outliner: Outliner) -> Iterator[Piece]:
-        side_band = self._framing.side_band
-        for item in self._producer.produce(self._snapshot, self._plan, PRODUCER_QUIET_SECONDS):
-            if isinstance(item, bytes):
-                piece = frame(Band.DATA, item, side_band) if side_band else item
-                if self.line and piece:
-                    outliner.sent(piece)
-                yield piece
-            elif isinstance(item, Progress):
-                yield self._say(item, outliner)
-            else:
-                yield None
+        stored = self._producer.produce_stored(self._snapshot, self._plan) if self.may_be_stored else None
+        made = stored or self._producer.produce(self._snapshot, self._plan, PRODUCER_QUIET_SECONDS)
+        with closing(made):
+            for item in made:
+                if isinstance(item, Progress):
+                    yield self._say(item, outliner)
+                elif isinstance(item, bytes | StoredPart):
+                    piece = self._frame(item)
+                    if self.line and piece:
+                        outliner.sent(piece)
+                    yield piece
+                else:
+                    yield None
         if self._framing.tail:
             yield self._framing.tail
+
+    def _frame(self, item: bytes | StoredPart) -> bytes | FramedSpan:
+        side_band = self._framing.side_band
+        if isinstance(item, bytes):
+            return frame(Band.DATA, item, side_band) if side_band else item
+        pack_fd, payload_max = item.pack.descriptor().pack_fd, side_band - OVERHEAD
+        return FramedSpan(pack_fd, item.start, item.end, payload_max, _data_header, self._call_blocking, item.pack)
 
     def _grow(self, elder: Elder, outliner: Outliner) -> Generator[Piece, None, bool]:
         """Make the body out of an older one; return whether that could be done."""

@@ -70,6 +70,21 @@ def test_after_a_restart_what_is_kept_is_sent(world: World) -> None:
 
 
 @needs_compiled
+def test_what_is_kept_is_copied_from_the_pack_and_grows_after_a_push(world: World) -> None:
+    world.backend.fetch_tools.producer.produce = None  # type: ignore[method-assign,assignment]
+    world.clone(world.refs())
+    before = world.clone(world.refs())
+    assert before == stored_pack(world)
+    tip = world.git.rev(world.path, "refs/heads/main")
+    world.commit("main", tip, files={"text": b"line\n" * 502})
+    wants = world.refs()
+    grown = world.clone(wants)
+    assert grown[12 : len(before) - 20] == before[12:-20]
+    assert len(world.cached(".grown")) == 1
+    world.check(grown, wants)
+
+
+@needs_compiled
 def test_a_pack_that_holds_more_is_not_sent_whole(world: World) -> None:
     lost = world.commit("gone", world.git.rev(world.path, "refs/heads/main"), files={"secret": b"secret"})
     world.git("repack", "-adq", cwd=world.path)
