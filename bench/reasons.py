@@ -66,9 +66,9 @@ REASONS = (
         4,
         "a small repository's clone is a request, divided by few bytes: a connection that is accepted for it (which "
         "wakes the other worker, too), a greenlet and a socket in Python for that, the file that is opened, a proof, a "
-        "line of the log; of a large one the kernel's handing of pages to a socket is nearly all there is, which takes "
-        "longer the smaller the pieces were in which they were written (folios of the page cache), and being woken "
-        "when it has room again",
+        "line of the log; of a large one the kernel's handing of pages to a socket is nearly all there is (bodies "
+        "lie in few large folios of the page cache), and being woken when it has room again; a worker that had not met "
+        "the repository opens it",
     ),
     Reason(
         5,
@@ -107,8 +107,9 @@ REASONS = (
     ),
     Reason(
         6,
-        "the body is made once; the kernel's handing of pages to fifty sockets is most of what is left, and "
-        "the next most is Python that wakes each follower for some dozens of stretches while they are produced",
+        "the body is made once, of a large pack by one copy into new pages of the cache, which a virtual machine may "
+        "have to get from its host first; the kernel's handing of pages to fifty sockets is most of what is left, and "
+        "the next most is Python that wakes each follower for some dozens of stretches",
         ("CPU", "clones at once"),
     ),
     Reason(
