@@ -84,29 +84,43 @@ cdef class Stamps:
     def __len__(self):
         return self.count
 
+    cdef bint is_same(self, Stamp *stamp) noexcept nogil:
+        cdef Stat now
+        if stat(stamp.path, &now) != 0:
+            return not stamp.is_there and (
+                errno == ENOENT or errno == ENOTDIR or errno == EACCES or errno == EPERM or errno == ELOOP
+                or errno == ENAMETOOLONG
+            )
+        return (
+            stamp.is_there
+            and now.st_ctim.tv_sec * <int64_t>1000000000 + now.st_ctim.tv_nsec == stamp.ctime_ns
+            and now.st_ino == stamp.inode
+            and now.st_mtim.tv_sec * <int64_t>1000000000 + now.st_mtim.tv_nsec == stamp.mtime_ns
+            and now.st_size == stamp.size
+            and now.st_dev == stamp.device
+        )
+
     def are_current(self):
         """See stamps.Stamps."""
         cdef Py_ssize_t k
-        cdef Stamp *stamp
-        cdef Stat now
         cdef bint same = True
         with nogil:
             for k in range(self.count):
-                stamp = &self.stamps[k]
-                if stat(stamp.path, &now) != 0:
-                    same = not stamp.is_there and (
-                        errno == ENOENT or errno == ENOTDIR or errno == EACCES or errno == EPERM or errno == ELOOP
-                        or errno == ENAMETOOLONG
-                    )
-                else:
-                    same = (
-                        stamp.is_there
-                        and now.st_ctim.tv_sec * <int64_t>1000000000 + now.st_ctim.tv_nsec == stamp.ctime_ns
-                        and now.st_ino == stamp.inode
-                        and now.st_mtim.tv_sec * <int64_t>1000000000 + now.st_mtim.tv_nsec == stamp.mtime_ns
-                        and now.st_size == stamp.size
-                        and now.st_dev == stamp.device
-                    )
+                same = self.is_same(&self.stamps[k])
                 if not same:
                     break
         return same
+
+    def changed(self):
+        """See stamps.Stamps."""
+        cdef Py_ssize_t k, count = len(self.present)
+        cdef char *same = <char *>malloc(count + 1)
+        if same == NULL:
+            raise MemoryError
+        try:
+            with nogil:
+                for k in range(count):
+                    same[k] = self.is_same(&self.stamps[k])
+            return frozenset([self.present[k][0] for k in range(count) if not same[k]])
+        finally:
+            free(same)

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
         def are_current(self) -> bool:
             """Tell whether every file is what it was."""
 
+        def changed(self) -> frozenset[str]:
+            """Return the paths of those that were there and aren't what they were, all of them."""
+
 else:
     _module = choose("stamps")
     Stamps = _module.Stamps

@@ -23,21 +23,19 @@ class Stamps:
 
     def are_current(self) -> bool:
         """See stamps.Stamps."""
-        stat = os.stat
-        try:
-            for path, (device, inode, size, mtime_ns, ctime_ns) in self.present:
-                now = stat(path)
-                if (
-                    now.st_ctime_ns != ctime_ns
-                    or now.st_ino != inode
-                    or now.st_mtime_ns != mtime_ns
-                    or now.st_size != size
-                    or now.st_dev != device
-                ):
-                    return False
-        except OSError:
-            return False
-        return all(_is_absent(path) for path in self.absent)
+        return all(_is_same(path, was) for path, was in self.present) and all(map(_is_absent, self.absent))
+
+    def changed(self) -> frozenset[str]:
+        """See stamps.Stamps."""
+        return frozenset(path for path, was in self.present if not _is_same(path, was))
+
+
+def _is_same(path: str, was: _Signature) -> bool:
+    try:
+        now = os.stat(path)
+    except OSError:
+        return False
+    return was == (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
 
 
 def _is_absent(path: str) -> bool:

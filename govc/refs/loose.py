@@ -121,6 +121,13 @@ class LooseScan:
                     return False
         return all(read_loose_ref(path, self.algo) == ref for path, ref in young)
 
+    def changed(self) -> frozenset[str] | None:
+        """Return the paths of what isn't as it was; None when not all files were kept to be asked together."""
+        if not self._asked or len(self.refs) > LOOSE_STAT_MAX:
+            return None
+        stamps = self._asked[0].stamps
+        return stamps.changed() if stamps is not None else None
+
     def file_of(self, name: bytes) -> WatchedFile | None:
         """Return the file of one loose ref; None when there is none, or stat can't tell of it."""
         prefix, slash, _ = name.rpartition(b"/")
@@ -238,6 +245,8 @@ class _Scanner:
         self.algo = algo
         self.previous = previous.directories if previous is not None else {}
         self.trust_files = previous is not None and len(previous.refs) > LOOSE_STAT_MAX
+        # All looked at in one call, before anything is listed: of so many files mostly one has changed.
+        self.changed = previous.changed() if previous is not None and stat is os.stat else None
         self.stat = stat
         self.clock_ns = clock_ns
         self.grain_ns = grain_ns
@@ -307,6 +316,9 @@ class _Scanner:
         None: it vanished, or is a symbolic link that leads nowhere (git lists none either). The stat comes
         before the reading, so that whatever changes later differs from it.
         """
+        may_stay = old is not None and old.is_settled and old.signature is not None and not is_link
+        if may_stay and self.changed is not None and path not in self.changed:
+            return old
         now_ns = self.clock_ns()
         signature = signature_of(path, self.stat)
         if signature is None:

@@ -64,3 +64,18 @@ def test_what_leads_nowhere_is_absent(kernel: Any, tmp_path: Path) -> None:
     assert kernel.Stamps([], paths).are_current()
     (tmp_path / "not-there").touch()
     assert not kernel.Stamps([], paths).are_current()
+
+
+def test_all_that_changed_are_named_and_nothing_else(kernel: Any, tmp_path: Path) -> None:
+    paths = [tmp_path / f"file-{number}" for number in range(20)]
+    for path in paths:
+        path.write_text("text")
+    stamps = kernel.Stamps([(str(path), signature_of(str(path))) for path in paths], [str(tmp_path / "absent")])
+    assert stamps.changed() == frozenset()
+    paths[3].unlink()
+    paths[11].write_text("longer text")
+    (tmp_path / "new").write_text("text")
+    (tmp_path / "new").replace(paths[19])
+    (tmp_path / "absent").touch()
+    assert stamps.changed() == {str(paths[number]) for number in (3, 11, 19)}
+    assert kernel.Stamps([], []).changed() == frozenset()

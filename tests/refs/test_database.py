@@ -9,8 +9,10 @@ from govc.protocol.oid import SHA1
 from govc.refs.database import RefDatabase
 from govc.refs.pack_refs import pack_refs
 from govc.refs.table import Ref
+from govc.watch import signature_of
 
 FAR_FUTURE_NS = 1 << 62
+SIGNATURE = signature_of
 
 
 def settled_database(repo):
@@ -208,3 +210,35 @@ def test_what_was_changed_just_now_is_read_once_more_where_its_folder_is_known(r
     assert not database.is_current(state)
     assert database.is_current(database.load(state))
     assert database.load(state).table is state.table
+
+
+@pytest.mark.parametrize("way", ["in place", "by rename", "gone", "new", "a link", "back again"])
+def test_of_many_files_those_that_changed_are_read(repo, monkeypatch, way):
+    """The others are asked together, and not one by one."""
+    for number in range(30):
+        repo.git("update-ref", f"refs/heads/b{number}", repo.first.hex())
+    database = settled_database(repo)
+    state = database.load()
+    assert database.is_current(state)
+    path = repo.path / "refs/heads/b7"
+    if way in ("in place", "back again"):
+        path.write_text(f"{repo.second.hex()}\n")
+    if way == "back again":
+        path.write_text(f"{repo.first.hex()}\n")
+    if way == "by rename":
+        repo.git("update-ref", "refs/heads/b7", repo.second.hex())
+    if way == "gone":
+        path.unlink()
+    if way == "new":
+        repo.git("update-ref", "refs/heads/b7b", repo.second.hex())
+    if way == "a link":
+        path.unlink()
+        os.symlink("refs/heads/b8", path)
+    asked = []
+    monkeypatch.setattr(
+        "govc.refs.loose.signature_of", lambda name, stat=os.stat: asked.append(name) or SIGNATURE(name)
+    )
+    now = database.load(state)
+    assert repo.refs() == {ref.name.decode(): ref.oid.hex() for ref in now.table.iter_refs()}
+    assert len(asked) <= 1
+    assert database.is_current(now) is (way != "a link")  # what it leads to may appear without a change of its folder
