@@ -517,7 +517,7 @@ CONSISTS = """\
 ## What a read consists of
 
 - **A cached object.** A read of ours is one look at the address of the name, beside Python's own loop and list: half
-  of it is those; with a bare `dict` instead it takes a third more. Who asks with a copy of the name needs a look into a
+  of it is those; with a bare `dict` instead it takes longer. Who asks with a copy of the name needs a look into a
   hash, 6 ns more. libgit2's is one into its cache, a copy of the bytes and a tuple.
 - **In one call** (`objects.read_many`) the loop is the kernel's. What isn't in the cache is read in the order in which
   it lies in the packs; it still has to be inflated, which is most of it. libgit2's binding has no such call.

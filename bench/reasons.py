@@ -141,8 +141,8 @@ REASONS = (
         9,
         "most of a push is the interpreter's: its two requests prove by stat what is as it was, and read anew what the "
         "last push moved; then a pack, an index, a lock, a record and a ref are made and named. The kernel's part is "
-        "mostly making files (where ext4 has no journal, in proportion to the inodes freed within minutes) and listing "
-        "folders, which each push makes longer; the sync takes no CPU. Of many refs, megabytes of listing go through a "
+        "mostly making files (where the file system has no journal, in proportion to the inodes freed within minutes) "
+        "and listing folders, which each push makes longer; the sync takes no CPU. Of many refs, megabytes of listing go through a "
         "socket each time",
         ("push of 1 commit",),
     ),
@@ -169,7 +169,7 @@ REASONS = (
     Reason(11, "of a small pack, the start of Python is a part of the figure, too", seconds_max=START_SECONDS),
     Reason(
         12,
-        "most of the figure is the loop in Python that asks: a look into a bare dict in its place takes a third more; "
+        "most of the figure is the loop in Python that asks: a look into a bare dict in its place takes longer; "
         "asked for in one call they take the line below",
         ("cached objects (",),
     ),

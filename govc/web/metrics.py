@@ -120,7 +120,6 @@ class Metrics:
         self._phases_pending: deque[tuple[str, float]] = deque()
         self._body_children: dict[str, tuple[Counter, Counter]] = {}
         self._syncs_pending: deque[float] = deque()
-        self._bodies_pending: deque[tuple[str, int, int]] = deque()
 
         self._logins = Counter(
             "govc_logins",
@@ -219,12 +218,6 @@ class Metrics:
             self._phases[name].observe_many(values)
         if self._syncs_pending:
             self._sync_seconds.observe_many(list(_take_all(self._syncs_pending)))
-        bodies: dict[str, tuple[int, int]] = {}
-        for what, number, size in _take_all(self._bodies_pending):
-            before = bodies.get(what, (0, 0))
-            bodies[what] = before[0] + number, before[1] + size
-        for what, (number, size) in bodies.items():
-            self._count_bodies(what, number, size)
 
     def _count_requests(self, key: tuple[str, int], group: list[_Done]) -> None:
         route, status = key
@@ -295,11 +288,10 @@ class Metrics:
         )
 
     def count_body(self, what: str, number: int, size: int) -> None:
-        """Count what the cache of bodies does, as `note_phase`; `what` is one of the few words of
-        `govc.cache.bodies`."""
-        self._bodies_pending.append((what, number, size))
+        """Count what the cache of bodies does, at once: a request that waits for another's bytes has not ended.
 
-    def _count_bodies(self, what: str, number: int, size: int) -> None:
+        `what` is one of the few words of `govc.cache.bodies`.
+        """
         children = self._body_children.get(what)
         if children is None:
             children = self._body_children[what] = self._bodies.labels(what), self._body_bytes.labels(what)
