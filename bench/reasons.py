@@ -142,8 +142,8 @@ REASONS = (
         "most of a push is the interpreter's: its two requests prove by stat what is as it was, and read anew what the "
         "last push moved; then a pack, an index, a lock, a record and a ref are made and named. The kernel's part is "
         "mostly making files (where the file system has no journal, in proportion to the inodes freed within minutes) "
-        "and listing folders, which each push makes longer; the sync takes no CPU. Of many refs, megabytes of listing go through a "
-        "socket each time",
+        "and listing folders, which each push makes longer; the sync takes no CPU. Of many refs, megabytes of "
+        "listing go through a socket each time",
         ("push of 1 commit",),
     ),
     Reason(

@@ -33,27 +33,27 @@ Wide = Callable[..., Repo]
 
 @pytest.fixture(scope="module")
 def wide_repo(tmp_path_factory: pytest.TempPathFactory) -> Wide:
-    """Makes repositories whose clone is worth keeping: each commit brings 2 KiB that nothing makes smaller."""
+    """Makes repositories whose clone is worth keeping: each commit brings some bytes that nothing makes smaller."""
     folder = tmp_path_factory.mktemp("wide")
     git = Git(folder / "home", folder)
-    built: dict[int, Path] = {}
+    built: dict[tuple[int, int], Path] = {}
 
-    def build(commits: int) -> Path:
-        path = folder / f"{commits}.git"
+    def build(commits: int, noise: int) -> Path:
+        path = folder / f"{commits}-{noise}.git"
         git("init", "-q", "--bare", "-b", "main", path)
         stream = (
             f"commit refs/heads/main\ncommitter a <a@b> {1700000000 + n} +0000\ndata 0\n"
-            f"M 100644 inline f{n % 300}\ndata 4096\n{os.urandom(2048).hex()}\n"
+            f"M 100644 inline f{n % 300}\ndata {2 * noise}\n{os.urandom(noise).hex()}\n"
             for n in range(commits)
         )
         git("-c", "fastimport.unpackLimit=1", "fast-import", "--quiet", cwd=path, input="".join(stream).encode())
         return path
 
-    def make(server: Server, commits: int = 300) -> Repo:
-        if commits not in built:
-            built[commits] = build(commits)
+    def make(server: Server, commits: int = 300, noise: int = 2048) -> Repo:
+        if (commits, noise) not in built:
+            built[commits, noise] = build(commits, noise)
         path = server.root / f"wide-{time.monotonic_ns():x}.git"
-        shutil.copytree(built[commits], path)
+        shutil.copytree(built[commits, noise], path)
         (path / "git-daemon-export-ok").touch()
         return server.adopt(path)
 
@@ -225,7 +225,7 @@ def test_a_killed_worker_takes_only_its_own_clients_with_it(
     private_server: Callable[..., Server], git: Git, wide_repo: Wide
 ) -> None:
     server = private_server(PACKS_ONLY)
-    repo = wide_repo(server, MANY)
+    repo = wide_repo(server, 4 * MANY, noise=64)  # listed for longer than it takes to have the helper stand still
     body = everything(repo)
     replies: list[Reply | None] = []
 
