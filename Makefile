@@ -6,7 +6,7 @@ DIR    ?= repositories
 BIND   ?= 127.0.0.1:8000
 
 .DEFAULT_GOAL := help
-.PHONY: bench-reads bench-connections bench-fetching help setup serve test check format lint types layers tests compat bench torture mutations row-mutations bench-durability real-repos conformance fuzz fuzz-sanitized fuzz-coverage fuzz-http properties clean bench-check bench-growth bench-limits
+.PHONY: twins bench-reads bench-connections bench-fetching help setup serve test check format lint types layers tests compat bench torture mutations row-mutations bench-durability real-repos conformance fuzz fuzz-sanitized fuzz-coverage fuzz-http properties clean bench-check bench-growth bench-limits
 
 help: ## print this menu
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,9 @@ layers: setup ## the arrows between the rooms
 
 tests: setup ## the fast tests only (no server, no clients)
 	$(BIN)/python -m pytest -q tests
+
+twins: setup ## the fast tests once more with no compiled kernel: as on a machine without a compiler
+	GOVC_KERNELS=python $(BIN)/python -m pytest -q -n 2 --dist loadgroup tests
 
 compat: setup ## the scenarios with real clients against real servers
 	sh compat/install.sh

@@ -156,15 +156,15 @@ class Objects(ObjectCache):
             return known.kind, len(known.data)
         with self._lock:
             store, number = self._find(oid)
-            reader = self._reader_for(store)
-            if reader is not None and number < LOOSE_NUMBER_FIRST:
-                try:
-                    type_number, size = reader.type_and_size(number)
-                    return KINDS[type_number], size
-                except (Corrupt, OSError):
-                    type_number, data = store.read(number)  # perhaps there is another copy
-                    return KINDS[type_number], len(data)
-            return KINDS[store.type_of(number)], store.size_of(number)
+            reader = self._reader_for(store) if number < LOOSE_NUMBER_FIRST else None
+            try:
+                if reader is None:
+                    return KINDS[store.type_of(number)], store.size_of(number)
+                type_number, size = reader.type_and_size(number)
+                return KINDS[type_number], size
+            except (Corrupt, OSError):
+                type_number, data = store.read(number)  # perhaps there is another copy
+                return KINDS[type_number], len(data)
 
     def stream(self, oid: bytes, chunk_bytes: int = 1 << 20) -> Iterator[bytes]:
         """Yield the content in pieces: for objects that should not be in memory at once. Kept nowhere."""

@@ -20,11 +20,11 @@ from govc.repo.introductions import Introductions
 from govc.repo.repository import Repository, Surroundings
 from tests.graph.builder import RepositoryBuilder
 from tests.graph.oracle import GitOracle
-from tests.kernels.both import HAVE_COMPILER
+from tests.kernels.both import needs_compiled
 from tests.library.histories import hexes, on_disk, opened, random_history
 from tests.library.test_reading import CLOCKS, ORDERS, PATHS
 
-pytestmark = pytest.mark.skipif(not HAVE_COMPILER, reason="no C compiler on this machine: no index is made")
+pytestmark = needs_compiled  # else no index is made
 
 
 @pytest.fixture(autouse=True)
