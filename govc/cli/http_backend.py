@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import sys
+from functools import partial
 from typing import Any
 
 import click
@@ -26,7 +27,13 @@ def http_backend() -> None:
         click.echo("".join(lines) + "\r\n", nl=False)
         return
     # A web server that has lost its client ends its program: what a push began is undone, its hooks are ended.
-    signal.signal(signal.SIGTERM, _leave)
+    startup = room("govc.repo.hook_runner").startup
+
+    def leave(number: int, _frame: Any) -> None:
+        signal.signal(signal.SIGTERM, lambda *_: None)  # said once is enough: ending hooks must not be broken off
+        startup.leave(partial(sys.exit, 128 + number))
+
+    signal.signal(signal.SIGTERM, leave)
     # Unbuffered: a request that comes slowly must be seen as it comes.
     with (
         open(0, "rb", buffering=0, closefd=False) as body,
@@ -36,7 +43,3 @@ def http_backend() -> None:
             application, variables=os.environ, request_body=body, answer=answer, errors=sys.stderr
         )
     sys.exit(status)
-
-
-def _leave(number: int, _frame: Any) -> None:
-    sys.exit(128 + number)

@@ -24,7 +24,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -64,6 +64,39 @@ class ProgramNotStarted(Exception):
         self.reason = reason
 
 
+class Startup:
+    """Puts off leaving while a program is being started: one that nobody knows yet would be left behind.
+
+    For a process that leaves by an exception out of a signal's handler, as a CGI program does, whose main thread is the
+    one that starts programs.
+    """
+
+    def __init__(self) -> None:
+        self._is_under_way = False
+        self._postponed: Callable[[], object] | None = None
+
+    def leave(self, raises: Callable[[], object]) -> None:
+        """Leave by what this raises: now, or once the program that is just being started can be ended."""
+        if self._is_under_way:
+            self._postponed = raises
+        else:
+            raises()
+
+    def begin(self) -> None:
+        """A program is about to be started."""
+        self._is_under_way = True
+
+    def end(self) -> None:
+        """Whoever started one takes care of it now."""
+        self._is_under_way = False
+        raises, self._postponed = self._postponed, None
+        if raises is not None:
+            raises()
+
+
+startup = Startup()
+
+
 class Conversation:
     """One running program. Use it in a `with` block: leaving it ends what still runs.
 
@@ -81,7 +114,12 @@ class Conversation:
         seconds_max: float = 0,
     ) -> None:
         """Start it. Raises ProgramNotStarted."""
-        self._process = _start(arguments, cwd, environ, splits_output, has_input)
+        startup.begin()  # until it is waited for
+        try:
+            self._process = _start(arguments, cwd, environ, splits_output, has_input)
+        except ProgramNotStarted:
+            startup.end()
+            raise
         self._deadline = time.monotonic() + seconds_max if seconds_max else None
         self._sources: list[Iterator[bytes]] = []
         self._piece = memoryview(b"")
@@ -136,6 +174,7 @@ class Conversation:
 
         At the time limit the group is ended, and the channels close.
         """
+        startup.end()
         started = time.monotonic()
         while self.is_open:
             self._check_deadline()
@@ -209,6 +248,7 @@ class Conversation:
 
     def poll_status(self, quiet_seconds: float) -> int | None:
         """Return the exit status (negative: the signal that ended it), None when it runs on for a while. May switch."""
+        startup.end()
         self._check_deadline()
         if self.has_timed_out:
             return STATUS_TIMED_OUT
@@ -228,6 +268,7 @@ class Conversation:
             if stream is not None:
                 stream.close()
         self._process.wait()
+        startup.end()
 
     def _end_group(self) -> None:
         """End the program and all that it started and that didn't leave the group."""

@@ -2,8 +2,13 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -168,3 +173,39 @@ def test_what_cannot_be_started_says_why(script, tmp_path, what):
 
 def test_a_signal_is_a_negative_status(script, tmp_path):
     assert -signal.SIGKILL == drive(begin(script("kill -9 $$\n"), tmp_path))[2]
+
+
+@pytest.fixture
+def leaving() -> Iterator[None]:
+    """A process that leaves by an exception when it is told to end, as a CGI program does."""
+
+    def leave(number: int, _frame: object) -> None:
+        hook_runner.startup.leave(partial(sys.exit, 128 + number))
+
+    before = signal.signal(signal.SIGTERM, leave)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_who_is_told_to_end_while_a_program_starts_ends_that_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leaving: None
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    start = hook_runner._start
+
+    def told_to_end(*words: Any) -> subprocess.Popen[bytes]:
+        started.append(start(*words))
+        os.kill(os.getpid(), signal.SIGTERM)  # the program runs, and nobody has it yet
+        return started[-1]
+
+    monkeypatch.setattr(hook_runner, "_start", told_to_end)
+    with pytest.raises(SystemExit, match="143"):
+        list(hook_runner.run(["/bin/sh", "-c", "sleep 300"], cwd=str(tmp_path), environ={}))
+    assert started[0].returncode in (-signal.SIGTERM, -signal.SIGKILL)
+
+
+def test_who_is_told_to_end_at_another_time_leaves_at_once(tmp_path: Path, leaving: None) -> None:
+    with pytest.raises(hook_runner.ProgramNotStarted):
+        list(hook_runner.run([str(tmp_path / "nothing")], cwd=str(tmp_path), environ={}))
+    with pytest.raises(SystemExit, match="143"):
+        os.kill(os.getpid(), signal.SIGTERM)
