@@ -96,13 +96,12 @@ def test_a_server_that_shuts_down_leaves_no_hook(private_server: Callable[..., S
     repo = server.create_repo()
     body = push_of(git, repo)
     install(repo.path, event, STUBBORN)
-    connection = start_push(repo.url, body)
-    running = pids(repo)
-    for pid in reversed(server.running.pids):
-        os.kill(pid, signal.SIGTERM)
-    for pid in running:
-        wait_until_gone(pid)
-    connection.close()
+    with start_push(repo.url, body):
+        running = pids(repo)
+        for pid in reversed(server.running.pids):
+            os.kill(pid, signal.SIGTERM)
+        for pid in running:
+            wait_until_gone(pid)
 
 
 def test_a_pushers_hook_does_not_hold_a_place(server: Server, git: Git) -> None:
