@@ -21,7 +21,7 @@ from govc.protocol.errors import RemoteProtocolError
 from govc.protocol.fetch import HEAD_BYTES_MAX, parse_command_request, parse_fetch_args
 from govc.protocol.fetch_request import FetchRequest, LineChecks
 from govc.protocol.oid import SHA1, HashAlgorithm
-from govc.protocol.pktline import FLUSH
+from govc.protocol.pktline import FLUSH, Control, iter_packets
 
 WANTS_MAX: Final = 32
 HAVES_MAX: Final = 256
@@ -79,6 +79,8 @@ def _read_oids(lines: bytes) -> list[bytes]:
 def _read_head(head: bytes, commands: frozenset[bytes], keys: frozenset[bytes]) -> FetchRequest | None:
     """Return the options that stand before the first want; None when there is anything else in it, or wrong."""
     try:
+        if Control.FLUSH in iter_packets(head):
+            return None  # it ends the request: what follows is another one, which nobody looks at (V2-07)
         command = parse_command_request(head + FLUSH, SHA1.name, commands=commands, keys=keys)
         if command is None or command.name != b"fetch" or command.fault is not None or not command.args:
             return None

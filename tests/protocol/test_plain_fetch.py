@@ -88,6 +88,8 @@ PLAIN = body(*HEAD, *OPTIONS, want(1), have(2), "done", "0000")
         PLAIN.replace(b"0032want", b"0032wanT"),
         PLAIN.replace(b"0009done\n0000", b"0009done\n0001"),
         body(*HEAD, want(1), "0000"),
+        body(*HEAD, *OPTIONS, "0000", want(1), "done", "0000"),
+        body("command=fetch", "0000", "0001", *OPTIONS, want(1), "done", "0000"),
         body(*HEAD, *OPTIONS, f"want {'A' * 40}", "done", "0000"),
         body(*HEAD, *OPTIONS, "deepen 1", want(1), "done", "0000"),
         body(*HEAD, *OPTIONS, "filter blob:none", want(1), "done", "0000"),
@@ -145,6 +147,7 @@ LINES = st.lists(
 
 @given(LINES, st.integers(0, 900), st.binary(max_size=3), st.integers(0, 6))
 @example([*HEAD, *OPTIONS, want(1), have(2), "0000"], 900, b"", 0)
+@example([*HEAD, *OPTIONS, "0000", "0000", want(1), "done", "0000"], 900, b"", 0)
 def test_property_what_is_read_at_once_reads_the_same_line_by_line(lines, at, put, dropped):
     """Lines in any order, and behind a good head, cut and filled anywhere."""
     usual = [*map(want, range(1 + at % 3)), *map(have, range(at % 5)), *(["done"] if at % 2 else []), "0000"]
