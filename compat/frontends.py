@@ -28,6 +28,7 @@ from pathlib import Path
 
 from compat import evidence
 from compat.programs import need_program
+from govc.kernels.choice import VARIABLE
 
 PROJECT = Path(__file__).resolve().parent.parent
 START_SECONDS = 120
@@ -61,8 +62,13 @@ def find_free_port() -> int:
     return port
 
 
+def chosen_kernels() -> dict[str, str]:
+    """What of this run's environment a server sees: GOVC_KERNELS=python has servers, too, ask nothing but the twins."""
+    return {VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ else {}
+
+
 def server_environment(home: Path, extra: Mapping[str, str]) -> dict[str, str]:
-    """What a server process sees: nothing of the user who runs the tests."""
+    """What a server process sees: nothing of the user who runs the tests, but which kernels he asks for."""
     home.mkdir(exist_ok=True, parents=True)
     return {
         "PATH": os.environ["PATH"],
@@ -72,6 +78,7 @@ def server_environment(home: Path, extra: Mapping[str, str]) -> dict[str, str]:
         "PYTHONPATH": str(PROJECT),
         "GIT_CONFIG_NOSYSTEM": "1",
         "XDG_CACHE_HOME": str(home / "cache"),
+        **chosen_kernels(),
         **extra,
     }
 

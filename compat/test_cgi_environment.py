@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from compat.frontends import PROJECT
+from compat.frontends import PROJECT, chosen_kernels
 from compat.gitclient import Git, client_environment
 from compat.rawhttp import Reply, parse_advertisement, parse_packets
 
@@ -20,7 +20,7 @@ def run(
     program: list[str], env: Mapping[str, str], home: Path, body: bytes = b"", *, without: Collection[str] = ()
 ) -> Reply:
     """One request; an empty answer is a 500, as web servers have it. `without` names variables that aren't set."""
-    clean = client_environment(home) | {"PYTHONPATH": str(PROJECT)}
+    clean = client_environment(home) | {"PYTHONPATH": str(PROJECT)} | chosen_kernels()
     clean = {name: value for name, value in clean.items() if name not in without}
     done = subprocess.run(program, env=clean | dict(env), input=body, capture_output=True, check=False, timeout=300)
     return parse(done.stdout)

@@ -79,7 +79,7 @@ def make_history(where: Path, seed: int, commits: int, object_format: str = "sha
     pieces.append(b"reset refs/heads/main\nfrom :%d\n\ndone\n" % commits)
     git(where, "fast-import", "--quiet", stdin=b"".join(pieces))
     git(where, "repack", "-adfq", "--depth=20", "--window=20")
-    return [git(where, "rev-parse", f"b{mark}").decode().strip() for mark in range(1, commits + 1)]
+    return git(where, "rev-parse", *(f"b{mark}" for mark in range(1, commits + 1))).decode().split()
 
 
 def take(path: Path, target: Path, wants: list[str], haves: list[str], pack: bytes) -> int:
