@@ -24,6 +24,7 @@ cdef class ThinFile:
     cdef readonly Py_ssize_t count
     cdef Py_ssize_t row_count
     cdef Py_ssize_t foreign_count
+    cdef uint64_t stream_bytes
     cdef int oid_size
     cdef tuple keep
     cdef const uint8_t *names
@@ -38,7 +39,7 @@ cdef class ThinFile:
     cdef const uint64_t *offsets
     cdef const uint8_t *streams
 
-    cdef bint is_sound(self, uint64_t stream_bytes) noexcept nogil
+    cdef bint is_sound(self) noexcept nogil
     cdef int64_t place_of(self, const uint8_t *oid) noexcept nogil
     cdef Py_ssize_t rank_from(self, Py_ssize_t low, const uint8_t *oid) noexcept nogil
     cdef const uint8_t *base_name(self, uint32_t base) noexcept nogil

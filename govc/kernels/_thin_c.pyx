@@ -41,12 +41,12 @@ cdef class ThinFile:
         self, int oid_size, names, places, ranks, kinds, starts, bases, foreign, sizes, checksums, offsets, streams
     ):
         cdef Py_ssize_t n = memoryview(kinds).nbytes, rows = memoryview(bases).nbytes // 4
-        cdef uint64_t stream_bytes = memoryview(streams).nbytes
         cdef bint is_sound
         self.oid_size = oid_size
         self.count = n
         self.row_count = rows
         self.foreign_count = memoryview(foreign).nbytes // oid_size
+        self.stream_bytes = memoryview(streams).nbytes
         self.keep = (names, places, ranks, kinds, starts, bases, foreign, sizes, checksums, offsets, streams)
         self.names = start_of(names, n * oid_size)
         self.places = <const uint32_t *>start_of(places, 4 * n)
@@ -58,13 +58,13 @@ cdef class ThinFile:
         self.sizes = <const uint32_t *>start_of(sizes, 4 * rows)
         self.checksums = <const uint32_t *>start_of(checksums, 4 * rows)
         self.offsets = <const uint64_t *>start_of(offsets, 8 * (rows + 1))
-        self.streams = start_of(streams, <Py_ssize_t>stream_bytes)
+        self.streams = start_of(streams, <Py_ssize_t>self.stream_bytes)
         with nogil:
-            is_sound = self.is_sound(stream_bytes)
+            is_sound = self.is_sound()
         if not is_sound:
             raise ValueError("a number outside its column")
 
-    cdef bint is_sound(self, uint64_t stream_bytes) noexcept nogil:
+    cdef bint is_sound(self) noexcept nogil:
         """Tell whether every number that is used as an index is one, and every base comes before what stands on it."""
         cdef Py_ssize_t place, row
         cdef uint32_t base
@@ -86,7 +86,7 @@ cdef class ThinFile:
                         return False
                 elif base >= place:
                     return False
-        if self.offsets[0] != 0 or self.offsets[self.row_count] != stream_bytes:
+        if self.offsets[0] != 0 or self.offsets[self.row_count] != self.stream_bytes:
             return False
         for row in range(self.row_count):
             if self.offsets[row] > self.offsets[row + 1]:

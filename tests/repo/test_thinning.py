@@ -1,5 +1,6 @@
 """Thin entries: random histories, made ahead and sent; git's index-pack and fsck over exactly what a client has."""
 
+import os
 import random
 import zlib
 from array import array
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from govc.errors import CorruptPack
 from govc.kernels.thin import FOREIGN, WHOLE
 from govc.odb.thin import BadThin, Item, Row, iter_encoded, parse_thin, read_thin_packs
 from govc.pack.delta import apply_delta
@@ -269,6 +271,30 @@ def test_a_torn_file_is_passed_over_and_made_again(tmp_path: Path, taken: list[i
     take(path, tmp_path / "d.git", [commits[-1]], [commits[10]], pack_of(repository, plan))
     assert taken[0] > 10
     assert (len(index.bad_names), thin_file(path).stat().st_size > 1000) == (1, True)
+
+
+@needs_compiled
+def test_a_file_that_is_cut_while_it_is_read_ends_the_answer_and_not_the_process(
+    tmp_path: Path, taken: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut among the offsets: behind the cut a map reads as zeros, and so a stream would end before it begins."""
+    monkeypatch.setattr("govc.repo.introductions._MAP_BYTES_MIN", 1)
+    path = tmp_path / "r.git"
+    commits = make_history(path, 10, 150)
+    repository = open_repository(path)
+    entries = fill(repository).read_thin()
+    assert entries is not None
+    plan = plan_of([commits[-1]], [commits[0]])
+    pack_of(repository, plan)
+    offsets, streams = len(entries.columns[-1]), len(entries.streams)
+    file = thin_file(path)
+    file.chmod(0o600)
+    os.truncate(file, file.stat().st_size - 20 - streams - offsets + 8 * (offsets // 16))
+    with pytest.raises(CorruptPack, match="thin"):
+        pack_of(repository, plan)
+    assert taken[-1] > 100
+    fill(open_repository(path))
+    take(path, tmp_path / "c.git", [commits[-1]], [commits[0]], pack_of(open_repository(path), plan))
 
 
 @needs_compiled
