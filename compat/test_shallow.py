@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from compat.conftest import Server, agree
 from compat.gitclient import Git
 from compat.test_fetch import grow
+from govc.kernels import thin
+from tests.repo.test_thinning import make_history
+from tests.waiting import wait_until
 
 versions = pytest.mark.parametrize("version", ["0", "1", "2"])
 
@@ -141,6 +146,40 @@ def test_depth_fetch_of_several_branches_into_an_empty_repository(server: Server
     git("-c", f"protocol.version={version}", *options, cwd="clone")
     git.fsck("clone")
     agree(git, "clone", repo, tags=False)
+
+
+@versions
+@pytest.mark.rows("U0-41", "U0-46", "U0-38", "V2-33")
+def test_what_was_made_ready_for_who_has_the_rest_is_sent_to_nobody_who_is_shallow(
+    server: Server, git: Git, version: str
+) -> None:
+    """The newest commits have entries that stand on versions below where these clients' histories end."""
+    path = server.root / f"ready-{version}.git"  # each its own: a name is looked at once a minute
+    commits = make_history(path, int(version), 400)
+    (path / "git-daemon-export-ok").touch()
+    repo = server.adopt(path)
+    git("clone", "-q", "--bare", repo.url, "first")
+    if thin.AVAILABLE:
+        wait_until(lambda: list(path.glob("govc/introductions/*.thin")))
+    rng = random.Random(version)
+
+    def fetch(where: str, *options: str) -> None:
+        branches = (f"b{number}" for number in rng.sample(range(len(commits) - 60, len(commits)), 2))
+        specs = [f"+refs/heads/{name}:refs/remotes/origin/{name}" for name in branches]
+        git("-c", f"protocol.version={version}", "fetch", "-q", "--no-tags", *options, repo.url, *specs, cwd=where)
+        git.fsck(where)
+        git("rev-list", "--objects", "--all", cwd=where)
+
+    for number in range(4):
+        where = f"clone{number}"
+        git("init", "-q", where)
+        fetch(where, f"--depth={rng.randint(1, 4)}")
+        for options in ([], ["--deepen=2"], [], ["--depth=3"], []):
+            fetch(where, *options)
+        assert (git.cwd / where / ".git/shallow").exists()
+        fetch(where, "--unshallow")
+        listing = ("rev-list", "--objects", "--no-object-names", *git.refs(where).values())
+        assert sorted(git(*listing, cwd=where).stdout.split()) == sorted(repo.run(*listing).split())
 
 
 @versions
