@@ -25,6 +25,7 @@ from govc.repo.helper import Progress
 from govc.repo.pack_plan import PackPlan
 from govc.repo.packing import StoreHandle, pack_job
 from govc.repo.repository import Repository, Surroundings
+from govc.repo.snapshot import Snapshot
 
 CHORES = {
     "a pack": ["repack", "-adbq"],
@@ -182,18 +183,8 @@ def test_answers_are_exact(repository: Path, wants: tuple[str, ...], haves: tupl
         assert known == had
 
 
-@pytest.mark.rows("FS-22", "CF-65")
-@pytest.mark.parametrize("value", ["true", "false"])
-def test_a_helper_uses_them_unless_it_is_forbidden(
-    repository: Path, value: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    git(repository, "config", "pack.useBitmaps", value)
-    around = Surroundings(environ={"GIT_CONFIG_NOSYSTEM": "1"}, base_cache=BaseCache(1 << 20), object_bytes_max=1 << 30)
-    snapshot = Repository(str(repository), around).snapshot()
-    walked = []
-    monkeypatch.setattr(
-        packing, "find_closure", lambda history, request: walked.append(request) or find_closure(history, request)
-    )
+def made_in_a_helper(snapshot: Snapshot, plan: PackPlan) -> tuple[int, bytes]:
+    """What the job of a helper process makes: how many objects, and the pack."""
     handle = StoreHandle.of(snapshot)
     # The handle's descriptors belong to the helper from now on.
     copies = tuple(
@@ -209,12 +200,27 @@ def test_a_helper_uses_them_unless_it_is_forbidden(
         is_partial=handle.is_partial,
         uses_bitmaps=handle.uses_bitmaps,
     )
-    main = bytes.fromhex(git(repository, "rev-parse", "main"))
     sent: list[Any] = []
-    count = pack_job((handle, PackPlan(wants=(main,), ofs_delta=True, progress=False)), sent.append)
+    count = pack_job((handle, plan), sent.append)
+    return count, b"".join(item for item in sent if not isinstance(item, Progress))
+
+
+@pytest.mark.rows("FS-22", "CF-65")
+@pytest.mark.parametrize("value", ["true", "false"])
+def test_a_helper_uses_them_unless_it_is_forbidden(
+    repository: Path, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(repository, "config", "pack.useBitmaps", value)
+    around = Surroundings(environ={"GIT_CONFIG_NOSYSTEM": "1"}, base_cache=BaseCache(1 << 20), object_bytes_max=1 << 30)
+    snapshot = Repository(str(repository), around).snapshot()
+    walked = []
+    monkeypatch.setattr(
+        packing, "find_closure", lambda history, request: walked.append(request) or find_closure(history, request)
+    )
+    main = bytes.fromhex(git(repository, "rev-parse", "main"))
+    count, data = made_in_a_helper(snapshot, PackPlan(wants=(main,), ofs_delta=True, progress=False))
     assert count == len(listed(repository, "main"))
     assert bool(walked) == (value == "false")
-    data = b"".join(item for item in sent if not isinstance(item, Progress))
     assert data[:4] == b"PACK" and int.from_bytes(data[8:12], "big") == count
 
 

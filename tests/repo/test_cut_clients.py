@@ -3,7 +3,8 @@ stands on nothing that they lack.
 
 Random histories, clients made by plain git, and its index-pack and fsck over exactly what a client has then. Each
 question is asked where the index is filled (kernels, thin entries and forward deltas, which stand on the version
-before: often below where the client's history ends) and where it isn't (the walk in pure Python).
+before: often below where the client's history ends), where it isn't (the walk in pure Python), and in a helper beside
+plain git's bitmaps, which know nothing of such clients.
 """
 
 import random
@@ -19,12 +20,13 @@ from govc.repo.introductions import Introductions
 from govc.repo.pack_plan import PackPlan
 from govc.repo.repository import Repository
 from tests.kernels.both import needs_compiled
+from tests.repo.test_bitmaps import made_in_a_helper
 from tests.repo.test_introductions import fill, git, open_repository, pack_of
 from tests.repo.test_thinning import make_history
 
 COMMITS = 60
 NOTHING = ShallowUpdate([], [], [], [])
-ways = pytest.mark.parametrize("way", [pytest.param("swept", marks=needs_compiled), "walked"])
+ways = pytest.mark.parametrize("way", [pytest.param("swept", marks=needs_compiled), "walked", "helper"])
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +75,7 @@ class World:
         self.path = folder / "r.git"
         self.commits = make_history(self.path, seed, COMMITS, object_format)
         self.format = object_format
+        self.way = way
         git(self.path, "config", "uploadpack.allowFilter", "true")
         git(self.path, "config", "uploadpack.allowAnySHA1InWant", "true")
         self.repository: Repository = open_repository(self.path)
@@ -115,6 +118,9 @@ class World:
             ofs_delta=True,
             progress=False,
         )
+        if self.way == "helper":
+            assert list(self.path.glob("objects/pack/*.bitmap"))
+            return made_in_a_helper(self.repository.snapshot(), plan)[1]
         return pack_of(self.repository, plan)
 
     def boundary(self, how: str, rng: random.Random, client: Path, wants: list[str]) -> ShallowUpdate:
