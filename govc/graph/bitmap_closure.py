@@ -21,6 +21,7 @@ from heapq import heapify, heappop, heappush
 from itertools import compress
 from typing import Protocol
 
+from govc.errors import ObjectMissing
 from govc.graph.closure import Closure, ClosureRequest, peel_haves, peel_wants, riding_tags
 from govc.graph.commits import History
 from govc.graph.filter import ALL, NO_BLOBS
@@ -74,7 +75,10 @@ def find_by_bitmaps(history: History, request: ClosureRequest, bitmaps: Reachabi
     haves = yield from peel_haves(history, request.haves)
     if wants.trees or haves.trees:
         return None
-    had = yield from reach(history, haves.commits, bitmaps, 0)
+    try:
+        had = yield from reach(history, haves.commits, bitmaps, 0)
+    except ObjectMissing:  # what no ref reaches was pruned, and a have's history with it: a walk passes over that
+        return None
     if had is None:
         return None
     wanted = yield from reach(history, wants.commits, bitmaps, had.bits)

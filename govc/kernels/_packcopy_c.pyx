@@ -332,6 +332,7 @@ cdef class PackCopier(PackOut):
         cdef int64_t number = -1
         cdef const Pack *pack = &self.table.packs[share.pack]
         cdef Fault fault
+        cdef Row *base
         cdef const uint8_t *base_name
         cdef bytes name, stream
         fault = self.parse(span, row, pack, &entry)
@@ -363,7 +364,12 @@ cdef class PackCopier(PackOut):
         name, size, stream = delta
         row.out = self.out_offset
         base_name = <const uint8_t *>PyBytes_AS_STRING(name)
-        if self.put_delta_head(size, row, self.row_of(self.table.find_number(base_name)), base_name):
+        base = self.row_of(self.table.find_number(base_name))
+        if base != NULL and base.out == 0:  # at the client, and sent later all the same: by name it would be two
+            with nogil:
+                fault = self.expand(row.number)
+            return fault
+        if self.put_delta_head(size, row, base, base_name):
             return NO_MEMORY
         if self.put(<const uint8_t *>PyBytes_AS_STRING(stream), len(stream)):
             return NO_MEMORY

@@ -49,6 +49,8 @@ cdef class ThinChoice:
     cdef ThinFile file
     cdef PackTable table
     cdef AtPeer at_peer
+    cdef const int64_t *numbers  # what is sent, ascending, while entries are chosen
+    cdef Py_ssize_t number_count
     cdef Slot *slots  # by place
     cdef Py_ssize_t slot_count
     cdef Py_ssize_t at  # the slot whose turn it is
@@ -62,3 +64,4 @@ cdef class ThinChoice:
     cdef void find_slots(self, const int64_t *numbers, uint32_t *places, Py_ssize_t n) noexcept nogil
     cdef void choose(self, Slot *slot) noexcept nogil
     cdef bint is_at_peer(self, uint32_t base) noexcept nogil
+    cdef bint is_sent(self, int64_t number) noexcept nogil

@@ -147,6 +147,7 @@ cdef class ThinChoice:
         try:
             if self.marks == NULL or self.marked_before == NULL or self.slots == NULL or places == NULL or rest == NULL:
                 raise MemoryError
+            self.numbers, self.number_count = values, n
             with nogil:
                 self.find_slots(values, places, n)
                 for k in range(n):
@@ -163,6 +164,7 @@ cdef class ThinChoice:
             self.rest = array("q")
             self.rest.frombytes(PyBytes_FromStringAndSize(<const char *>rest, 8 * left) if self.at_peer is not None else view)
         finally:
+            self.numbers, self.number_count = NULL, 0  # they are the caller's
             free(places)
             free(rest)
 
@@ -225,8 +227,19 @@ cdef class ThinChoice:
         return slot if slot != NULL and slot.row != NOT_TAKEN else NULL
 
     cdef bint is_at_peer(self, uint32_t base) noexcept nogil:
+        """Tell whether a base is at the client and not sent all the same, as what is wanted by its own name is."""
         cdef int64_t number = self.table.find_number(self.file.base_name(base))
-        return number >= 0 and self.at_peer.has(number)
+        return number >= 0 and self.at_peer.has(number) and not self.is_sent(number)
+
+    cdef bint is_sent(self, int64_t number) noexcept nogil:
+        cdef Py_ssize_t low = 0, high = self.number_count, middle
+        while low < high:
+            middle = low + ((high - low) >> 1)
+            if self.numbers[middle] < number:
+                low = middle + 1
+            else:
+                high = middle
+        return low < self.number_count and self.numbers[low] == number
 
     cdef void choose(self, Slot *slot) noexcept nogil:
         """Take an entry of an object; those before it are decided."""

@@ -183,6 +183,20 @@ def test_answers_are_exact(repository: Path, wants: tuple[str, ...], haves: tupl
         assert known == had
 
 
+@pytest.mark.parametrize("repository", [KINDS[0]], indirect=True, ids=str)
+def test_a_have_whose_history_was_pruned_is_the_walks(repository: Path) -> None:
+    """git, too, passes over what is missing on the side that it doesn't send."""
+    tree = git(repository, "rev-parse", "main~5^{tree}")
+    text = f"tree {tree}\nparent {'1' * 40}\nauthor A <a@b> 1 +0000\ncommitter A <a@b> 1 +0000\n\nx\n"
+    have = git(repository, "hash-object", "-t", "commit", "-w", "--stdin", stdin=text)
+    store, history, bitmaps = opened(repository)
+    main = git(repository, "rev-parse", "main")
+    request = ClosureRequest(wants=(bytes.fromhex(main),), haves=(bytes.fromhex(have),))
+    assert run(find_by_bitmaps(history, request, bitmaps)) is None
+    walked: Closure = run(find_closure(history, request))
+    assert set(listed(repository, main)) - set(listed(repository, tree)) == set(names(store, walked.numbers))
+
+
 def made_in_a_helper(snapshot: Snapshot, plan: PackPlan) -> tuple[int, bytes]:
     """What the job of a helper process makes: how many objects, and the pack."""
     handle = StoreHandle.of(snapshot)

@@ -179,6 +179,28 @@ def test_what_the_file_lacks_goes_out_beside_it(
 
 
 @needs_compiled
+def test_what_is_sent_though_the_client_has_it_is_no_base_by_name(
+    tmp_path: Path, taken: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a tree that a new tag names: git's client refuses a pack that has an object and a delta on its name."""
+    path = tmp_path / "r.git"
+    commits = make_history(path, 4, 60)
+    monkeypatch.setattr(thinning, "THIN_BYTES_MIN", 3000)
+    repository = open_repository(path)
+    entries = fill(repository).read_thin()
+    assert entries is not None
+    foreign = entries.columns[6]
+    names = [bytes(foreign[at : at + 20]).hex() for at in range(0, len(foreign), 20)]
+    kinds = git(path, "cat-file", "--batch-check=%(objecttype)", stdin="\n".join(names).encode()).split()
+    had = set(git(path, "rev-list", "--objects", "--no-object-names", *commits[40:50]).decode().split())
+    chosen = [name for name, kind in zip(names, kinds, strict=True) if kind in (b"tree", b"blob") and name in had]
+    assert chosen
+    plan = plan_of([commits[-1], *chosen], commits[40:50])
+    take(path, tmp_path / "c.git", [commits[-1]], commits[40:50], pack_of(repository, plan))
+    assert taken[0] > 0
+
+
+@needs_compiled
 def test_of_a_merge_the_nearest_parent_counts(tmp_path: Path, taken: list[int]) -> None:
     path = tmp_path / "r.git"
     git(tmp_path, "init", "-q", "--bare", "-b", "main", str(path))
