@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 
 from govc import disk
 from govc.errors import GovcError
@@ -34,7 +35,7 @@ from govc.wal.checkpoint import read_checkpoint
 from govc.wal.errors import LogDamaged, LogError, LogFailed, LogInDoubt
 from govc.wal.log import Appended, Log, LogFolder, LogHome, LogOptions
 from govc.wal.owner import find_lock, is_alive
-from govc.wal.reader import LogReader, Position
+from govc.wal.reader import Located, LogReader, Position
 from govc.wal.record import Draft, Kind, PackReference, RefChange, SymrefChange
 
 log = logging.getLogger(__name__)
@@ -388,6 +389,10 @@ class Journal:
         tail = self.log.tail()
         if tail is None:
             raise LogError(f"{self.folder.root}: the log has not been recovered")
+        if self._position is not None and self._position.ordinal == tail.ordinal:
+            count = max(0, tail.next_sequence - 1 - self._position.sequence)
+            for located in islice(self.log.iter_after(self._position), count):
+                self._take(located)
         if self._position is not None and self._position.sequence == tail.next_sequence - 1:
             if self._position.checksum == tail.checksum:
                 return self.refs
@@ -408,11 +413,16 @@ class Journal:
             self._position = checkpoint.position if checkpoint is not None else None
         reader = LogReader(self.folder.segments, after=self._position)
         for located in reader:
-            record = located.record
-            if record.sequence > last:
+            if located.record.sequence > last:
                 return
-            self.refs.note(record)
-            self._position = Position(located.ordinal, located.offset + record.size, record.sequence, record.checksum)
+            self._take(located)
+            if located.record.sequence == last:
+                return  # what lies behind it in the segment is nobody's concern: that would all be read
+
+    def _take(self, located: Located) -> None:
+        record = located.record
+        self.refs.note(record)
+        self._position = Position(located.ordinal, located.offset + record.size, record.sequence, record.checksum)
 
     def _note(self, appended: Appended) -> None:
         record = appended.record

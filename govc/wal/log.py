@@ -20,7 +20,7 @@ import errno
 import os
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -31,7 +31,7 @@ from govc.wal.boot import boot_id
 from govc.wal.errors import LogError, LogFailed, LogForeign, LogFull, LogInDoubt
 from govc.wal.flock import Flocked
 from govc.wal.owner import Owner
-from govc.wal.reader import Position, read_record_at
+from govc.wal.reader import Located, Position, iter_records, read_record_at
 from govc.wal.record import Draft, Kind, Record, make_record
 from govc.wal.segment import (
     HEADER_BYTES,
@@ -205,6 +205,14 @@ class Log:
         """Return the highest durable number that is known."""
         value = self._state.read_durability()
         return value.durable if value is not None else 0
+
+    def iter_after(self, position: Position) -> Iterator[Located]:
+        """Yield what was appended, by whomever, behind a position in the segment that is open here; nothing where that
+        is another one. Under the append lock. Where it ends before the tail, a `LogReader` tells why.
+        """
+        if self._segment is None or self._segment[0] != position.ordinal:
+            return iter(())
+        return iter_records(self._segment[1], self._segment[2].salt, position)
 
     # Locks
 
@@ -429,7 +437,7 @@ class Log:
         with self._sync_lock():
             now = self._state.read_durability() or durability
             cuts = (*now.cuts, (tail.ordinal, sequence))
-            self._note(now._replace(durable=sequence, poisoned=0, syncing=0, cuts=cuts[-CUTS_MAX:]))
+            self._state.write_durability(now._replace(durable=sequence, poisoned=0, syncing=0, cuts=cuts[-CUTS_MAX:]))
         return self._tail_or_raise()
 
     def _checksum_of(self, ordinal: int, header: SegmentHeader, sequence: int) -> bytes:
@@ -505,29 +513,24 @@ class Log:
         if durability is None or tail is None:
             raise LogError(f"{self.folder.root}: the log has not been recovered")
         if durability.syncing:  # who held this lock before has died in its sync
-            durability = self._note(durability._replace(poisoned=durability.syncing, syncing=0))
+            durability = self._state.write_durability(durability._replace(poisoned=durability.syncing, syncing=0))
         if durability.durable >= sequence or durability.is_poisoned(tail.ordinal):
             return
         target = tail.next_sequence - 1
-        durability = self._note(durability._replace(syncing=tail.ordinal))
+        durability = self._state.write_durability(durability._replace(syncing=tail.ordinal))
         started = time.perf_counter()
         try:
             disk.sync_data(self._descriptor_for_sync(tail.ordinal))
         except OSError:
             self._counts[3] += 1
-            self._note(durability._replace(syncing=0, poisoned=tail.ordinal))
+            self._state.write_durability(durability._replace(syncing=0, poisoned=tail.ordinal))
             return
         self._counts[2] += 1
         seconds = time.perf_counter() - started
         self._sync_seconds += seconds
         if self._options.watch_sync is not None:
             self._options.watch_sync(seconds)
-        self._note(durability._replace(durable=target, syncing=0))
-
-    def _note(self, durability: Durability) -> Durability:
-        """Write the durability; return it as it stands now."""
-        self._state.write_durability(durability)
-        return durability._replace(generation=durability.generation + 1)
+        self._state.write_durability(durability._replace(durable=target, syncing=0))
 
     def _descriptor_for_sync(self, ordinal: int) -> int:
         """Return a descriptor for syncing: a rotation may close the one for appending meanwhile."""

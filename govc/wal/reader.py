@@ -115,14 +115,7 @@ class LogReader:
         """Yield whole records from `position` on, up to the first that isn't one (or is `until`)."""
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            offset, sequence, checksum = position.offset, position.sequence, position.checksum
-            while until is None or sequence + 1 < until:
-                record = read_record_at(descriptor, offset, header.salt)
-                if record is None or record.sequence != sequence + 1 or record.previous != checksum:
-                    return
-                yield Located(record, position.ordinal, offset)
-                offset += record.size
-                sequence, checksum = record.sequence, record.checksum
+            yield from iter_records(descriptor, header.salt, position, until)
         finally:
             os.close(descriptor)
 
@@ -141,6 +134,18 @@ class LogReader:
             reason = f"record {position.sequence + 1} was durable and is missing or damaged"
             self._stop(LogDamaged(path, position.offset, reason, safe_up_to=position.sequence))
         self.end = LogEnd(position, header, torn, position.sequence + 1 if torn else 0)
+
+
+def iter_records(descriptor: int, salt: bytes, position: Position, until: int | None = None) -> Iterator[Located]:
+    """Yield the whole records of an open segment from `position` on, up to the first that isn't one (or is `until`)."""
+    offset, sequence, checksum = position.offset, position.sequence, position.checksum
+    while until is None or sequence + 1 < until:
+        record = read_record_at(descriptor, offset, salt)
+        if record is None or record.sequence != sequence + 1 or record.previous != checksum:
+            return
+        yield Located(record, position.ordinal, offset)
+        offset += record.size
+        sequence, checksum = record.sequence, record.checksum
 
 
 def read_record_at(descriptor: int, offset: int, salt: bytes) -> Record | None:

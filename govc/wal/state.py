@@ -199,8 +199,8 @@ class SharedState:
             generation=generation,
         )
 
-    def write_durability(self, value: Durability) -> None:
-        """Write how far the log is durable. Under the sync lock."""
+    def write_durability(self, value: Durability) -> Durability:
+        """Write how far the log is durable; return it as it stands now. Under the sync lock."""
         generation = value.generation + 1
         cuts = [*value.cuts[-CUTS_MAX:], *[(0, 0)] * CUTS_MAX][:CUTS_MAX]
         numbers = [ordinal for ordinal, _ in cuts] + [sequence for _, sequence in cuts]
@@ -208,8 +208,10 @@ class SharedState:
         offset = _DURABILITY_OFFSETS[generation % 2]
         written = self._write(packed, offset)
         known = _with_copy(self._durability[0], written, offset - _DURABILITY_OFFSETS[0])
-        kept = tuple(pair for pair in cuts if pair[0])
-        self._durability = known, value._replace(boot=self._boot, cuts=kept, generation=generation)
+        kept = tuple([pair for pair in cuts if pair[0]])
+        stands = Durability(self._boot, value.durable, value.poisoned, value.syncing, kept, generation)
+        self._durability = known, stands
+        return stands
 
     def _read(self, offsets: tuple[int, int]) -> bytes:
         return os.pread(self._descriptor, 2 * _COPY_BYTES, offsets[0])

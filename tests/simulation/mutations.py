@@ -106,7 +106,8 @@ MUTATIONS = (
     Mutation(
         "after a failed sync the log is read back and synced again",
         "govc/wal/log.py",
-        "            self._note(durability._replace(syncing=0, poisoned=tail.ordinal))\n            return\n",
+        "            self._state.write_durability(durability._replace(syncing=0, poisoned=tail.ordinal))\n"
+        "            return\n",
         "            disk.sync_data(self._descriptor_for_sync(tail.ordinal))\n",
         f"{FAIL}::test_any_call_may_fail_once[one ref-EIO]",
     ),
