@@ -5,7 +5,9 @@ from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 
-import os
+
+cdef extern from "Python.h":
+    bytes PyUnicode_EncodeFSDefault(object text)
 
 
 cdef extern from "sys/stat.h" nogil:
@@ -74,7 +76,7 @@ cdef class Stamps:
         free(self.stamps)
 
     cdef int hold(self, Stamp *stamp, path) except -1:
-        name = os.fsencode(path)
+        name = PyUnicode_EncodeFSDefault(path)
         if b"\0" in name:
             raise ValueError("a path holds a NUL")
         self.keep.append(name)

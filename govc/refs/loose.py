@@ -279,7 +279,11 @@ class _Scanner:
         files: dict[str, _LooseFile] = {}
         links: set[str] = set()
         warnings: list[str] = []
+        same = self.unchanged_files(path, old) if old is not None else {}
         for filename, kind in _list_entries(path, warnings):
+            if kind == "f" and (proven := same.get(filename)) is not None:
+                files[filename] = proven
+                continue
             name = prefix + os.fsencode(filename)
             if kind == "d":
                 if name + b"/" not in excluded:
@@ -303,6 +307,20 @@ class _Scanner:
             links=frozenset(links),
             warnings=tuple(warnings),
         )
+
+    def unchanged_files(self, path: str, old: _Directory) -> dict[str, _LooseFile]:
+        """Return the files of a directory that were looked at and are what they were; links are never among them."""
+        changed, links = self.changed, old.links
+        if changed is None:
+            return {}
+        return {
+            filename: file
+            for filename, file in old.files.items()
+            if file.is_settled
+            and file.signature is not None
+            and f"{path}/{filename}" not in changed
+            and filename not in links
+        }
 
     def file_in_unchanged(self, directory: str, filename: str, old: _LooseFile, is_link: bool) -> _LooseFile | None:
         """Return a file of a directory whose listing is known to be the same."""

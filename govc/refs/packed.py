@@ -35,8 +35,8 @@ _FULL_HEADER = b"# pack-refs with: peeled fully-peeled sorted \n"
 _SORTED_HEADER = b"# pack-refs with: sorted \n"
 _LF = 10
 _CHUNK_LINES = 1000
-_BOUNDS_MAX = 4096
-_BOUND_BYTES_MAX = 255
+_PLACES_MAX = 4096
+_PLACE_BYTES_MAX = 255
 """So many names, up to so long, are remembered with their places: a megabyte at most."""
 
 # Bytes that no refname has, but for the space and the LF that the lines themselves have.
@@ -57,14 +57,14 @@ class PackedRefs:
     where names were looked for.
     """
 
-    __slots__ = ("_algo", "_bounds", "_data", "_hex_size", "_starts", "fully_peeled", "peeled", "warnings")
+    __slots__ = ("_algo", "_data", "_hex_size", "_places", "_starts", "fully_peeled", "peeled", "warnings")
 
     def __init__(self, data: bytes, algo: HashAlgorithm) -> None:
         """Take the whole content of packed-refs (b"" for none). Raises CorruptRefs with git's text."""
         self._algo = algo
         self._hex_size = algo.hex_size
         self._data = data
-        self._bounds: dict[bytes, int] = {}
+        self._places: dict[bytes, tuple[int, int]] = {}
         self.warnings: tuple[str, ...] = ()
         traits, body_start = _parse_header(data)
         self.fully_peeled = b"fully-peeled" in traits
@@ -112,28 +112,27 @@ class PackedRefs:
             return NOT_A_TAG
         return None
 
-    def lower_bound(self, name: bytes) -> int:
-        """Return the position of the first refname that isn't below `name`.
+    def place_of(self, name: bytes) -> tuple[int, int]:
+        """Return the positions [low, high) of a refname: one, or none, and low is where it would stand.
 
         The same few names are asked for again and again (loose refs, prefixes), by each listing and each push.
         """
-        known = self._bounds.get(name)
+        known = self._places.get(name)
         if known is None:
             data, skip = self._data, self._hex_size + 1
             index = data.index
-            known = bisect_left(self._starts, name, key=lambda start: data[start + skip : index(b"\n", start)])
-            if len(name) <= _BOUND_BYTES_MAX:
-                if len(self._bounds) >= _BOUNDS_MAX:
-                    self._bounds.clear()
-                self._bounds[name] = known
+            low = bisect_left(self._starts, name, key=lambda start: data[start + skip : index(b"\n", start)])
+            known = low, low + (low < len(self._starts) and self.name_at(low) == name)
+            if len(name) <= _PLACE_BYTES_MAX:
+                if len(self._places) >= _PLACES_MAX:
+                    self._places.clear()
+                self._places[name] = known
         return known
 
     def find(self, name: bytes) -> int:
         """Return the position of a refname, or -1."""
-        position = self.lower_bound(name)
-        if position < len(self._starts) and self.name_at(position) == name:
-            return position
-        return -1
+        low, high = self.place_of(name)
+        return low if high > low else -1
 
     def get(self, name: bytes) -> bytes | None:
         """Return the oid of a refname, or None."""
@@ -145,10 +144,10 @@ class PackedRefs:
         if not prefix:
             return 0, len(self._starts)
         after = prefix.rstrip(b"\xff")
-        low = self.lower_bound(prefix)
+        low = self.place_of(prefix)[0]
         if not after:
             return low, len(self._starts)
-        high = self.lower_bound(after[:-1] + bytes((after[-1] + 1,)))
+        high = self.place_of(after[:-1] + bytes((after[-1] + 1,)))[0]
         return low, max(low, high)
 
     def iter_entries(self, low: int = 0, high: int | None = None) -> Iterator[PackedEntry]:

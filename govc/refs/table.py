@@ -52,8 +52,8 @@ class SortedRefs(Protocol):
     def find(self, name: bytes) -> int:
         """Return the position of a refname, or -1."""
 
-    def lower_bound(self, name: bytes) -> int:
-        """Return the position of the first refname that isn't below `name`."""
+    def place_of(self, name: bytes) -> tuple[int, int]:
+        """Return the positions [low, high) of a refname: one, or none, and low is where it would stand."""
 
     def get(self, name: bytes) -> bytes | None:
         """Return the oid of a refname, or None."""
@@ -78,6 +78,10 @@ class Ref(NamedTuple):
     oid: bytes
     peeled: bytes | None
     symref_target: bytes | None
+
+
+_new = tuple.__new__
+"""What a named tuple's own constructor calls: a listing makes one for each loose ref."""
 
 
 class Run(NamedTuple):
@@ -249,18 +253,24 @@ class RefTable:
 
     def iter_runs(self, prefix: bytes = b"", peel: Peel | None = None) -> Iterator[Run | Ref]:
         """Yield what `iter_refs` yields, with packed refs as runs: the cost is that of the loose refs alone."""
-        packed = self.packed
+        packed, loose, peeled = self.packed, self._loose, self._peeled
         low, high = packed.range_of_prefix(prefix)
         names = self._loose_names
         for index in range(bisect_left(names, prefix), len(names)):
             name = names[index]
             if not name.startswith(prefix):
                 break
-            position = packed.lower_bound(name)
+            position, after = packed.place_of(name)
             if position > low:
                 yield Run(low, position)
-            low = position + (packed.find(name) == position)
-            ref = self._ref_from_loose(name, self._loose[name], peel)
+            low = after
+            found = loose[name]
+            oid = found.oid
+            ref: Ref | None
+            if oid is not None and (peel is None or oid in peeled):
+                ref = _new(Ref, (name, oid, peeled.get(oid), None))
+            else:
+                ref = self._ref_from_loose(name, found, peel)
             if ref is not None:
                 yield ref
         if high > low:

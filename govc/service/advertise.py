@@ -212,8 +212,8 @@ def _receive_pack_body(
         refs = pace(_advertised_for_push(shown))
     else:
         refs = (_bare(first),)
-        # Of refs that are hidden there is an empty piece.
-        beginning, *others = (piece for piece in listing(shown, _RECEIVE_STYLE, pace) if piece)
+        # Of refs that are hidden there is an empty piece. Small ones go on as one: each hand costs more than they do.
+        beginning, *others = Pieces.of(filter(None, listing(shown, _RECEIVE_STYLE, pace))).chunks
         encoded = (beginning[len(_RECEIVE_STYLE.encode(first)) :], *others)
     return iter_advertisement(
         refs,

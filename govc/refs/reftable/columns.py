@@ -77,18 +77,17 @@ class RefColumns:
                 return oid
         return NOT_A_TAG if name.startswith(_BRANCHES) else None
 
-    def lower_bound(self, name: bytes) -> int:
-        """Return the position of the first refname that isn't below `name`."""
+    def place_of(self, name: bytes) -> tuple[int, int]:
+        """Return the positions [low, high) of a refname: one, or none, and low is where it would stand."""
         names = self._names
         index = names.index
-        return bisect_left(self._starts, name, key=lambda start: names[start : index(b"\n", start)])
+        low = bisect_left(self._starts, name, key=lambda start: names[start : index(b"\n", start)])
+        return low, low + (low < len(self._starts) and self.name_at(low) == name)
 
     def find(self, name: bytes) -> int:
         """Return the position of a refname, or -1."""
-        position = self.lower_bound(name)
-        if position < len(self._starts) and self.name_at(position) == name:
-            return position
-        return -1
+        low, high = self.place_of(name)
+        return low if high > low else -1
 
     def get(self, name: bytes) -> bytes | None:
         """Return the oid of a refname, or None."""
@@ -100,10 +99,10 @@ class RefColumns:
         if not prefix:
             return 0, len(self._starts)
         after = prefix.rstrip(b"\xff")
-        low = self.lower_bound(prefix)
+        low = self.place_of(prefix)[0]
         if not after:
             return low, len(self._starts)
-        high = self.lower_bound(after[:-1] + bytes((after[-1] + 1,)))
+        high = self.place_of(after[:-1] + bytes((after[-1] + 1,)))[0]
         return low, max(low, high)
 
     def iter_entries(self, low: int = 0, high: int | None = None) -> Iterator[PackedEntry]:
@@ -148,11 +147,9 @@ class RefColumns:
 
         done = 0
         for name, oid, target in changes:
-            position = self.lower_bound(name)
+            position, after = self.place_of(name)
             copy(done, position)
-            done = position
-            if position < len(self._starts) and self.name_at(position) == name:
-                done += 1
+            done = after
             if oid is not None:
                 names.append(name + b"\n")
                 oids.append(oid)
