@@ -79,6 +79,7 @@ cdef class PackTable:
     cdef int oid_size
     cdef list keep
     cdef list find_reverse
+    cdef object origin  # the same for a table and those that it grew into: what it has is there under the same numbers
 
     cdef int pack_of(self, int64_t number) noexcept nogil
     cdef uint64_t offset_at(self, const Pack *pack, uint32_t position) noexcept nogil

@@ -86,6 +86,10 @@ cdef class PackTable:
             self.keep.append(idx)
             self.keep.append(owner)
             i += 1
+        has_grown = before is not None and before.pack_count <= self.pack_count
+        for i in range(before.pack_count if has_grown else 0):
+            has_grown = has_grown and before.packs[i].fanout == self.packs[i].fanout and before.packs[i].first == self.packs[i].first
+        self.origin = before.origin if has_grown else object()
 
     def __dealloc__(self):
         free(self.packs)

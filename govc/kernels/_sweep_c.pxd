@@ -40,6 +40,8 @@ cdef class Sweep:
     cdef readonly uint32_t commit_count
     cdef readonly uint32_t object_count
     cdef list keep
+    cdef object numbered_commits  # of the first segment: (origin of the table, uint32 each), None before somebody asks for many
+    cdef object numbered_objects
 
     cdef int add(self, columns) except -1
     cdef bint is_sound(self, const Segment *s, uint32_t foreign_count, Py_ssize_t parents, Py_ssize_t intros, Py_ssize_t more) noexcept nogil
@@ -51,8 +53,9 @@ cdef class Sweep:
     cdef const uint8_t *commit_name(self, uint32_t cid) noexcept nogil
     cdef const uint8_t *object_name(self, uint32_t vid) noexcept nogil
     cdef int64_t time_of(self, uint32_t cid) noexcept nogil
-    cdef int number_all(self, const uint32_t[::1] vids, int64_t *out, PackTable table) except -1
-    cdef int number_all_commits(self, const uint32_t[::1] cids, int64_t *out, PackTable table) except -1
+    cdef object number_all(self, PackTable table)
+    cdef object number_all_commits(self, PackTable table)
+    cdef object known_numbers(self, PackTable table, bint are_commits, bint is_many)
     cdef Py_ssize_t rank_in(self, const Segment *segment, const uint8_t *oid) noexcept nogil
     cdef object numbers(self, ids, finder, bint are_commits)
 

@@ -74,6 +74,8 @@ cdef class Sweep:
             memcpy(self.segments, before.segments, self.segment_count * sizeof(Segment))
             self.commit_count = before.commit_count
             self.object_count = before.object_count
+            if before.segment_count:  # the first segment is the same one
+                self.numbered_commits, self.numbered_objects = before.numbered_commits, before.numbered_objects
         if columns is not None:
             self.add(columns)
 
@@ -383,29 +385,27 @@ cdef class Sweep:
         """See sweep.Sweep."""
         return self.numbers(vids, finder, False)
 
-    cdef int number_all(self, const uint32_t[::1] vids, int64_t *out, PackTable table) except -1:
-        """Number the objects of the first segment by going through its names and each index's side by side.
-
-        Those of later segments are left at -2.
+    cdef object number_all(self, PackTable table):
+        """Return the numbers of all objects of the first segment, uint32 each, by going through its names and each
+        index's side by side.
         """
         cdef const Segment *base = &self.segments[0]
         cdef const Pack *pack
-        cdef int64_t *numbers = <int64_t *>malloc(8 * <size_t>(base.objects + 1))
+        block = PyBytes_FromStringAndSize(NULL, 4 * <Py_ssize_t>base.objects)
+        cdef uint32_t *numbers = <uint32_t *>PyBytes_AS_STRING(block)
         cdef uint32_t rank, position
         cdef int i, size = self.oid_size, order
         cdef Py_ssize_t k
-        if numbers == NULL:
-            raise MemoryError
         with nogil:
             for rank in range(base.objects):
-                numbers[rank] = -1
+                numbers[rank] = NONE
             for i in range(table.pack_count):
                 pack = &table.packs[i]
                 if pack.count < base.objects // 64:
                     for position in range(pack.count):
                         k = self.rank_in(base, pack.oids + <Py_ssize_t>position * size)
-                        if k >= 0 and numbers[k] < 0:
-                            numbers[k] = pack.first + position
+                        if k >= 0 and numbers[k] == <uint32_t>NONE:
+                            numbers[k] = <uint32_t>(pack.first + position)
                     continue
                 rank = 0
                 position = 0
@@ -416,46 +416,59 @@ cdef class Sweep:
                     elif order > 0:
                         position += 1
                     else:
-                        if numbers[rank] < 0:
-                            numbers[rank] = pack.first + position
+                        if numbers[rank] == <uint32_t>NONE:
+                            numbers[rank] = <uint32_t>(pack.first + position)
                         rank += 1
                         position += 1
-            for k in range(vids.shape[0]):
-                out[k] = numbers[vids[k]] if vids[k] < base.objects else -2
-            free(numbers)
-        return 0
+        return block
 
-    cdef int number_all_commits(self, const uint32_t[::1] cids, int64_t *out, PackTable table) except -1:
-        """Number the commits of the first segment in the same way, by their names in order; others are left at -2."""
+    cdef object number_all_commits(self, PackTable table):
+        """Return the numbers of all commits of the first segment in the same way, by their names in order."""
         cdef const Segment *base = &self.segments[0]
         cdef const Pack *pack
-        cdef int64_t *numbers = <int64_t *>malloc(8 * <size_t>(base.commits + 1))
+        block = PyBytes_FromStringAndSize(NULL, 4 * <Py_ssize_t>base.commits)
+        cdef uint32_t *numbers = <uint32_t *>PyBytes_AS_STRING(block)
         cdef uint32_t at, place, position
         cdef int i, size = self.oid_size
         cdef const uint8_t *name
-        cdef Py_ssize_t k
-        if numbers == NULL:
-            raise MemoryError
         with nogil:
             for at in range(base.commits):
-                numbers[at] = -1
+                numbers[at] = NONE
             for i in range(table.pack_count):
                 pack = &table.packs[i]
                 position = 0
                 for at in range(base.commits):
                     place = base.sorted_places[at]
-                    if numbers[place] >= 0:
+                    if numbers[place] != <uint32_t>NONE:
                         continue
                     name = base.commit_oids + <Py_ssize_t>place * size
                     position = find_from(pack, position, name, size)
                     if position == pack.count:
                         break
                     if order_of(pack.oids + <Py_ssize_t>position * size, name, size) == 0:
-                        numbers[place] = pack.first + position
-            for k in range(cids.shape[0]):
-                out[k] = numbers[cids[k]] if cids[k] < base.commits else -2
-            free(numbers)
-        return 0
+                        numbers[place] = <uint32_t>(pack.first + position)
+        return block
+
+    cdef object known_numbers(self, PackTable table, bint are_commits, bint is_many):
+        """Return the numbers of the first segment's commits or objects as they were found before, None where nobody has
+        looked yet and it isn't for many. They hold for a table that has grown since, too: what has no number may have
+        one there.
+        """
+        cdef const Pack *last
+        known = self.numbered_commits if are_commits else self.numbered_objects
+        if known is not None and known[0] is table.origin:
+            return known[1]
+        if not is_many or not table.pack_count:
+            return None
+        last = &table.packs[table.pack_count - 1]
+        if last.first + last.count >= <int64_t>NONE:
+            return None
+        block = self.number_all_commits(table) if are_commits else self.number_all(table)
+        if are_commits:
+            self.numbered_commits = (table.origin, block)
+        else:
+            self.numbered_objects = (table.origin, block)
+        return block
 
     cdef Py_ssize_t rank_in(self, const Segment *segment, const uint8_t *oid) noexcept nogil:
         return find_name(segment.object_oids, self.oid_size, 0, segment.objects, oid, 0, <uint64_t>0xFFFFFFFFFFFFFFFF)
@@ -464,8 +477,8 @@ cdef class Sweep:
         cdef const uint32_t[::1] view = ids
         cdef Py_ssize_t n = view.shape[0], k
         cdef PackTable table
-        cdef bint done = False
-        cdef uint32_t limit = self.commit_count if are_commits else self.object_count
+        cdef const uint32_t *column = NULL
+        cdef uint32_t limit = self.commit_count if are_commits else self.object_count, base_count = 0
         block = PyBytes_FromStringAndSize(NULL, 8 * n)
         cdef int64_t *out = <int64_t *>PyBytes_AS_STRING(block)
         for k in range(n):
@@ -473,15 +486,15 @@ cdef class Sweep:
                 raise IndexError(view[k])
         if isinstance(finder, PackTable):
             table = finder
-            if n > limit // 16:
-                if are_commits:
-                    self.number_all_commits(view, out, table)
-                else:
-                    self.number_all(view, out, table)
-                done = True
+            known = self.known_numbers(table, are_commits, n > limit // 16)
+            if known is not None:
+                column = <const uint32_t *>PyBytes_AS_STRING(known)
+                base_count = self.segments[0].commits if are_commits else self.segments[0].objects
             with nogil:
                 for k in range(n):
-                    if not done or out[k] == -2:
+                    if view[k] < base_count and column[view[k]] != <uint32_t>NONE:
+                        out[k] = column[view[k]]
+                    else:
                         out[k] = table.find_number(self.commit_name(view[k]) if are_commits else self.object_name(view[k]))
         else:
             find = finder.find

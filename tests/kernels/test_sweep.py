@@ -162,6 +162,33 @@ def test_many_numbers_are_those_that_are_found_one_by_one(tmp_path, seed, packs)
         assert [table.find(sweep.object_oid(vid)) for vid in ids] == sweep.object_numbers(ids, table).tolist()
 
 
+@needs_compiled
+def test_numbers_that_are_known_hold_for_a_table_that_has_grown_and_for_no_other(tmp_path):
+    repo, commits = random_repository(3, size=20)
+    segments = segments_of(repo, commits, 2, 3)
+    sweep = sweep_over(compiled("sweep"), segments)
+    everything = array("I", range(sweep.object_count)), array("I", range(sweep.commit_count))
+    numbers = list(range(len(repo.objects)))
+    write_packs(repo, tmp_path, [numbers[::3], numbers[1::3]], seed=3)
+    store = ObjectStore.open(str(tmp_path), repo.algo)
+
+    def check(table):
+        found = sweep.object_numbers(everything[0], table), sweep.commit_numbers(everything[1], table)
+        assert found[0].tolist() == [table.find(sweep.object_oid(vid)) for vid in everything[0]]
+        assert found[1].tolist() == [table.find(sweep.commit_oid(cid)) for cid in everything[1]]
+        return found[0].count(-1) + found[1].count(-1)
+
+    lacks = check(store.pack_table())
+    write_packs(repo, tmp_path, [numbers[2::3]], seed=4)
+    store.refresh()
+    assert lacks > 0 == check(store.pack_table())
+    other = tmp_path / "other"
+    other.mkdir()
+    write_packs(repo, other, [numbers[::-1][1::2], numbers[::-1][::2]], seed=5)
+    assert check(ObjectStore.open(str(other), repo.algo).pack_table()) == 0
+    assert check(store.pack_table()) == 0, "and back again"
+
+
 def test_kinds_are_those_of_the_objects(kernel):
     repo, commits = random_repository(7, size=20)
     sweep = sweep_over(kernel, segments_of(repo, commits, 3, 7))
