@@ -4,6 +4,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
@@ -79,6 +80,17 @@ class Patterns:
 def test_a_class_may_say_its_form():
     assert digest_of(Patterns(b"a")) == digest_of(Patterns(b"a"))
     assert len({digest_of(Patterns(b"a")), digest_of(Patterns(b"b")), digest_of(b"a")}) == 3
+
+
+def test_a_kind_that_is_derived_has_the_form_of_what_it_derives_from():
+    class Oid(bytes):
+        pass
+
+    class Pair(NamedTuple):
+        left: bytes
+        right: int
+
+    assert digest_of((Oid(b"a"), Pair(b"b", 1))) == digest_of((b"a", (b"b", 1)))
 
 
 def test_views_and_enums_have_a_form():
