@@ -18,7 +18,7 @@ from govc.protocol.pktline import DELIM, FLUSH, encode_text
 from govc.repo.introducing import IntroduceTask, fill_introductions
 from govc.repo.pack_growth import WantsBefore
 from govc.repo.runtime import PLAIN
-from govc.service import making
+from govc.service import growing, making
 from govc.service.backend import Backend
 from govc.service.context import UPLOAD_PACK, RequestContext
 from govc.service.growing import Growth, Outline, decode_outline, encode_outline
@@ -145,6 +145,7 @@ def begun(world: World) -> World:
 @pytest.fixture(autouse=True)
 def little_bodies_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies_room, "WORTH_BYTES", 0)
+    monkeypatch.setattr(growing, "WINDOW_BYTES", 150_000)  # several of them
 
 
 @pytest.fixture
