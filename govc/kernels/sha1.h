@@ -14,85 +14,73 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "sha1_conditions.h"
+#include "sha1_vectors.h"
 
 #define SHA1_HEADROOM 32
 #define SHA1_TAILROOM 128
 #define EARLY_STEP 58
 #define LATE_STEP 65
-#define VECTOR_COUNT 32
 #define NOBODY (-1)
+#define PREFETCH_BYTES 320
 
 typedef uint32_t sha1_v4 __attribute__((vector_size(16)));
 typedef uint32_t sha1_v8 __attribute__((vector_size(32)));
 typedef uint32_t sha1_v16 __attribute__((vector_size(64)));
 
+#define SHIFT(x, n) ((n) < 0 ? (x) >> ((n) < 0 ? -(n) : 0) : (x) << ((n) < 0 ? 0 : (n)))
 #define ROTL(x, n) ((n) % 32 ? ((x) << ((n) % 32)) | ((x) >> ((32 - (n)) % 32)) : (x))
+
+#ifdef __clang__
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 64")
+#endif
 
 /* The steps, over words or over vectors of words: a to e is the state, w the message. */
 
-#define EXPAND(t) (w[t] = ROTL(w[(t) - 3] ^ w[(t) - 8] ^ w[(t) - 14] ^ w[(t) - 16], 1))
+#define EXPAND(t) w[t] = ROTL(w[(t) - 3] ^ w[(t) - 8] ^ w[(t) - 14] ^ w[(t) - 16], 1);
 #define CHOOSE(b, c, d) ((d) ^ ((b) & ((c) ^ (d))))
 #define PARITY(b, c, d) ((b) ^ (c) ^ (d))
 #define MAJORITY(b, c, d) (((b) & (c)) | ((d) & ((b) | (c))))
 #define STEP(f, k, t, a, b, c, d, e) \
     e += ROTL(a, 5) + f(b, c, d) + (k) + w[t]; \
     b = ROTL(b, 30);
-#define STEPS5(f, k, t) \
-    STEP(f, k, (t), a, b, c, d, e) \
-    STEP(f, k, (t) + 1, e, a, b, c, d) \
-    STEP(f, k, (t) + 2, d, e, a, b, c) \
-    STEP(f, k, (t) + 3, c, d, e, a, b) \
-    STEP(f, k, (t) + 4, b, c, d, e, a)
-#define ALL_STEPS \
-    for (int t = 16; t < 80; t++) \
-        EXPAND(t); \
-    for (int t = 0; t < 20; t += 5) { \
-        STEPS5(CHOOSE, 0x5a827999u, t) \
-    } \
-    for (int t = 20; t < 40; t += 5) { \
-        STEPS5(PARITY, 0x6ed9eba1u, t) \
-    } \
-    for (int t = 40; t < 60; t += 5) { \
-        STEPS5(MAJORITY, 0x8f1bbcdcu, t) \
-    } \
-    for (int t = 60; t < 80; t += 5) { \
-        STEPS5(PARITY, 0xca62c1d6u, t) \
+#define STEPS5(f, k, t, expand) \
+    expand(t) STEP(f, k, (t), a, b, c, d, e) \
+    expand((t) + 1) STEP(f, k, (t) + 1, e, a, b, c, d) \
+    expand((t) + 2) STEP(f, k, (t) + 2, d, e, a, b, c) \
+    expand((t) + 3) STEP(f, k, (t) + 3, c, d, e, a, b) \
+    expand((t) + 4) STEP(f, k, (t) + 4, b, c, d, e, a)
+#define STEPS20(f, k, t) \
+    STEPS5(f, k, t, EXPAND) \
+    STEPS5(f, k, (t) + 5, EXPAND) \
+    STEPS5(f, k, (t) + 10, EXPAND) \
+    STEPS5(f, k, (t) + 15, EXPAND)
+#define GIVEN(t)
+#define EXPAND_SOME(t) \
+    if ((t) >= 16) { \
+        EXPAND(t) \
     }
+/* Each word is expanded right before its step, all by itself: two chains of dependent instructions side by side, and the
+   words that the next ones are made of are still in registers. */
+#define ALL_STEPS \
+    STEPS5(CHOOSE, 0x5a827999u, 0, GIVEN) \
+    STEPS5(CHOOSE, 0x5a827999u, 5, GIVEN) \
+    STEPS5(CHOOSE, 0x5a827999u, 10, GIVEN) \
+    STEPS5(CHOOSE, 0x5a827999u, 15, EXPAND_SOME) \
+    STEPS20(PARITY, 0x6ed9eba1u, 20) \
+    STEPS20(MAJORITY, 0x8f1bbcdcu, 40) \
+    STEPS20(PARITY, 0xca62c1d6u, 60)
 
 /* The blocks that an attack along some vector could end in, to be computed again. */
 typedef struct {
     uint32_t state[5][16]; /* before the block */
-    uint32_t late[16];
-    uint32_t difference[80][16];
+    uint8_t vectors[16];
     uint8_t blocks[16][64];
     int64_t owners[16];
     int count;
     int64_t found; /* whose block was part of an attack; NOBODY */
 } sha1_suspects;
-
-typedef struct {
-    uint32_t difference[80]; /* of the expanded message words along the vector */
-    int is_late;
-} sha1_vector;
-
-static sha1_vector sha1_vectors[VECTOR_COUNT];
-
-static void sha1_expand_vector(sha1_vector *vector, int type, int k, int b) {
-    /* The disturbances follow SHA-1's own expansion; each is corrected by the five steps after it. */
-    uint32_t around[80 + 5] = {0}, *at = around + 5;
-    at[k + 15 < 80 ? k + 15 : 79] = (uint32_t)1 << b;
-    if (type == 2)
-        at[k + 1] = at[k + 3] = ROTL((uint32_t)1 << 31, b);
-    for (int t = k + 16; t < 80; t++)
-        at[t] = ROTL(at[t - 3] ^ at[t - 8] ^ at[t - 14] ^ at[t - 16], 1);
-    for (int t = k - 1; t >= -5; t--)
-        at[t] = ROTL(at[t + 16], 31) ^ at[t + 13] ^ at[t + 8] ^ at[t + 2];
-    for (int t = 0; t < 80; t++)
-        vector->difference[t] =
-            at[t] ^ ROTL(at[t - 1], 5) ^ at[t - 2] ^ ROTL(at[t - 3] ^ at[t - 4] ^ at[t - 5], 30);
-    vector->is_late = k >= 50;
-}
 
 /* One block at a time */
 
@@ -190,7 +178,12 @@ __attribute__((target("sha,sse4.1,ssse3"))) static void sha1_blocks_sha(uint32_t
 #define LANES_LOW2(x, y) SHUFFLE(x, y, 0, 1, 4, 5)
 #define LANES_HIGH2(x, y) SHUFFLE(x, y, 2, 3, 6, 7)
 #define LANES_SWAP(x) sha1_swap4(x)
-#define LANES_FORBID(p, x, bit, value, dvs) p &= (value ? 0 - (((x) >> (bit)) & 1) : (((x) >> (bit)) & 1) - 1) | ~(dvs);
+#define LANES_FORBID(p, x, bit, value, dvs) \
+    { \
+        LANES_VECTOR is_zero = (LANES_VECTOR)(((x) & (1u << (bit))) == 0); \
+        p &= value ? ~(is_zero & (dvs)) : is_zero | ~(dvs); \
+    }
+#define LANES_SOME(p) sha1_some4(p)
 
 static inline sha1_v4 sha1_load4(const uint8_t *from) {
     sha1_v4 row;
@@ -203,6 +196,10 @@ static inline sha1_v4 sha1_swap4(sha1_v4 x) {
         return x;
     x = (x << 16) | (x >> 16);
     return ((x & 0x00ff00ffu) << 8) | ((x >> 8) & 0x00ff00ffu);
+}
+
+static inline uint32_t sha1_some4(sha1_v4 x) {
+    return (uint32_t)(x[0] != 0) | (uint32_t)(x[1] != 0) << 1 | (uint32_t)(x[2] != 0) << 2 | (uint32_t)(x[3] != 0) << 3;
 }
 
 #include "sha1_lanes.h"
@@ -221,7 +218,12 @@ static inline sha1_v4 sha1_swap4(sha1_v4 x) {
 #define LANES_HIGH2(x, y) (sha1_v8)_mm256_unpackhi_epi64((__m256i)x, (__m256i)y)
 #define LANES_SWAP(x) (sha1_v8)_mm256_shuffle_epi8((__m256i)(x), _mm256_broadcastsi128_si256(SWAP128))
 #define SWAP128 _mm_set_epi64x(0x0c0d0e0f08090a0bll, 0x0405060700010203ll)
-#define LANES_FORBID(p, x, bit, value, dvs) p &= (value ? 0 - (((x) >> (bit)) & 1) : (((x) >> (bit)) & 1) - 1) | ~(dvs);
+#define LANES_FORBID(p, x, bit, value, dvs) \
+    { \
+        LANES_VECTOR is_zero = (LANES_VECTOR)(((x) & (1u << (bit))) == 0); \
+        p &= value ? ~(is_zero & (dvs)) : is_zero | ~(dvs); \
+    }
+#define LANES_SOME(p) (~(uint32_t)_mm256_movemask_ps((__m256)((p) == 0)) & 0xff)
 #include "sha1_lanes.h"
 
 #define LANES(name) sha1_##name##_avx512
@@ -242,14 +244,15 @@ static inline sha1_v4 sha1_swap4(sha1_v4 x) {
                                  : _mm512_test_epi32_mask((__m512i)(x), _mm512_set1_epi32(1 << (bit))); \
         p = (LANES_VECTOR)_mm512_mask_and_epi32((__m512i)p, broken, (__m512i)p, _mm512_set1_epi32((int)~(dvs))); \
     }
+#define LANES_SOME(p) _mm512_test_epi32_mask((__m512i)(p), (__m512i)(p))
 #include "sha1_lanes.h"
 #endif
 
 /* What this machine can do */
 
 static void (*sha1_blocks)(uint32_t *, const uint8_t *, size_t, uint32_t (*)[5]) = sha1_blocks_portable;
-static void (*sha1_hash)(uint32_t (*)[16], const uint8_t *const *, uint32_t *) = sha1_hash_portable;
-static void (*sha1_suspect)(const uint8_t *const *, uint32_t *) = sha1_suspect_portable;
+static uint32_t (*sha1_hash)(uint32_t (*)[16], const uint8_t *const *, uint32_t *, uint32_t) = sha1_hash_portable;
+static uint32_t (*sha1_suspect)(const uint8_t *const *, uint32_t *, uint32_t) = sha1_suspect_portable;
 static uint32_t (*sha1_recompute)(const sha1_suspects *) = sha1_recompute_portable;
 static const char *sha1_one_by, *sha1_many_by;
 
@@ -279,10 +282,7 @@ static void sha1_use(int allow_sha, int vector_bits_max) {
 }
 
 static void sha1_prepare(void) {
-    int at = 0;
-#define VECTOR(type, k, b) sha1_expand_vector(&sha1_vectors[at++], type, k, b);
-    DISTURBANCE_VECTORS
-#undef VECTOR
+    sha1_prepare_vectors();
     sha1_use(1, 512);
 }
 
@@ -308,14 +308,11 @@ static void sha1_judge(sha1_suspects *suspects) {
 static void sha1_add_suspect(sha1_suspects *suspects, const uint8_t *block, const uint32_t *state, int stride,
                              uint32_t vectors, int64_t owner) {
     for (; vectors; vectors &= vectors - 1) {
-        const sha1_vector *vector = &sha1_vectors[__builtin_ctz(vectors)];
         int lane = suspects->count++;
         memcpy(suspects->blocks[lane], block, 64);
         for (int i = 0; i < 5; i++)
             suspects->state[i][lane] = state[i * stride];
-        for (int t = 0; t < 80; t++)
-            suspects->difference[t][lane] = vector->difference[t];
-        suspects->late[lane] = vector->is_late ? 0xffffffffu : 0;
+        suspects->vectors[lane] = (uint8_t)__builtin_ctz(vectors);
         suspects->owners[lane] = owner;
         if (suspects->count == 16)
             sha1_judge(suspects);
@@ -329,10 +326,11 @@ static void sha1_inspect(sha1_suspects *suspects, const uint8_t *data, size_t co
     uint32_t vectors[16];
     for (size_t i = 0; i < 16; i++)
         blocks[i] = data + 64 * (i < count ? i : 0);
-    sha1_suspect(blocks, vectors);
-    for (size_t i = 0; i < count; i++)
-        if (vectors[i])
-            sha1_add_suspect(suspects, blocks[i], before[i], 1, vectors[i], owner);
+    uint32_t some = sha1_suspect(blocks, vectors, 0xffffu >> (16 - count));
+    for (; some; some &= some - 1) {
+        int i = __builtin_ctz(some);
+        sha1_add_suspect(suspects, blocks[i], before[i], 1, vectors[i], owner);
+    }
 }
 
 static void sha1_run(uint32_t *state, const uint8_t *data, size_t count, sha1_suspects *suspects, int64_t owner) {
@@ -476,15 +474,19 @@ static void sha1_lanes_step(sha1_lanes *lanes) {
             steps = lanes->jobs[lane].blocks;
     }
     for (size_t step = 0; step < steps; step++) {
+        /* Sixteen messages are read side by side: more than the CPU sees through by itself. */
+        for (int lane = 0; lane < 16; lane++)
+            __builtin_prefetch(at[lane] + PREFETCH_BYTES);
         if (!lanes->suspects)
-            sha1_hash(lanes->state, at, NULL);
+            sha1_hash(lanes->state, at, NULL, 0);
         else {
             memcpy(before, lanes->state, sizeof before);
-            sha1_hash(lanes->state, at, vectors);
-            for (int lane = 0; lane < 16; lane++)
-                if (vectors[lane] && lanes->active >> lane & 1)
-                    sha1_add_suspect(lanes->suspects, at[lane], &before[0][lane], 16, vectors[lane],
-                                     lanes->jobs[lane].owner);
+            uint32_t some = sha1_hash(lanes->state, at, vectors, lanes->active);
+            for (; some; some &= some - 1) {
+                int lane = __builtin_ctz(some);
+                sha1_add_suspect(lanes->suspects, at[lane], &before[0][lane], 16, vectors[lane],
+                                 lanes->jobs[lane].owner);
+            }
         }
         for (int lane = 0; lane < 16; lane++)
             at[lane] += lanes->active >> lane & 1 ? 64 : 0;

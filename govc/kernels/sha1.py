@@ -11,7 +11,8 @@ That would cost 32 more hashes for each block. But an attack along a vector sati
 message (sha1_conditions.h), and about 20 blocks in 21 break some condition of every vector. So:
 
     sha1_hash, sha1_blocks   the hash itself, keeping the chaining value before each block
-    sha1_suspect             the 156 conditions, for sixteen blocks at a time, on vectors of words
+    sha1_suspect             94 of the 156 conditions, for sixteen blocks at a time, on vectors of words
+    sha1_look_further        the others, of the vectors that are left: one block in eleven has one
     sha1_recompute           the blocks that break none, gathered until there are sixteen, computed again
 
 The last padded block and an object's header are blocks like others. A vector's word differences follow from three

@@ -12,6 +12,7 @@
        LANES_SWAP(x)        from big-endian words
        LANES_FORBID(p, x, bit, value, dvs)
                             take dvs out of p in the lanes where the bit of x isn't `value`
+       LANES_SOME(p)        a bit for each lane of p that isn't zero
 
    Vectors are those of GCC and Clang, so that most of this is written once.
 
@@ -21,6 +22,7 @@
 
 LANES_TARGET static inline void LANES(load)(LANES_VECTOR *w, const uint8_t *const *blocks) {
     /* Rows of sixteen words become columns, four by four. */
+    UNROLL
     for (int k = 0; k < 4; k++) {
         LANES_VECTOR r0 = LANES_ROWS(blocks, k), r1 = LANES_ROWS(blocks + 1, k);
         LANES_VECTOR r2 = LANES_ROWS(blocks + 2, k), r3 = LANES_ROWS(blocks + 3, k);
@@ -33,18 +35,28 @@ LANES_TARGET static inline void LANES(load)(LANES_VECTOR *w, const uint8_t *cons
     }
 }
 
-LANES_TARGET static inline void LANES(conditions)(uint32_t *vectors, const LANES_VECTOR *w) {
-    /* Tell for each lane along which disturbance vectors an attack is possible. */
+LANES_TARGET __attribute__((noinline)) static uint32_t LANES(conditions)(uint32_t *vectors, const LANES_VECTOR *w, uint32_t asked) {
+    /* Tell for each lane along which disturbance vectors an attack is possible; return a bit for each of those asked for
+       where one is. (The zeros in idle lanes would satisfy the conditions of many vectors.) */
     LANES_VECTOR possible = (LANES_VECTOR){0} - 1;
-#define CONDITION(i, a, j, b, value, dvs) \
-    LANES_FORBID(possible, ROTL(w[i], (32 + (b) - (a)) % 32) ^ w[j], b, value, dvs)
+    uint32_t some, left;
+#define CONDITION(i, a, j, b, value, dvs) LANES_FORBID(possible, SHIFT(w[i], (b) - (a)) ^ w[j], b, value, dvs)
     UNAVOIDABLE_CONDITIONS
 #undef CONDITION
     memcpy(vectors, &possible, sizeof possible);
+    some = LANES_SOME(possible) & asked;
+    for (left = some; left; left &= left - 1) {
+        int lane = __builtin_ctz(left);
+        vectors[lane] = sha1_look_further(vectors[lane], (const uint32_t *)w + lane, LANES_WIDTH);
+        some &= ~((uint32_t)!vectors[lane] << lane);
+    }
+    return some;
 }
 
-LANES_TARGET static void LANES(hash)(uint32_t (*state)[16], const uint8_t *const *blocks, uint32_t *vectors) {
-    /* One block of each lane; `vectors` is NULL when nobody asks for attacks. */
+LANES_TARGET static uint32_t LANES(hash)(uint32_t (*state)[16], const uint8_t *const *blocks, uint32_t *vectors,
+                                         uint32_t asked) {
+    /* One block of each lane; `vectors` is NULL when nobody asks for attacks. Returns as `conditions` does. */
+    uint32_t some = 0;
     LANES_FOR_EACH_PART {
         LANES_VECTOR w[80], h[5];
         for (int i = 0; i < 5; i++)
@@ -56,19 +68,23 @@ LANES_TARGET static void LANES(hash)(uint32_t (*state)[16], const uint8_t *const
         for (int i = 0; i < 5; i++)
             memcpy(&state[i][part], &h[i], sizeof h[i]);
         if (vectors)
-            LANES(conditions)(vectors + part, w);
+            some |= LANES(conditions)(vectors + part, w, asked >> part) << part;
     }
+    return some;
 }
 
-LANES_TARGET static void LANES(suspect)(const uint8_t *const *blocks, uint32_t *vectors) {
+LANES_TARGET static uint32_t LANES(suspect)(const uint8_t *const *blocks, uint32_t *vectors, uint32_t asked) {
     /* The conditions alone, for blocks that were hashed one after the other. */
+    uint32_t some = 0;
     LANES_FOR_EACH_PART {
         LANES_VECTOR w[80];
         LANES(load)(w, blocks + part);
+        UNROLL
         for (int t = 16; t < 65; t++)
-            EXPAND(t);
-        LANES(conditions)(vectors + part, w);
+            EXPAND(t)
+        some |= LANES(conditions)(vectors + part, w, asked >> part) << part;
     }
+    return some;
 }
 
 #define BACK(f, k, t) \
@@ -101,17 +117,18 @@ LANES_TARGET static uint32_t LANES(recompute)(const sha1_suspects *suspects) {
        same chaining value. That is LATE_STEP for the vectors of the late kind, EARLY_STEP for the others. */
     uint32_t found = 0;
     LANES_FOR_EACH_PART {
-        LANES_VECTOR w[80], in[5], out[5], early_state[5], late_state[5], difference, late, apart;
+        LANES_VECTOR w[80], in[5], out[5], early_state[5], late_state[5], difference[16], late, apart;
         LANES_VECTOR a, b, c, d, e;
         const uint8_t *blocks[16];
         if (part >= suspects->count)
             break;
-        for (int lane = 0; lane < LANES_WIDTH; lane++)
+        for (int lane = 0; lane < LANES_WIDTH; lane++) {
             blocks[lane] = suspects->blocks[part + lane];
+            late[lane] = sha1_vectors[suspects->vectors[part + lane]].late;
+        }
         LANES(load)(w, blocks);
         for (int t = 16; t < 80; t++)
-            EXPAND(t);
-        memcpy(&late, &suspects->late[part], sizeof late);
+            EXPAND(t)
         for (int i = 0; i < 5; i++)
             memcpy(&in[i], &suspects->state[i][part], sizeof in[i]);
         TAKE(in);
@@ -126,9 +143,12 @@ LANES_TARGET static uint32_t LANES(recompute)(const sha1_suspects *suspects) {
         KEEP(out);
         for (int i = 0; i < 5; i++)
             out[i] += in[i];
-        for (int t = 0; t < 80; t++) { /* w is the other message from here on */
-            memcpy(&difference, &suspects->difference[t][part], sizeof difference);
-            w[t] ^= difference;
+        for (int t = 0; t < 80; t += 16) { /* w is the other message from here on */
+            for (int lane = 0; lane < LANES_WIDTH; lane++)
+                blocks[lane] = sha1_vectors[suspects->vectors[part + lane]].difference + 4 * t;
+            LANES(load)(difference, blocks);
+            for (int i = 0; i < 16; i++)
+                w[t + i] ^= difference[i];
         }
         TAKE(late_state);
         for (int t = LATE_STEP - 1; t >= EARLY_STEP; t--)
@@ -170,4 +190,5 @@ LANES_TARGET static uint32_t LANES(recompute)(const sha1_suspects *suspects) {
 #undef LANES_HIGH2
 #undef LANES_SWAP
 #undef LANES_FORBID
+#undef LANES_SOME
 #undef LANES_FOR_EACH_PART

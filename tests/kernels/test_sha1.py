@@ -1,5 +1,7 @@
 import hashlib
 import random
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -105,6 +107,16 @@ def test_a_block_that_differs_in_one_bit_is_no_attack(attack):
     assert not KERNEL.Sha1(bytes(changed)).is_attack
     # Nor is the same block after another beginning: the chaining value before it counts.
     assert not KERNEL.Sha1(b"\1" + bytes(63) + attack).is_attack
+
+
+def test_a_vectors_further_conditions_have_room():
+    folder = Path(__file__).parents[2] / "govc/kernels"
+    room = re.search(r"#define FURTHER_MAX (\d+)", (folder / "sha1_vectors.h").read_text())
+    everywhere, further = (folder / "sha1_conditions.h").read_text().split("#define FURTHER_CONDITIONS")
+    words = r"CONDITION\(\d+, \d+, \d+, \d+, [01], (0x[0-9a-f]+)u\)"
+    sets = [int(word, 16) for word in re.findall(words, further)]
+    assert 156 == len(sets) + len(re.findall(words, everywhere))
+    assert max(sum(each >> k & 1 for each in sets) for k in range(32)) <= int(room[1])
 
 
 def test_openssl_sees_nothing():
