@@ -5,6 +5,10 @@ BIN     = $(VENV)/bin
 DIR    ?= repositories
 BIND   ?= 127.0.0.1:8000
 
+# What `make twins` runs: tests/kernels asks both by itself, and what is not named asks no kernel (tests/kernels/test_choice.py).
+TWINS ?= $(addprefix tests/,archive graph library odb pack refs repo service web test_cli.py) \
+         $(addprefix compat/test_,fetch.py partial.py push.py shallow.py)
+
 .DEFAULT_GOAL := help
 .PHONY: twins bench-reads bench-connections bench-fetching help setup serve test check format lint types layers tests compat bench torture mutations row-mutations bench-durability real-repos conformance fuzz fuzz-sanitized fuzz-coverage fuzz-http properties clean bench-check bench-growth bench-limits
 
@@ -37,6 +41,7 @@ test: setup ## install what is needed and run every test, lint, types and layers
 	sh compat/install.sh
 	$(MAKE) --no-print-directory lint types layers
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup tests compat
+	$(MAKE) --no-print-directory twins
 
 check: format test ## format, lint, types, layers, tests
 
@@ -56,8 +61,9 @@ layers: setup ## the arrows between the rooms
 tests: setup ## the fast tests only (no server, no clients)
 	$(BIN)/python -m pytest -q tests
 
-twins: setup ## the fast tests once more with no compiled kernel: as on a machine without a compiler
-	GOVC_KERNELS=python $(BIN)/python -m pytest -q -n 2 --dist loadgroup tests
+twins: setup ## with no compiled kernel, as without a compiler: every room that asks one, and the wire; TWINS=tests: all fast tests
+	sh compat/install.sh
+	GOVC_KERNELS=python GOVC_COMPAT_FRONTENDS=gunicorn $(BIN)/python -m pytest -q -n 2 --dist loadgroup $(TWINS)
 
 compat: setup ## the scenarios with real clients against real servers
 	sh compat/install.sh

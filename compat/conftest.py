@@ -4,6 +4,7 @@ Environment:
     GOVC_COMPAT_FRONTENDS    comma-separated front ends (default: gunicorn,nginx,cgi). Scenarios marked
                              `every_frontend` run over all of them, the others over the first. `oracle` is
                              git http-backend itself, which proves the scenarios rather than govc.
+    GOVC_KERNELS             python: the servers, too, ask no compiled kernel
     GOVC_REQUIRE_CLIENTS     when set, a missing client (java, node, ...) fails instead of skipping
 """
 
