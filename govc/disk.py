@@ -13,6 +13,7 @@ Source: open(2), write(2), fsync(2), link(2), rename(2), syncfs(2).
 
 import errno
 import os
+import posix  # its close: gevent's, in os, asks the kernel twice more, for the sake of sockets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -26,7 +27,7 @@ class Disk:
 
     def close(self, descriptor: int) -> None:
         """Close."""
-        os.close(descriptor)
+        posix.close(descriptor)
 
     def write(self, descriptor: int, data: bytes | memoryview) -> int:
         """Write at the file's position (its end, when opened for appending); return how many bytes went."""
@@ -54,7 +55,7 @@ class Disk:
         try:
             os.fsync(descriptor)
         finally:
-            os.close(descriptor)
+            posix.close(descriptor)
 
     def sync_filesystem(self, path: str) -> None:
         """Make everything on the file system of `path` durable."""
@@ -66,7 +67,7 @@ class Disk:
                 number = ctypes.get_errno()
                 raise OSError(number, os.strerror(number), path)
         finally:
-            os.close(descriptor)
+            posix.close(descriptor)
 
     def link(self, source: str, target: str) -> None:
         """Give a file a second name; FileExistsError when that is taken."""

@@ -19,6 +19,7 @@ keep. The `stat` function is always an argument, so that tests can use a clock w
 
 import errno
 import os
+import posix  # its close: gevent's, in os, asks the kernel twice more, for the sake of sockets
 import re
 import stat as stat_modes
 import time
@@ -213,7 +214,7 @@ def read_regular(path: str, bytes_max: int, flags: int = 0) -> bytes | None:
             raise OSError(errno.EINVAL, "not a regular file", path)
         return _read_all(descriptor, result.st_size, bytes_max, path)
     finally:
-        os.close(descriptor)
+        posix.close(descriptor)
 
 
 def _read_all(descriptor: int, size_hint: int, bytes_max: int, path: str) -> bytes:
@@ -256,7 +257,7 @@ class HeldInode:
         """Let go; a second call does nothing."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
-            os.close(descriptor)
+            posix.close(descriptor)
 
     def __del__(self) -> None:
         self.close()

@@ -44,9 +44,11 @@ def read_names(objects_dir: str, before: Names = NO_NAMES) -> Names:
     inodes = {entry.name: entry.inode() for entry in entries}
     if inodes == before.inodes:
         return before
+    if before.has_links or not before.inodes:
+        return Names(inodes, any(entry.is_symlink() for entry in entries))
     # What a folder says of a name and its inode stays true: of the others it was asked before.
-    known = before.inodes if not before.has_links else {}
-    return Names(inodes, any(entry.is_symlink() for entry in entries if known.get(entry.name) != inodes[entry.name]))
+    new = inodes.items() - before.inodes.items()
+    return Names(inodes, any(os.path.islink(f"{objects_dir}/pack/{name}") for name, _ in new))
 
 
 def changed_stems(before: Names, now: Names) -> frozenset[str]:

@@ -23,6 +23,8 @@ import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import compress
+from operator import not_
 from typing import TypeVar
 
 from govc.errors import Corrupt, ObjectMissing
@@ -30,6 +32,7 @@ from govc.kernels.chainread import ChainReader
 from govc.kernels.guard import fault_count
 from govc.kernels.order import match_oids
 from govc.kernels.packread import PackReader, PackTable
+from govc.kernels.stamps import Stamps
 from govc.late_log import LateLog
 from govc.odb.alternates import ObjectDirectories, find_object_directories
 from govc.odb.cache import BaseCache, StoreStatistics
@@ -384,10 +387,15 @@ class ObjectStore:
         """
         size = self.algo.oid_size
         if len(oids_sorted) <= _FEW_OIDS * size:
-            oids = (oids_sorted[at : at + size] for at in range(0, len(oids_sorted), size))
-            return array(
-                "I", [rank for rank, oid in enumerate(oids) if self._find_packed(oid) >= 0 or self._is_loose(oid)]
-            )
+            oids = [oids_sorted[at : at + size] for at in range(0, len(oids_sorted), size)]
+            find = self._find_packed
+            packed = [find(oid) >= 0 for oid in oids]
+            places = [
+                loose_path(folder, oid) for folder in self.directories for oid in compress(oids, map(not_, packed))
+            ]
+            if Stamps((), places).are_current():  # one call for what is mostly the case: nothing of them is there
+                return array("I", compress(range(len(oids)), packed))
+            return array("I", [rank for rank, oid in enumerate(oids) if packed[rank] or self._is_loose(oid)])
         found: set[int] = set()
         for pack in self._packs:
             found.update(pack.index.find_among(oids_sorted))

@@ -77,7 +77,11 @@ def encode_index_v2(
     count = len(offsets)
     if len(oids_sorted) != count * algo.oid_size or len(crcs) != count:
         raise ValueError("columns of different lengths")
-    return _with_checksum(algo, _index_pieces(algo, oids_sorted, crcs, offsets, pack_checksum))
+    pieces = _index_pieces(algo, oids_sorted, crcs, offsets, pack_checksum)
+    if count < _FEW:
+        whole = b"".join(pieces)
+        return iter((whole, algo.new(whole).digest()))
+    return _with_checksum(algo, pieces)
 
 
 def _index_pieces(
@@ -86,15 +90,17 @@ def _index_pieces(
     crcs: "array[int]",
     offsets: "array[int]",
     pack_checksum: bytes,
-) -> Iterator[bytes]:
-    yield INDEX_SIGNATURE + struct.pack(">I", INDEX_VERSION)
-    yield _fan_out(oids_sorted, algo.oid_size)
-    yield oids_sorted if isinstance(oids_sorted, bytes) else bytes(oids_sorted)
-    yield _big_endian(crcs)
+) -> tuple[bytes, ...]:
     small, large = _split_offsets(offsets)
-    yield _big_endian(small)
-    yield _big_endian(large)
-    yield pack_checksum
+    return (
+        INDEX_SIGNATURE + struct.pack(">I", INDEX_VERSION),
+        _fan_out(oids_sorted, algo.oid_size),
+        oids_sorted if isinstance(oids_sorted, bytes) else bytes(oids_sorted),
+        _big_endian(crcs),
+        _big_endian(small),
+        _big_endian(large),
+        pack_checksum,
+    )
 
 
 def fits_v1(offsets: "array[int]") -> bool:

@@ -15,6 +15,7 @@ Source: git's builtin/index-pack.c; gitformat-pack.
 """
 
 import os
+import posix  # see govc.watch
 from array import array
 from collections.abc import Callable, Iterable
 
@@ -157,7 +158,7 @@ def _write_to(target: int | str, chunks: Iterable[bytes]) -> None:
     try:
         _write_to(fd, chunks)
     finally:
-        os.close(fd)
+        posix.close(fd)
 
 
 def _sorted_result(

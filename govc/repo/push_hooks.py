@@ -102,7 +102,8 @@ class PushHooks:
         self._certificate: dict[str, str] | None = None
         self._found: dict[str, tuple[Hook, ...]] = {}
         self._has_any: dict[tuple[str, ...], bool] = {}
-        self._names: frozenset[str] | None = None
+        self._names = list_hook_files(around.layout, around.config)
+        self._is_configured = around.config.remembered(has_configured_hooks)
         is_audible = around.band and around.keepalive_seconds > 0
         self._quiet_seconds = float(around.keepalive_seconds) if is_audible else NO_KEEPALIVE_SECONDS
         self._is_kept_alive = is_audible
@@ -150,11 +151,7 @@ class PushHooks:
         """Say whether anything runs for one of several events."""
         known = self._has_any.get(events)
         if known is None:
-            has_none = (
-                self._names is not None
-                and self._names.isdisjoint(events)
-                and not self._around.config.remembered(has_configured_hooks)
-            )
+            has_none = self._names is not None and self._names.isdisjoint(events) and not self._is_configured
             known = self._has_any[events] = not has_none and any(map(self.has, events))
         return known
 
@@ -162,9 +159,8 @@ class PushHooks:
         found = self._found.get(event)
         if found is None:
             layout, config = self._around.layout, self._around.config
-            if not self._found:
-                self._names = list_hook_files(layout, config)
-            found = self._found[event] = find_hooks(layout, config, event, self._names)
+            has_none = self._names is not None and event not in self._names and not self._is_configured
+            found = self._found[event] = () if has_none else find_hooks(layout, config, event, self._names)
         return found
 
     # The hooks, in the order in which a push meets them

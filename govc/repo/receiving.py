@@ -8,6 +8,7 @@ Source: git's builtin/receive-pack.c (unpack, set_connectivity_errors), connecte
 """
 
 import os
+import posix  # see govc.watch
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from time import monotonic
@@ -115,9 +116,9 @@ class ReceiveTask:
         git_unpacks: bool,
     ) -> "ReceiveTask":
         """Take what the snapshot knows. `git_unpacks`: git would keep the objects one by one, whatever we do."""
-        special_bytes_max = FSCK_BLOB_BYTES_MAX
+        special_bytes_max, remembered = FSCK_BLOB_BYTES_MAX, snapshot.config.remembered
         if not git_unpacks:  # else it holds them as a whole
-            special_bytes_max = min(special_bytes_max, read_big_file_bytes(snapshot.config))
+            special_bytes_max = min(special_bytes_max, remembered(read_big_file_bytes))
         return cls(
             quarantine_dir=quarantine_dir,
             pack_path=pack_path,
@@ -136,12 +137,12 @@ class ReceiveTask:
             progress=progress,
             # As git: of what it would keep one by one there is none, and of so few objects nobody needs one.
             write_reverse=not git_unpacks and snapshot.config.get_bool("pack.writereverseindex", True),
-            index_version=read_index_version(snapshot.config),
+            index_version=remembered(read_index_version),
             unpacks=unpacks,
             is_lone=is_lone,
-            loose_level=read_loose_level(snapshot.config),
+            loose_level=remembered(read_loose_level),
             special_bytes_max=special_bytes_max,
-            tree_depth_max=read_tree_depth_max(snapshot.config),
+            tree_depth_max=remembered(read_tree_depth_max),
         )
 
 
@@ -243,7 +244,7 @@ def _index_file(
         if task.fsync and is_helper:
             os.fsync(descriptor)  # here, where nobody waits for it, rather than when the files move
     finally:
-        os.close(descriptor)
+        posix.close(descriptor)
     has_pack = indexed.count > 0
     stem = f"{os.path.dirname(task.pack_path)}/pack-{indexed.pack_checksum.hex()}"
     if has_pack:  # a push of nothing but names brings an empty pack, which isn't worth keeping

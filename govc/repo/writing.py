@@ -107,6 +107,7 @@ class RefWriter:
         self._objects = NO_OBJECTS
         self._shallow = tuple(shallow)
         self._write: WriteOptions | None = None
+        self._journal: Journal | None = None
         self.sequences: list[int] = []
 
     def take_objects(self, objects: StagedObjects) -> None:
@@ -144,7 +145,7 @@ class RefWriter:
     def _tidy(self) -> None:
         """Do the small upkeep of the backend; what goes wrong there is no matter of the change that was made."""
         try:
-            journal = self._repository.journal(self._options)
+            journal = self._journal or self._repository.journal(self._options)
             self._repository.ref_database.tidy(self._write_options(journal))
         except (GovcError, OSError) as error:
             log.error("%s: %s: %s", self._origin.request_id, self._snapshot.layout.gitdir, error)
@@ -153,7 +154,7 @@ class RefWriter:
         try:
             if not (yield Stage(State.PREPARING, group)):
                 return (yield from _veto(State.PREPARING, group))
-            journal = self._repository.journal(self._options)
+            journal = self._journal = self._repository.journal(self._options)
             with self._transaction(journal) as transaction:
                 for update in group:
                     transaction.add(update)

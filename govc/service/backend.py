@@ -103,8 +103,9 @@ class Backend:
         admission: Admission | None = None,
         limit_watch: LimitWatch = NO_WATCH,
     ) -> None:
-        """`environ` is the server's own environment, in which git's variables count; os.environ by default. `policy`
-        gives the permissions of this moment; None: git's own rules are all there is.
+        """`environ` is the server's own environment, in which git's variables count; by default os.environ as it is
+        now, since that costs several calls for each question. `policy` gives the permissions of this moment; None:
+        git's own rules are all there is.
 
         Told of what happens: `count_body` what the cache of bodies does, `count_log` what the logs of repositories do,
         `audit` who fetches and pushes what, `note_pool` how many repositories and descriptors are open,
@@ -117,7 +118,7 @@ class Backend:
         self.audit = audit
         self.settings = settings
         self.runtime = runtime
-        self.environ: Mapping[str, str] = os.environ if environ is None else environ
+        self.environ: Mapping[str, str] = dict(os.environ) if environ is None else environ
         self._guard = AccessGuard(policy, settings.root or "/") if policy is not None else None
         around = Surroundings(
             environ=self.environ,

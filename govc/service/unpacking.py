@@ -8,6 +8,7 @@ rows RP-25..RP-33, RP-38, RP-45, RP-51, RP-100.
 """
 
 import os
+import posix  # see govc.watch
 from collections.abc import Generator, Set
 from dataclasses import replace
 from typing import Protocol
@@ -142,7 +143,7 @@ class Unpacker:
         except OSError as error:
             raise NotUnpacked(self._unpacker(0), f"fatal: write error: {error.strerror}") from error
         finally:
-            os.close(descriptor)
+            posix.close(descriptor)
 
     def check_pack(
         self, snapshot: Snapshot, quarantine: Quarantine, pack_path: str, size: int, count: int
