@@ -79,8 +79,10 @@ cdef class PackTable:
     cdef int oid_size
     cdef list keep
     cdef list find_reverse
-    cdef object origin  # the same for a table and those that it grew into: what it has is there under the same numbers
+    cdef object origin  # the same for a table and all that it grew into, which may be several: they share what the first had
+    cdef int64_t origin_end  # the numbers below are theirs together
 
+    cdef int take_origin(self, PackTable before) except -1
     cdef int pack_of(self, int64_t number) noexcept nogil
     cdef uint64_t offset_at(self, const Pack *pack, uint32_t position) noexcept nogil
     cdef int64_t find_in(self, const Pack *pack, const uint8_t *oid) noexcept nogil

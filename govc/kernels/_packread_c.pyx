@@ -86,10 +86,22 @@ cdef class PackTable:
             self.keep.append(idx)
             self.keep.append(owner)
             i += 1
-        has_grown = before is not None and before.pack_count <= self.pack_count
-        for i in range(before.pack_count if has_grown else 0):
-            has_grown = has_grown and before.packs[i].fanout == self.packs[i].fanout and before.packs[i].first == self.packs[i].first
-        self.origin = before.origin if has_grown else object()
+        self.take_origin(before)
+
+    cdef int take_origin(self, PackTable before) except -1:
+        """Take the origin of a table that this one has grown out of, unless what it had is the lesser part by now."""
+        cdef int i, shared = 0
+        cdef int64_t end = 0
+        if self.pack_count:
+            end = self.packs[self.pack_count - 1].first + self.packs[self.pack_count - 1].count
+        if before is not None and before.pack_count <= self.pack_count:
+            for i in range(before.pack_count):
+                shared += before.packs[i].fanout == self.packs[i].fanout and before.packs[i].first == self.packs[i].first
+            if shared == before.pack_count and end <= 2 * before.origin_end:
+                self.origin, self.origin_end = before.origin, before.origin_end
+                return 0
+        self.origin, self.origin_end = object(), end
+        return 0
 
     def __dealloc__(self):
         free(self.packs)

@@ -387,7 +387,7 @@ cdef class Sweep:
 
     cdef object number_all(self, PackTable table):
         """Return the numbers of all objects of the first segment, uint32 each, by going through its names and each
-        index's side by side.
+        index's side by side: those that hold in every table of the same origin, which are all that are kept.
         """
         cdef const Segment *base = &self.segments[0]
         cdef const Pack *pack
@@ -401,6 +401,8 @@ cdef class Sweep:
                 numbers[rank] = NONE
             for i in range(table.pack_count):
                 pack = &table.packs[i]
+                if pack.first >= table.origin_end:
+                    break
                 if pack.count < base.objects // 64:
                     for position in range(pack.count):
                         k = self.rank_in(base, pack.oids + <Py_ssize_t>position * size)
@@ -436,6 +438,8 @@ cdef class Sweep:
                 numbers[at] = NONE
             for i in range(table.pack_count):
                 pack = &table.packs[i]
+                if pack.first >= table.origin_end:
+                    break
                 position = 0
                 for at in range(base.commits):
                     place = base.sorted_places[at]
@@ -451,17 +455,12 @@ cdef class Sweep:
 
     cdef object known_numbers(self, PackTable table, bint are_commits, bint is_many):
         """Return the numbers of the first segment's commits or objects as they were found before, None where nobody has
-        looked yet and it isn't for many. They hold for a table that has grown since, too: what has no number may have
-        one there.
+        looked yet and it isn't for many. What has none here may have one in this table.
         """
-        cdef const Pack *last
         known = self.numbered_commits if are_commits else self.numbered_objects
         if known is not None and known[0] is table.origin:
             return known[1]
-        if not is_many or not table.pack_count:
-            return None
-        last = &table.packs[table.pack_count - 1]
-        if last.first + last.count >= <int64_t>NONE:
+        if not is_many or not table.pack_count or table.origin_end >= <int64_t>NONE:
             return None
         block = self.number_all_commits(table) if are_commits else self.number_all(table)
         if are_commits:

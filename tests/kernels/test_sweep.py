@@ -189,6 +189,29 @@ def test_numbers_that_are_known_hold_for_a_table_that_has_grown_and_for_no_other
     assert check(store.pack_table()) == 0, "and back again"
 
 
+@needs_compiled
+@pytest.mark.parametrize("first_asked", range(3))
+def test_numbers_that_are_known_are_those_that_all_tables_of_one_origin_share(tmp_path, first_asked):
+    """Two requests can hold what one table grew into: each has a pack that the other lacks, under the same numbers."""
+    repo, commits = random_repository(3, size=20)
+    sweep = sweep_over(compiled("sweep"), segments_of(repo, commits, 1, 3))
+    everything = array("I", range(sweep.object_count)), array("I", range(sweep.commit_count))
+    numbers = list(range(len(repo.objects)))
+    shares = [[n for n in numbers if n % 6 > 1], numbers[::6], numbers[1::6]]
+    write_packs(repo, tmp_path, shares, seed=3)
+    packs = sorted(ObjectStore.open(str(tmp_path), repo.algo).packs, key=lambda pack: -pack.count)
+    large, *small = [pack.kernel_source() for pack in packs]
+    make = compiled("packread").PackTable
+    large = (*large[:4], 0, large[5])
+    tables = [make([large], repo.algo.oid_size)]
+    for source in small:
+        tables.append(make([large, (*source[:4], packs[0].count, source[5])], repo.algo.oid_size, tables[0]))
+    for table in tables[first_asked:] + tables[:first_asked]:
+        found = sweep.object_numbers(everything[0], table), sweep.commit_numbers(everything[1], table)
+        assert found[0].tolist() == [table.find(sweep.object_oid(vid)) for vid in everything[0]]
+        assert found[1].tolist() == [table.find(sweep.commit_oid(cid)) for cid in everything[1]]
+
+
 def test_kinds_are_those_of_the_objects(kernel):
     repo, commits = random_repository(7, size=20)
     sweep = sweep_over(kernel, segments_of(repo, commits, 3, 7))
