@@ -121,6 +121,7 @@ def _checkpoint(journal: Journal, site: Site, is_complete: bool, close_log: bool
     new_packs = packs.difference(last.packs)
     loose = [loose_path(site.layout.objects_dir, oid) for oid in touched.loose]
     synced = _sync(site, touched.names, new_packs, loose, is_complete)
+    journal.log.make_durable_up_to(touched.position)
     _write(journal, site, touched.position, tail.log_id, refs, None, sorted(packs), observed)
     with journal.log.append_lock():
         journal.log.append([Draft(kind=Kind.CHECKPOINT, number=touched.position.sequence)])

@@ -389,6 +389,11 @@ class Journal:
         tail = self.log.tail()
         if tail is None:
             raise LogError(f"{self.folder.root}: the log has not been recovered")
+        last = self.log.lost_after(tail)
+        if last is not None:
+            self._position = None
+            self._read_on(last)
+            return self.refs
         if self._position is not None and self._position.ordinal == tail.ordinal:
             count = max(0, tail.next_sequence - 1 - self._position.sequence)
             for located in islice(self.log.iter_after(self._position), count):
@@ -403,6 +408,9 @@ class Journal:
             if self._position is None:
                 raise
             self._position = None  # a checkpoint has retired what we stood on
+            self._read_on(tail.next_sequence - 1)
+        if self._position is not None and self._position.sequence < tail.next_sequence - 1:
+            self._position = None  # it has retired all that came since, so there was nothing to read
             self._read_on(tail.next_sequence - 1)
         return self.refs
 

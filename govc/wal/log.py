@@ -86,14 +86,7 @@ class LogStatistics(NamedTuple):
 
     def since(self, before: "LogStatistics") -> "LogStatistics":
         """Return how much each figure has grown."""
-        return LogStatistics(
-            self.records - before.records,
-            self.bytes - before.bytes,
-            self.syncs - before.syncs,
-            self.sync_seconds - before.sync_seconds,
-            self.failed_syncs - before.failed_syncs,
-            self.failed_appends - before.failed_appends,
-        )
+        return LogStatistics._make(now - then for now, then in zip(self, before, strict=True))
 
 
 class LogFolder(NamedTuple):
@@ -182,12 +175,10 @@ class Log:
 
     def close(self) -> None:
         """Let go of everything."""
-        if self._segment is not None:
-            disk.close(self._segment[1])
-            self._segment = None
-        if self._synced is not None:
-            disk.close(self._synced[1])
-            self._synced = None
+        for held in (self._segment, self._synced):
+            if held is not None:
+                disk.close(held[1])
+        self._segment = self._synced = None
         if self._owner is not None:
             self._owner.close()
             self._owner = None
@@ -205,6 +196,11 @@ class Log:
         """Return the highest durable number that is known."""
         value = self._state.read_durability()
         return value.durable if value is not None else 0
+
+    def lost_after(self, tail: Tail) -> int | None:
+        """Return the last record that stands where a failed sync has lost others, which the next append will cut."""
+        value = self._state.read_durability()
+        return value.durable if value is not None and value.is_poisoned(tail.ordinal) else None
 
     def iter_after(self, position: Position) -> Iterator[Located]:
         """Yield what was appended, by whomever, behind a position in the segment that is open here; nothing where that
@@ -459,13 +455,20 @@ class Log:
 
         `is_crowded` says that others are about to append: then the sync waits for them, up to `gather_seconds`.
         """
+        self._make_durable(appended.ordinal, appended.record.sequence, is_crowded)
+
+    def make_durable_up_to(self, position: Position) -> None:
+        """The same for the record before a position: no checkpoint may stand on what a failed sync takes back."""
+        self._make_durable(position.ordinal, position.sequence)
+
+    def _make_durable(self, ordinal: int, sequence: int, is_crowded: Callable[[], bool] | None = None) -> None:
         with self._sync_lock():
-            if self._is_durable(appended):
+            if self._is_durable(ordinal, sequence):
                 return
             if is_crowded is not None:
                 self._gather(is_crowded)
-            self._sync_holding_lock(appended.record.sequence)
-            if self._is_durable(appended):
+            self._sync_holding_lock(sequence)
+            if self._is_durable(ordinal, sequence):
                 return
         self._cut_now()
         raise LogFailed(f"{self.folder.root}: sync", OSError(errno.EIO, "a sync of the log has failed"))
@@ -475,15 +478,10 @@ class Log:
         while is_crowded() and time.monotonic() < until:
             self._options.sleep(0.001)
 
-    def _is_durable(self, appended: Appended) -> bool:
+    def _is_durable(self, ordinal: int, sequence: int) -> bool:
         """Say whether a record is durable, and wasn't lost."""
-        durability = self._state.read_durability()
-        sequence = appended.record.sequence
-        return (
-            durability is not None
-            and durability.durable >= sequence
-            and not durability.is_cut(appended.ordinal, sequence)
-        )
+        known = self._state.read_durability()
+        return known is not None and known.durable >= sequence and not known.is_cut(ordinal, sequence)
 
     def _cut_now(self) -> None:
         """After a failed sync, make the log end durably before what was lost, so that it can be refused for good."""

@@ -1,5 +1,6 @@
 """A repository with a log, changed through the write path, for the tests of log, recovery and checkpoints."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -62,6 +63,13 @@ class CountingDisk(disk.Disk):
     def sync_filesystem(self, path):
         self.syncs.append("filesystem")
         super().sync_filesystem(path)
+
+
+class FailingSync(disk.Disk):
+    """The log can't be made durable."""
+
+    def sync_data(self, descriptor):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 class Logged:

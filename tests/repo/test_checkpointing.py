@@ -18,7 +18,7 @@ from govc.wal.checkpoint import read_checkpoint
 from govc.wal.errors import LogFailed
 from govc.wal.segment import list_segments
 
-from .logged import ZERO, CountingDisk, Logged, git, restart_machine
+from .logged import ZERO, CountingDisk, FailingSync, Logged, git, restart_machine
 
 MAIN = b"refs/heads/main"
 
@@ -80,6 +80,35 @@ def test_a_checkpoint_records_what_plain_git_did(world):
     assert report.observed == 3
     found = read_checkpoint(f"{world.path}/govc/checkpoint")
     assert found.changes == {MAIN: second, b"refs/heads/gone": b"", b"refs/tags/new": first}
+
+
+def test_no_checkpoint_stands_on_what_a_failed_sync_takes_back(world, tmp_path, monkeypatch):
+    """What was observed is published at once, and durable with the next push: whose sync fails."""
+    first, second = world.commit(), world.commit()
+    world.push((MAIN, ZERO, first))
+    git(world.path, "update-ref", "refs/heads/theirs", first.hex())
+    assert checkpoint_path(world.path).observed == 1
+    with disk.use(FailingSync()):
+        assert MAIN in world.push((MAIN, first, second))
+    assert world.ref("main") == first
+    assert world.push((MAIN, first, second)) == {}
+    assert checkpoint_path(world.path).records == 1
+    restart_machine(monkeypatch, tmp_path)
+    world.recover()
+    assert (world.ref("main"), world.ref("theirs")) == (second, first)
+
+
+def test_a_checkpoint_that_cannot_make_the_log_durable_is_none(world):
+    first, second = world.commit(), world.commit()
+    world.push((MAIN, ZERO, first))
+    checkpoint_path(world.path)
+    before = read_checkpoint(f"{world.path}/govc/checkpoint")
+    git(world.path, "update-ref", "refs/heads/theirs", first.hex())
+    with disk.use(FailingSync()), pytest.raises(LogFailed):
+        checkpoint(world.repository.journal(world.options), world.repository.site(world.options.sleep))
+    assert read_checkpoint(f"{world.path}/govc/checkpoint").position == before.position
+    assert world.push((MAIN, first, second)) == {}
+    assert checkpoint_path(world.path).observed == 1
 
 
 def test_an_idle_log_is_retired_whole_and_begins_again(world):
