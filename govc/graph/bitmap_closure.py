@@ -27,7 +27,7 @@ from govc.graph.commits import History
 from govc.graph.filter import ALL, NO_BLOBS
 from govc.graph.interface import Ticker, Work
 from govc.graph.marks import NumberMarks
-from govc.graph.trees import Introductions, parents_first, walk_commits
+from govc.graph.trees import Introductions, WrongType, parents_first, walk_commits
 from govc.objects.types import BLOB, COMMIT, TAG, TREE
 
 FRESH_MAX = 20_000
@@ -75,17 +75,17 @@ def find_by_bitmaps(history: History, request: ClosureRequest, bitmaps: Reachabi
     haves = yield from peel_haves(history, request.haves)
     if wants.trees or haves.trees:
         return None
+    depth_max = request.tree_depth_max
     try:
         had = yield from reach(history, haves.commits, bitmaps, 0)
-    except ObjectMissing:  # what no ref reaches was pruned, and a have's history with it: a walk passes over that
-        return None
-    if had is None:
+        if had is None:
+            return None
+        old = yield from _introduced(history, had.fresh, with_blobs=with_blobs, tree_depth_max=depth_max)
+    except (ObjectMissing, WrongType):  # what no ref reaches was pruned, of a have, too: a walk passes over that
         return None
     wanted = yield from reach(history, wants.commits, bitmaps, had.bits)
     if wanted is None:
         return None
-    depth_max = request.tree_depth_max
-    old = yield from _introduced(history, had.fresh, with_blobs=with_blobs, tree_depth_max=depth_max)
     new = yield from _introduced(history, wanted.fresh, with_blobs=with_blobs, tree_depth_max=depth_max)
     had_here = frozenset((*had.fresh, *old.trees, *old.blobs, *haves.tags, *haves.blobs))
     had_bits = had.bits

@@ -197,6 +197,26 @@ def test_a_have_whose_history_was_pruned_is_the_walks(repository: Path) -> None:
     assert set(listed(repository, main)) - set(listed(repository, tree)) == set(names(store, walked.numbers))
 
 
+@pytest.mark.parametrize("repository", [KINDS[0]], indirect=True, ids=str)
+@pytest.mark.parametrize("lacks", ["tree", "blob"])
+def test_a_have_whose_own_objects_were_pruned_is_the_walks(repository: Path, lacks: str) -> None:
+    blob = git(repository, "hash-object", "-w", "--stdin", stdin="nobody has it\n")
+    inner = git(repository, "mktree", stdin=f"100644 blob {blob}\tf\n")
+    tree = git(repository, "mktree", stdin=f"040000 tree {inner}\td\n")
+    parent = git(repository, "rev-parse", "main~5")
+    text = f"tree {tree}\nparent {parent}\nauthor A <a@b> 1 +0000\ncommitter A <a@b> 1 +0000\n\nx\n"
+    have = git(repository, "hash-object", "-t", "commit", "-w", "--stdin", stdin=text)
+    pruned = tree if lacks == "tree" else inner
+    folder = next(place for place in (repository / "objects", repository / ".git" / "objects") if place.is_dir())
+    (folder / pruned[:2] / pruned[2:]).unlink()
+    store, history, bitmaps = opened(repository)
+    main = git(repository, "rev-parse", "main")
+    request = ClosureRequest(wants=(bytes.fromhex(main),), haves=(bytes.fromhex(have),))
+    assert run(find_by_bitmaps(history, request, bitmaps)) is None
+    walked: Closure = run(find_closure(history, request))
+    assert set(names(store, walked.numbers)) == set(listed(repository, main, "^main~5"))
+
+
 def made_in_a_helper(snapshot: Snapshot, plan: PackPlan) -> tuple[int, bytes]:
     """What the job of a helper process makes: how many objects, and the pack."""
     handle = StoreHandle.of(snapshot)
