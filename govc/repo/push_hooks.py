@@ -24,7 +24,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from govc.config.config import Config
 from govc.errors import GovcError
@@ -100,14 +100,25 @@ class PushHooks:
         self._push_options = push_options
         self._signed = signed
         self._certificate: dict[str, str] | None = None
+        is_audible = around.band and around.keepalive_seconds > 0
+        self._quiet_seconds = float(around.keepalive_seconds) if is_audible else NO_KEEPALIVE_SECONDS
+        self._is_kept_alive = is_audible
+        self._list()
+
+    def _list(self) -> None:
+        around = self._around
         self._found: dict[str, tuple[Hook, ...]] = {}
         self._has_any: dict[tuple[str, ...], bool] = {}
         self._names = list_hook_files(around.layout, around.config)
         self._is_configured = around.config.remembered(has_configured_hooks)
-        is_audible = around.band and around.keepalive_seconds > 0
-        self._quiet_seconds = float(around.keepalive_seconds) if is_audible else NO_KEEPALIVE_SECONDS
-        self._is_kept_alive = is_audible
         self._find(PRE_RECEIVE)
+
+    def look_again(self, config: Config) -> None:
+        """Look for the hooks anew, by the configuration of now: git does so when it runs them, and a push may have been
+        hours on its way. Raises BadConfigValue.
+        """
+        self._around = replace(self._around, config=config)
+        self._list()
 
     @classmethod
     def for_record(

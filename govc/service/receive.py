@@ -216,6 +216,7 @@ class ReceiveSession:
                 pack_path, size, count = unpacker.store_pack(quarantine, body)
             if not had_come:
                 self._look()  # it may have been hours on its way, and what it builds on may have been pruned
+                hooks.look_again(self._snapshot.config)
             result = yield from unpacker.check_pack(self._snapshot, quarantine, pack_path, size, count)
             self._note_broken(state, result)
             if not self._policy.shallow_update:

@@ -102,6 +102,21 @@ def test_what_is_pruned_while_a_push_comes_is_missed(path: Path, content_bytes: 
     git(path, "fsck", "--strict")
 
 
+def test_a_hook_that_is_put_there_while_a_push_comes_judges_it(path: Path) -> None:
+    server, first = begin(path)
+    new = make_commit(first, "new", random.Random(1).randbytes(2 * READ_BYTES))
+    data = Push("b", ((NAME, None, new.oid),), new.objects).body
+
+    def put() -> None:
+        hook = path / "hooks/pre-receive"
+        hook.write_text("#!/bin/sh\necho not today\nexit 1\n")
+        hook.chmod(0o755)
+
+    answer = server.push(Body(data, len(data) // 3 + 1, put), len(data))
+    assert f"ng {NAME} pre-receive hook declined".encode() in answer
+    assert NAME not in git(path, "for-each-ref")
+
+
 @pytest.mark.parametrize(("content_bytes", "looks"), [(10, 1), (READ_BYTES + 1000, 2)], ids=["small", "large"])
 def test_a_small_push_looks_once(path: Path, content_bytes: int, looks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     server, first = begin(path)
