@@ -410,4 +410,7 @@ def scan_loose(
             refs[file.name] = file.ref
         for filename in directory.subdirectories:
             pending.append((f"{path}/{filename}", prefix + os.fsencode(filename) + b"/"))
+    if scanner.changed is not None and len(refs) > LOOSE_STAT_MAX:
+        # Files that were looked at before their folder was stay with its new stamp, and nobody looks at them again.
+        return scan_loose(roots, algo, excluded=excluded, stat=stat, clock_ns=clock_ns, grain_ns=grain_ns)
     return LooseScan(refs, directories, tuple(warnings), algo)

@@ -6,6 +6,7 @@ import pytest
 
 from govc.kernels.stamps import Stamps
 from govc.protocol.oid import SHA1
+from govc.refs import loose
 from govc.refs.database import RefDatabase
 from govc.refs.pack_refs import pack_refs
 from govc.refs.table import Ref
@@ -242,3 +243,32 @@ def test_of_many_files_those_that_changed_are_read(repo, monkeypatch, way):
     assert repo.refs() == {ref.name.decode(): ref.oid.hex() for ref in now.table.iter_refs()}
     assert len(asked) <= 1
     assert database.is_current(now) is (way != "a link")  # what it leads to may appear without a change of its folder
+
+
+def test_a_ref_that_moves_while_the_refs_become_too_many_to_be_asked_is_read(tmp_path, monkeypatch):
+    """All files are asked in one call before the folders are: what moves in between is seen, or asked again."""
+    heads = tmp_path / "refs/heads"
+    heads.mkdir(parents=True)
+    for name in "abc":
+        (heads / name).write_text(f"{'1' * 40}\n")
+    roots = ((str(tmp_path / "refs"), b"refs/"),)
+
+    def scan(previous=None):
+        return loose.scan_loose(roots, SHA1, previous=previous, clock_ns=lambda: FAR_FUTURE_NS)
+
+    monkeypatch.setattr(loose, "LOOSE_STAT_MAX", 3)
+    before = scan()
+    assert before.is_current(clock_ns=lambda: FAR_FUTURE_NS)
+    ask = loose.LooseScan.changed
+
+    def changed(self):
+        found = ask(self)
+        for name, value in ("a", "2"), ("d", "1"):
+            (heads / "new").write_text(f"{value * 40}\n")
+            (heads / "new").rename(heads / name)
+        return found
+
+    monkeypatch.setattr(loose.LooseScan, "changed", changed)
+    after = scan(before)
+    assert len(after.refs) == 4
+    assert after.refs[b"refs/heads/a"].oid == bytes.fromhex("2" * 40)
