@@ -421,7 +421,7 @@ cdef class PackCopier(PackOut):
         cdef int failed
         cdef const uint8_t *stream
         slot.out = self.out_offset
-        if start > end or end > self.thin_file.stream_bytes:
+        if start >= end or end > self.thin_file.stream_bytes:
             return self.expand(slot.number)  # they were sound: what is mapped of a file that was cut reads as zeros
         stream = self.thin_file.streams + start
         if crc_of(&deflate_functions, 0, stream, end - start) != self.thin_file.checksums[slot.row]:

@@ -89,7 +89,7 @@ cdef class PackTable:
         self.take_origin(before)
 
     cdef int take_origin(self, PackTable before) except -1:
-        """Take the origin of a table that this one has grown out of, unless what it had is the lesser part by now."""
+        """Take the origin of a table that this one has grown out of, until an eighth has come since."""
         cdef int i, shared = 0
         cdef int64_t end = 0
         if self.pack_count:
@@ -97,7 +97,7 @@ cdef class PackTable:
         if before is not None and before.pack_count <= self.pack_count:
             for i in range(before.pack_count):
                 shared += before.packs[i].fanout == self.packs[i].fanout and before.packs[i].first == self.packs[i].first
-            if shared == before.pack_count and end <= 2 * before.origin_end:
+            if shared == before.pack_count and 8 * end <= 9 * before.origin_end:
                 self.origin, self.origin_end = before.origin, before.origin_end
                 return 0
         self.origin, self.origin_end = object(), end

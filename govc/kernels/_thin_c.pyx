@@ -89,7 +89,7 @@ cdef class ThinFile:
         if self.offsets[0] != 0 or self.offsets[self.row_count] != self.stream_bytes:
             return False
         for row in range(self.row_count):
-            if self.offsets[row] > self.offsets[row + 1]:
+            if self.offsets[row] >= self.offsets[row + 1]:  # no stream is empty
                 return False
         return True
 

@@ -92,13 +92,13 @@ class NearDeltas:
         if base_vid < 0:
             return None
         base = self._view.sweep.object_oid(base_vid)
+        base_number = self._table.find(base)
+        if base_number < 0:
+            return None  # it may have been packed when one was made, and be sent as a loose object now
         key = self._repository, oid, base
         known = self._made.get(key)
         if known is not False:
             return known
-        base_number = self._table.find(base)
-        if base_number < 0:
-            return None
         try:
             if max(self._size_of(vid, number), self._size_of(base_vid, base_number)) > OBJECT_BYTES_MAX:
                 return None

@@ -182,7 +182,7 @@ class _Maker:
             if entry.stream and self._before.get(entry.target) == entry.base:
                 self._known[entry.target, entry.base] = _Delta(entry.base, entry.size, entry.stream)
         for target, row in index.iter_thin_rows():
-            if row.base is not None and target in self._owners:
+            if row.base is not None and row.stream and target in self._owners:
                 self._known[target, row.base] = _Delta(row.base, row.size, row.stream)
 
     def iter_items(self, commit: _Commit) -> Iterator[Item]:

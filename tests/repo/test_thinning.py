@@ -320,6 +320,29 @@ def test_a_file_that_is_cut_while_it_is_read_ends_the_answer_and_not_the_process
 
 
 @needs_compiled
+def test_rows_that_read_as_zeros_are_expanded(
+    tmp_path: Path, taken: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a cut the last page of a map reads as zeros, with no fault: of no bytes the checksum is nought, too."""
+    monkeypatch.setattr("govc.repo.introductions._MAP_BYTES_MIN", 1)
+    path = tmp_path / "r.git"
+    commits = make_history(path, 10, 150)
+    repository = open_repository(path)
+    entries = fill(repository).read_thin()
+    assert entries is not None
+    plan = plan_of([commits[-1]], [commits[0]])
+    pack_of(repository, plan)
+    columns = len(entries.columns[-2]) + len(entries.columns[-1])
+    file = thin_file(path)
+    file.chmod(0o600)
+    with file.open("r+b") as handle:
+        handle.seek(-20 - len(entries.streams) - columns, os.SEEK_END)
+        handle.write(bytes(columns))
+    take(path, tmp_path / "c.git", [commits[-1]], [commits[0]], pack_of(repository, plan))
+    assert taken[-1] > 100
+
+
+@needs_compiled
 def test_what_was_made_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a repack the deltas of the old file are taken over."""
     path = tmp_path / "r.git"
