@@ -134,7 +134,7 @@ def open_repository(path: str) -> Repository:
 
 def create_app(settings: Settings | None = None, *, runtime: Runtime | None = None, **overrides: Any) -> Application:
     """Return the WSGI callable. Without settings they come from the environment; `overrides` are fields of
-    Settings.
+    Settings. Variables that git heeds (HOME, GIT_CONFIG_*) count as they are now, not as they are set later.
 
     Raises `BadSetting`.
     """

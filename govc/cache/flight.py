@@ -71,6 +71,8 @@ SPAN_BYTES = 4 << 20
 """What a follower who is behind takes at once while it is produced: more would hide from the producer how far he is."""
 
 WINDOW_BYTES_MIN = 4 << 20
+"""The least ring on a full disk, and so the largest piece of a body."""
+
 STALL_SECONDS = 60.0
 PACE_SECONDS = 0.005
 POLL_SECONDS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032)

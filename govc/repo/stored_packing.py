@@ -23,10 +23,9 @@ from govc.protocol.oid import HashAlgorithm
 READ_BYTES = 256 << 10
 """What is hashed while it is in the processor's cache."""
 
-WINDOW_BYTES = 16 << 20
-"""What is hashed in one stay in a thread, about ten milliseconds, and then sent: with windows of 4 MiB, the
-changes between hashing and sending were a twelfth of the CPU of a clone after a push. Larger ones keep the client
-waiting."""
+WINDOW_BYTES = 4 << 20
+"""What is hashed in one stay in a thread, some milliseconds, and then sent. No more than `WINDOW_BYTES_MIN` of
+`cache/flight`: on a full disk a piece that is larger than the ring would wait for room for ever."""
 
 ELSEWHERE_MAX = 4096
 """So many of a pack's objects may have their number in another pack, which holds them, too."""

@@ -12,13 +12,15 @@ import pytest
 from bench.fetching import encode_fetch, split_pack
 from compat.gitclient import Git
 from govc.cache import bodies as bodies_room
+from govc.cache.flight import WINDOW_BYTES_MIN
 from govc.cache.span import FileSpan
 from govc.protocol.oid import SHA1
 from govc.protocol.pktline import DELIM, FLUSH, encode_text
 from govc.repo.introducing import IntroduceTask, fill_introductions
 from govc.repo.pack_growth import WantsBefore
 from govc.repo.runtime import PLAIN
-from govc.service import growing, making
+from govc.repo.stored_packing import WINDOW_BYTES
+from govc.service import making
 from govc.service.backend import Backend
 from govc.service.context import UPLOAD_PACK, RequestContext
 from govc.service.growing import Growth, Outline, decode_outline, encode_outline
@@ -145,7 +147,6 @@ def begun(world: World) -> World:
 @pytest.fixture(autouse=True)
 def little_bodies_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies_room, "WORTH_BYTES", 0)
-    monkeypatch.setattr(growing, "WINDOW_BYTES", 150_000)  # several of them
 
 
 @pytest.fixture
@@ -376,3 +377,8 @@ def test_a_note_is_read_as_it_was_written() -> None:
     assert decode_outline(encode_outline(outline), SHA1) == outline
     assert decode_outline(encode_outline(outline)[:-1], SHA1) is None
     assert decode_outline(b"\2" + encode_outline(outline)[1:], SHA1) is None
+
+
+def test_no_piece_of_old_bytes_is_larger_than_the_least_ring() -> None:
+    """On a full disk the producer waits until a piece has room beside what its slowest reader still lacks."""
+    assert WINDOW_BYTES <= WINDOW_BYTES_MIN

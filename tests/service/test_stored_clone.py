@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from bench.fetching import encode_fetch
 from govc.cache.span import FramedSpan
 from govc.protocol.sideband import Band, frame
-from govc.repo import stored_packing
 from govc.repo.runtime import PLAIN
 from govc.repo.stored_packing import find_base
 from govc.service import fetch
@@ -33,7 +32,6 @@ def call(function: Callable[..., Any], *arguments: Any) -> Any:
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(fetch, "STORED_BYTES_MIN", 1000)
-    monkeypatch.setattr(stored_packing, "WINDOW_BYTES", 100_000)  # several of them
     world = World(tmp_path)
     noise = random.Random(1)
     one = world.commit("main", files={"large": noise.randbytes(400_000), "text": b"line\n" * 500})
