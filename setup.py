@@ -21,9 +21,18 @@ def make_extension(path: str) -> Extension:
     """Return the extension module for a .pyx file."""
     name = path.removesuffix(".pyx").replace("/", ".")
     depends = HEADERS.get(name.rpartition(".")[2], [])
-    return Extension(name, [path], depends=depends, libraries=["z"], extra_compile_args=FLAGS, optional=True)
+    return Extension(name, [path], depends=depends, libraries=["z"], extra_compile_args=FLAGS)
+
+
+def make_kernels(paths: list[str]) -> list[Extension]:
+    """Return the extension modules, in C. Cython's copies of them forget that they are optional."""
+    extensions = cythonize(
+        [make_extension(path) for path in paths], compiler_directives={"language_level": "3"}, quiet=True
+    )
+    for extension in extensions:
+        extension.optional = True
+    return extensions
 
 
 paths = [] if os.environ.get("GOVC_BUILD") == "python" else sorted(glob("govc/kernels/_*_c.pyx"))
-extensions = [make_extension(path) for path in paths]
-setup(ext_modules=cythonize(extensions, compiler_directives={"language_level": "3"}, quiet=True))
+setup(ext_modules=make_kernels(paths))
