@@ -144,15 +144,18 @@ def _fcgiwrap_version() -> str:
     return f"fcgiwrap {found[1]}" if found else "fcgiwrap"
 
 
-def machine() -> str:
-    """Cores, processor, kernel, memory: nothing that names the machine."""
-    model = ""
+def processor() -> str:
+    """The processor's name, as it says it."""
     for text in Path("/proc/cpuinfo").read_text().splitlines():
         if text.startswith("model name"):
-            model = text.partition(":")[2].strip()
-            break
+            return text.partition(":")[2].strip()
+    return ""
+
+
+def machine() -> str:
+    """Cores, processor, kernel, memory: nothing that names the machine."""
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
-    return f"{os.cpu_count()} cores ({model}), {memory_gib:.0f} GiB, {platform.system()} {platform.release()}"
+    return f"{os.cpu_count()} cores ({processor()}), {memory_gib:.0f} GiB, {platform.system()} {platform.release()}"
 
 
 def format_loads(before: tuple[float, float, float], after: tuple[float, float, float]) -> str:

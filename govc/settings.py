@@ -80,7 +80,7 @@ class Settings:
         "a new worker answers a few requests of its own before it accepts any, so that nobody's is its first",
     )
     worker_connections: int = _knob(
-        10000, "14 KiB each when idle; the proxy keeps many open", unit="connections", least=1
+        10000, "11 KiB each when idle; the proxy keeps many open", unit="connections", least=1
     )
     keepalive_seconds: int = _knob(
         75, "longer than nginx keeps its side, so that it never meets a closed one", unit="seconds"

@@ -43,9 +43,34 @@ def test_what_is_new_is_no_regression() -> None:
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "check.json"
-    write_recorded(path, {"a push": Figures(12, 0.25)})
-    assert read_recorded(path) == {"a push": Figures(12, 0.25)}
-    assert read_recorded(tmp_path / "absent") == {}
+    write_recorded(path, "a processor", {"a push": Figures(12, 0.25)})
+    assert read_recorded(path) == ("a processor", {"a push": Figures(12, 0.25)})
+    assert read_recorded(tmp_path / "absent") == ("", {})
+
+
+@pytest.mark.parametrize(
+    "processor, cpu, status",
+    [("this", 1.4, 0), ("this", 1.6, 1), ("another", 1.6, 0), ("another", 2.1, 1)],
+)
+def test_on_another_processor_cpu_time_may_differ_more_and_calls_as_little(
+    processor: str,
+    cpu: float,
+    status: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "check.json"
+    write_recorded(path, "this", {"a push": Figures(100, 1.0)})
+    measured = Figures(100, cpu)
+    monkeypatch.setattr(check.report, "processor", lambda: processor)
+    monkeypatch.setattr(check, "operations", lambda git, root: iter([check.Operation("a push", lambda: None, 1)]))
+    monkeypatch.setattr(check, "measure", lambda operation: measured)
+    assert check.main(["--file", str(path)]) == status
+    assert ("recorded on another processor" in capsys.readouterr().out) == (processor != "this")
+    measured = Figures(200, 1.0)
+    assert check.main(["--file", str(path)]) == 1
+    assert "a push: 200 Python calls, recorded are 100" in capsys.readouterr().out
 
 
 def test_what_seems_slower_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
