@@ -69,6 +69,16 @@ REASONS = (
         "line of the log; of a large one the kernel's handing of pages to a socket is nearly all there is (bodies "
         "lie in few large folios of the page cache), and being woken when it has room again; a worker that had not met "
         "the repository opens it",
+        (),
+        DIRECT,
+    ),
+    Reason(
+        4,
+        "behind nginx, the request passes the proxy, which opens the file itself; of a large body its handing of pages "
+        "to the socket, in pieces between which others have their turn, is nearly all there is, of a small one the "
+        "request is most",
+        (),
+        BEHIND,
     ),
     Reason(
         5,
@@ -97,11 +107,11 @@ REASONS = (
         "instructions), though nothing of it is made or written; a worker that had not met the repository opens it; of "
         "a small one a request is most",
         ("push",),
-        DIRECT,
     ),
     Reason(
         5,
-        "behind nginx it passes through two sockets",
+        "behind nginx, what is sent from the stored pack passes through two sockets, and a body that grows is copied "
+        "into a file of its own, as nginx sends one file",
         ("push",),
         BEHIND,
     ),
@@ -110,7 +120,16 @@ REASONS = (
         "the body is made once, of a large pack by one copy into new pages of the cache, which a virtual machine may "
         "have to get from its host first; the kernel's handing of pages to fifty sockets is most of what is left, and "
         "the next most is Python that wakes each follower for some dozens of stretches",
-        ("CPU", "clones at once"),
+        ("clones at once",),
+        DIRECT,
+    ),
+    Reason(
+        6,
+        "the body is made once, of a large pack by one copy into new pages of the cache, which a virtual machine may "
+        "have to get from its host first; behind nginx, each client's request waits for its end, and then nginx's "
+        "handing of pages to that many sockets is most of what is left",
+        ("clones at once",),
+        BEHIND,
     ),
     Reason(
         7,

@@ -36,6 +36,19 @@ def test_that_no_reason_is_known_is_said() -> None:
     assert reasons_of([make_line(7, "something new", direct=2.0, behind=2.0)]) == [f"something new: {UNKNOWN}"]
 
 
+def test_what_is_told_behind_nginx_is_what_is_done_there() -> None:
+    (alone, behind), (followed, waited) = (
+        (
+            reasons_of([make_line(row, what, direct=2.0, behind=1.0)]),
+            reasons_of([make_line(row, what, direct=1.0, behind=2.0)]),
+        )
+        for row, what in ((5, "full clone, first after a push"), (6, "50 clones at once, cold"))
+    )
+    assert [reason for reason in alone if "hash" in reason] == alone == behind[:1]
+    assert "two sockets" in behind[1]
+    assert "follower" in followed[0] and "follower" not in waited[0]
+
+
 @pytest.mark.parametrize("reason", REASONS, ids=lambda reason: f"{reason.row}-{reason.text[:20]}")
 def test_a_reason_has_no_figures(reason: Reason) -> None:
     assert reason.row in ROWS
