@@ -69,9 +69,9 @@ compat: setup ## the scenarios with real clients against real servers
 	sh compat/install.sh
 	$(BIN)/python -m pytest -q compat
 
-bench: setup ## ROWS=1,4 BENCH_REPOS="NAME=PATH .." KEEP=FOLDER: every row of the table beside its peers; writes bench/RESULTS.md; RESUME=1: of a run in KEEP
+bench: setup ## ROWS=1,4 BENCH_REPOS="NAME=PATH .." KEEP=FOLDER PATIENCE=3: every row of the table beside its peers; writes bench/RESULTS.md; RESUME=1: of a run in KEEP
 	sh compat/install.sh
-	$(BIN)/python -m bench $(if $(ROWS),--rows $(ROWS)) $(if $(KEEP),--keep $(KEEP)) $(if $(RESUME),--resume) $(BENCH_REPOS)
+	$(BIN)/python -m bench $(if $(ROWS),--rows $(ROWS)) $(if $(PATIENCE),--patience $(PATIENCE)) $(if $(KEEP),--keep $(KEEP)) $(if $(RESUME),--resume) $(BENCH_REPOS)
 
 bench-check: setup ## has anything become slower than what bench/check.json records? Names it, in about a minute
 	$(BIN)/python -m bench.check

@@ -76,6 +76,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("repositories", nargs="*", type=parse_repository, metavar="NAME=PATH")
     parser.add_argument("--rows", type=parse_rows, default=list(ROWS))
     parser.add_argument("--quick", action="store_true", help="a few minutes, rough numbers, small repositories")
+    parser.add_argument(
+        "--patience", type=float, default=1.0, help="so much longer may lines and rows take: more spread"
+    )
     parser.add_argument("--keep", type=Path, help="where the repositories that are made are kept")
     parser.add_argument("--resume", action="store_true", help="rows that are kept hold, whichever version gave them")
     parser.add_argument("--output", type=Path)
@@ -154,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Build, serve, measure, write."""
     options = parse_arguments(arguments)
     signal.signal(signal.SIGTERM, _leave)
-    plan = QUICK if options.quick else Plan()
+    plan = (QUICK if options.quick else Plan()).with_patience(options.patience)
     sources = options.repositories or [parse_repository(x) for x in os.environ.get("BENCH_REPOS", "").split()]
     compile_tree()
     loads_before = os.getloadavg()
@@ -166,6 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         git = Git(scratch / "client-home", scratch / "clients")
         bench = Bench(plan, git, scratch / "served", scratch / "clients", kept, sources, say)
         words = "".join(f" {name}=..." for name, _ in sources)
+        patience = f" --patience {options.patience:g}" if options.patience != 1 else ""
         chosen = "" if options.rows == list(ROWS) else f" --rows {','.join(map(str, options.rows))}"
         # Some rows alone are no table: they are only printed, unless somebody names a file, or resumes a whole one.
         output = options.output or (None if chosen and not options.resume else RESULTS)
@@ -187,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     progress.rows,
                     plan,
                     titles=titles,
-                    command="python -m bench" + (" --quick" if options.quick else "") + chosen + words,
+                    command="python -m bench" + (" --quick" if options.quick else "") + patience + chosen + words,
                     repositories=repositories,
                     loads=report.format_loads(loads_before, os.getloadavg()),
                     kernels=describe_kernels(),

@@ -185,7 +185,7 @@ def format_report(
     kernels: str,
 ) -> str:
     """The whole file."""
-    quick = " A quick run: few and short rounds, small repositories." if plan == QUICK else ""
+    quick = " A quick run: few and short rounds, small repositories." if plan.commits == QUICK.commits else ""
     cpu = "by control groups" if servers.find_cgroup() else "by /proc, WHICH LACKS GIT'S CGI PROGRAMS"
     minutes = sum(row.seconds for row in rows.values()) / 60
     head = f"""\

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
@@ -51,6 +51,15 @@ class Plan:
     pushes_each: int = 10
     pushes_kept: int = 2000
     million_commits: int = 250_000
+
+    def with_patience(self, times: float) -> Plan:
+        """The same with so much longer limits: more lines get several rounds, and a spread."""
+        return replace(
+            self,
+            row_seconds_max=self.row_seconds_max * times,
+            row_rounds_seconds=self.row_rounds_seconds * times,
+            row_seconds=int(self.row_seconds * times),
+        )
 
 
 QUICK = Plan(
