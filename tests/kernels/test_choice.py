@@ -47,3 +47,11 @@ def test_the_table_of_kernels_has_every_kernel_once():
     text = (PROJECT / "docs/architecture.md").read_text()
     table = text[text.index("| question | answers | twin |") :].split("\n\n")[0]
     assert list(QUESTIONS) == re.findall(r"^\| `(\w+)` ", table, re.MULTILINE)
+
+
+def test_the_kernels_that_hold_the_gil_are_those_that_are_said_to():
+    text = (PROJECT / "docs/architecture.md").read_text()
+    (said,) = re.findall(r"runs without the GIL; it is held by (.*?)\. One question", text, re.DOTALL)
+    sources = {question: (PROJECT / f"govc/kernels/_{question}_c.pyx").read_text() for question in QUESTIONS}
+    holding = {question for question, source in sources.items() if "with nogil" not in source}
+    assert holding == set(re.findall(r"`(\w+)`", said))
