@@ -1,4 +1,4 @@
-"""What both proxies must do alike: HTTP/2 over TLS, as their configurations show it, and pushes of more than 1 GiB."""
+"""What both proxies must do alike: TLS, with HTTP/2 or without, as their files say, and pushes of more than 1 GiB."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from compat import frontends
@@ -22,20 +23,31 @@ Templates = Callable[[str, str], Path]
 
 PROXIES = ("nginx", "apache")
 NOISE_BYTES = 3 << 20  # of noise, above git's usual http.postBuffer of 1 MiB
+PUSH_SECONDS = 60
 LARGE_BYTES = (1 << 30) + (64 << 20)
 LARGE_VARIABLE = "GOVC_LARGE_PUSHES"
+
+
+HTTP_2 = {
+    "nginx": lambda text: text.replace(" ssl;", " ssl http2;"),
+    "apache": lambda text: text.replace(
+        "LoadModule ssl_module",
+        "LoadModule http2_module /usr/lib/apache2/modules/mod_http2.so\nProtocols h2 http/1.1\nLoadModule ssl_module",
+    ),
+}
+"""HTTP/2, as a comment in each configuration says."""
 
 
 def take_in_tls(port: int, certificate: Path) -> Callable[[str], str]:
     """The configuration with the "#" taken away from its block about TLS, another port, and our own certificate."""
 
     def change(text: str) -> str:
-        block = re.search(r"^ *# TLS and HTTP/2: .*\n((?: *#.*\n)+)", text, re.MULTILINE)
+        block = re.search(r"^ *# TLS: take the .*\n((?: *# .*\n)*)((?: *#(?! ).*\n|# {4}.*\n)+)", text, re.MULTILINE)
         assert block is not None
-        lines = re.sub(r"^( *)#", r"\1", block[1], flags=re.MULTILINE)
+        lines = re.sub(r"^( *)#", r"\1", block[2], flags=re.MULTILINE)
         lines = lines.replace(":8443", f":{port}")
         lines = re.sub(r"/etc/ssl/\w+/govc\.pem", str(certificate), lines)
-        return text.replace(block[1], lines)
+        return text.replace(block[2], lines)
 
     return change
 
@@ -74,30 +86,75 @@ def start_proxy(
         yield running
 
 
+def _waits_in_a_pipe(process: psutil.Process) -> bool:
+    return "pipe_read" in Path(f"/proc/{process.pid}/wchan").read_text()
+
+
+def waits_for_itself(git_process: psutil.Process) -> bool:
+    """Whether a push stands still in the client: git-remote-https reads from its own send-pack, which reads, too.
+
+    Whoever waits for a server is in poll(); whoever waits for a pack has a child that makes it.
+    """
+    remotes = [child for child in git_process.children(recursive=True) if child.name().startswith("git-remote-http")]
+    for remote in remotes:
+        senders = remote.children()
+        if senders and not any(sender.children() for sender in senders):
+            return all(map(_waits_in_a_pipe, (remote, *senders)))
+    return False
+
+
+def push_in_time(git: Git, *words: str, cwd: str, env: dict[str, str]) -> None:
+    """A push that says why when it stands still. docs/operations.md, "TLS and HTTP/2", tells of the client's reason."""
+    process = git.start(*words, cwd=cwd, env=env)
+    try:
+        _, said = process.communicate(timeout=PUSH_SECONDS)
+        assert process.returncode == 0, said
+    except subprocess.TimeoutExpired:
+        parent = psutil.Process(process.pid)
+        is_theirs = waits_for_itself(parent)
+        for one in (*parent.children(recursive=True), parent):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+        process.communicate()
+        if is_theirs:
+            pytest.xfail("git waits for itself: its libcurl (7.84 to 8.4) asked for more behind the end of the body")
+        pytest.fail(f"the push was not over in {PUSH_SECONDS} s, and it isn't git that waits for itself")
+
+
+@pytest.mark.parametrize("version", ["HTTP/1.1", "HTTP/2"])
 @pytest.mark.parametrize("name", PROXIES)
-def test_http_2_at_the_proxy(name: str, tmp_path: Path, git: Git, templates: Templates, certificate: Path) -> None:
+def test_tls_at_the_proxy(
+    name: str, version: str, tmp_path: Path, git: Git, templates: Templates, certificate: Path
+) -> None:
+    """As the configuration has it git speaks HTTP/1.1 by itself; with HTTP/2 switched on, that."""
     root = tmp_path / "root"
     root.mkdir()
     port = frontends.find_free_port()
-    with start_proxy(name, root, tmp_path, take_in_tls(port, certificate)) as running:
+    take_in = take_in_tls(port, certificate)
+
+    def change(text: str) -> str:
+        return HTTP_2[name](take_in(text)) if version == "HTTP/2" else take_in(text)
+
+    with start_proxy(name, root, tmp_path, change) as running:
         server = Server(replace(running, url=f"https://127.0.0.1:{port}"), root, git, templates)
         repo = server.create_repo("linear")
-        env = {"GIT_SSL_CAINFO": str(certificate), "GIT_TRACE_CURL_NO_DATA": "1"}
+        trace = git.cwd / "trace"
+        env = {"GIT_SSL_CAINFO": str(certificate), "GIT_TRACE_CURL_NO_DATA": "1", "GIT_TRACE_CURL": str(trace)}
 
-        def run(*words: str, cwd: str | None = None) -> str:
-            """git over HTTP/2; what its library says of the connection."""
-            trace = git.cwd / "trace"
+        def run(*words: str, cwd: str | None = None) -> None:
+            """git, and what its library says of the connection."""
             trace.unlink(missing_ok=True)
-            git("-c", "http.version=HTTP/2", *words, cwd=cwd, env={**env, "GIT_TRACE_CURL": str(trace)})
-            said = trace.read_text()
-            assert re.search("Recv header: HTTP/2 200", said), said
-            assert not re.search(r"Recv header: HTTP/1\.1", said), said
-            return said
+            if words[0] == "push" and cwd is not None:
+                push_in_time(git, *words, cwd=cwd, env=env)
+            else:
+                git(*words, cwd=cwd, env=env)
+            said = set(re.findall(r"Recv header: (HTTP/\S+) 200", trace.read_text()))
+            assert said == {version}, trace.read_text()
 
         # Protocols v0 and v2; a listing, a clone, a fetch that goes on.
-        for version in ("0", "2"):
-            run("-c", f"protocol.version={version}", "clone", "-q", repo.url, f"clone{version}")
-            agree(git, f"clone{version}", repo)
+        for protocol in ("0", "2"):
+            run("-c", f"protocol.version={protocol}", "clone", "-q", repo.url, f"clone{protocol}")
+            agree(git, f"clone{protocol}", repo)
         # A small push, and one whose length nobody knows before.
         tip = git.commit_file("clone2", "a.txt", "a\n")
         run("push", "-q", cwd="clone2")
