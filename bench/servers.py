@@ -1,7 +1,7 @@
 """The servers, each over the same folder on its own loopback port, started by us and ended by pid.
 
 govc                `govc serve` (gunicorn, 2 workers), asked directly
-govc behind nginx   the same behind conf/nginx.conf, which sends cached bodies itself
+govc behind nginx   the same behind conf/nginx.conf, on a Unix socket; nginx sends cached bodies itself
 git                 nginx, fcgiwrap with 8 prefork children (four for each of nginx's two workers), git-http-backend
 
 What one costs is CPU seconds of a control group of its own (cgroup v2): master, workers, helpers, nginx, fcgiwrap and
@@ -30,6 +30,7 @@ from compat.frontends import (
     nginx_configuration,
     run_logged,
     server_environment,
+    socket_place,
     wait_for_answer,
 )
 from compat.programs import need_program
@@ -159,10 +160,10 @@ def copy_program(place: Path) -> Path:
     return place
 
 
-def _govc_command(root: Path, place: Path, port: int, workers: int, options: Sequence[str], cache: Path) -> list[str]:
+def _govc_command(root: Path, place: Path, bind: str, workers: int, options: Sequence[str], cache: Path) -> list[str]:
     program = copy_program(place / "program")
     command = ["/bin/sh", "-c", 'cd "$0" && exec "$@"', str(program)]
-    command += [sys.executable, "-m", "govc.cli", "serve", str(root), "--bind", f"127.0.0.1:{port}"]
+    command += [sys.executable, "-m", "govc.cli", "serve", str(root), "--bind", bind]
     return [*command, "--workers", str(workers), "--export-all", "--cache-dir", str(cache), *options]
 
 
@@ -175,15 +176,21 @@ def start_govc(
     options: Sequence[str] = (),
     name: str = DIRECT,
     cache: Path | None = None,
+    path: Path | None = None,
 ) -> Iterator[Server]:
-    """`govc serve` with a cache of its own, empty unless it is named, and everything else at its default."""
+    """`govc serve` with a cache of its own, empty unless it is named, and everything else at its default.
+
+    `path`: of a Unix socket to listen on, instead of a port.
+    """
     place = Path(tempfile.mkdtemp(prefix="govc-", dir=scratch))
     port, log = find_free_port(), place / "govc.log"
-    command = _govc_command(root, place, port, workers, options, cache or place / "cache")
+    bind = f"127.0.0.1:{port}" if path is None else f"unix:{path}"
+    command = _govc_command(root, place, bind, workers, options, cache or place / "cache")
     env = server_environment(scratch / "home", {"PYTHONPATH": str(place / "program")})
     with cpu_group(place.name) as group, run_logged(in_group(group, command), env, log) as process:
-        wait_for_answer(port, process, log)
-        yield Server(name, f"http://127.0.0.1:{port}", (psutil.Process(process.pid),), group)
+        wait_for_answer(port if path is None else path, process, log)
+        url = f"http://{bind}" if path is None else bind
+        yield Server(name, url, (psutil.Process(process.pid),), group)
 
 
 @contextlib.contextmanager
@@ -194,10 +201,12 @@ def start_govc_behind_nginx(
     port, place = find_free_port(), Path(tempfile.mkdtemp(prefix="nginx-", dir=scratch))
     cache = cache or place / "cache"
     options = ("--accel-location", "/-/cache")
-    with start_govc(root, scratch, workers=workers, options=options, name=BEHIND, cache=cache) as backend:
+    with (
+        socket_place() as path,
+        start_govc(root, scratch, workers=workers, options=options, name=BEHIND, cache=cache, path=path) as backend,
+    ):
         source = (PROJECT / "conf" / "nginx.conf").read_text()
-        backend_port = int(backend.url.rsplit(":", 1)[1])
-        text = nginx_configuration(source, port=port, backend_port=backend_port, cache_dir=str(cache))
+        text = nginx_configuration(source, port=port, backend=backend.url, cache_dir=str(cache))
         text = text.replace("worker_processes auto;", f"worker_processes {workers};")
         (place / "nginx.conf").write_text(text)
         nginx = [need_program("nginx"), "-p", str(place), "-c", "nginx.conf", "-e", "nginx-error.log"]

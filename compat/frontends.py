@@ -1,7 +1,7 @@
 """The front ends a scenario runs over, started and stopped as processes on loopback.
 
     gunicorn   `python -m govc.cli serve`: what most people run
-    nginx      a real nginx with conf/nginx.conf in front of gunicorn
+    nginx      a real nginx with conf/nginx.conf in front of gunicorn, which is on a Unix socket
     apache     a real Apache with conf/apache.conf in front of gunicorn
     cgi        `python -m govc.cli http-backend`, one process per request, behind compat/bridge.py
     oracle     `git http-backend` behind the same bridge: proves the suite; answers are compared with its own
@@ -83,13 +83,16 @@ def server_environment(home: Path, extra: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def wait_for_answer(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Return when something speaks HTTP on the port."""
+def wait_for_answer(place: int | Path, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Return when something speaks HTTP on a loopback port, or on a Unix socket."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise RuntimeError(f"server ended with {process.returncode}:\n{log.read_text()[-4000:]}")
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=START_SECONDS)
+        if isinstance(place, int):
+            connection = http.client.HTTPConnection("127.0.0.1", place, timeout=START_SECONDS)
+        else:
+            connection = UnixConnection(place)
         try:
             connection.request("GET", "/-/healthz")
             if connection.getresponse().status != 502:
@@ -100,6 +103,20 @@ def wait_for_answer(port: int, process: subprocess.Popen[bytes], log: Path) -> N
             connection.close()
         time.sleep(0.05)
     raise RuntimeError(f"server does not answer:\n{log.read_text()[-4000:]}")
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path, seconds: float = START_SECONDS) -> None:
+        super().__init__("localhost", timeout=seconds)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket's path (http.client's own hook)."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
@@ -160,36 +177,52 @@ def start_bridge(name: str, root: Path, program: list[str], env: Mapping[str, st
 
 @contextlib.contextmanager
 def start_gunicorn(root: Path, env: Mapping[str, str], scratch: Path, options: Sequence[str] = ()) -> Iterator[Running]:
-    """`govc serve` with two workers."""
+    """`govc serve` with two workers, on a port."""
     port = find_free_port()
     log = scratch / f"gunicorn-{port}.log"
-    command = [
-        sys.executable,
-        "-m",
-        "govc.cli",
-        "serve",
-        str(root),
-        "--bind",
-        f"127.0.0.1:{port}",
-        "--workers",
-        "2",
-    ]
-    command += ["--remote-user-header", "X-Remote-User", *options]
+    command = _serve_command(root, f"127.0.0.1:{port}", options)
     with run_logged(command, env, log) as process:
         wait_for_answer(port, process, log)
         yield Running("gunicorn", f"http://127.0.0.1:{port}", [process.pid], log)
 
 
-def nginx_configuration(source: str, *, port: int, backend_port: int, cache_dir: str) -> str:
-    """conf/nginx.conf with its two addresses and the cache's folder replaced, and nothing else."""
-    alias = "alias /var/cache/govc/;"
-    if source.count(alias) != 1:
-        raise RuntimeError(f"conf/nginx.conf should say {alias!r} exactly once")
-    text = source.replace(alias, f"alias {cache_dir}/;")
-    for found, wanted in (("listen 127.0.0.1:8080;", port), ("server 127.0.0.1:8000;", backend_port)):
+def _serve_command(root: Path, bind: str, options: Sequence[str]) -> list[str]:
+    command = [sys.executable, "-m", "govc.cli", "serve", str(root), "--bind", bind, "--workers", "2"]
+    return [*command, "--remote-user-header", "X-Remote-User", *options]
+
+
+@contextlib.contextmanager
+def socket_place() -> Iterator[Path]:
+    """A path for a Unix socket: it has to be a short one, which the tests' own folders don't give."""
+    with tempfile.TemporaryDirectory(prefix="govc-") as folder:
+        yield Path(folder) / "govc.sock"
+
+
+@contextlib.contextmanager
+def start_gunicorn_on_socket(
+    root: Path, env: Mapping[str, str], scratch: Path, path: Path, options: Sequence[str] = ()
+) -> Iterator[Running]:
+    """`govc serve` with two workers, on a Unix socket."""
+    log = scratch / f"gunicorn-{path.parent.name}.log"
+    with run_logged(_serve_command(root, f"unix:{path}", options), env, log) as process:
+        wait_for_answer(path, process, log)
+        yield Running("gunicorn", f"unix:{path}", [process.pid], log)
+
+
+def nginx_configuration(source: str, *, port: int, backend: str, cache_dir: str) -> str:
+    """conf/nginx.conf with its two addresses and the cache's folder replaced, and nothing else.
+
+    `backend`: as nginx names it, unix:PATH.
+    """
+    text = source
+    for found, wanted in (
+        ("alias /var/cache/govc/;", f"alias {cache_dir}/;"),
+        ("listen 127.0.0.1:8080;", f"listen 127.0.0.1:{port};"),
+        ("server unix:/run/govc/govc.sock;", f"server {backend};"),
+    ):
         if text.count(found) != 1:
             raise RuntimeError(f"conf/nginx.conf should say {found!r} exactly once")
-        text = text.replace(found, f"{found.rsplit(':', 1)[0]}:{wanted};")
+        text = text.replace(found, wanted)
     return text
 
 
@@ -200,13 +233,15 @@ def start_nginx(
     """nginx in front of gunicorn, which sends cached answers; `change` may edit conf/nginx.conf as an admin would."""
     program = need_program("nginx")
     cache_dir = env.get("GOVC_CACHE_DIR") or f"{env['XDG_CACHE_HOME']}/govc"
-    with start_gunicorn(root, env, scratch, ("--accel-location", "/-/cache")) as backend:
+    with contextlib.ExitStack() as stack:
+        path = stack.enter_context(socket_place())
+        options = ("--accel-location", "/-/cache")
+        backend = stack.enter_context(start_gunicorn_on_socket(root, env, scratch, path, options))
         port = find_free_port()
         place = Path(tempfile.mkdtemp(dir=scratch, prefix="nginx-"))
         configuration = place / "nginx.conf"
         source = change((PROJECT / "conf" / "nginx.conf").read_text())
-        backend_port = int(backend.url.rsplit(":", 1)[1])
-        configuration.write_text(nginx_configuration(source, port=port, backend_port=backend_port, cache_dir=cache_dir))
+        configuration.write_text(nginx_configuration(source, port=port, backend=backend.url, cache_dir=cache_dir))
         log = place / "nginx.log"
         command = [program, "-p", str(place), "-c", str(configuration), "-e", str(place / "nginx-error.log")]
         # Root's temporary folders are closed to nginx's default user.

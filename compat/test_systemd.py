@@ -5,6 +5,7 @@ The server runs in the unit's sandbox, hooks with it: what it may write and beco
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import pytest
 from compat import frontends, machine_within
 from compat.conftest import lacking
 from compat.gitclient import Git
-from compat.machine_within import USER_ID, Within, wait_until
+from compat.machine_within import SOCKET, USER_ID, Within, wait_until
 from compat.rawhttp import request
 
 pytestmark = pytest.mark.xdist_group("systemd")
@@ -162,3 +163,40 @@ def test_the_socket_starts_the_service(machine: Machine, git: Git) -> None:
     within.run("systemctl", "restart", "--no-block", "govc.service")
     assert request(machine.url, "GET", "/socket.git/HEAD").status == 200
     stop(within)
+
+
+def ask_on_the_socket(machine: Machine) -> int:
+    """The status of an answer on the socket that the units name."""
+    with contextlib.closing(frontends.UnixConnection(machine.within.root / SOCKET[1:])) as connection:
+        connection.request("GET", "/-/readyz")
+        return connection.getresponse().status
+
+
+@pytest.mark.parametrize("holder", ["govc", "systemd"])
+def test_the_unix_socket_is_for_the_group(machine: Machine, holder: str) -> None:
+    within = machine.within
+    own, held = (within.root / f"etc/systemd/system/govc.{kind}.d/zz.conf" for kind in ("service", "socket"))
+    for path, text in (
+        (own, f"[Service]\nEnvironment=GOVC_BIND=unix:{SOCKET}\n"),
+        (held, f"[Socket]\nListenStream=\nListenStream={SOCKET}\n"),
+    ):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    within.run("systemctl", "daemon-reload")
+    try:
+        within.run("systemctl", "start", "govc.service" if holder == "govc" else "govc.socket")
+        assert ask_on_the_socket(machine) == 200
+        path = within.root / SOCKET[1:]
+        status = path.stat()
+        assert (oct(status.st_mode & 0o777), status.st_uid, status.st_gid) == ("0o660", USER_ID, USER_ID)
+        if holder == "govc":
+            assert oct(path.parent.stat().st_mode & 0o777) == oct(0o750)
+        within.run("systemctl", "kill", "--signal=KILL", "--kill-who=all", "govc.service")
+        wait_until(lambda: within.show("govc.service", "NRestarts") != "0", within)
+        wait_until(lambda: within.show("govc.service", "ActiveState") == "active", within)
+        assert ask_on_the_socket(machine) == 200
+    finally:
+        stop(within)
+        own.unlink()
+        held.unlink()
+        within.run("systemctl", "daemon-reload")

@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 MIB = 1 << 20
 GIB = 1 << 30
 HEADER_BYTES_MOST = 8190
+SOCKET_PATH_BYTES_MAX = 107
 
 _SIZE = re.compile(r"([0-9]+)([kmg]?)", re.IGNORECASE)
 _HEADER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
@@ -73,7 +74,10 @@ class Settings:
     )
     namespace: str = _knob("", "serve this namespace of every repository", git_name="GIT_NAMESPACE")
     git_protocol: str = _knob("", "protocol that wins over the client's Git-Protocol header", git_name="GIT_PROTOCOL")
-    bind: str = _knob("127.0.0.1:8000", "HOST:PORT or unix:PATH; loopback, since the proxy is beside us")
+    bind: str = _knob(
+        "127.0.0.1:8000",
+        "HOST:PORT or unix:PATH, of which the proxy must be in our group; loopback, since the proxy is beside us",
+    )
     workers: int = _knob(2, "one per core that may be busy with Git", unit="processes", least=1)
     practise: bool = _knob(
         True,
@@ -409,6 +413,8 @@ def _check_meaning(settings: Settings, sources: Mapping[str, str]) -> None:
     _check_logins(settings, fail)
     if not settings.bind.startswith("unix:") and not settings.bind.rpartition(":")[2].isdigit():
         raise fail("bind", f"wants HOST:PORT or unix:PATH, not {settings.bind!r}")
+    if len(os.fsencode(settings.bind)) > len("unix:") + SOCKET_PATH_BYTES_MAX and settings.bind.startswith("unix:"):
+        raise fail("bind", f"wants a path of at most {SOCKET_PATH_BYTES_MAX} bytes")
 
 
 def _check_logins(settings: Settings, fail: Callable[[str, str], BadSetting]) -> None:

@@ -9,7 +9,10 @@ hundred kilobytes, and to wake up costs more than to send. So a few connections 
 long as they are quick: one that made us wait for QUIET_SECONDS is so no more, and gives its place back once it has
 taken what was too much. Little of that is memory at all when it is sent from a file: the pages are the file's.
 
-Source: tcp(7) "TCP_NOTSENT_LOWAT".
+A Unix socket has no window, only a buffer (SO_SNDBUF; net.core.wmem_default to begin with, some 200 KiB). Of a deep one
+it is as large as net.core.wmem_max lets it be: a proxy that reads is then woken, and wakes us, once for that much.
+
+Source: tcp(7) "TCP_NOTSENT_LOWAT"; socket(7) "SO_SNDBUF"; unix(7).
 """
 
 import socket
@@ -33,6 +36,9 @@ _deep: set["Depth"] = set()
 
 def bound_unsent(connection: Any, bytes_max: int = UNSENT_BYTES_MAX) -> bool:
     """Say how much may wait in a connection, or those of a listener; whether that could be said."""
+    if connection.family == socket.AF_UNIX:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, bytes_max // 2)  # the kernel doubles it
+        return True
     if _NOTSENT_LOWAT is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
         return False
     connection.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, bytes_max)

@@ -26,6 +26,9 @@ from govc.web.redaction import RedactingFilter
 HEADER_LINE_BYTES_MAX = 8190
 HEADERS_MAX = 100
 
+SOCKET_UMASK = 0o117
+"""A Unix socket is for the owner and the group: whoever may connect is a proxy that is believed, by default."""
+
 ENDING_SECONDS = 5
 """A worker gives its requests so much less time than gunicorn gives the worker: it must be the worker that ends what is
 still running (its hooks, its helpers, its quarantines), before the master kills it. One second to notice, one to look
@@ -98,6 +101,7 @@ def make_options(
         "timeout": stall_seconds,
         "graceful_timeout": graceful_seconds,
         "backlog": 2048,
+        "umask": SOCKET_UMASK,  # of a Unix socket and of gunicorn's own temporary file; the process keeps its own
         # Paths of up to PATH_MAX are answered by us (404), not by gunicorn (400).
         "limit_request_line": header_bytes_max,
         "limit_request_field_size": header_bytes_max,

@@ -26,6 +26,7 @@ import errno
 import io
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable
 from functools import partial
@@ -46,6 +47,7 @@ from govc.web.again import (
     may_be_known,
     words_of,
 )
+from govc.web.counted_socket import CountedSocket
 from govc.web.depth import bound_unsent
 from govc.web.gunicorn_master import STOPPING
 from govc.web.lane import HEAD_BYTES_MAX, encode_whole, make_environ, read_request
@@ -78,6 +80,12 @@ def _hold_signals_at_fork() -> None:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
 
     os.register_at_fork(before=hold, after_in_parent=release)
+
+
+def _split_host(host: str) -> tuple[str, str]:
+    """Return the name and the port by which a client called the proxy in front of a Unix socket, which has neither."""
+    name, colon, port = host.rpartition(":")
+    return (name, port) if colon and port.isdigit() else (host, "80")
 
 
 class _Known(NamedTuple):
@@ -164,6 +172,8 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
         if self.cfg.is_ssl or not self.cfg.keepalive or self.cfg.proxy_protocol != "off":
             super().handle(listener, client, addr)
             return
+        if client.family == socket.AF_UNIX:
+            client = CountedSocket.of(client)
         client.setblocking(1)
         try:
             self._serve_connection(listener, client, addr)
@@ -223,8 +233,7 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
                         return
                     continue
             request = read_request(data, head_bytes_max, fields_max)
-            # Hooks are told the server's name; over a Unix socket gunicorn has rules of its own for it.
-            if request is None or (request.is_push and not isinstance(name, tuple)):
+            if request is None:
                 left = self._serve_otherwise(name, client, addr, data, waits)
                 if left is None:
                     return
@@ -232,6 +241,8 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
                 continue
             body = LaneBody(client, request.body, request.rest) if request.is_push else None
             environ = make_environ(base, request, body or io.BytesIO(request.body))
+            if request.is_push and not isinstance(name, tuple):  # hooks are told the server's name and port
+                environ["SERVER_NAME"], environ["SERVER_PORT"] = _split_host(environ.get("HTTP_HOST", ""))
             if words is not None and may_be_known(request, words, data):
                 learn = partial(self._learn, words, request.stays)
                 learn_head = partial(self._learn, head.words, request.stays) if head is not None else None

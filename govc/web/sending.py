@@ -40,12 +40,13 @@ WaitWritable = Callable[[Any], None]
 class Outlet:
     """The connection of one answer, for spans of files."""
 
-    __slots__ = ("_breathe", "_descriptor", "_response", "_socket", "_wait_writable")
+    __slots__ = ("_breathe", "_counts", "_descriptor", "_response", "_socket", "_wait_writable")
 
     def __init__(self, response: Any, connection: Any, wait_writable: WaitWritable, runtime: Runtime) -> None:
         self._response = response
         self._socket = connection
         self._descriptor: int = connection.fileno()
+        self._counts = hasattr(connection, "moved_bytes")  # it can't see what goes past it
         self._wait_writable = wait_writable
         self._breathe = Breather(runtime)
 
@@ -99,6 +100,8 @@ class Outlet:
                         sent = sendfile(target, source, offset, count)
                     except BlockingIOError:
                         sent = -1
+                    if self._counts:
+                        self._socket.moved_bytes += written + max(sent, 0)
                     if sent != count:
                         self._send_piece(source, offset + max(sent, 0), count - max(sent, 0), wait)
                 self._breathe()
@@ -125,6 +128,8 @@ class Outlet:
                 raise OSError(errno.EIO, f"a file that is sent ends {count} bytes early")
             offset += sent
             count -= sent
+            if self._counts:
+                self._socket.moved_bytes += sent
             if not count:
                 break
         self._breathe()

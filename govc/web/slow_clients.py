@@ -9,7 +9,7 @@ Whoever is about to wait for a client says so, and says when that is over:
 How much has moved is what the kernel counted on that TCP connection, bytes received and bytes that the client's kernel
 has acknowledged: exact whatever the size of the pieces in which we read and write, and costing nothing until somebody
 looks. A connection that is too slow is shut down, which wakes whoever waits on it with an error, and reset when it is
-closed. On a Unix socket there is a proxy, which watches its own clients.
+closed. Of a Unix socket, behind which there is a proxy, the connection itself counts (`counted_socket`).
 
 One thread (a greenlet under gevent) looks, from the first wait on.
 
@@ -56,13 +56,26 @@ def _tcp_info(connection: Any) -> bytes:
 def moved_bytes(connection: Any) -> int | None:
     """Return how many bytes have come and gone; None where that can't be known."""
     info = _tcp_info(connection)
-    return sum(_MOVED.unpack_from(info, _MOVED_AT)) if info else None
+    return sum(_MOVED.unpack_from(info, _MOVED_AT)) if info else getattr(connection, "moved_bytes", None)
 
 
 def has_hung_up(connection: Any) -> bool:
     """Say whether the other end has closed its side; False where that can't be known."""
+    if connection.family == socket.AF_UNIX:
+        return _refuses(connection)
     info = _tcp_info(connection)
     return bool(info) and info[0] != _ESTABLISHED
+
+
+def _refuses(connection: Any) -> bool:
+    """Say whether a Unix socket takes nothing any more: not even nothing at all, which never waits for room."""
+    try:
+        connection.send(b"", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+    except BrokenPipeError:
+        return True
+    except OSError:  # closed, by us
+        return False
+    return False
 
 
 class Waits:

@@ -243,6 +243,34 @@ def test_the_rest_of_a_refused_push_is_read_before_the_connection_ends(serve, co
     assert client.left == ([b""] if connection == b"close" else [])
 
 
+@pytest.mark.parametrize(
+    ("host", "wanted"),
+    [
+        (b"git.example:8080", ("git.example", "8080")),
+        (b"git.example", ("git.example", "80")),
+        (b"[::1]:81", ("[::1]", "81")),
+        (b"[::1]", ("[::1]", "80")),
+    ],
+)
+def test_a_push_over_a_unix_socket_keeps_the_lane(serve, host, wanted):
+    """Hooks are told by what name and port the client called, which the socket has not."""
+    server, seen = serve(), []
+
+    def application(environ, start):
+        seen.append(environ)
+        start("404 Not Found", [("Content-Length", "0")])
+        return []
+
+    server.worker.wsgi = application
+    head = b"POST /a.git/git-receive-pack HTTP/1.1\r\nHost: " + host + b"\r\nContent-Length: 4\r\n\r\n"
+    listener = SimpleNamespace(getsockname=lambda: "/run/govc/govc.sock")
+    server.worker._answer_requests(listener, Pieces(head + b"0000", b""), "", None)
+    (environ,) = seen
+    assert (environ["SERVER_NAME"], environ["SERVER_PORT"]) == wanted
+    assert environ["REMOTE_ADDR"] == ""
+    assert "RAW_URI" not in environ  # which gunicorn's own environs have
+
+
 @pytest.mark.parametrize("settings", [{"rate_per_address": 1 << 20}, {"audit_file": "audit"}])
 def test_where_each_request_counts_each_is_asked_in_full(serve, tmp_path, settings):
     if "audit_file" in settings:

@@ -1,6 +1,9 @@
 """How much may wait in the kernel: little, but for a few quick clients at a time."""
 
 import socket
+import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -47,6 +50,23 @@ def test_a_connection_is_deep_while_something_long_is_sent(connect):
     assert bound_of(connection) == UNSENT_BYTES_MAX
 
 
+def test_a_unix_socket_has_a_larger_buffer_meanwhile():
+    ours, theirs = socket.socketpair()
+
+    def size():
+        return ours.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+
+    most = int(Path("/proc/sys/net/core/wmem_max").read_text())
+    with ours, theirs:
+        with Depth(ours, no_wait) as depth:
+            assert size() == min(DEEP_BYTES_MAX, 2 * most)
+            depth.wait()
+        assert size() == min(UNSENT_BYTES_MAX, 2 * most)
+        with Depth(ours, lambda _: time.sleep(depth_room.QUIET_SECONDS * 1.2)) as depth:
+            depth.wait()
+            assert size() == min(UNSENT_BYTES_MAX, 2 * most)  # who makes us wait isn't quick
+
+
 def test_only_so_many_are(connect, monkeypatch):
     monkeypatch.setattr(depth_room, "DEEP_MAX", 1)
     one, other = connect(), connect()
@@ -90,10 +110,9 @@ def test_an_error_gives_the_place_back(connect):
     assert not depth_room._deep
 
 
-def test_what_is_no_tcp_stays_as_it_is():
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        assert not bound_unsent(ours)
-        with Depth(ours, no_wait) as depth:
-            depth.wait()
-        assert not depth_room._deep
+def test_what_is_no_such_socket_stays_as_it_is():
+    other = SimpleNamespace(family=socket.AF_UNSPEC)
+    assert not bound_unsent(other)
+    with Depth(other, no_wait) as depth:
+        depth.wait()
+    assert not depth_room._deep

@@ -3,9 +3,11 @@
 import contextlib
 import socket
 
+import gevent.socket
 import pytest
 
 from govc.limits.pace import PaceLimits
+from govc.web.counted_socket import CountedSocket
 from govc.web.slow_clients import SlowClients, has_hung_up, moved_bytes
 
 LIMITS = PaceLimits(bytes_per_second=10, window_seconds=100, idle_seconds=3)
@@ -54,12 +56,70 @@ def test_the_kernel_counts_what_comes_and_goes(pair):
     assert moved_bytes(ours) == before + 1501
 
 
-def test_a_unix_socket_is_not_watched(slow):
+def test_a_unix_socket_that_counts_nothing_is_not_watched(slow):
     ours, client = socket.socketpair()
     with ours, client:
         assert slow.begin(ours) is None
-        assert not has_hung_up(ours)
     assert slow.begin(None) is None
+
+
+@pytest.fixture
+def counted():
+    """Our side of a Unix socket, which counts, and the proxy's."""
+    ours, proxy = gevent.socket.socketpair()
+    ours = CountedSocket.of(ours)
+    ours.settimeout(60)
+    with ours, proxy:
+        proxy.settimeout(60)
+        yield ours, proxy
+
+
+def test_a_unix_socket_counts_what_it_moves(counted):
+    ours, proxy = counted
+    proxy.sendall(b"x" * 1000)
+    assert ours.recv(600) == b"x" * 600
+    assert ours.recv_into(bytearray(400)) == 400
+    assert moved_bytes(ours) == 1000
+    large = b"y" * (4 << 20)
+    reading = gevent.spawn(lambda: sum(len(proxy.recv(1 << 16)) for _ in range(8)))
+    sending = gevent.spawn(ours.sendall, large)
+    reading.join()
+    taken = moved_bytes(ours) - 1000
+    assert 0 < taken < len(large)  # while it waits, as much as was taken so far
+    proxy.close()
+    sending.join()
+    assert isinstance(sending.exception, OSError)
+
+
+def test_who_is_silent_behind_a_proxy_is_ended(counted, slow, watch):
+    ours, proxy = counted
+    waits = slow.begin(ours)
+    waits.begins()
+    for _ in range(4):
+        proxy.sendall(b"x")
+        assert ours.recv(1) == b"x"
+        slow.look(2.0)
+        assert not waits.broken_limit
+    slow.look(3.0)
+    assert watch.limits == ["client_idle_seconds"]
+    assert ours.recv(1) == b""  # whoever waits is woken
+    assert proxy.recv(1) == b""
+
+
+def test_a_proxy_that_hangs_up_is_known_though_it_has_sent_more_than_was_read(counted):
+    ours, proxy = counted
+    proxy.sendall(b"x" * 1000)
+    assert not has_hung_up(ours)
+    ours.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while ours.send(b"y" * 4096):
+            continue
+    assert not has_hung_up(ours)  # though there is no room
+    proxy.close()
+    assert has_hung_up(ours)
+    assert len(ours.recv(1000)) == 1000
+    ours.close()
+    assert not has_hung_up(ours)
 
 
 def test_nobody_is_watched_without_limits(pair):
