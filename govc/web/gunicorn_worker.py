@@ -50,7 +50,7 @@ from govc.web.again import (
 from govc.web.counted_socket import CountedSocket
 from govc.web.depth import bound_unsent
 from govc.web.gunicorn_master import STOPPING
-from govc.web.lane import HEAD_BYTES_MAX, encode_whole, make_environ, read_request
+from govc.web.lane import HEAD_BYTES_MAX, SCHEME_VARIABLE, encode_whole, make_environ, read_request
 from govc.web.lane_answer import LaneAnswer
 from govc.web.lane_body import LaneBody
 
@@ -82,10 +82,13 @@ def _hold_signals_at_fork() -> None:
     os.register_at_fork(before=hold, after_in_parent=release)
 
 
-def _split_host(host: str) -> tuple[str, str]:
+def _split_host(environ: dict[str, Any]) -> tuple[str, str]:
     """Return the name and the port by which a client called the proxy in front of a Unix socket, which has neither."""
+    host = environ.get("HTTP_HOST", "")
     name, colon, port = host.rpartition(":")
-    return (name, port) if colon and port.isdigit() else (host, "80")
+    if colon and port.isdigit():
+        return name, port
+    return host, "443" if environ["wsgi.url_scheme"] == "https" else "80"
 
 
 class _Known(NamedTuple):
@@ -201,6 +204,7 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
         name = self._names.get(id(listener)) or listener.getsockname()
         base = self._base_environ(name, addr)
         peer = base["REMOTE_ADDR"]
+        says_scheme = not isinstance(addr, tuple) or peer in self.cfg.forwarded_allow_ips
         idle, now = self._idle, time.monotonic
         # A head within this has no line that is longer.
         head_bytes_max = min(HEAD_BYTES_MAX, self.cfg.limit_request_field_size or HEAD_BYTES_MAX)
@@ -241,8 +245,10 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
                 continue
             body = LaneBody(client, request.body, request.rest) if request.is_push else None
             environ = make_environ(base, request, body or io.BytesIO(request.body))
+            if says_scheme and environ.get(SCHEME_VARIABLE) == "https":
+                environ["wsgi.url_scheme"] = "https"
             if request.is_push and not isinstance(name, tuple):  # hooks are told the server's name and port
-                environ["SERVER_NAME"], environ["SERVER_PORT"] = _split_host(environ.get("HTTP_HOST", ""))
+                environ["SERVER_NAME"], environ["SERVER_PORT"] = _split_host(environ)
             if words is not None and may_be_known(request, words, data):
                 learn = partial(self._learn, words, request.stays)
                 learn_head = partial(self._learn, head.words, request.stays) if head is not None else None

@@ -13,9 +13,9 @@ client sends it:
     Name: value                letters, digits and dashes; no name twice; none that change how a message is read
 
 Anything else (no end yet, other methods and targets, percent signs, other versions, folded lines, control characters,
-underscores, Transfer-Encoding, Expect, Upgrade, Connection other than keep-alive or close, a proxy's https) is left to
-gunicorn's parser, with all its rules. So the lane knows one form of a request, in which there is nothing to disagree
-about with a proxy in front.
+underscores, Transfer-Encoding, Expect, Upgrade, Connection other than keep-alive or close) is left to gunicorn's
+parser, with all its rules. So the lane knows one form of a request, in which there is nothing to disagree about with a
+proxy in front.
 
 Pure: bytes in, values out.
 
@@ -32,6 +32,7 @@ BODY_BYTES_MAX = 56 << 10
 PUSH_BYTES_MAX = 256 << 10
 """A larger push costs much more than its HTTP."""
 
+SCHEME_VARIABLE = "HTTP_X_FORWARDED_PROTO"
 HEAD_BYTES_MAX = 8 << 10
 FIELDS_MAX = 100
 JOIN_BYTES_MAX = 64 << 10
@@ -127,7 +128,7 @@ def _read_fields(fields: bytes) -> dict[str, str] | None:
         text = value.decode("latin-1").strip(" \t")
         if variable == "HTTP_CONNECTION" and text.lower() not in ("keep-alive", "close"):
             return None
-        if variable == "HTTP_X_FORWARDED_PROTO" and text != "http":
+        if variable == SCHEME_VARIABLE and text not in ("http", "https"):
             return None
         variables[variable] = text
     return variables

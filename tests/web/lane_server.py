@@ -57,7 +57,9 @@ class Server:
         worker.wsgi = self
         worker._known, worker._idle, worker._names, worker._date, worker._date_at = {}, {}, {}, "", 0
         worker.nr, worker.max_requests, worker.alive = 0, 1 << 60, True
-        worker.cfg = SimpleNamespace(limit_request_field_size=8190, limit_request_fields=100, workers=1)
+        worker.cfg = SimpleNamespace(
+            limit_request_field_size=8190, limit_request_fields=100, workers=1, forwarded_allow_ips=["127.0.0.1"]
+        )
         self._threads = []
         self.ours = self.connect()
 

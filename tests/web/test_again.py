@@ -246,10 +246,11 @@ def test_the_rest_of_a_refused_push_is_read_before_the_connection_ends(serve, co
 @pytest.mark.parametrize(
     ("host", "wanted"),
     [
-        (b"git.example:8080", ("git.example", "8080")),
-        (b"git.example", ("git.example", "80")),
-        (b"[::1]:81", ("[::1]", "81")),
-        (b"[::1]", ("[::1]", "80")),
+        (b"git.example:8080", ("git.example", "8080", "http")),
+        (b"git.example", ("git.example", "80", "http")),
+        (b"[::1]:81", ("[::1]", "81", "http")),
+        (b"[::1]", ("[::1]", "80", "http")),
+        (b"git.example\r\nX-Forwarded-Proto: https", ("git.example", "443", "https")),
     ],
 )
 def test_a_push_over_a_unix_socket_keeps_the_lane(serve, host, wanted):
@@ -266,8 +267,26 @@ def test_a_push_over_a_unix_socket_keeps_the_lane(serve, host, wanted):
     listener = SimpleNamespace(getsockname=lambda: "/run/govc/govc.sock")
     server.worker._answer_requests(listener, Pieces(head + b"0000", b""), "", None)
     (environ,) = seen
-    assert (environ["SERVER_NAME"], environ["SERVER_PORT"]) == wanted
+    assert (environ["SERVER_NAME"], environ["SERVER_PORT"], environ["wsgi.url_scheme"]) == wanted
     assert environ["REMOTE_ADDR"] == ""
+    assert "RAW_URI" not in environ  # which gunicorn's own environs have
+
+
+@pytest.mark.parametrize(("peer", "wanted"), [("127.0.0.1", "https"), ("192.0.2.1", "http")])
+def test_who_gunicorn_believes_may_say_that_tls_was_spoken(serve, peer, wanted):
+    server, seen = serve(), []
+
+    def application(environ, start):
+        seen.append(environ)
+        start("404 Not Found", [("Content-Length", "0")])
+        return []
+
+    server.worker.wsgi = application
+    listener = SimpleNamespace(getsockname=lambda: ("127.0.0.1", 80))
+    client = Pieces(GET + b"Host: x\r\nX-Forwarded-Proto: https\r\n\r\n", b"")
+    server.worker._answer_requests(listener, client, (peer, 1), None)
+    (environ,) = seen
+    assert environ["wsgi.url_scheme"] == wanted
     assert "RAW_URI" not in environ  # which gunicorn's own environs have
 
 
