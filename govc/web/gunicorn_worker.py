@@ -204,7 +204,7 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
         name = self._names.get(id(listener)) or listener.getsockname()
         base = self._base_environ(name, addr)
         peer = base["REMOTE_ADDR"]
-        says_scheme = not isinstance(addr, tuple) or peer in self.cfg.forwarded_allow_ips
+        says_scheme = not isinstance(addr, tuple) or not {peer, "*"}.isdisjoint(self.cfg.forwarded_allow_ips)
         idle, now = self._idle, time.monotonic
         # A head within this has no line that is longer.
         head_bytes_max = min(HEAD_BYTES_MAX, self.cfg.limit_request_field_size or HEAD_BYTES_MAX)

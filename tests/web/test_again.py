@@ -272,9 +272,13 @@ def test_a_push_over_a_unix_socket_keeps_the_lane(serve, host, wanted):
     assert "RAW_URI" not in environ  # which gunicorn's own environs have
 
 
-@pytest.mark.parametrize(("peer", "wanted"), [("127.0.0.1", "https"), ("192.0.2.1", "http")])
-def test_who_gunicorn_believes_may_say_that_tls_was_spoken(serve, peer, wanted):
+@pytest.mark.parametrize(
+    ("peer", "believed", "wanted"),
+    [("127.0.0.1", "127.0.0.1", "https"), ("192.0.2.1", "127.0.0.1", "http"), ("192.0.2.1", "*", "https")],
+)
+def test_who_gunicorn_believes_may_say_that_tls_was_spoken(serve, peer, believed, wanted):
     server, seen = serve(), []
+    server.worker.cfg.forwarded_allow_ips = [believed]
 
     def application(environ, start):
         seen.append(environ)
