@@ -205,6 +205,11 @@ class ObjectStore:
         """Take an open pack over when it is found in a folder, instead of opening it again."""
         self._packs.expected[pack.path] = pack
 
+    @property
+    def expected_count(self) -> int:
+        """How many packs are held open for the next listing of the folders to find."""
+        return len(self._packs.expected)
+
     def is_overlaid(self, number: int) -> bool:
         """Tell whether an object lies only in the first folder: in an `overlaid` store, the one on top."""
         if self.top is not None:

@@ -146,6 +146,10 @@ class ReceiveTask:
         )
 
 
+Look = Callable[[], tuple[ReceiveTask, ObjectStore]]
+"""Returns the task, and an open store, by what the repository is now. Only where a pack lies alone."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiveResult:
     """What came of it: the objects in the pack, and the tips that are not whole with the first reason for each.
@@ -184,11 +188,13 @@ def receive_pack_file(
     *,
     reuse: ObjectStore | None = None,
     call: Call = call_here,
+    look: Look | None = None,
 ) -> ReceiveResult:
     """Index the pack, put its index beside it, and check connectivity.
 
     `pause` is called every few milliseconds. `reuse`: an open store of the repository. `call` makes the calls of the
-    indexing kernel. Raises Corrupt, LimitExceeded.
+    indexing kernel. `look` looks at the repository, of which the task and `reuse` may tell what was; only what is plain
+    by these is not looked at again. Raises Corrupt, LimitExceeded, and what `look` does.
     """
     algo = find_algorithm(task.algo_name)
     assert algo is not None
@@ -207,7 +213,12 @@ def receive_pack_file(
     is_unpacked = stem is not None and task.unpacks
     is_kept_here = reuse is not None and not is_unpacked
     with Timed(CONNECTIVITY):
-        checked = _WHOLE if _is_plain(indexed, store, task) else _check(store, task, pause)
+        is_plain = _is_plain(indexed, store, task)
+        if not is_plain and look is not None:
+            task, base = look()
+            store = base.overlaid_by(pack)
+            is_plain = _is_plain(indexed, store, task)
+        checked = _WHOLE if is_plain else _check(store, task, pause)
     if stem is not None and is_unpacked:
         explode_pack(stem, task.quarantine_dir, store, base, level=task.loose_level)
     return ReceiveResult(

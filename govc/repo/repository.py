@@ -260,10 +260,12 @@ class Repository:
     def configured_snapshot(self) -> Snapshot:
         """Return a snapshot of which the configuration is true now; refs and objects may be those of the last one.
 
-        For who will take a true one when it is clear what is wanted: a push, once all of it has come.
+        For who will take a true one when it is clear what is wanted: a push, once all of it has come. Or for who relies
+        on nothing else of it: what was read of objects by their names is true at any time.
         """
         old, config = self._snapshot, self._validate_config()
-        return old if old is not None and old is self._snapshot and old.config is config.config else self.snapshot()
+        is_whole = old is not None and old is self._snapshot and fault_count() == self._faults_seen
+        return old if old is not None and is_whole and old.config is config.config else self.snapshot()
 
     def watched(self) -> list[WatchedFile] | None:
         """Return all files whose stamps prove the last snapshot true; None when there is more to it."""

@@ -459,7 +459,7 @@ class Backend:
         self._checkpoints.note_push(repository, self.journal_options)
         self._index_keeper.note_push(repository, tips)
         try:
-            # The push has just looked, when its pack was there already.
+            # The push has just looked, or will soon: counts that are a few pushes old are good enough for this.
             snapshot = repository.last_snapshot or repository.snapshot()
             if not is_due(snapshot, repository.ref_database):
                 return

@@ -5,7 +5,8 @@
     → report → post-receive, post-update → maintenance
 
 Where nothing looks at the objects in between (no hook, no work tree), they move only when every command was judged, in
-the call that changes the refs. What a push is judged by is a snapshot that was taken when all of it had come.
+the call that changes the refs. What a push is judged by is a snapshot that was taken when all of it had come; what
+stands on the old value of its one ref alone is judged by that value, and needs none (`_find_on_old`).
 
 A failure before `publish` leaves no ref changed. Nothing of a refused push stays on disk: the quarantine is removed on
 every way out. The reasons in the report are git's own words, since scripts and people read them.
@@ -28,6 +29,7 @@ from dataclasses import replace
 from govc.auth.branches import NO_RULES, BranchRules
 from govc.errors import GovcError
 from govc.graph.commits import CommitTable
+from govc.kernels.indexing import find_compiled
 from govc.odb.lone_pack import LonePack
 from govc.odb.quarantine import Quarantine
 from govc.phases import RECEIVE, Timed
@@ -36,6 +38,7 @@ from govc.protocol.pktline import NEED_DATA, encode_error
 from govc.protocol.proc_receive import matches_any
 from govc.protocol.receive_pack import PushRequest, PushRequestParser
 from govc.refs.backend import REFTABLE
+from govc.refs.loose import LooseRef
 from govc.repo.hook_environ import hook_environ
 from govc.repo.journal import Journal
 from govc.repo.modes import RefModes, object_modes
@@ -60,10 +63,13 @@ from govc.service.pushed_objects import NotMoved, PushedObjects
 from govc.service.receive_tools import ReceiveTools
 from govc.service.ref_changes import PushSurroundings, RefChanges
 from govc.service.shown import ShownRefs
-from govc.service.unpacking import READ_BYTES, BodyReader, NotUnpacked, ReadAhead, Unpacker
+from govc.service.unpacking import READ_BYTES, BodyReader, NotUnpacked, OnOld, ReadAhead, Unpacker
 from govc.wal.errors import LogError
 
 log = logging.getLogger(__name__)
+
+EXPECTED_MAX = 16
+"""So many pushes in a row are taken in without a look at the folders: their packs stay open until there is one."""
 
 
 class ReceiveSession:
@@ -88,6 +94,7 @@ class ReceiveSession:
         self._changes: RefChanges | None = None
         self._has_late_hooks = False
         self._arrival: object = None
+        self._on_old: OnOld | None = None
 
     # The steps
 
@@ -143,7 +150,9 @@ class ReceiveSession:
         try:
             if state.request.wants_pack:
                 body.fill(READ_BYTES)
-            self._look()
+            self._on_old = self._find_on_old(state, hooks, body)
+            if self._on_old is None:
+                self._look()
             room = PushRoom(self._tools.push_limits, self._snapshot, self._tools.runtime)
             if not state.request.options_agree:
                 state.fail_all("inconsistent push options")
@@ -217,7 +226,7 @@ class ReceiveSession:
             if not had_come:
                 self._look()  # it may have been hours on its way, and what it builds on may have been pruned
                 hooks.look_again(self._snapshot.config)
-            result = yield from unpacker.check_pack(self._snapshot, quarantine, pack_path, size, count)
+            result = yield from unpacker.check_pack(self._snapshot, quarantine, pack_path, size, count, self._on_old)
             self._note_broken(state, result)
             if not self._policy.shallow_update:
                 self._fail_shallow(state, result, "shallow update not allowed")
@@ -234,11 +243,36 @@ class ReceiveSession:
         kind = Quarantine if is_looked_at or not body.has_ended else LonePack
         return kind(layout.objects_dir, object_modes(layout.shared))
 
-    def _look(self) -> None:
-        """Take a snapshot, by which what has come is judged."""
+    def _find_on_old(self, state: PushState, hooks: PushHooks, body: ReadAhead) -> OnOld | None:
+        """Return what a push of every day may turn out to stand on alone; None when it has to be looked at in full.
+
+        It moves one ref, which had its old value when the last snapshot was taken. Of that snapshot nothing counts but
+        objects by their names, and the configuration, which is looked at here: the old value is compared under the
+        lock, and what it reaches is there as long as the ref names it.
+        """
+        request = state.request
+        if len(state.commands) != 1 or not (request.wants_pack and body.has_ended) or hooks.has_any(EARLY_HOOKS):
+            return None
+        if request.shallows or self._branch_rules or self._policy.proc_receive_refs or self._policy.unpack_limit:
+            return None
+        command = state.commands[0]
+        if self._zero in (command.old, command.new) or not command.refname.startswith(b"refs/"):
+            return None
+        if not self._tools.detects or find_compiled(self._snapshot.algo.name) is None:
+            return None  # then objects are compared with those of the same name, and all of these have to be known
+        snapshot = self._look(is_true=False)
+        if not snapshot.layout.is_bare or snapshot.store.expected_count >= EXPECTED_MAX:
+            return None
+        if snapshot.table.raw(self._shown.full_name(command.refname)) != LooseRef(command.old, None):
+            return None
+        return OnOld(command.old, self._look)
+
+    def _look(self, *, is_true: bool = True) -> Snapshot:
+        """Take a snapshot, by which what has come is judged; `is_true` not: only its configuration is that of now."""
         try:
-            self._snapshot = self._repository.snapshot()
+            self._snapshot = self._repository.snapshot() if is_true else self._repository.configured_snapshot()
             self._shown = ShownRefs(self._snapshot, "receive", self._context.namespace)
+            return self._snapshot
         except GovcError as error:
             raise NotUnpacked("unable to read the repository", f"fatal: {error.public_text}") from error
         except OSError as error:

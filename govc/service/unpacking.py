@@ -9,14 +9,16 @@ rows RP-25..RP-33, RP-38, RP-45, RP-51, RP-100.
 
 import os
 import posix  # see govc.watch
-from collections.abc import Generator, Set
+from collections.abc import Callable, Generator, Set
 from dataclasses import replace
-from typing import Protocol
+from functools import partial
+from typing import NamedTuple, Protocol
 
 from govc.errors import GovcError, LimitExceeded
 from govc.kernels.indexing import find_compiled
 from govc.odb.lone_pack import LonePack
 from govc.odb.quarantine import Quarantine
+from govc.odb.store import ObjectStore
 from govc.pack.compiled import Call, call_here
 from govc.pack.format import PACK_HEADER_SIZE
 from govc.pack.limits import IndexLimits
@@ -29,6 +31,7 @@ from govc.repo.receiving import (
     INLINE_LIMITS,
     POOL_LIMITS,
     POOL_OBJECTS_MAX,
+    Look,
     ReceiveResult,
     ReceiveTask,
     receive_pack_file,
@@ -99,6 +102,16 @@ class NotUnpacked(GovcError):
         self.detail = detail
 
 
+class OnOld(NamedTuple):
+    """A push that may stand on the old value of its only ref, and on nothing else: what is true of that value as long
+    as it is the ref's, which the lock of the ref will tell, needs no look at other refs and packs.
+    """
+
+    value: bytes
+    look: Callable[[], Snapshot]
+    """Takes the snapshot that is needed all the same when the push turns out to stand on more."""
+
+
 class Unpacker:
     """Takes in the pack of one push."""
 
@@ -146,14 +159,22 @@ class Unpacker:
             posix.close(descriptor)
 
     def check_pack(
-        self, snapshot: Snapshot, quarantine: Quarantine, pack_path: str, size: int, count: int
+        self,
+        snapshot: Snapshot,
+        quarantine: Quarantine,
+        pack_path: str,
+        size: int,
+        count: int,
+        on_old: OnOld | None = None,
     ) -> Generator[bytes, None, ReceiveResult]:
         """Index the pack and check that the new tips are whole. Yields progress and keepalives.
+
+        `on_old`: the snapshot is one that was, and the push is whole by it if it stands on that alone.
 
         Where received objects are checked, what isn't whole isn't unpacked either (FK-07): git's unpackers see to that.
         A tip that isn't there at all is no link of a received object.
         """
-        result = yield from self._index_and_connect(snapshot, quarantine, pack_path, size, count)
+        result = yield from self._index_and_connect(snapshot, quarantine, pack_path, size, count, on_old)
         if isinstance(quarantine, LonePack):
             quarantine.checksum = result.pack_checksum
         links = [problem for problem in result.broken_tips.values() if problem.needed_by]
@@ -170,32 +191,30 @@ class Unpacker:
         return count < (UNPACK_LIMIT if self._policy.unpack_limit is None else self._policy.unpack_limit)
 
     def _index_and_connect(
-        self, snapshot: Snapshot, quarantine: Quarantine, pack_path: str, size: int, count: int
+        self,
+        snapshot: Snapshot,
+        quarantine: Quarantine,
+        pack_path: str,
+        size: int,
+        count: int,
+        on_old: OnOld | None,
     ) -> Generator[bytes, None, ReceiveResult]:
         request = self._state.request
         limits = self._inline_limits(snapshot, size, count)
-        task = ReceiveTask.of(
-            snapshot,
-            quarantine_dir=quarantine.path,
-            pack_path=pack_path,
-            new_tips=tuple(dict.fromkeys(c.new for c in self._state.commands if any(c.new))),
-            ref_tips=self._ref_tips(snapshot),
-            client_shallow=frozenset(request.shallows) - snapshot.shallow,
-            limits=limits or self._tools.limits,
-            detects=self._tools.detects,
-            threads=self._tools.threads,
-            progress=request.side_band and not request.quiet,
-            unpacks=count < (self._policy.unpack_limit or 0),
-            is_lone=isinstance(quarantine, LonePack),
-            git_unpacks=self._is_unpacked_by_git(count),
-        )
+        if on_old is not None and limits is None:
+            snapshot, on_old = on_old.look(), None
+        take_task = partial(self._make_task, quarantine, pack_path, count, limits or self._tools.limits)
+        look = partial(_look_again, on_old.look, take_task) if on_old is not None else None
+        task = take_task(snapshot, on_old)
         try:
             if limits is not None:
                 call = self._tools.runtime.call_cpu if size > DIRECT_BYTES_MAX else call_here
-                result = self._check_inline(task, snapshot, call)
+                result = self._check_inline(task, snapshot, call, look)
                 if result is not None:
                     yield from self._state.drain()
                     return result
+                if look is not None:
+                    task, _ = look()
                 task = replace(task, limits=self._tools.limits)
             assert self._tools.slots is not None
             keepalive = self._policy.keepalive_seconds
@@ -215,12 +234,40 @@ class Unpacker:
                     yield from self._state.drain()
                 elif not isinstance(item, bytes) and request.side_band and keepalive > 0:
                     yield KEEPALIVE
+        except NotUnpacked:
+            raise
         except GovcError as error:
             if error.limit_name:
                 self._tools.push_limits.watch.refused(error.limit_name)
             raise NotUnpacked(self._unpacker(count), f"fatal: {error.public_text}") from error
         except OSError as error:
             raise NotUnpacked(self._unpacker(count), f"fatal: {error.strerror}") from error
+
+    def _make_task(
+        self,
+        quarantine: Quarantine,
+        pack_path: str,
+        count: int,
+        limits: IndexLimits,
+        snapshot: Snapshot,
+        on_old: OnOld | None = None,
+    ) -> ReceiveTask:
+        request = self._state.request
+        return ReceiveTask.of(
+            snapshot,
+            quarantine_dir=quarantine.path,
+            pack_path=pack_path,
+            new_tips=tuple(dict.fromkeys(c.new for c in self._state.commands if any(c.new))),
+            ref_tips=self._ref_tips(snapshot) if on_old is None else frozenset((on_old.value,)),
+            client_shallow=frozenset(request.shallows) - snapshot.shallow,
+            limits=limits,
+            detects=self._tools.detects,
+            threads=self._tools.threads,
+            progress=request.side_band and not request.quiet,
+            unpacks=count < (self._policy.unpack_limit or 0),
+            is_lone=isinstance(quarantine, LonePack),
+            git_unpacks=self._is_unpacked_by_git(count),
+        )
 
     def _inline_limits(self, snapshot: Snapshot, size: int, count: int) -> IndexLimits | None:
         """Return what the pack may ask for when it is checked here, None when a helper checks it from the start.
@@ -236,7 +283,9 @@ class Unpacker:
         is_pooled = find_compiled(snapshot.algo.name) is not None and not checks_pushed_objects(snapshot.config)
         return POOL_LIMITS.within(limits) if is_small and is_pooled else None
 
-    def _check_inline(self, task: ReceiveTask, snapshot: Snapshot, call: Call) -> ReceiveResult | None:
+    def _check_inline(
+        self, task: ReceiveTask, snapshot: Snapshot, call: Call, look: Look | None
+    ) -> ReceiveResult | None:
         """Do it here; None when the pack turns out to be more than this process should take on."""
         said: list[str] = []
         try:
@@ -246,6 +295,7 @@ class Unpacker:
                 Breather(self._tools.runtime),
                 reuse=snapshot.store,
                 call=call,
+                look=look,
             )
         except LimitExceeded:
             if self._tools.slots is None:
@@ -265,6 +315,13 @@ class Unpacker:
             oids = b"".join(map(packed.oid_at, paced(range(packed.count), self._tools.runtime.pause)))
             kept = snapshot.lasting["packed values"] = sort_values(oids, size)
         return RefValues(table, kept, lambda oid: store.find(oid, rescan=False) >= 0, snapshot.alternate_tips)
+
+
+def _look_again(
+    take: Callable[[], Snapshot], make_task: Callable[[Snapshot], ReceiveTask]
+) -> tuple[ReceiveTask, ObjectStore]:
+    snapshot = take()
+    return make_task(snapshot), snapshot.store
 
 
 def _check_pack_header(header: bytes) -> int:
