@@ -163,8 +163,9 @@ def encode_line(key: bytes, note: bytes) -> bytes:
 def read_line(path: str) -> tuple[bytes, bytes] | None:
     """Return the key and the note of a line; None when there is none, or its file is no good."""
     try:
-        with open(path, "rb") as file:
-            content = file.read(LINE_BYTES_MAX + 1)
+        with open(path, "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            content = file.read(min(size, LINE_BYTES_MAX) + 1)  # no memory is cleared that nothing is read into
     except OSError:
         return None
     end = len(content) - _CRC.size

@@ -11,6 +11,7 @@ the index doesn't know and that are too many to add at once (whoever fills it is
 """
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -32,9 +33,9 @@ from govc.odb.packs import PackFile
 from govc.odb.store import KERNEL_CACHE_BYTES, ObjectStore
 from govc.odb.torn import TornWatch
 from govc.pack.copying import CopiedPack
+from govc.repo import introducing
 from govc.repo.give_back import GiveBack, give_back
 from govc.repo.helper import Progress
-from govc.repo.introducing import is_due
 from govc.repo.introductions import Introductions
 from govc.repo.near_deltas import MadeDeltas, NearDeltas
 from govc.repo.pack_growth import WantsBefore, brings_all_tags, can_grow, plan_addition, reaches_all
@@ -104,7 +105,7 @@ class SweptPacking:
         if not self._is_covered(snapshot, index, plan):
             self._want_index(snapshot)
             return None
-        if index.is_crowded or is_due(snapshot, index):
+        if index.is_crowded or introducing.is_due(snapshot, index):
             self._want_index(snapshot)
         # One view for the whole answer: the index may get another one while this waits, with other ranks.
         view = index.view
@@ -239,6 +240,7 @@ class SweptPacking:
         packed, loose = _canonical(store, table, *run(sort_numbers, table, closure.numbers))
         is_thin = plan.thin and plan.selection == ALL
         is_incremental = is_thin and bool(plan.haves)
+        is_ahead = is_incremental and _has_large_pack(store, packed)
         reader = PackReader(table, KERNEL_CACHE_BYTES, store.object_bytes_max)
         make = partial(
             CopiedPack,
@@ -247,13 +249,13 @@ class SweptPacking:
             packed,
             loose,
             at_peer=_at_peer(closure.client_has, table) if is_thin and closure.client_has else None,
-            forward=self._forward_columns(found.index) if is_incremental else (),
+            forward=self._forward_columns(found.index) if is_ahead else (),
             level=COMPRESSION_LEVEL,
             chunk_bytes=SMALL_CHUNK_BYTES if run is call else LARGE_CHUNK_BYTES,
             whole_pack=store.pack_of(packed[0]) if packed else None,
             make_delta=self._near_deltas(store, reader, found) if is_incremental else None,
             ready=found.index.ready.source() if found.index.ready is not None else None,
-            thin=self._thin_file(found) if is_incremental else None,
+            thin=self._thin_file(found) if is_ahead else None,
         )
         pack: CopiedPack = run(make)
         return pack
@@ -288,6 +290,20 @@ def _find_commit(store: ObjectStore, oid: bytes) -> bytes | None:
     except (ObjectMissing, Corrupt):
         return None  # whoever asks for it gets the error
     return store.oid_of(target) if type_number == COMMIT else None
+
+
+def _has_large_pack(store: ObjectStore, packed: "array[int]") -> bool:
+    """Tell whether any of these (ascending) lies in a pack that entries are made ahead for (`introducing`).
+
+    What was pushed since lies in small ones, mostly as deltas on what was there: files of many megabytes that hold
+    nothing of it are not read for a fetch, or a body that grows, by a few of such objects.
+    """
+    for pack in store.packs:
+        if pack.count >= introducing.LARGE_PACK_OBJECTS:
+            rank = bisect_left(packed, pack.first_number)
+            if rank < len(packed) and packed[rank] < pack.first_number + pack.count:
+                return True
+    return False
 
 
 def _at_peer(client_has: HasNumber, table: PackTable) -> Callable[[int], bool]:

@@ -5,7 +5,9 @@ Two `BodyCache`s over one folder behave as two workers do.
 
 import os
 import threading
+import tracemalloc
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -13,13 +15,24 @@ from govc.cache import bodies as bodies_room
 from govc.cache.bodies import BodyCache, BodyRequest, Chunk
 from govc.cache.flight import Notice, Piece
 from govc.cache.folder import CacheFolder
-from govc.cache.grown import Borrowed, read_line
+from govc.cache.grown import Borrowed, encode_line, read_line
 from govc.cache.span import FileSpan
 from tests.waiting import SECONDS, wait_until
 
 LINE = "ab" * 20
 BIG = os.urandom(3 << 20)
 OLD, NEW, NEWER = b"o" * 20, b"n" * 20, b"p" * 20
+
+
+def test_a_line_is_read_into_no_more_memory_than_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "a.line"
+    path.write_bytes(encode_line(OLD, b"note"))
+    tracemalloc.start()
+    try:
+        assert read_line(str(path)) == (OLD, b"note")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 class Reader(threading.Thread):

@@ -183,6 +183,30 @@ def test_after_a_push_that_adds_the_body_grows_again_and_again(world: World, gro
     assert all(path.stat().st_blocks * 512 < 300_000 for path in world.cached(".grown")), "and hold little themselves"
 
 
+def test_growing_by_what_was_pushed_reads_no_entries_that_were_made_ahead(
+    world: World, grown: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those are of large packs, and many megabytes; a fetch of what such a pack holds has them read."""
+    monkeypatch.setattr("govc.repo.introducing.LARGE_PACK_OBJECTS", 5)
+    world.git("repack", "-adq", cwd=world.path)
+    world.fill()
+    old = world.git.rev(world.path, "refs/heads/main~1")
+    world.clone(world.refs())
+    push(world)
+    wants = world.refs()
+    world.check(world.clone(wants), wants)
+    index = world.backend.open("/a.git", context=world.context).snapshot.introductions
+    assert len(grown) == 1
+    assert index is not None
+    assert index.forward_packs
+    assert index.thin_packs
+    assert not index.has_read_forward
+    assert not index.has_read_thin
+    world.clone(wants, f"have {old}")
+    assert index.has_read_forward
+    assert index.has_read_thin
+
+
 def test_after_many_times_a_body_is_made_anew(world: World, grown: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(making, "TIMES_MAX", 2)
     counts = []
