@@ -399,7 +399,8 @@ class BodyCache:
                     folder.write_line(request.line, flight.key, note)
         finally:
             self._forget(flight)
-        swept = self._call_blocking(folder.sweep, flight.status.published)
+        added = flight.status.published
+        swept = self._call_blocking(folder.sweep, added) if folder.is_sweep_due(added) else folder.sweep(added)
         if swept is not None and swept.evicted:
             self._count(EVICTED, swept.evicted, swept.evicted_bytes)
 

@@ -263,11 +263,12 @@ class Flight:
     def _spool(self, pieces: Iterable[Piece]) -> None:
         waiting: list[bytes] = []
         waiting_bytes = 0
-        flushed_at = 0.0
+        # A head of a few bytes goes with what follows it soon: alone it would wake, and be sent, for itself.
+        flushed_at = time.monotonic()
         for piece in pieces:
             if isinstance(piece, Borrowed | FramedSpan):
                 if waiting:
-                    self._publish(b"".join(waiting))
+                    self._publish(b"".join(waiting), tells=False)
                     waiting.clear()
                     waiting_bytes = 0
                 if isinstance(piece, Borrowed):
@@ -347,8 +348,8 @@ class Flight:
             self._publish(data)
             self._check_wanted()
 
-    def _publish(self, data: bytes) -> None:
-        """Write whole packets and say so."""
+    def _publish(self, data: bytes, *, tells: bool = True) -> None:
+        """Write whole packets and say so; `tells` False: the next ones will."""
         if len(data) > DIRECT_WRITE_BYTES:
             self._keep_pace()
         at = self.status.published
@@ -357,7 +358,10 @@ class Flight:
             count = self._write(view, at)
             view = view[count:]
             at += count
-        self._tell(self.status._replace(published=at))
+        if tells:
+            self._tell(self.status._replace(published=at))
+        else:
+            self.status = self.status._replace(published=at)
 
     def _write(self, view: memoryview, at: int) -> int:
         """Write some bytes that belong at `at` of the body; return how many."""

@@ -55,8 +55,10 @@ class FileSpan:
         for block in range(offset // READ_BYTES, (offset + length - 1) // READ_BYTES + 1):
             key = status.st_dev, status.st_ino, block
             if now - _resident.get(key, -RESIDENT_SECONDS) >= RESIDENT_SECONDS:
-                if not _is_resident(self.descriptor, block * READ_BYTES, READ_BYTES):
-                    self._call_blocking(_read_in, self.descriptor, block * READ_BYTES, READ_BYTES)
+                start = block * READ_BYTES
+                size = min(READ_BYTES, status.st_size - start)  # what lies behind the end is nobody's to wait for
+                if size > 0 and not _is_resident(self.descriptor, start, size):
+                    self._call_blocking(_read_in, self.descriptor, start, size)
                 if len(_resident) >= _RESIDENT_MAX:
                     _resident.clear()
                 _resident[key] = now

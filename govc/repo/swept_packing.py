@@ -47,8 +47,12 @@ from govc.repo.stored_packing import StoredPart, find_base, iter_extended
 INLINE_OBJECTS_MAX = 3000
 """Answers of up to so many objects are written on the hub, in chunks of a fraction of a millisecond."""
 
-SMALL_VIEW_OBJECTS = 20_000
-"""A clone from a view of up to so many objects is swept on the hub, in about a millisecond."""
+SMALL_VIEW_OBJECTS = 50_000
+"""A clone from a view of up to so many objects is swept on the hub, in steps of less than a millisecond each: threads
+would take as much again to be woken, and for the GIL."""
+
+SMALL_INDEX_BYTES = 2 << 20
+"""So much of an index is read on the hub, in about two milliseconds."""
 
 SWEPT_MANY = 500_000
 """To list so many objects leaves so much behind that it is given back before they are copied."""
@@ -141,7 +145,8 @@ class SweptPacking:
 
     def _is_covered(self, snapshot: Snapshot, index: Introductions, plan: PackPlan) -> bool:
         if not index.is_current():
-            self._runtime.call_blocking(index.refresh)
+            run = call if index.news_bytes() <= SMALL_INDEX_BYTES else self._runtime.call_blocking
+            run(index.refresh)
         return self._cover(snapshot, index, plan)
 
     def _cover(self, snapshot: Snapshot, index: Introductions, plan: PackPlan) -> bool:
@@ -232,7 +237,7 @@ class SweptPacking:
         yield from tell_total(plan, count)
         del chunk, pack
         if not is_small:
-            self._give_back.soon()
+            self._give_back.soon(count)
 
     def _begin(self, store: ObjectStore, plan: PackPlan, found: _Found, run: Callable[..., Any]) -> CopiedPack:
         """Return the pack in the making. May switch."""

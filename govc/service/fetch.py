@@ -94,8 +94,8 @@ WORDS_MAX = 256
 """How many questions of at most so many bytes are known by their words, per snapshot."""
 
 STORED_BYTES_MIN = 8 << 20
-"""A pack of so many bytes is sent from where it lies to who asks for it first; to keep a smaller one costs
-milliseconds."""
+"""A pack of so many bytes is sent from where it lies to who asks for it first; to keep a smaller one costs less than a
+millisecond."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -479,8 +479,7 @@ class FetchSession:
                 head=head,
                 line=maker.line,
                 note=maker.note,
-                # Who reads slowly must not keep a place, where operations are counted.
-                produce_stored=maker.make_stored if maker.may_be_stored and not self._has_queue else None,
+                produce_stored=maker.make_stored if maker.may_be_stored and self._is_sent_stored() else None,
             )
             yield from tools.bodies.serve(wish, self._sent)
         finally:
@@ -507,13 +506,18 @@ class FetchSession:
     def _may_be_stored(self, plan: PackPlan, side_band: int) -> bool:
         """Tell whether the answer may well be a stored pack, or nearly.
 
-        That is all of a repository of one large pack and little more, such as pushes since it was packed.
+        That is all of a repository of one pack and little more, such as pushes since it was packed.
         """
         packs = self.snapshot.store.packs
         is_whole = not plan.haves and not plan.boundary and not plan.client_shallow and plan.selection == ALL
         is_simple = is_whole and bool(side_band) and not self.snapshot.is_partial
         sizes = [pack.size for pack in packs]
-        return is_simple and max(sizes, default=0) >= max(STORED_BYTES_MIN, sum(sizes) // 2)
+        return is_simple and max(sizes, default=0) > sum(sizes) // 2
+
+    def _is_sent_stored(self) -> bool:
+        """Tell whether the first who asks is sent a stored pack from where it lies, and nothing is kept."""
+        # Who reads slowly must not keep a place, where operations are counted.
+        return not self._has_queue and max(pack.size for pack in self.snapshot.store.packs) >= STORED_BYTES_MIN
 
     def _tag_candidates(self) -> dict[bytes, bytes]:
         key = ("tags", self.context.namespace)

@@ -127,6 +127,14 @@ def test_the_second_reader_gets_the_file(here, there, folder):
     assert there._count == {"hit": (1, len(recipe.body))}
 
 
+def test_a_head_goes_with_what_follows_it_soon(here, monkeypatch):
+    monkeypatch.setattr(flight_room, "FLUSH_SECONDS", 60.0)
+    recipe = Recipe([BIG])
+    chunks = here.serve(wish(recipe))
+    assert as_bytes(next(chunks)) == recipe.body
+    assert list(chunks) == []
+
+
 def test_other_keys_are_other_bodies(here):
     one, other = Recipe([BIG]), Recipe([BIG[::-1]])
     assert read(here, one) != read(here, other, key=b"o" * 20)

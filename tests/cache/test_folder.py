@@ -148,6 +148,13 @@ def test_sweeps_are_rare_unless_much_comes_in(cache):
     assert cache.sweep(1, now=1040.0) is not None
 
 
+def test_whether_a_sweep_is_due_is_told_before_it(cache):
+    assert cache.is_sweep_due(0)
+    cache.sweep(0)
+    assert not cache.is_sweep_due(1)
+    assert cache.is_sweep_due(cache.bytes_max)
+
+
 def test_leftovers_of_the_dead_go_and_the_living_stay(cache):
     def flight(key, part_id, age):
         record = os.open(f"{cache.path}/{key}.flight", os.O_RDWR | os.O_CREAT)

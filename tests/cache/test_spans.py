@@ -1,12 +1,16 @@
 """What a follower takes next: all of a body, each byte once, in pieces that are bounded."""
 
+from pathlib import Path
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from govc.cache import span
 from govc.cache.flight import SPAN_BYTES, span_at
 from govc.cache.grown import Lent
 from govc.cache.record import FlightState, FlightStatus
-from govc.cache.span import READ_BYTES
+from govc.cache.span import READ_BYTES, FileSpan
 
 OWN, BASE = 3, 4
 sizes = st.integers(1, 5 * SPAN_BYTES)
@@ -28,6 +32,17 @@ def test_property_a_file_is_taken_in_pieces_as_large_as_may_be(published: int) -
     assert all(descriptor == OWN and offset == position for position, descriptor, offset, _ in taken)
     assert [length for *_, length in taken[:-1]] == [SPAN_BYTES] * (len(taken) - 1)
     assert taken[-1][3] <= SPAN_BYTES
+
+
+def test_memory_is_asked_for_no_page_behind_the_end_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "body"
+    path.write_bytes(b"x" * 13)
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(span, "_is_resident", lambda _, offset, length: asked.append((offset, length)) or True)
+    with path.open("rb") as file:
+        FileSpan(file.fileno(), 0, 13, lambda function, *arguments: function(*arguments)).make_ready(0, 13)
+        FileSpan(file.fileno(), 0, 99, lambda function, *arguments: function(*arguments)).make_ready(2 << 20, 99)
+    assert asked == [(0, 13)]
 
 
 def test_a_file_that_is_whole_is_taken_at_once() -> None:

@@ -9,6 +9,7 @@ import zlib
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -139,6 +140,24 @@ def test_answers_are_what_rev_list_says(path: Path, tmp_path: Path, have: str) -
     # Without the kernels trees are walked, which may send a little that the client has, as git's own does.
     assert len(expected) == count if AVAILABLE else len(expected) <= count
     assert expected <= names_in(pack, tmp_path, path)
+
+
+@needs_compiled
+@pytest.mark.parametrize("bytes_max", [0, 1 << 20])
+def test_only_a_large_index_is_read_in_a_thread(path: Path, monkeypatch: pytest.MonkeyPatch, bytes_max: int) -> None:
+    monkeypatch.setattr("govc.repo.swept_packing.SMALL_INDEX_BYTES", bytes_max)
+    fill(open_repository(path))
+    in_threads = []
+
+    def call_blocking(function: Any, *arguments: Any) -> Any:
+        in_threads.append(function)
+        return function(*arguments)
+
+    snapshot = open_repository(path).snapshot()
+    producer = PackProducer(replace(PLAIN, call_blocking=call_blocking), None, ProducerLimits())
+    assert list(producer.produce(snapshot, PackPlan(wants=(oid(path, "main"),), ofs_delta=True), 1.0))
+    assert snapshot.introductions is not None
+    assert (snapshot.introductions.refresh in in_threads) == (not bytes_max)
 
 
 def test_a_fetch_writes_nothing_and_says_that_the_index_is_wanted(path: Path, tmp_path: Path) -> None:

@@ -60,6 +60,14 @@ def test_the_first_gets_the_pack_as_it_lies_and_the_second_is_kept(world: World)
 
 
 @needs_compiled
+def test_a_small_pack_is_kept_at_once_and_copied_in_one_step(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "STORED_BYTES_MIN", 8 << 20)
+    world.backend.fetch_tools.producer.produce = None  # type: ignore[method-assign,assignment]
+    assert world.clone(world.refs()) == stored_pack(world)
+    assert len(world.cached(".body")) == 1
+
+
+@needs_compiled
 def test_after_a_restart_what_is_kept_is_sent(world: World) -> None:
     wants = world.refs()
     world.clone(wants)

@@ -35,7 +35,7 @@ def trim():
     where.append(thread() == serving)
     GEVENT.later(0, gave.set)
 give_back.trim = trim
-GEVENT.call_blocking(GiveBack(GEVENT).soon)
+GEVENT.call_blocking(GiveBack(GEVENT).soon, give_back.ENOUGH_OBJECTS)
 assert gave.wait(60)
 print(where)
 """
