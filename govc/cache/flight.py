@@ -265,29 +265,36 @@ class Flight:
         waiting_bytes = 0
         # A head of a few bytes goes with what follows it soon: alone it would wake, and be sent, for itself.
         flushed_at = time.monotonic()
-        for piece in pieces:
-            if isinstance(piece, Borrowed | FramedSpan):
-                if waiting:
-                    self._publish(b"".join(waiting), tells=False)
+        try:
+            for piece in pieces:
+                if isinstance(piece, Borrowed | FramedSpan):
+                    if waiting:
+                        self._publish(b"".join(waiting), tells=False)
+                        waiting.clear()
+                        waiting_bytes = 0
+                    if isinstance(piece, Borrowed):
+                        self._borrow(piece)
+                    else:
+                        self._copy_framed(piece)
+                elif piece:
+                    if not self.status.data_start and not isinstance(piece, Notice):
+                        start = self.status.published + waiting_bytes
+                        self.status = self.status._replace(data_start=start)
+                    waiting.append(piece)
+                    waiting_bytes += len(piece)
+                now = time.monotonic()
+                if waiting and (waiting_bytes >= FLUSH_BYTES or now - flushed_at >= FLUSH_SECONDS):
+                    self._publish(b"".join(waiting) if len(waiting) > 1 else waiting[0])
                     waiting.clear()
                     waiting_bytes = 0
-                if isinstance(piece, Borrowed):
-                    self._borrow(piece)
-                else:
-                    self._copy_framed(piece)
-            elif piece:
-                if not self.status.data_start and not isinstance(piece, Notice):
-                    start = self.status.published + waiting_bytes
-                    self.status = self.status._replace(data_start=start)
-                waiting.append(piece)
-                waiting_bytes += len(piece)
-            now = time.monotonic()
-            if waiting and (waiting_bytes >= FLUSH_BYTES or now - flushed_at >= FLUSH_SECONDS):
-                self._publish(b"".join(waiting) if len(waiting) > 1 else waiting[0])
-                waiting.clear()
-                waiting_bytes = 0
-                flushed_at = now
-            self._check_wanted()
+                    flushed_at = now
+                self._check_wanted()
+        except (_Unwanted, _NoSpace):
+            raise
+        except Exception:
+            if waiting:
+                self._publish(b"".join(waiting))  # what was said before an error is told before it
+            raise
         if waiting:
             self._publish(b"".join(waiting))
 

@@ -135,6 +135,14 @@ def test_a_head_goes_with_what_follows_it_soon(here, monkeypatch):
     assert list(chunks) == []
 
 
+def test_a_head_is_told_before_an_error_that_follows_it(here, monkeypatch):
+    monkeypatch.setattr(flight_room, "FLUSH_SECONDS", 60.0)
+    chunks = here.serve(wish(Recipe([ObjectMissing(b"o" * 20)])))
+    assert as_bytes(next(chunks)) == HEAD
+    with pytest.raises(FlightFailed):
+        next(chunks)
+
+
 def test_other_keys_are_other_bodies(here):
     one, other = Recipe([BIG]), Recipe([BIG[::-1]])
     assert read(here, one) != read(here, other, key=b"o" * 20)
