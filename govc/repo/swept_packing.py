@@ -44,8 +44,8 @@ from govc.repo.runtime import Breather, Runtime
 from govc.repo.snapshot import Snapshot
 from govc.repo.stored_packing import StoredPart, find_base, iter_extended
 
-INLINE_OBJECTS_MAX = 3000
-"""Answers of up to so many objects are written on the hub, in chunks of a fraction of a millisecond."""
+INLINE_OBJECTS_MAX = 6000
+"""Answers of up to so many objects are written on the hub, in steps of about a millisecond: threads cost more."""
 
 SMALL_VIEW_OBJECTS = 50_000
 """A clone from a view of up to so many objects is swept on the hub, in steps of less than a millisecond each: threads
