@@ -250,7 +250,8 @@ def _walk_paths(
         may_be_missing=history.may_be_missing,
         tree_depth_max=request.tree_depth_max,
     )
-    for number in commits.commits:
+    order = yield from parents_first(history, commits.commits)
+    for number in order:
         yield from walk.add_commit(number)
     for number in _wanted_by_themselves(history, commits.commits, wants.trees):
         if number not in had:

@@ -3,7 +3,8 @@
 The same object may be left out at one path and sent at another, so "seen" is not a property of the object
 alone: for a depth it is the least level it was walked at, for patterns it is the path. Slower than `trees`,
 and used for nothing else. As there, what a parent has at the same path is skipped: the same path means the
-same level and the same choice.
+same level and the same choice. And as there commits must come parents first: a tree is compared once, and one that came
+back would else be compared with what followed it, which has what it brought when it was new.
 
 Source: list-objects-filter.c (filter_trees_depth, filter_sparse).
 """

@@ -121,6 +121,31 @@ def test_tree_depth_filter_sends_what_lies_above_the_depth(seed: int, depth: int
     assert expected == names(repo, got)
 
 
+@pytest.mark.parametrize(
+    "selection",
+    [
+        ObjectSelection(tree_depth=1),
+        ObjectSelection(tree_depth=2),
+        ObjectSelection(tree_depth=4),
+        ObjectSelection(sparse=(parse_sparse_patterns(b"*\n"),)),
+    ],
+)
+def test_what_a_tree_brought_is_sent_where_that_tree_comes_back_later(selection: ObjectSelection) -> None:
+    """The tree is compared with its parent's once: with what it was when it came, not with what came in between."""
+    repo = RepositoryBuilder()
+    brought: dict[bytes, Any] = {b"dir": {b"new": b"1", b"other": b"2"}, b"top": b"3"}
+    between: dict[bytes, Any] = {b"dir": {b"new": b"1", b"other": b"4"}, b"top": b"5"}
+    commits = [repo.commit({b"dir": {b"old": b"0"}})]
+    for tree in (brought, between, brought):
+        commits.append(repo.commit(tree, [commits[-1]]))
+    got = names(repo, closure_of(repo, wants=(commits[-1],), selection=selection))
+    depth = selection.tree_depth if selection.tree_depth is not None else 99
+    roots = {repo.links(commit)[0] for commit in commits}
+    below = {child for root in roots for child in repo.links(root)}
+    blobs = {child for tree in below if repo.type_of(repo.find(tree)) == TREE for child in repo.links(tree)}
+    assert got == set(commits) | roots | (below if depth > 1 else set()) | (blobs if depth > 2 else set())
+
+
 def simple() -> tuple[RepositoryBuilder, list[bytes]]:
     repo = RepositoryBuilder()
     first = repo.commit({b"keep": {b"x": b"1", b"y": b"2"}, b"f": b"one"})

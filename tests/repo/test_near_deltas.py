@@ -133,6 +133,35 @@ def test_what_was_made_for_one_answer_serves_the_next(tmp_path: Path, monkeypatc
         NearDeltas(view, table, reader, painting, kept, "another repository")(number)
 
 
+@needs_compiled
+def test_what_was_made_on_a_base_that_is_loose_by_now_is_none(tmp_path: Path) -> None:
+    """A loose object may be among what is sent; by name only what isn't sent may be a base."""
+    repo = RepositoryBuilder()
+    commits: list[bytes] = []
+    for number in range(3):
+        commits.append(repo.commit({b"a": version(number)}, commits[-1:]))
+    made = introduce(repo, commits[-1:], View(repo.algo).knows)
+    view = View(repo.algo).extended(parse_segment(b"".join(iter_encoded(made, repo.algo)), repo.algo))
+    cids = array("I", [view.sweep.cid_of(commits[2])]), array("I", [view.sweep.cid_of(commits[0])]), array("I")
+    painting, kept = view.sweep.paint(*cids), MadeDeltas()
+    target, base = repo.blob_oid(version(2)), repo.blob_oid(version(0))
+    everything = range(len(repo.objects))
+    found = []
+    for name, chosen in (
+        ("packed", everything),
+        ("loose", [place for place in everything if place != repo.find(base)]),
+        ("packed again", everything),
+    ):
+        write_packs(repo, tmp_path / name, [chosen], seed=len(name))
+        store = ObjectStore.open(str(tmp_path / name), repo.algo)
+        table, reader = store.pack_table(), store.pack_reader()
+        assert table is not None
+        assert reader is not None
+        found.append(NearDeltas(view, table, reader, painting, kept, "a")(table.find(target)))
+    assert found[0] is not None
+    assert (found[0].base_oid, found[1], found[2]) == (base, None, found[0])
+
+
 def test_what_was_made_is_bounded_and_the_oldest_goes_first() -> None:
     made = MadeDeltas(1000 * (ENTRY_BYTES + 100))
     for number in range(3000):
