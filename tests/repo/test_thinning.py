@@ -343,6 +343,49 @@ def test_rows_that_read_as_zeros_are_expanded(
 
 
 @needs_compiled
+def test_rows_that_read_as_zeros_are_not_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A delta without a stream makes nothing: the next file would be no good, and be made again, and so on."""
+    monkeypatch.setattr("govc.repo.introductions._MAP_BYTES_MIN", 1)
+    path = tmp_path / "r.git"
+    make_history(path, 10, 60)
+    repository = open_repository(path)
+    fill(repository)
+    for forward in path.glob("govc/introductions/*.forward"):
+        forward.unlink()
+    index = Introductions(str(path), SHA1)
+    index.refresh()
+    entries = index.read_thin()
+    assert entries is not None
+    columns = len(entries.columns[-2]) + len(entries.columns[-1])
+    file = thin_file(path)
+    file.chmod(0o600)
+    with file.open("r+b") as handle:
+        handle.seek(-20 - len(entries.streams) - columns, os.SEEK_END)
+        handle.write(bytes(columns))
+    store = repository.snapshot().store
+    head = bytes.fromhex(git(path, "rev-parse", "main").decode().strip())
+    assert thinning.add_thin(index, store, store.pack_reader(), [head], [bytes(20)]) > 20
+    made = Introductions(str(path), SHA1)
+    made.refresh()
+    assert check_entries(repository, made) > 20
+    assert not made.bad_names
+
+
+@needs_compiled
+def test_no_stream_is_empty() -> None:
+    one, two = bytes(20), bytes([1]) * 20
+    for stream in (b"s", b""):
+        data = b"".join(
+            iter_encoded([Item(one, 3, [Row(None, 1, b"w")]), Item(two, 3, [Row(one, 1, stream)])], [], SHA1)
+        )
+        if stream:
+            assert parse_thin(data, SHA1).file is not None
+        else:
+            with pytest.raises(BadThin, match="outside"):
+                parse_thin(data, SHA1)
+
+
+@needs_compiled
 def test_what_was_made_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a repack the deltas of the old file are taken over."""
     path = tmp_path / "r.git"
