@@ -98,11 +98,23 @@ class CheckpointSchedule:
             self._start(task)
         elif self._runtime.later is not None and repository.gitdir not in self._waiting:
             self._waiting.add(repository.gitdir)
-            self._runtime.later(self._seconds, lambda: self._when_due(repository.gitdir))
+            self._runtime.later(self._seconds, lambda: self._when_due(repository))
 
-    def _when_due(self, gitdir: str) -> None:
-        self._waiting.discard(gitdir)
-        self._run(CheckpointTask(gitdir=gitdir, archive_dir=self._archive_dir, close_log=True))
+    def _when_due(self, repository: Repository) -> None:
+        self._waiting.discard(repository.gitdir)
+        self._run(CheckpointTask(gitdir=repository.gitdir, archive_dir=self._archive_dir, close_log=True))
+        self._let_go(repository)
+
+    def _let_go(self, repository: Repository) -> None:
+        """Keep no segment open that was retired, here or elsewhere: looked at again as long as there is one in use."""
+        journal = repository.current_journal()
+        if journal is None or self._runtime.later is None or repository.gitdir in self._waiting:
+            return  # closed, or looked at when the checkpoint that waits is due
+        try:
+            if self._runtime.call_blocking(journal.log.let_go_of_retired):
+                self._runtime.later(self._seconds, lambda: self._let_go(repository))
+        except OSError as error:
+            log.warning("%s: retired segments stay open: %s", repository.gitdir, error)
 
     def _start(self, task: CheckpointTask) -> None:
         if self._slots is None or self._runtime.later is None:

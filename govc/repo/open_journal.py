@@ -18,9 +18,8 @@ from govc.repo.journal import Journal, JournalOptions
 from govc.repo.power_cut import recover_power_cut, start_new_log
 from govc.repo.recovery import RecoveryReport, Site, finish_dead, finish_dead_locked, log_folder
 from govc.wal.boot import boot_id
-from govc.wal.errors import LogBlocked, LogFailed, LogForeign
+from govc.wal.errors import LogBlocked, LogFailed, LogForeign, check_home
 from govc.wal.flock import Flocked
-from govc.wal.log import check_home
 from govc.wal.owner import is_alive, iter_tokens
 from govc.wal.state import peek_tail
 

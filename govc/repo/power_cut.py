@@ -39,8 +39,7 @@ from govc.repo.ref_values import RefTableFile, table_path
 from govc.repo.reftable_recovery import restore_values
 from govc.repo.shallow_file import add_shallow
 from govc.wal.checkpoint import Checkpoint, read_checkpoint
-from govc.wal.errors import LogDamaged, LogForeign
-from govc.wal.log import check_home
+from govc.wal.errors import LogDamaged, LogForeign, check_home
 from govc.wal.owner import is_alive, iter_tokens
 from govc.wal.reader import LogEnd, LogReader, Position
 from govc.wal.record import GENESIS, Kind, Record

@@ -105,3 +105,14 @@ class LogForeign(LogError):
     def public_text(self) -> str:
         """What a peer may read."""
         return "the server's log of this repository can not be used; its administrator has to look at it"
+
+
+def check_home(found_inode: int, inode: int, folder: str) -> None:
+    """Raise LogForeign when the log was made for another folder."""
+    if found_inode != inode:
+        raise LogForeign(
+            folder,
+            "this log belongs to another folder: the repository was copied or restored. What it holds was not "
+            "replayed. `govc recover --adopt` replays it here, `govc recover --discard` begins a new log from the refs "
+            "as they are",
+        )

@@ -28,7 +28,7 @@ from typing import NamedTuple
 from govc import disk
 from govc.protocol.oid import HashAlgorithm
 from govc.wal.boot import boot_id
-from govc.wal.errors import LogError, LogFailed, LogForeign, LogFull, LogInDoubt
+from govc.wal.errors import LogError, LogFailed, LogFull, LogInDoubt
 from govc.wal.flock import Flocked
 from govc.wal.owner import Owner
 from govc.wal.reader import Located, Position, iter_records, read_record_at
@@ -44,7 +44,7 @@ from govc.wal.segment import (
     read_header,
     segment_path,
 )
-from govc.wal.state import CUTS_MAX, UNPUBLISHED_MAX, Durability, SharedState, Tail
+from govc.wal.state import CUTS_MAX, UNPUBLISHED_MAX, Durability, SharedState, Tail, with_nothing_to_publish
 
 _MAY_USE_RESERVE = frozenset((Kind.VOID, Kind.END, Kind.CHECKPOINT))
 
@@ -175,9 +175,8 @@ class Log:
 
     def close(self) -> None:
         """Let go of everything."""
-        for held in (self._segment, self._synced):
-            if held is not None:
-                disk.close(held[1])
+        _close(self._segment)
+        _close(self._synced)
         self._segment = self._synced = None
         if self._owner is not None:
             self._owner.close()
@@ -270,7 +269,7 @@ class Log:
         try:
             tail = self._with_segment(self._go_on_after_failure(tail))
             encoded, tail = self._place(drafts, tail)
-            tail = _with_nothing_to_publish(tail, drafts)
+            tail = with_nothing_to_publish(tail, drafts)
             data = b"".join([one.encoded for one in encoded])
             self._write_records(data, tail)
         except OSError as error:
@@ -364,9 +363,7 @@ class Log:
         header = read_header(self.folder.segments, ordinal)
         if header is None:
             raise LogError(f"{segment_path(self.folder.segments, ordinal)}: the header is damaged")
-        old, self._segment = self._segment, None
-        if old is not None:
-            disk.close(old[1])
+        self._drop_segment()
         descriptor = disk.open_file(segment_path(self.folder.segments, ordinal), os.O_RDWR)
         self._segment = (ordinal, descriptor, header)
         return descriptor
@@ -534,8 +531,7 @@ class Log:
         """Return a descriptor for syncing: a rotation may close the one for appending meanwhile."""
         if self._synced is None or self._synced[0] != ordinal:
             old, self._synced = self._synced, None
-            if old is not None:
-                disk.close(old[1])
+            _close(old)
             self._synced = (ordinal, disk.open_file(segment_path(self.folder.segments, ordinal), os.O_RDWR))
         return self._synced[1]
 
@@ -564,32 +560,38 @@ class Log:
                     self._state.write_durability(durability._replace(durable=tail.next_sequence - 1, poisoned=0))
             self._drop_segment()
 
+    def let_go_of_retired(self) -> bool:
+        """Close what is open here of a segment that a checkpoint has removed, in whichever process: its bytes are the
+        disk's again once nobody has it open. Returns whether one that is in use is open. Blocks. OSError.
+        """
+        if _is_removed(self._segment):
+            with self.append_lock():
+                if _is_removed(self._segment):
+                    self._drop_segment()
+        if _is_removed(self._synced):
+            with self._sync_lock():
+                if _is_removed(self._synced):
+                    synced, self._synced = self._synced, None
+                    _close(synced)
+        return self._segment is not None or self._synced is not None
+
     def _drop_segment(self) -> None:
         segment, self._segment = self._segment, None
-        if segment is not None:
-            disk.close(segment[1])
+        _close(segment)
 
 
-def _with_nothing_to_publish(tail: Tail, drafts: Sequence[Draft]) -> Tail:
-    """Return the tail behind `drafts` with those noted as published that have nothing to show."""
-    for number, draft in enumerate(drafts, tail.next_sequence - len(drafts)):
-        if draft.kind is not Kind.CHANGE:
-            tail = tail.with_published(number)
-        if draft.kind is Kind.VOID:
-            tail = tail.with_published(draft.number)
-    return tail
+_Held = tuple[int, int] | tuple[int, int, SegmentHeader] | None
+
+
+def _is_removed(held: _Held) -> bool:
+    """Tell whether a segment that is open here has no name any more. OSError when another thread has just closed it."""
+    return held is not None and os.fstat(held[1]).st_nlink == 0
+
+
+def _close(held: _Held) -> None:
+    if held is not None:
+        disk.close(held[1])
 
 
 def _round_up(size: int) -> int:
     return -(-size // 65536) * 65536
-
-
-def check_home(found_inode: int, inode: int, folder: str) -> None:
-    """Raise LogForeign when the log was made for another folder."""
-    if found_inode != inode:
-        raise LogForeign(
-            folder,
-            "this log belongs to another folder: the repository was copied or restored. What it holds was not "
-            "replayed. `govc recover --adopt` replays it here, `govc recover --discard` begins a new log from the refs "
-            "as they are",
-        )

@@ -19,9 +19,11 @@ A record is published when the native repository shows it, or when it has nothin
 import os
 import struct
 import zlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from govc import disk
+from govc.wal.record import Draft, Kind
 
 FILE_BYTES = 2048
 _TAIL = struct.Struct(">Q16sQQQ32sQQ16sQ256s")
@@ -254,3 +256,13 @@ def peek_tail(path: str, boot: bytes) -> Tail | None:
         return state.read_tail()
     finally:
         os.close(descriptor)
+
+
+def with_nothing_to_publish(tail: Tail, drafts: Sequence[Draft]) -> Tail:
+    """Return the tail behind `drafts` with those noted as published that have nothing to show."""
+    for number, draft in enumerate(drafts, tail.next_sequence - len(drafts)):
+        if draft.kind is not Kind.CHANGE:
+            tail = tail.with_published(number)
+        if draft.kind is Kind.VOID:
+            tail = tail.with_published(draft.number)
+    return tail

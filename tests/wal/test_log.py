@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import os
 import threading
@@ -7,7 +8,7 @@ import pytest
 from govc import disk
 from govc.wal.errors import LogError, LogFailed, LogFull
 from govc.wal.record import Draft, Kind
-from govc.wal.segment import HEADER_BYTES, list_segments, read_header
+from govc.wal.segment import HEADER_BYTES, list_segments, read_header, segment_path
 
 from .logs import append, change, make_folder, open_log, read, start
 
@@ -292,3 +293,33 @@ def test_threads_share_a_log(folder):
     assert log.tail().is_all_published
     assert log.statistics.syncs <= 80
     log.close()
+
+
+def test_a_segment_that_another_process_retired_is_let_go(log, folder):
+    """Until then its bytes are taken from the disk, though no name leads to them."""
+    other = open_log(folder)
+    for one in (log, other):
+        one.make_durable(append(one, change("a"))[0])
+    assert open_segments() == 4
+    assert log.let_go_of_retired(), "it is in use"
+    with other.append_lock():
+        other.checkpoint_done(0, is_closed=True)
+    for ordinal in list_segments(folder.segments):
+        os.unlink(segment_path(folder.segments, ordinal))
+    assert open_segments() == 3
+    assert not log.let_go_of_retired()
+    assert not other.let_go_of_retired()
+    assert open_segments() == 0
+    append(log, change("b"))
+    assert [name for _, name in read(folder)[0]] == ["b"]
+    assert log.let_go_of_retired()
+    other.close()
+
+
+def open_segments():
+    """How many descriptors of segments this process has."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found.append(os.readlink(f"/proc/self/fd/{name}"))
+    return sum(".seg" in path for path in found)
