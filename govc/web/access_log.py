@@ -122,7 +122,7 @@ class Exchange:
         if self.finished:
             return
         self.finished = True
-        self.held = None
+        self.held = self.teach = None  # what it keeps alive keeps packs open that plain git has replaced
         if self.waits is not None and self.waits.broken_limit:
             self.error = f"ended: the client was too slow ({self.waits.broken_limit})"
         seconds = self.seconds = time.monotonic() - self.started_seconds

@@ -1,5 +1,6 @@
 """Fetches whose head is known: answered as in full, and what has changed since is asked anew."""
 
+import gc
 import itertools
 import logging
 
@@ -231,3 +232,25 @@ def test_a_line_of_what_is_known_is_the_line_as_ever(status, error):
     known.known_middle = redact(ever.middle(200))
     assert known.line(0.25) == ever.line(0.25)
     assert "hunter22" not in ever.line(0.25)
+
+
+def test_nothing_that_an_answer_was_made_from_outlives_it(fetched):
+    """A cycle would keep it until the next collection, which is rare: packs that plain git has replaced stayed open."""
+    server, oid = fetched
+    gc.collect()
+    gc.disable()
+    try:
+        for fields in (b"", b"X-Odd: 1\r\n"):
+            data = fetch("a.git", [oid], [], "deepen 1").encode("x", keep=False)
+            with server.connect() as connection:
+                connection.sendall(data.replace(b"\r\n", b"\r\n" + fields, 1))
+                answer = b""
+                while piece := connection.recv(1 << 16):
+                    answer += piece
+            assert b"PACK" in answer
+        wait_until(
+            lambda: all(one.finished for one in gc.get_objects() if isinstance(one, Exchange)), "both have ended"
+        )
+        assert [one for one in gc.get_objects() if isinstance(one, Exchange) and one.teach is not None] == []
+    finally:
+        gc.enable()
