@@ -20,6 +20,7 @@ page cache, sixteen pages at a fault.
 """
 
 import mmap
+import os
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -47,9 +48,12 @@ _large: "dict[int, ref[FileMap]]" = {}
 
 
 class FileMap(mmap.mmap):
-    """A file's content, read only. `path` is for messages and for `torn_since`."""
+    """A file's content, read only. `path` is for messages and for `torn_since`; `signature` (as `stamps` takes it) is
+    what the file was when it was mapped, for who asks whether it still is.
+    """
 
     path = ""
+    signature = (0, 0, 0, 0, 0)
     _slot = -1
 
     @property
@@ -69,6 +73,8 @@ def map_file(path: str, descriptor: int, size: int) -> FileMap:
     """Map the first `size` bytes (at least one) of an open file. OSError, ValueError when it has fewer."""
     mapping = FileMap(descriptor, size, access=mmap.ACCESS_READ)
     mapping.path = path
+    status = os.fstat(descriptor)
+    mapping.signature = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     slot = watch(mapping)
     if slot >= 0:
         _paths[slot] = path

@@ -16,9 +16,11 @@ Nothing here is needed for an answer to be right: a file that is cut, damaged or
 what no segment knows is walked as before. A segment says nothing of commits beyond a shallow boundary, of grafts or of
 a partial repository: where there is one of these, the snapshot has no index (`Snapshot.introductions`).
 
-A worker notices new files by one stat of the folder. Commits that the files don't know yet (plain git's, or a push of
-this moment) are added in memory when they are few (`cover`); a push adds a file (`extend`); whatever is more is
-`introducing`'s work, in a helper process.
+A worker notices new files by one stat of the folder, and by one of each file that it has mapped that none was
+overwritten in place (by a backup that was copied over, say): what kernels read of maps was checked once.
+
+Commits that the files don't know yet (plain git's, or a push of this moment) are added in memory when they are few
+(`cover`); a push adds a file (`extend`); whatever is more is `introducing`'s work, in a helper process.
 """
 
 import logging
@@ -34,7 +36,8 @@ from govc.graph.introduce import is_empty, make_segment
 from govc.graph.path_file import HEADER_BYTES, BadPaths, read_count
 from govc.graph.segment import BadSegment, Introduced, Segment, iter_encoded, parse_segment
 from govc.graph.view import View, arrange
-from govc.kernels.guard import drop_pages, map_file
+from govc.kernels.guard import FileMap, drop_pages, map_file
+from govc.kernels.stamps import Signature, Stamps
 from govc.odb.files import create_temporary
 from govc.odb.forward import BadForward, ForwardDeltas, ForwardFile, parse_forward, read_packs
 from govc.odb.ready import BadReady, ReadyFile, open_ready
@@ -106,6 +109,9 @@ class Introductions:
         """Another one whenever there is more to know."""
         self._maps: list[bytes | mmap.mmap] = []
         """What was opened by the refresh that runs."""
+        self._mapped: dict[str, Signature] = {}
+        self._files = Stamps((), ())
+        """What the files that are mapped were then."""
 
     # Reading
 
@@ -119,8 +125,8 @@ class Introductions:
         return self._view.commit(oid)
 
     def is_current(self) -> bool:
-        """Tell whether the folder is as it was read. One stat."""
-        return self._stamp is not None and self._stamp == self._look()
+        """Tell whether the folder is as it was read, and what is mapped of it. One stat, and one for each map."""
+        return self._stamp is not None and self._stamp == self._look() and self._files.are_current()
 
     def news_bytes(self) -> int:
         """Return how much `refresh` has to read: the segments that are new. Some stats."""
@@ -134,7 +140,9 @@ class Introductions:
     def refresh(self) -> None:
         """Read what is new in the folder. Blocks: about 1 ms for each MB of a file that is new."""
         stamp = self._look()
-        if stamp == self._stamp:
+        if not self._files.are_current():
+            self._forget_overwritten()
+        elif stamp == self._stamp:
             return
         try:
             names = sorted(os.listdir(self.folder))
@@ -148,10 +156,30 @@ class Introductions:
         self._open_ready([name for name in names if name.endswith(READY)])
         self._look_at_thin([name for name in names if name.endswith(THIN)])
         self._look_at_paths([name for name in names if name.endswith(PATHS)])
+        for name in self._mapped.keys() - set(names):
+            del self._mapped[name]
+        self._watch_maps()
         self._stamp = stamp
         self.generation += 1
         drop_pages(self._maps)  # all of each was read for its checksum
         self._maps.clear()
+
+    def _watch_maps(self) -> None:
+        self._files = Stamps([(f"{self.folder}/{name}", known) for name, known in list(self._mapped.items())], ())
+
+    def _forget_overwritten(self) -> None:
+        """Have files that aren't what they were when they were mapped (or are gone) read anew."""
+        changed = {os.path.basename(path) for path in self._files.changed()}
+        if any(name.endswith(SEGMENT) and os.path.exists(f"{self.folder}/{name}") for name in changed):
+            self._segments, self._memory, self._stamp = {}, [], None
+            self._view = self._file_view = View(self.algo)
+        if self._thin_name in changed:
+            self._thin_name, self._thin = "", None
+        for name in changed:
+            self._mapped.pop(name, None)
+            self._forward_files.pop(name, None)
+            if self._forward_packs.pop(name, None) is not None:
+                self._forward = None
 
     def _look(self) -> _Stamp:
         return _stamp_of(self.folder)
@@ -191,8 +219,14 @@ class Introductions:
         self._view = view
 
     def _map(self, name: str) -> bytes | mmap.mmap:
-        content = map_index(f"{self.folder}/{name}")
+        content = self._open(name)
         self._maps.append(content)
+        return content
+
+    def _open(self, name: str) -> bytes | mmap.mmap:
+        content = map_index(f"{self.folder}/{name}")
+        if isinstance(content, FileMap):
+            self._mapped[name] = content.signature
         return content
 
     def _grown(self, kept: dict[str, Segment]) -> View | None:
@@ -250,13 +284,14 @@ class Introductions:
             known = self._forward_files.get(name)
             try:
                 if known is None:
-                    maps.append(map_index(f"{self.folder}/{name}"))
+                    maps.append(self._open(name))
                     known = parse_forward(maps[-1], self.algo)
                 files[name] = known
             except (BadForward, OSError) as error:
                 self._note_bad(name, error)
                 self._forward_packs.pop(name, None)  # so that somebody makes another one
         drop_pages(maps)
+        self._watch_maps()
         self._forward_files = files
         self._forward = ForwardDeltas(tuple(files.values()))
         return self._forward
@@ -306,7 +341,8 @@ class Introductions:
         name = self._thin_name
         if self._thin is None and name:
             try:
-                content = map_index(f"{self.folder}/{name}")
+                content = self._open(name)
+                self._watch_maps()
                 found = parse_thin(content, self.algo)
                 drop_pages([content])
                 if name != self._thin_name:
