@@ -373,6 +373,8 @@ class Flight:
     def _write(self, view: memoryview, at: int) -> int:
         """Write some bytes that belong at `at` of the body; return how many."""
         window = self.status.window
+        if len(view) > window > 0:
+            raise _NoSpace  # for so much there is room never, however quick its readers are
         if window:
             self._wait_for_room(at + len(view))
             offset = at % window

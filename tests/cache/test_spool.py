@@ -166,6 +166,32 @@ def test_a_disk_that_fills_up_meanwhile(tmp_path: Path, monkeypatch: pytest.Monk
     assert not list((tmp_path / "cache").glob("*/*.body"))
 
 
+def test_what_no_ring_has_room_for_ends_the_flight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would wait for ever: no reader, however quick, makes more room than there is."""
+    first, second = bytes(WINDOW_BYTES_MIN + 1), bytes(2 * WINDOW_BYTES_MIN)
+    pwrite = os.pwrite
+
+    def full(descriptor: int, data: Any, offset: int) -> int:
+        if offset + len(data) > len(b"head") + len(first):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return pwrite(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    request = BodyRequest(
+        key=KEY,
+        produce=lambda: iter((Notice(b"head"), first, second)),
+        head=b"head",
+        expected_bytes=len(first) + len(second),
+        keepalive=b"",
+        quiet_seconds=60.0,
+    )
+    reader = ChunkReader(BodyCache(CacheFolder(str(tmp_path / "cache"), 1 << 30)).serve(request))
+    reader.join(20)
+    assert not reader.is_alive()
+    # Who has no pack data yet goes on without the cache.
+    assert isinstance(reader.error, FlightFailed) or bytes(reader.seen) == b"head" + first + second
+
+
 def test_a_file_that_becomes_shorter_fails_the_flight(tmp_path: Path) -> None:
     source = open_file(tmp_path / "source", bytes(2 * spool.STAY_BYTES))
     reader = serve(tmp_path / "cache", source, 2 * spool.STAY_BYTES + 1)
