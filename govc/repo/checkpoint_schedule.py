@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from weakref import ref
 
 from govc.config.loader import load_config
 from govc.errors import GovcError
@@ -83,7 +84,8 @@ class CheckpointSchedule:
         self._bytes_min = bytes_min
         self._seconds = seconds
         self._archive_dir = archive_dir
-        self._waiting: set[str] = set()
+        self._waiting: dict[str, ref[Repository]] = {}
+        """The folders whose checkpoint is planned, and through which repository the last push went."""
         self._running: set[str] = set()
 
     def note_push(self, repository: Repository, options: JournalOptions) -> None:
@@ -96,25 +98,34 @@ class CheckpointSchedule:
         task = CheckpointTask(gitdir=repository.gitdir, archive_dir=self._archive_dir)
         if tail is not None and tail.log_size >= self._bytes_min:
             self._start(task)
-        elif self._runtime.later is not None and repository.gitdir not in self._waiting:
-            self._waiting.add(repository.gitdir)
-            self._runtime.later(self._seconds, lambda: self._when_due(repository))
+        elif self._runtime.later is not None:
+            gitdir = repository.gitdir
+            is_planned = gitdir in self._waiting
+            self._waiting[gitdir] = ref(repository)
+            if not is_planned:
+                self._runtime.later(self._seconds, lambda: self._when_due(gitdir))
 
-    def _when_due(self, repository: Repository) -> None:
-        self._waiting.discard(repository.gitdir)
-        self._run(CheckpointTask(gitdir=repository.gitdir, archive_dir=self._archive_dir, close_log=True))
-        self._let_go(repository)
+    def _when_due(self, gitdir: str) -> None:
+        known = self._waiting.pop(gitdir)
+        self._run(CheckpointTask(gitdir=gitdir, archive_dir=self._archive_dir, close_log=True))
+        self._let_go(known)
 
-    def _let_go(self, repository: Repository) -> None:
-        """Keep no segment open that was retired, here or elsewhere: looked at again as long as there is one in use."""
-        journal = repository.current_journal()
-        if journal is None or self._runtime.later is None or repository.gitdir in self._waiting:
+    def _let_go(self, known: "ref[Repository]") -> None:
+        """Keep no segment open that was retired, here or elsewhere: looked at again as long as there is one in use.
+
+        Who is dropped meanwhile closes its log by itself, and isn't kept for this.
+        """
+        repository = known()
+        journal = repository.current_journal() if repository is not None else None
+        if repository is None or journal is None or self._runtime.later is None or repository.gitdir in self._waiting:
             return  # closed, or looked at when the checkpoint that waits is due
+        is_in_use = True
         try:
-            if self._runtime.call_blocking(journal.log.let_go_of_retired):
-                self._runtime.later(self._seconds, lambda: self._let_go(repository))
-        except OSError as error:
-            log.warning("%s: retired segments stay open: %s", repository.gitdir, error)
+            is_in_use = self._runtime.call_blocking(journal.log.let_go_of_retired)
+        except OSError as error:  # one that was just closed elsewhere, too
+            log.info("%s: retired segments stay open for now: %s", repository.gitdir, error)
+        if is_in_use:
+            self._runtime.later(self._seconds, lambda: self._let_go(known))
 
     def _start(self, task: CheckpointTask) -> None:
         if self._slots is None or self._runtime.later is None:

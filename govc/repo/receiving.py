@@ -147,7 +147,7 @@ class ReceiveTask:
 
 
 Look = Callable[[], tuple[ReceiveTask, ObjectStore]]
-"""Returns the task, and an open store, by what the repository is now. Only where a pack lies alone."""
+"""Returns the task, and an open store, by what the repository is now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,11 +203,9 @@ def receive_pack_file(
     with Timed(INDEX):
         indexed, stem = _index_file(task, base, reuse is None, emit, pause, fsck, call)
         pack: PackFile | None = None
-        if task.is_lone:
-            pack = open_lone_pack(task.pack_path, indexed.pack_checksum, algo) if stem is not None else None
-            store = base.overlaid_by(pack)
-        else:
-            store = base.overlaid(task.quarantine_dir)
+        if task.is_lone and stem is not None:
+            pack = open_lone_pack(task.pack_path, indexed.pack_checksum, algo)
+        store = _with_what_came(base, task, pack)
         if fsck is not None:
             _finish_fsck(fsck, store, task, emit)
     is_unpacked = stem is not None and task.unpacks
@@ -216,7 +214,7 @@ def receive_pack_file(
         is_plain = _is_plain(indexed, store, task)
         if not is_plain and look is not None:
             task, base = look()
-            store = base.overlaid_by(pack)
+            store = _with_what_came(base, task, pack)
             is_plain = _is_plain(indexed, store, task)
         checked = _WHOLE if is_plain else _check(store, task, pause)
     if stem is not None and is_unpacked:
@@ -232,6 +230,10 @@ def receive_pack_file(
         store=store if is_kept_here else None,
         pack=pack if is_kept_here else None,
     )
+
+
+def _with_what_came(base: ObjectStore, task: ReceiveTask, pack: PackFile | None) -> ObjectStore:
+    return base.overlaid_by(pack) if task.is_lone else base.overlaid(task.quarantine_dir)
 
 
 def _index_file(

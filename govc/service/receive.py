@@ -234,14 +234,18 @@ class ReceiveSession:
 
     def _make_quarantine(self, state: PushState, hooks: PushHooks, body: ReadAhead) -> Quarantine:
         """Return where the pack is received: without a folder if it is small and nobody looks there. OSError."""
-        layout, policy = self._snapshot.layout, self._policy
+        layout = self._snapshot.layout
+        kind = LonePack if self._may_lie_alone(state, hooks, body) else Quarantine
+        return kind(layout.objects_dir, object_modes(layout.shared))
+
+    def _may_lie_alone(self, state: PushState, hooks: PushHooks, body: ReadAhead) -> bool:
+        policy = self._policy
         is_looked_at = (
             hooks.has_any(EARLY_HOOKS)
             or policy.deny_current_branch is DenyAction.UPDATE_INSTEAD
             or bool(policy.unpack_limit or state.request.shallows)
         )
-        kind = Quarantine if is_looked_at or not body.has_ended else LonePack
-        return kind(layout.objects_dir, object_modes(layout.shared))
+        return body.has_ended and not is_looked_at
 
     def _find_on_old(self, state: PushState, hooks: PushHooks, body: ReadAhead) -> OnOld | None:
         """Return what a push of every day may turn out to stand on alone; None when it has to be looked at in full.
@@ -250,10 +254,9 @@ class ReceiveSession:
         objects by their names, and the configuration, which is looked at here: the old value is compared under the
         lock, and what it reaches is there as long as the ref names it.
         """
-        request = state.request
-        if len(state.commands) != 1 or not (request.wants_pack and body.has_ended) or hooks.has_any(EARLY_HOOKS):
+        if len(state.commands) != 1 or not (state.request.wants_pack and self._may_lie_alone(state, hooks, body)):
             return None
-        if request.shallows or self._branch_rules or self._policy.proc_receive_refs or self._policy.unpack_limit:
+        if self._branch_rules or self._policy.proc_receive_refs:
             return None
         command = state.commands[0]
         if self._zero in (command.old, command.new) or not command.refname.startswith(b"refs/"):

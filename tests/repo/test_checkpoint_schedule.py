@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from weakref import ref
 
 from govc.repo.checkpoint_schedule import CheckpointSchedule
 from govc.repo.runtime import PLAIN
@@ -44,7 +46,7 @@ def test_a_worker_keeps_no_retired_segment_open(tmp_path: Path) -> None:
             world.push((b"refs/heads/%d" % number, first, second))
         schedules[0].note_push(repositories[0], world.options)
         repositories[1].close()
-        schedules[1]._let_go(repositories[1])
+        schedules[1]._let_go(ref(repositories[1]))
         assert len(waiting) == 1, "who has no log open looks at none"
         waiting.pop()()
         assert (waiting, open_segments()) == ([], 0)
@@ -60,11 +62,33 @@ def test_a_segment_that_is_in_use_is_looked_at_again(tmp_path: Path) -> None:
     schedule = CheckpointSchedule(runtime, None, bytes_min=1 << 30, seconds=300, archive_dir="")
     try:
         world.push((b"refs/heads/a", ZERO, world.commit()))
-        schedule._let_go(world.repository)
+        schedule._let_go(ref(world.repository))
         assert (len(waiting), open_segments()) == (1, 2)
         schedule.note_push(world.repository, world.options)  # a checkpoint that is planned looks, too
         waiting.pop(0)()
         assert len(waiting) == 1
+        waiting.pop()()
+        assert (waiting, open_segments()) == ([], 0)
+    finally:
+        world.repository.close()
+
+
+def test_a_repository_that_is_opened_again_is_looked_at_and_the_dropped_one_is_not_kept(tmp_path: Path) -> None:
+    world = Logged(tmp_path)
+    first, second = world.commit(), world.commit()
+    waiting: list[Callable[[], None]] = []
+    runtime = replace(PLAIN, later=lambda _seconds, call: waiting.append(call))
+    schedule = CheckpointSchedule(runtime, None, bytes_min=1 << 30, seconds=300, archive_dir="")
+    world.push((b"refs/heads/a", ZERO, first))
+    schedule.note_push(world.repository, world.options)
+    dropped = ref(world.repository)
+    world.repository = world._open()
+    gc.collect()
+    assert dropped() is None
+    try:
+        world.push((b"refs/heads/a", first, second))
+        schedule.note_push(world.repository, world.options)
+        assert (len(waiting), open_segments()) == (1, 2)
         waiting.pop()()
         assert (waiting, open_segments()) == ([], 0)
     finally:

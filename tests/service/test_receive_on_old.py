@@ -189,6 +189,18 @@ def test_a_setting_that_is_changed_meanwhile_counts(path: Path) -> None:
     assert f"ng {NAME} deny updating a hidden ref".encode() in answer
 
 
+@pytest.mark.parametrize("setting", ["receive.denyCurrentBranch=updateInstead", "receive.unpackLimit=100"])
+def test_what_is_received_in_a_folder_is_looked_at(path: Path, looks: list[Repository], setting: str) -> None:
+    git(path, "config", *setting.split("="))
+    server, second = started(path)
+    third = make_commit(second.oid, "third", b"third\n")
+    looks.clear()
+    assert f"ok {NAME}".encode() in server.push_whole(Push("c", ((NAME, second.oid, third.oid),), third.objects))
+    assert looks
+    assert third.oid == git(path, "rev-parse", NAME)
+    git(path, "fsck", "--strict")
+
+
 def test_packs_that_wait_to_be_listed_are_few(path: Path, looks: list[Repository]) -> None:
     server, second = started(path)
     count = 2 * EXPECTED_MAX + 3
