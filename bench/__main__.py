@@ -59,6 +59,14 @@ def parse_repository(text: str) -> tuple[str, Path]:
     return (name if equals else place.resolve().name.removesuffix(".git")), place
 
 
+def read_factor(text: str) -> float:
+    """A number of times, from 1 to 100."""
+    factor = float(text)
+    if not 1 <= factor <= 100:
+        raise argparse.ArgumentTypeError(f"{text} is not between 1 and 100")
+    return factor
+
+
 def parse_rows(text: str) -> list[int]:
     """1,4 or 1-9."""
     found: list[int] = []
@@ -77,7 +85,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rows", type=parse_rows, default=list(ROWS))
     parser.add_argument("--quick", action="store_true", help="a few minutes, rough numbers, small repositories")
     parser.add_argument(
-        "--patience", type=float, default=1.0, help="so much longer may lines and rows take: more spread"
+        "--patience", type=read_factor, default=1.0, help="so many times as long may lines and rows take: more spread"
     )
     parser.add_argument("--keep", type=Path, help="where the repositories that are made are kept")
     parser.add_argument("--resume", action="store_true", help="rows that are kept hold, whichever version gave them")

@@ -51,6 +51,8 @@ class Progress:
             return progress
         found = json.loads(path.read_text())
         if found["identity"] != progress.identity:
+            if resumes:
+                raise SystemExit(f"{path} is of another run: with other repositories, or another patience")
             return progress
         rows = {int(number): read_row(row) for number, row in found["rows"].items()}
         well = {number: row for number, row in rows.items() if not row.failed}

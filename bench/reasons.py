@@ -19,7 +19,7 @@ START_SECONDS = 1.0
 @dataclass(frozen=True)
 class Reason:
     """`words`: a line's title has one of them; none: any line. `contender`: whose figure is short; none: anybody's.
-    `seconds_max`: it is about figures (seconds) up to that.
+    `seconds_max`: it is about figures (seconds) up to that. `unit`: it is about figures in that; none: in any.
     """
 
     row: int
@@ -27,10 +27,11 @@ class Reason:
     words: tuple[str, ...] = ()
     contender: str = ""
     seconds_max: float = float("inf")
+    unit: str = ""
 
     def explains(self, line: Line, contender: str) -> bool:
         """Whether it is about this figure."""
-        if line.row != self.row or self.contender not in ("", contender):
+        if line.row != self.row or self.contender not in ("", contender) or self.unit not in ("", line.unit):
             return False
         if (line.median(contender) or 0.0) > self.seconds_max:
             return False
@@ -118,18 +119,20 @@ REASONS = (
     Reason(
         6,
         "the body is made once, of a large pack by one copy into new pages of the cache, which a virtual machine may "
-        "have to get from its host first; the kernel's handing of pages to fifty sockets is most of what is left, and "
-        "the next most is Python that wakes each follower for some dozens of stretches",
-        ("clones at once",),
+        "have to get from its host first; the kernel's handing of pages to all those sockets is most of what is left, "
+        "and the next most is Python that wakes each follower for some dozens of stretches",
+        ("clones at once, cold",),
         DIRECT,
+        unit="CPU s",
     ),
     Reason(
         6,
         "the body is made once, of a large pack by one copy into new pages of the cache, which a virtual machine may "
         "have to get from its host first; behind nginx, each client's request waits for its end, and then nginx's "
         "handing of pages to that many sockets is most of what is left",
-        ("clones at once",),
+        ("clones at once, cold",),
         BEHIND,
+        unit="CPU s",
     ),
     Reason(
         7,

@@ -356,7 +356,7 @@ class Flight:
             self._check_wanted()
 
     def _publish(self, data: bytes, *, tells: bool = True) -> None:
-        """Write whole packets and say so; `tells` False: the next ones will."""
+        """Write whole packets and say so; `tells` False: the next ones will (if there is no ring)."""
         if len(data) > DIRECT_WRITE_BYTES:
             self._keep_pace()
         at = self.status.published
@@ -365,7 +365,7 @@ class Flight:
             count = self._write(view, at)
             view = view[count:]
             at += count
-        if tells:
+        if tells or self.status.window:
             self._tell(self.status._replace(published=at))
         else:
             self.status = self.status._replace(published=at)

@@ -26,7 +26,7 @@ Commits that the files don't know yet (plain git's, or a push of this moment) ar
 import logging
 import mmap
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
@@ -112,6 +112,8 @@ class Introductions:
         self._mapped: dict[str, Signature] = {}
         self._files = Stamps((), ())
         """What the files that are mapped were then."""
+        self._forgotten = 0
+        """How often anything was forgotten, for refreshes that run beside each other."""
 
     # Reading
 
@@ -129,10 +131,11 @@ class Introductions:
         return self._stamp is not None and self._stamp == self._look() and self._files.are_current()
 
     def news_bytes(self) -> int:
-        """Return how much `refresh` has to read: the segments that are new. Some stats."""
+        """Return how much `refresh` has to read: the segments that are new, or were overwritten. Some stats."""
+        known = self._segments.keys() - self._find_overwritten()
         try:
             with os.scandir(self.folder) as entries:
-                new = (entry for entry in entries if entry.name.endswith(SEGMENT) and entry.name not in self._segments)
+                new = (entry for entry in entries if entry.name.endswith(SEGMENT) and entry.name not in known)
                 return sum(entry.stat().st_size for entry in new)
         except OSError:
             return 0
@@ -140,10 +143,12 @@ class Introductions:
     def refresh(self) -> None:
         """Read what is new in the folder. Blocks: about 1 ms for each MB of a file that is new."""
         stamp = self._look()
-        if not self._files.are_current():
-            self._forget_overwritten()
+        overwritten = self._find_overwritten()
+        if overwritten:
+            self._forget(overwritten)
         elif stamp == self._stamp:
             return
+        forgotten = self._forgotten
         try:
             names = sorted(os.listdir(self.folder))
         except FileNotFoundError:
@@ -157,9 +162,13 @@ class Introductions:
         self._look_at_thin([name for name in names if name.endswith(THIN)])
         self._look_at_paths([name for name in names if name.endswith(PATHS)])
         for name in self._mapped.keys() - set(names):
-            del self._mapped[name]
+            self._mapped.pop(name, None)
         self._watch_maps()
         self._stamp = stamp
+        if forgotten != self._forgotten:
+            self._forget(
+                self._segments.keys() | {self._thin_name}
+            )  # of what was forgotten, this one may have kept some
         self.generation += 1
         drop_pages(self._maps)  # all of each was read for its checksum
         self._maps.clear()
@@ -167,15 +176,20 @@ class Introductions:
     def _watch_maps(self) -> None:
         self._files = Stamps([(f"{self.folder}/{name}", known) for name, known in list(self._mapped.items())], ())
 
-    def _forget_overwritten(self) -> None:
-        """Have files that aren't what they were when they were mapped (or are gone) read anew."""
-        changed = {os.path.basename(path) for path in self._files.changed()}
-        if any(name.endswith(SEGMENT) and os.path.exists(f"{self.folder}/{name}") for name in changed):
-            self._segments, self._memory, self._stamp = {}, [], None
+    def _find_overwritten(self) -> set[str]:
+        """Return the files that aren't what they were when they were mapped, or are gone."""
+        return set() if self._files.are_current() else {os.path.basename(path) for path in self._files.changed()}
+
+    def _forget(self, names: Set[str]) -> None:
+        """Have these files read anew, by the next refresh."""
+        self._forgotten += 1
+        if not names.isdisjoint(self._segments):
+            self._segments = {name: segment for name, segment in self._segments.items() if name not in names}
+            self._memory, self._stamp = [], None
             self._view = self._file_view = View(self.algo)
-        if self._thin_name in changed:
+        if self._thin_name in names:
             self._thin_name, self._thin = "", None
-        for name in changed:
+        for name in names:
             self._mapped.pop(name, None)
             self._forward_files.pop(name, None)
             if self._forward_packs.pop(name, None) is not None:

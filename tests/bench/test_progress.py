@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from bench.lines import DIRECT, AtLeast, AtMost, Goal, Line, Times
 from bench.progress import Progress, Row
 
@@ -45,5 +47,7 @@ def test_another_version_or_another_plan_begins_anew(tmp_path: Path) -> None:
     begin(tmp_path / "rows.json").add(1, make_row())
     assert begin(tmp_path / "rows.json", "2").rows == {}
     assert sorted(begin(tmp_path / "rows.json", "2", resumes=True).rows) == [1]
-    other = Progress.begin(tmp_path / "rows.json", {"plan": {}}, "1", {1, 2}, resumes=True)
+    other = Progress.begin(tmp_path / "rows.json", {"plan": {}}, "1", {1, 2}, resumes=False)
     assert other.rows == {}
+    with pytest.raises(SystemExit, match="another run"):  # a whole run's rows would be gone for those that are resumed
+        Progress.begin(tmp_path / "rows.json", {"plan": {}}, "1", {1, 2}, resumes=True)

@@ -9,8 +9,8 @@ from bench.lines import BEHIND, DIRECT, GIT, Line, Times
 from bench.reasons import REASONS, UNKNOWN, Reason, reasons_of
 
 
-def make_line(row: int, what: str, *, direct: float, behind: float) -> Line:
-    return Line(row, what, "x", "ms", Times(10), samples={DIRECT: [direct], BEHIND: [behind], GIT: [10.0]})
+def make_line(row: int, what: str, *, direct: float, behind: float, unit: str = "CPU s") -> Line:
+    return Line(row, what, "x", unit, Times(10), samples={DIRECT: [direct], BEHIND: [behind], GIT: [10.0]})
 
 
 def test_a_goal_that_is_met_needs_no_reason() -> None:
@@ -34,6 +34,11 @@ def test_a_reason_belongs_to_the_lines_that_it_names() -> None:
 
 def test_that_no_reason_is_known_is_said() -> None:
     assert reasons_of([make_line(7, "something new", direct=2.0, behind=2.0)]) == [f"something new: {UNKNOWN}"]
+
+
+def test_what_costs_time_is_no_reason_for_memory() -> None:
+    line = make_line(6, "50 clones at once, cold", direct=2.0, behind=2.0, unit="peak private MiB, all processes")
+    assert reasons_of([line]) == [f"50 clones at once, cold: {UNKNOWN}"]
 
 
 def test_what_is_told_behind_nginx_is_what_is_done_there() -> None:

@@ -15,13 +15,13 @@ from govc.repo.runtime import PLAIN
 from tests.repo.logged import ZERO, Logged
 
 
-def open_segments() -> int:
-    """How many descriptors of segments, with a name or without, this process has."""
+def open_segments(folder: Path) -> int:
+    """How many descriptors of segments below a folder, with a name or without, this process has."""
     found = []
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
             found.append(os.readlink(f"/proc/self/fd/{name}"))
-    return sum("/govc/log/" in path for path in found)
+    return sum(path.startswith(f"{folder}/") and "/govc/log/" in path for path in found)
 
 
 def test_a_worker_keeps_no_retired_segment_open(tmp_path: Path) -> None:
@@ -37,10 +37,10 @@ def test_a_worker_keeps_no_retired_segment_open(tmp_path: Path) -> None:
             world.repository = repository
             world.push((b"refs/heads/%d" % number, ZERO, first))
             schedules[number].note_push(repository, world.options)
-        assert (len(waiting), open_segments()) == (2, 4)
+        assert (len(waiting), open_segments(tmp_path)) == (2, 4)
         for call in (waiting.pop(0), waiting.pop(0)):
             call()
-        assert (waiting, open_segments()) == ([], 0)
+        assert (waiting, open_segments(tmp_path)) == ([], 0)
         for number, repository in enumerate(repositories):
             world.repository = repository
             world.push((b"refs/heads/%d" % number, first, second))
@@ -49,7 +49,7 @@ def test_a_worker_keeps_no_retired_segment_open(tmp_path: Path) -> None:
         schedules[1]._let_go(ref(repositories[1]))
         assert len(waiting) == 1, "who has no log open looks at none"
         waiting.pop()()
-        assert (waiting, open_segments()) == ([], 0)
+        assert (waiting, open_segments(tmp_path)) == ([], 0)
     finally:
         for repository in repositories:
             repository.close()
@@ -63,12 +63,12 @@ def test_a_segment_that_is_in_use_is_looked_at_again(tmp_path: Path) -> None:
     try:
         world.push((b"refs/heads/a", ZERO, world.commit()))
         schedule._let_go(ref(world.repository))
-        assert (len(waiting), open_segments()) == (1, 2)
+        assert (len(waiting), open_segments(tmp_path)) == (1, 2)
         schedule.note_push(world.repository, world.options)  # a checkpoint that is planned looks, too
         waiting.pop(0)()
         assert len(waiting) == 1
         waiting.pop()()
-        assert (waiting, open_segments()) == ([], 0)
+        assert (waiting, open_segments(tmp_path)) == ([], 0)
     finally:
         world.repository.close()
 
@@ -88,8 +88,8 @@ def test_a_repository_that_is_opened_again_is_looked_at_and_the_dropped_one_is_n
     try:
         world.push((b"refs/heads/a", first, second))
         schedule.note_push(world.repository, world.options)
-        assert (len(waiting), open_segments()) == (1, 2)
+        assert (len(waiting), open_segments(tmp_path)) == (1, 2)
         waiting.pop()()
-        assert (waiting, open_segments()) == ([], 0)
+        assert (waiting, open_segments(tmp_path)) == ([], 0)
     finally:
         world.repository.close()

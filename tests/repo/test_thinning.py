@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from govc.errors import CorruptPack
+from govc.graph.segment import Segment, parse_segment
 from govc.kernels.thin import FOREIGN, WHOLE
 from govc.odb.thin import BadThin, Item, Row, iter_encoded, parse_thin, read_thin_packs
 from govc.pack.delta import apply_delta
@@ -416,6 +417,42 @@ def test_what_is_overwritten_in_place_is_read_anew(tmp_path: Path, monkeypatch: 
         assert (file.name in index.bad_names) is (content != good)
         take(path, tmp_path / f"c{n}.git", [commits[-1]], [commits[10]], pack)
     assert pack == right
+
+
+@needs_compiled
+def test_a_refresh_that_runs_meanwhile_does_not_keep_what_was_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One has taken the old map over and reads a new segment, while another one notices."""
+    monkeypatch.setattr("govc.repo.introductions._MAP_BYTES_MIN", 1)
+    path = tmp_path / "r.git"
+    make_history(path, 11, 80)
+    fill(open_repository(path))
+    (file,) = path.glob("govc/introductions/*.segment")
+    index = Introductions(str(path), SHA1)
+    index.refresh()
+    (old,) = index.view.segments
+    file.with_name(f"z{file.name}").write_bytes(file.read_bytes())
+    asked: list[str] = []
+
+    def parse(content: bytes, algo: HashAlgorithm, *, name: str) -> Segment:
+        asked.append(name)
+        if name.startswith("z") and len(asked) == 1:
+            content = file.read_bytes()
+            file.chmod(0o600)
+            with file.open("r+b") as handle:
+                handle.write(content)
+            index.refresh()
+        return parse_segment(content, algo, name=name)
+
+    monkeypatch.setattr("govc.repo.introductions.parse_segment", parse)
+    index.refresh()
+    assert not index.is_current()
+    assert index.news_bytes() >= file.stat().st_size
+    index.refresh()
+    assert index.is_current()
+    assert old not in index.view.segments
+    assert file.name in asked
 
 
 @needs_compiled

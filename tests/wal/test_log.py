@@ -300,26 +300,26 @@ def test_a_segment_that_another_process_retired_is_let_go(log, folder):
     other = open_log(folder)
     for one in (log, other):
         one.make_durable(append(one, change("a"))[0])
-    assert open_segments() == 4
+    assert open_segments(folder) == 4
     assert log.let_go_of_retired(), "it is in use"
     with other.append_lock():
         other.checkpoint_done(0, is_closed=True)
     for ordinal in list_segments(folder.segments):
         os.unlink(segment_path(folder.segments, ordinal))
-    assert open_segments() == 3
+    assert open_segments(folder) == 3
     assert not log.let_go_of_retired()
     assert not other.let_go_of_retired()
-    assert open_segments() == 0
+    assert open_segments(folder) == 0
     append(log, change("b"))
     assert [name for _, name in read(folder)[0]] == ["b"]
     assert log.let_go_of_retired()
     other.close()
 
 
-def open_segments():
-    """How many descriptors of segments this process has."""
+def open_segments(folder):
+    """How many descriptors of a log's segments this process has."""
     found = []
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
             found.append(os.readlink(f"/proc/self/fd/{name}"))
-    return sum(".seg" in path for path in found)
+    return sum(path.startswith(f"{folder.segments}/") for path in found)
