@@ -124,46 +124,8 @@ def two_queues(trace: Sequence[bytes], sizes: Mapping[bytes, int], budget: int) 
     return hits
 
 
-def s3_fifo(trace: Sequence[bytes], sizes: Mapping[bytes, int], budget: int) -> int:
-    """S3-FIFO: a first queue of a tenth; who is asked for there, or comes back soon, goes into a clock."""
-    queues: tuple[OrderedDict[bytes, int], OrderedDict[bytes, int]] = (OrderedDict(), OrderedDict())
-    first, main = queues
-    ghosts: OrderedDict[bytes, None] = OrderedDict()
-    in_first = used = hits = 0
-    for oid in trace:
-        known = next((queue for queue in queues if oid in queue), None)
-        if known is not None:
-            hits += 1
-            known[oid] = min(3, known[oid] + 1)
-            continue
-        used += sizes[oid]
-        if oid in ghosts:
-            del ghosts[oid]
-            main[oid] = 0
-        else:
-            first[oid] = 0
-            in_first += sizes[oid]
-        while used > budget:
-            if first and (in_first * 10 > budget or not main):
-                name, count = first.popitem(last=False)
-                in_first -= sizes[name]
-                if count:
-                    main[name] = 0
-                    continue
-                ghosts[name] = None
-                if len(ghosts) > max(256, budget // 4096):
-                    ghosts.popitem(last=False)
-            else:
-                name, count = main.popitem(last=False)
-                if count:
-                    main[name] = count - 1
-                    continue
-            used -= sizes[name]
-    return hits
-
-
 def ours(trace: Sequence[bytes], sizes: Mapping[bytes, int], budget: int) -> int:
-    """GreedyDual-Size-Frequency behind a window, as the library runs it."""
+    """S3-FIFO, as the library runs it."""
     cache = ObjectCache(budget)
     for oid in trace:
         if cache.peek(oid) is None:
@@ -171,7 +133,7 @@ def ours(trace: Sequence[bytes], sizes: Mapping[bytes, int], budget: int) -> int
     return cache.hits
 
 
-POLICIES = {"FIFO": fifo, "LRU": lru, "clock": clock, "2Q": two_queues, "S3-FIFO": s3_fifo, "GDSF (ours)": ours}
+POLICIES = {"FIFO": fifo, "LRU": lru, "clock": clock, "2Q": two_queues, "S3-FIFO (ours)": ours}
 
 
 def format_policies(path: Path, say: Callable[[str], None]) -> str:

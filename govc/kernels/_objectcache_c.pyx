@@ -15,10 +15,7 @@ from itertools import islice
 
 DEF NONE = 0xFFFFFFFF
 DEF FREQUENCY_MAX = 3
-DEF ASKED_MAX = 15
-DEF NEVER_ASKED_AGAIN = 0.1
-DEF WINDOW_PARTS = 8
-DEF ARITY = 4
+DEF SMALL_TENTHS = 1
 DEF KEYS_AT_ONCE = 1024
 
 DEF EMPTY = 0xFFFFFFFFFFFFFFFF
@@ -30,11 +27,10 @@ cdef struct Slot:
     PyObject *key
     PyObject *value
     uint64_t cost
-    float worth
-    uint32_t newer  # in the window; where it is free: the next one that is, in `older`
+    uint32_t newer  # in the queue it is in
     uint32_t older
-    uint8_t frequency  # how often it was asked for since somebody looked
-    uint8_t asked  # how often until then, its coming included
+    uint8_t frequency
+    uint8_t is_main
 
 
 cdef struct Near:
@@ -44,15 +40,10 @@ cdef struct Near:
     uint64_t value
 
 
-cdef struct Window:
+cdef struct Queue:
     uint32_t newest
     uint32_t oldest
     uint64_t used
-
-
-cdef struct Ranked:
-    double rank
-    uint32_t slot
 
 
 cdef class ObjectCache:
@@ -71,29 +62,39 @@ cdef class ObjectCache:
     cdef Near *near  # as many places as the table has, in pairs; a key has one in its pair, or none
     cdef uint64_t mask
     cdef uint64_t factor
-    cdef Window window
-    cdef Ranked *heap  # what is not in the window: none ranks below the one it stands under; as much room as slots have
-    cdef uint32_t heap_count
-    cdef uint64_t heap_used
-    cdef double floor  # the rank of what was dropped last
+    cdef Queue small
+    cdef Queue main
+    cdef uint64_t ghost_mask
+    cdef uint64_t *ghost_table  # marks of names that were dropped from the small queue, each at its home
 
     def __cinit__(self, *_arguments, **_options):
         self.mask = 255
         self.slot_room = 128
         self.free_slot = NONE
         self.factor = int.from_bytes(os.urandom(8), "little") | 1
-        self.window.newest = self.window.oldest = NONE
+        self.small.newest = self.small.oldest = self.main.newest = self.main.oldest = NONE
         self.table = <uint64_t *>malloc(8 * (self.mask + 1))
         self.near = <Near *>calloc(self.mask + 1, sizeof(Near))
         self.slots = <Slot *>malloc(sizeof(Slot) * self.slot_room)
-        self.heap = <Ranked *>malloc(sizeof(Ranked) * self.slot_room)
-        if self.table == NULL or self.near == NULL or self.slots == NULL or self.heap == NULL:
+        self.ghost_table = <uint64_t *>calloc(256, 8)
+        self.ghost_mask = 255
+        if self.table == NULL or self.near == NULL or self.slots == NULL or self.ghost_table == NULL:
             raise MemoryError
         memset(self.table, 0xFF, 8 * (self.mask + 1))
 
     def __init__(self, uint64_t budget_bytes, uint64_t entry_bytes_max=0):
+        cdef uint64_t ghost_count = 256
+        cdef uint64_t *ghosts
         self.budget_bytes = budget_bytes
         self.entry_bytes_max = entry_bytes_max if entry_bytes_max else budget_bytes // 8
+        while ghost_count * 4096 < budget_bytes and ghost_count < (1 << 20):
+            ghost_count *= 2
+        ghosts = <uint64_t *>calloc(ghost_count, 8)
+        if ghosts == NULL:
+            raise MemoryError
+        free(self.ghost_table)
+        self.ghost_table = ghosts
+        self.ghost_mask = ghost_count - 1
 
     def __dealloc__(self):
         if self.slots != NULL and self.table != NULL and self.near != NULL:
@@ -101,7 +102,7 @@ cdef class ObjectCache:
         free(self.table)
         free(self.near)
         free(self.slots)
-        free(self.heap)
+        free(self.ghost_table)
 
     @final
     cdef inline uint64_t mark_of(self, const uint8_t *key) noexcept:
@@ -244,10 +245,12 @@ cdef class ObjectCache:
                 absent[key] = None
         return list(absent)
 
-    def put(self, bytes key not None, value, uint64_t cost, float worth=1):
+    def put(self, bytes key not None, value, uint64_t cost):
         """See objectcache.ObjectCache."""
         cdef uint32_t slot
+        cdef uint64_t mark
         cdef Slot *entry
+        cdef Slot *more
         cost += ENTRY_BYTES
         if PyBytes_GET_SIZE(key) < 8:
             raise ValueError("a key is a name of 8 bytes or more")
@@ -260,40 +263,31 @@ cdef class ObjectCache:
             self.free_slot = self.slots[slot].older
         else:
             if self.slot_count == self.slot_room:
-                self.make_room()
+                more = <Slot *>realloc(self.slots, sizeof(Slot) * 2 * <size_t>self.slot_room)
+                if more == NULL:
+                    raise MemoryError
+                self.slots = more
+                self.slot_room *= 2
             slot = self.slot_count
             self.slot_count += 1
+        mark = self.mark_of(<const uint8_t *>PyBytes_AS_STRING(key)) | 1
         entry = &self.slots[slot]
         Py_INCREF(key)
         Py_INCREF(value)
         entry.key = <PyObject *>key
         entry.value = <PyObject *>value
         entry.cost = cost
-        entry.worth = worth
         entry.frequency = 0
-        entry.asked = 1
         self.enter(slot)
         self.bring_near(slot)
         self.entries += 1
-        self.join_window(slot)
-        # Those before it go first, or stand in line behind it.
-        while self.window.used * WINDOW_PARTS > self.budget_bytes and self.window.oldest != slot:
-            self.leave_window()
-        while self.window.used + self.heap_used > self.budget_bytes:
+        if self.ghost_table[(mark >> 16) & self.ghost_mask] == mark:
+            self.ghost_table[(mark >> 16) & self.ghost_mask] = 0
+            self.link(&self.main, slot, 1)
+        else:
+            self.link(&self.small, slot, 0)
+        while self.small.used + self.main.used > self.budget_bytes:
             self.evict()
-
-    cdef int make_room(self) except -1:
-        cdef Slot *slots = <Slot *>realloc(self.slots, sizeof(Slot) * 2 * <size_t>self.slot_room)
-        cdef Ranked *heap
-        if slots == NULL:
-            raise MemoryError
-        self.slots = slots
-        heap = <Ranked *>realloc(self.heap, sizeof(Ranked) * 2 * <size_t>self.slot_room)
-        if heap == NULL:
-            raise MemoryError
-        self.heap = heap
-        self.slot_room *= 2
-        return 0
 
     cdef void enter(self, uint32_t slot) noexcept:
         cdef uint64_t mark = self.mark_of(<const uint8_t *>PyBytes_AS_STRING(<object>self.slots[slot].key))
@@ -327,108 +321,56 @@ cdef class ObjectCache:
         free(old)
         return 0
 
-    cdef void join_window(self, uint32_t slot) noexcept:
+    cdef void link(self, Queue *queue, uint32_t slot, uint8_t is_main) noexcept:
         cdef Slot *entry = &self.slots[slot]
+        entry.is_main = is_main
         entry.newer = NONE
-        entry.older = self.window.newest
-        if self.window.newest != <uint32_t>NONE:
-            self.slots[self.window.newest].newer = slot
+        entry.older = queue.newest
+        if queue.newest != <uint32_t>NONE:
+            self.slots[queue.newest].newer = slot
         else:
-            self.window.oldest = slot
-        self.window.newest = slot
-        self.window.used += entry.cost
+            queue.oldest = slot
+        queue.newest = slot
+        queue.used += entry.cost
 
-    cdef uint32_t unlink_oldest(self) noexcept:
-        cdef uint32_t slot = self.window.oldest
+    cdef uint32_t unlink_oldest(self, Queue *queue) noexcept:
+        cdef uint32_t slot = queue.oldest
         cdef Slot *entry = &self.slots[slot]
-        self.window.oldest = entry.newer
+        queue.oldest = entry.newer
         if entry.newer != <uint32_t>NONE:
             self.slots[entry.newer].older = NONE
         else:
-            self.window.newest = NONE
-        self.window.used -= entry.cost
+            queue.newest = NONE
+        queue.used -= entry.cost
         return slot
-
-    cdef void leave_window(self) noexcept:
-        """Have the oldest of the window take its place in the heap; who was asked for there stands in line again."""
-        cdef uint32_t slot = self.unlink_oldest()
-        if self.was_asked(slot):
-            self.join_window(slot)
-            return
-        self.heap_used += self.slots[slot].cost
-        self.heap_count += 1
-        self.rise(self.heap_count - 1, self.floor + self.value_of(slot), slot)
-
-    @final
-    cdef inline bint was_asked(self, uint32_t slot) noexcept:
-        """Tell whether an entry was asked for since it was looked at last, and add that up."""
-        cdef uint8_t frequency = self.take_frequency(slot)
-        cdef Slot *entry = &self.slots[slot]
-        entry.asked = entry.asked + frequency if entry.asked + frequency < ASKED_MAX else ASKED_MAX
-        return frequency != 0
-
-    @final
-    cdef inline double value_of(self, uint32_t slot) noexcept:
-        cdef Slot *entry = &self.slots[slot]
-        cdef double asked = entry.asked if entry.asked > 1 else NEVER_ASKED_AGAIN
-        return asked * entry.worth / entry.cost
-
-    cdef void rise(self, uint32_t at, double rank, uint32_t slot) noexcept:
-        """Put an entry where nothing is, or further up."""
-        cdef uint32_t above
-        while at:
-            above = (at - 1) // ARITY
-            if self.heap[above].rank <= rank:
-                break
-            self.heap[at] = self.heap[above]
-            at = above
-        self.heap[at].rank = rank
-        self.heap[at].slot = slot
-
-    cdef void sink(self, double rank, uint32_t slot) noexcept:
-        """Put an entry at the top, whose place is free, or further down."""
-        cdef uint32_t at = 0, below, least, end
-        while True:
-            below = ARITY * at + 1
-            if below >= self.heap_count:
-                break
-            end = below + ARITY if below + ARITY < self.heap_count else self.heap_count
-            least = below
-            below += 1
-            while below < end:
-                if self.heap[below].rank < self.heap[least].rank:
-                    least = below
-                below += 1
-            if rank <= self.heap[least].rank:
-                break
-            self.heap[at] = self.heap[least]
-            at = least
-        self.heap[at].rank = rank
-        self.heap[at].slot = slot
 
     cdef void evict(self) noexcept:
-        """Drop the entry of the lowest rank; who was asked for since it was ranked is ranked anew."""
-        cdef Ranked top
-        if self.heap_count == 0:
-            self.drop(self.unlink_oldest())
+        """Drop one entry: from the small queue when that is beyond its share, else from the main one."""
+        cdef uint32_t slot
+        cdef uint64_t mark
+        cdef uint8_t frequency
+        if self.small.oldest != <uint32_t>NONE and (
+            self.small.used * 10 > self.budget_bytes * SMALL_TENTHS or self.main.oldest == <uint32_t>NONE
+        ):
+            slot = self.unlink_oldest(&self.small)
+            if self.take_frequency(slot):
+                self.link(&self.main, slot, 1)
+            else:
+                mark = self.mark_of(<const uint8_t *>PyBytes_AS_STRING(<object>self.slots[slot].key)) | 1
+                self.ghost_table[(mark >> 16) & self.ghost_mask] = mark
+                self.drop(slot)
             return
-        top = self.heap[0]
-        while self.was_asked(top.slot):
-            self.sink(top.rank + self.value_of(top.slot), top.slot)
-            top = self.heap[0]
-        self.floor = top.rank
-        self.drop(self.take_top())
-
-    cdef uint32_t take_top(self) noexcept:
-        cdef uint32_t slot = self.heap[0].slot
-        self.heap_used -= self.slots[slot].cost
-        self.heap_count -= 1
-        if self.heap_count:
-            self.sink(self.heap[self.heap_count].rank, self.heap[self.heap_count].slot)
-        return slot
+        while True:
+            slot = self.unlink_oldest(&self.main)
+            frequency = self.take_frequency(slot)
+            if frequency == 0:
+                self.drop(slot)
+                return
+            self.slots[slot].frequency = frequency - 1
+            self.link(&self.main, slot, 1)
 
     cdef void drop(self, uint32_t slot) noexcept:
-        """Forget an entry that is in no place any more."""
+        """Forget an entry that is in no queue."""
         cdef Slot *entry = &self.slots[slot]
         cdef object key = <object>entry.key
         cdef object value = <object>entry.value
@@ -460,16 +402,15 @@ cdef class ObjectCache:
         Py_DECREF(value)
 
     cdef void drop_all(self) noexcept:
-        while self.window.oldest != <uint32_t>NONE:
-            self.drop(self.unlink_oldest())
-        while self.heap_count:
-            self.drop(self.take_top())
-        self.floor = 0
+        while self.small.oldest != <uint32_t>NONE:
+            self.drop(self.unlink_oldest(&self.small))
+        while self.main.oldest != <uint32_t>NONE:
+            self.drop(self.unlink_oldest(&self.main))
 
     def resize(self, uint64_t budget_bytes):
         """See objectcache.ObjectCache."""
         self.budget_bytes = budget_bytes
-        while self.window.used + self.heap_used > budget_bytes:
+        while self.small.used + self.main.used > budget_bytes:
             self.evict()
 
     def clear(self):
@@ -482,7 +423,7 @@ cdef class ObjectCache:
 
     @property
     def used_bytes(self):
-        return self.window.used + self.heap_used
+        return self.small.used + self.main.used
 
 
 cdef class ManyValues:

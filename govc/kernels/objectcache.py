@@ -6,15 +6,12 @@ very object that the value was put with, as programs do that hold their names, i
 second table beside it, and nothing of the name is read. A miss calls
 `missing(name)`, which a kind of cache defines: it reads the object and may `put` it.
 
-**Who is dropped** (GreedyDual-Size-Frequency behind a window). Objects differ in size by a factor of thousands, and
-one that takes a hundred times the memory takes some ten times as long to read again: so what is kept is what brings
-most hits for its bytes. A new entry stands in a window of an eighth of the budget, first in, first out, and stands in
-line again when it was asked for there: so what is in use right now is kept however large it is. Behind it is a heap
-by rank: how often an entry was asked for (fifteen at most; a tenth for who was never asked for again) times its
-worth, divided by what it costs, upon the rank of what was dropped last. That rises, so what was popular once goes in
-the end. The lowest goes, unless it was asked for since it was ranked: then it is ranked anew. So one pass over all
-objects (a log, a listing) doesn't drive out what is used every day, and a hit moves nothing. bench/policies.py (run
-by bench.reads) compares this with S3-FIFO, LRU, a plain clock and first-in-first-out: bench/READS.md.
+**Who is dropped** (S3-FIFO). New entries stand in a small queue of a tenth of the budget. One that was asked for
+while it was there moves to the main queue; the others leave behind the mark of their name, and who comes back while
+the mark is known starts in the main queue. The main queue is a clock: the oldest gets another round for each time
+that it was asked for, three at most. So one pass over all objects (a log, a listing) doesn't drive out what is used
+every day, and a hit moves nothing. bench/policies.py (run by bench.reads) compares this with LRU, a plain clock and
+first-in-first-out: bench/READS.md.
 
 **What an entry costs**: what its owner says, and ENTRY_BYTES for our slot, the name and the places in the hash. What
 would take more than an eighth of the budget isn't kept. Values that are in use elsewhere live on there; they are no
@@ -22,8 +19,7 @@ longer counted.
 
 Threads: each call holds the GIL from beginning to end (the twin: a lock where it writes).
 
-Source: Cherkasova, "Improving WWW Proxies Performance with Greedy-Dual-Size-Frequency Caching Policy" (HPL-98-69R1);
-the window: Einziger et al., "TinyLFU: A Highly Efficient Cache Admission Policy" (2017).
+Source: Yang et al., "FIFO queues are all you need for cache eviction" (SOSP 2023).
 """
 
 from collections.abc import Iterable, Iterator
@@ -71,11 +67,8 @@ if TYPE_CHECKING:
             together costs less. The twin never asks.
             """
 
-        def put(self, name: bytes, value: object, cost: int, worth: float = 1) -> None:
-            """Keep a value of `cost` bytes, unless the name is there or the value too large.
-
-            `worth`: what it takes to make it again, beside the others of this cache.
-            """
+        def put(self, name: bytes, value: object, cost: int) -> None:
+            """Keep a value of `cost` bytes, unless the name is there or the value too large."""
 
         def resize(self, budget_bytes: int) -> None:
             """Change the budget, and drop what doesn't fit any more. How large an entry may be stays what it was."""

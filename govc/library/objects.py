@@ -63,10 +63,6 @@ class ObjectStatistics(NamedTuple):
 class _Listings(ObjectCache):
     """Entries of trees by oid, and all files below one by its oid and one byte more."""
 
-    def keep(self, key: bytes, found: tuple[NamedTuple, ...], cost: int) -> None:
-        """Keep a listing. To make it again takes the longer the more it holds."""
-        self.put(key, found, cost, cost)
-
 
 class Objects(ObjectCache):
     """The objects of one repository. `objects[oid]` is a RawObject; raises ObjectMissing, Corrupt, LimitExceeded."""
@@ -227,7 +223,7 @@ class Objects(ObjectCache):
             found = tuple(parse_entries(data, len(tree_oid), TreeEntry))
         except Corrupt as error:
             raise CorruptObject(tree_oid, str(error)) from error
-        self._listings.keep(tree_oid, found, 100 + 2 * len(data) + 170 * len(found))
+        self._listings.put(tree_oid, found, 100 + 2 * len(data) + 170 * len(found))
         self._share()
         return found
 
@@ -240,7 +236,7 @@ class Objects(ObjectCache):
         with self._lock:
             reader = self._reader_for(self._store())
             found = list_files(reader, self.read, tree_oid, FileEntry, TREE_DEPTH_MAX, FILES_MAX)
-        self._listings.keep(key, found, 100 + 240 * len(found))
+        self._listings.put(key, found, 100 + 240 * len(found))
         self._share()
         return found
 

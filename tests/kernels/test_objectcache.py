@@ -105,67 +105,6 @@ def test_one_pass_over_everything_spares_what_is_asked_for_every_day(kernel: Any
     assert cache.hits - hits >= 90
 
 
-def hits_of(cache: Any, names: list[bytes], cost: int, worth: float = 1) -> int:
-    """Ask for each, and put what isn't there; return how many were."""
-    before: int = cache.hits
-    for name in names:
-        if cache.peek(name) is None:
-            cache.put(name, name, cost, worth)
-    return int(cache.hits) - before
-
-
-def test_many_small_ones_stay_where_few_large_ones_are_asked_for_as_often(kernel: Any) -> None:
-    """All of them in turn, again and again: more than there is room for."""
-    small = [name_of(number) for number in range(200)]
-    large = [name_of(number) for number in range(1000, 1040)]
-    cache = kernel.ObjectCache(320 * (100 + kernel.ENTRY_BYTES))
-    hits = 0
-    for _ in range(6):
-        hits = 0
-        for number, name in enumerate(large):
-            hits += hits_of(cache, small[5 * number : 5 * number + 5], 100)
-            hits_of(cache, [name], 10 * (100 + kernel.ENTRY_BYTES))
-    assert hits >= 180
-
-
-def test_what_is_in_use_right_now_is_kept_however_large_it_is(kernel: Any) -> None:
-    budget = 800 * (100 + kernel.ENTRY_BYTES)
-    cache = kernel.ObjectCache(budget)
-    small = [name_of(number) for number in range(700)]
-    for _ in range(3):
-        hits_of(cache, small, 100)
-    size = budget // 9 - kernel.ENTRY_BYTES
-    for number in range(1000, 1010):
-        assert hits_of(cache, [name_of(number)] * 5, size) == 4
-    # While others come and go, whoever is asked for again and again stands in line again.
-    for number in range(2000, 2300):
-        hits_of(cache, [name_of(number)], 100)
-        assert hits_of(cache, [name_of(1009)], size) == 1
-
-
-def test_what_was_popular_once_goes_in_the_end(kernel: Any) -> None:
-    cache = kernel.ObjectCache(200 * (100 + kernel.ENTRY_BYTES))
-    once, now = ([name_of(number) for number in range(k, k + 150)] for k in (0, 1000))
-    for _ in range(30):
-        hits_of(cache, once, 100)
-    for round_number in range(60):
-        hits_of(cache, [name_of(5000 + 200 * round_number + number) for number in range(200)], 100)
-        hits_of(cache, now, 100)
-    assert hits_of(cache, now, 100) >= 120
-    assert sum(cache.peek(name) is not None for name in once) <= 10
-
-
-def test_worth_keeps_the_large_one_that_takes_long_to_make(kernel: Any) -> None:
-    for worth, least, most in ((1.0, 0, 2), (100.0, 15, 20)):
-        cache = kernel.ObjectCache(400 * (100 + kernel.ENTRY_BYTES))
-        large = [name_of(number) for number in range(20)]
-        cost = 10 * (100 + kernel.ENTRY_BYTES) - kernel.ENTRY_BYTES
-        for _ in range(2):
-            hits_of(cache, large, cost, worth)
-        hits_of(cache, [name_of(number) for number in range(1000, 1400)] * 2, 100)
-        assert least <= sum(cache.peek(name) is not None for name in large) <= most
-
-
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 1500), max_size=4000), st.integers(2000, 60_000), st.booleans(), st.integers(0, 3))
 def test_many_are_what_one_by_one_is(numbers: list[int], budget: int, is_list: bool, known: int) -> None:
