@@ -197,8 +197,9 @@ Written by `{command}` on {time.strftime("%Y-%m-%d", time.gmtime())} in {minutes
 - Versions: {versions()}. Kernels: {kernels}.
 {format_parts(rows)}- Repositories: {repositories}.
 - Servers of rows 1 to 9, started anew for each row and asked in turn: `govc serve DIR --workers {servers.WORKERS}
-  --export-all`, directly and behind conf/nginx.conf; and git-http-backend below fcgiwrap ({servers.FCGI_CHILDREN}
-  children) and nginx. Each nginx has {servers.WORKERS} workers. Both columns of govc are compared with the same peer.
+  --export-all`, directly and behind conf/nginx.conf with its line for a Unix socket, as fcgiwrap has one; and
+  git-http-backend below fcgiwrap ({servers.FCGI_CHILDREN} children) and nginx. Each nginx has
+  {servers.WORKERS} workers. Both columns of govc are compared with the same peer.
 - The column "git" is libgit2 in rows 12 and 13 (which one stands in the first column), `git index-pack` in rows 10 and
   11, and `git repack -adb` in row 16.
 - Figures are medians of {plan.rounds} round{"s" if plan.rounds > 1 else ""} (least to most); of fewer where a contender

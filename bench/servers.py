@@ -1,7 +1,8 @@
 """The servers, each over the same folder on its own loopback port, started by us and ended by pid.
 
 govc                `govc serve` (gunicorn, 2 workers), asked directly
-govc behind nginx   the same behind conf/nginx.conf, on a Unix socket; nginx sends cached bodies itself
+govc behind nginx   the same behind conf/nginx.conf with its line for a Unix socket, as fcgiwrap has one; nginx sends
+                    cached bodies itself
 git                 nginx, fcgiwrap with 8 prefork children (four for each of nginx's two workers), git-http-backend
 
 What one costs is CPU seconds of a control group of its own (cgroup v2): master, workers, helpers, nginx, fcgiwrap and
@@ -197,7 +198,7 @@ def start_govc(
 def start_govc_behind_nginx(
     root: Path, scratch: Path, *, workers: int = WORKERS, cache: Path | None = None
 ) -> Iterator[Server]:
-    """`govc serve` behind conf/nginx.conf."""
+    """`govc serve` behind conf/nginx.conf with its line for a Unix socket."""
     port, place = find_free_port(), Path(tempfile.mkdtemp(prefix="nginx-", dir=scratch))
     cache = cache or place / "cache"
     options = ("--accel-location", "/-/cache")

@@ -1,7 +1,7 @@
 """The front ends a scenario runs over, started and stopped as processes on loopback.
 
     gunicorn   `python -m govc.cli serve`: what most people run
-    nginx      a real nginx with conf/nginx.conf in front of gunicorn, which is on a Unix socket
+    nginx      a real nginx with conf/nginx.conf in front of gunicorn, with its line for a Unix socket
     apache     a real Apache with conf/apache.conf in front of gunicorn
     cgi        `python -m govc.cli http-backend`, one process per request, behind compat/bridge.py
     oracle     `git http-backend` behind the same bridge: proves the suite; answers are compared with its own
@@ -212,13 +212,17 @@ def start_gunicorn_on_socket(
 def nginx_configuration(source: str, *, port: int, backend: str, cache_dir: str) -> str:
     """conf/nginx.conf with its two addresses and the cache's folder replaced, and nothing else.
 
-    `backend`: as nginx names it, unix:PATH.
+    `backend`: as nginx names it, HOST:PORT, or unix:PATH, for which the comment is taken in and the other line out.
     """
     text = source
+    tcp, unix = "        server 127.0.0.1:8000;\n", "#server unix:/run/govc.sock;"
+    address = ((tcp, ""), (unix, f"server {backend};"))
+    if not backend.startswith("unix:"):
+        address = ((tcp, f"        server {backend};\n"), (unix, unix))
     for found, wanted in (
         ("alias /var/cache/govc/;", f"alias {cache_dir}/;"),
         ("listen 127.0.0.1:8080;", f"listen 127.0.0.1:{port};"),
-        ("server unix:/run/govc/govc.sock;", f"server {backend};"),
+        *address,
     ):
         if text.count(found) != 1:
             raise RuntimeError(f"conf/nginx.conf should say {found!r} exactly once")
@@ -228,20 +232,33 @@ def nginx_configuration(source: str, *, port: int, backend: str, cache_dir: str)
 
 @contextlib.contextmanager
 def start_nginx(
-    root: Path, env: Mapping[str, str], scratch: Path, change: Callable[[str], str] = str
+    root: Path,
+    env: Mapping[str, str],
+    scratch: Path,
+    change: Callable[[str], str] = str,
+    *,
+    over_tcp: bool = False,
 ) -> Iterator[Running]:
-    """nginx in front of gunicorn, which sends cached answers; `change` may edit conf/nginx.conf as an admin would."""
+    """nginx in front of gunicorn, which sends cached answers; `change` may edit conf/nginx.conf as an admin would.
+
+    `over_tcp`: as that is shipped, instead of with its line for a Unix socket.
+    """
     program = need_program("nginx")
     cache_dir = env.get("GOVC_CACHE_DIR") or f"{env['XDG_CACHE_HOME']}/govc"
     with contextlib.ExitStack() as stack:
-        path = stack.enter_context(socket_place())
         options = ("--accel-location", "/-/cache")
-        backend = stack.enter_context(start_gunicorn_on_socket(root, env, scratch, path, options))
+        if over_tcp:
+            backend = stack.enter_context(start_gunicorn(root, env, scratch, options))
+        else:
+            path = stack.enter_context(socket_place())
+            backend = stack.enter_context(start_gunicorn_on_socket(root, env, scratch, path, options))
         port = find_free_port()
         place = Path(tempfile.mkdtemp(dir=scratch, prefix="nginx-"))
         configuration = place / "nginx.conf"
         source = change((PROJECT / "conf" / "nginx.conf").read_text())
-        configuration.write_text(nginx_configuration(source, port=port, backend=backend.url, cache_dir=cache_dir))
+        configuration.write_text(
+            nginx_configuration(source, port=port, backend=backend.url.removeprefix("http://"), cache_dir=cache_dir)
+        )
         log = place / "nginx.log"
         command = [program, "-p", str(place), "-c", str(configuration), "-e", str(place / "nginx-error.log")]
         # Root's temporary folders are closed to nginx's default user.

@@ -27,8 +27,8 @@ from compat.programs import find_program
 
 SYSTEMD = "/lib/systemd/systemd"
 USER_ID = 4711
-SOCKET = "/run/govc/govc.sock"
-"""Of conf/govc.service, conf/govc.socket and conf/nginx.conf."""
+PROXY_GROUP_ID = 4712
+"""Of www-data, to whom conf/govc.socket gives the Unix socket."""
 SECONDS_MAX = 120
 _UNSHARED = ("--pid", "--fork", "--mount", "--uts", "--ipc", "--cgroup", "--mount-proc", "--kill-child")
 
@@ -166,24 +166,25 @@ def _first_child(outer: subprocess.Popen[bytes], log: Path) -> int:
 
 def _write_files(scratch: Path, port: int) -> None:
     (scratch / "served").mkdir()
-    (scratch / "govc.service").write_text((PROJECT / "conf/govc.service").read_text())
-    # Clients outside reach a port only. On the Unix socket it is tried by itself.
-    text = (PROJECT / "conf/govc.socket").read_text()
-    (scratch / "govc.socket").write_text(text.replace(f"ListenStream={SOCKET}", f"ListenStream=127.0.0.1:{port}"))
+    for name in ("govc.service", "govc.socket"):
+        (scratch / name).write_text(
+            (PROJECT / "conf" / name).read_text().replace("127.0.0.1:8000", f"127.0.0.1:{port}")
+        )
     for target in ("within", *_TARGETS):
         lonely = "" if target == "within" else "DefaultDependencies=no\n"
         (scratch / f"{target}.target").write_text(f"[Unit]\nDescription={target}\n{lonely}")
     # There is no journal in there.
-    (scratch / "log.conf").write_text(
-        "[Service]\nStandardOutput=append:/srv/log\nStandardError=append:/srv/log\n"
-        f"Environment=GOVC_BIND=127.0.0.1:{port}\n"
-    )
-    (scratch / "govc.toml").write_text("workers = 2\n")
+    (scratch / "log.conf").write_text("[Service]\nStandardOutput=append:/srv/log\nStandardError=append:/srv/log\n")
+    (scratch / "govc.toml").write_text(f'bind = "127.0.0.1:{port}"\n')
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     (scratch / "govc").write_text(
         "#!/bin/sh\nexport PYTHONPATH=/opt/project:/opt/packages LD_LIBRARY_PATH=/opt/python/lib\n"
         f'exec /opt/python/bin/{version} -P -m govc.cli "$@"\n'
     )
-    for name, line in (("passwd", f"git:x:{USER_ID}:{USER_ID}::/srv:/bin/sh\n"), ("group", f"git:x:{USER_ID}:\n")):
-        kept = [row for row in Path(f"/etc/{name}").read_text().splitlines(keepends=True) if not row.startswith("git:")]
-        (scratch / name).write_text("".join(kept) + line)
+    for name, lines in (
+        ("passwd", [f"git:x:{USER_ID}:{USER_ID}::/srv:/bin/sh\n"]),
+        ("group", [f"git:x:{USER_ID}:\n", f"www-data:x:{PROXY_GROUP_ID}:\n"]),
+    ):
+        ours = tuple(line.partition(":")[0] + ":" for line in lines)
+        kept = [row for row in Path(f"/etc/{name}").read_text().splitlines(keepends=True) if not row.startswith(ours)]
+        (scratch / name).write_text("".join(kept + lines))

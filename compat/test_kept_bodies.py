@@ -5,6 +5,7 @@ import re
 import urllib.request
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from compat.gitclient import Git
 START: dict[str, Callable[[Path, dict[str, str], Path], AbstractContextManager[Running]]] = {
     "gunicorn": start_gunicorn,
     "nginx": start_nginx,
+    "nginx over TCP": partial(start_nginx, over_tcp=True),
 }
 
 

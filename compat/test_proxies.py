@@ -1,4 +1,6 @@
-"""What both proxies must do alike: TLS, with HTTP/2 or without, as their files say, and pushes of more than 1 GiB."""
+"""What both proxies must do alike, with their files as they are shipped: TLS, with HTTP/2 or without, as these say, and
+pushes of more than 1 GiB.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -82,7 +85,8 @@ def start_proxy(
 ) -> Iterator[frontends.Running]:
     program_or_skip({"nginx": "nginx", "apache": "apache2"}[name])
     env = frontends.server_environment(scratch / "home", {})
-    begin = frontends.start_nginx if name == "nginx" else frontends.start_apache
+    # nginx over TCP, as its file is shipped; all other tests of it take in the file's line for a Unix socket.
+    begin = partial(frontends.start_nginx, over_tcp=True) if name == "nginx" else frontends.start_apache
     with begin(root, env, scratch, change) as running:
         yield running
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import pytest
 from compat import frontends, machine_within
 from compat.conftest import lacking
 from compat.gitclient import Git
-from compat.machine_within import SOCKET, USER_ID, Within, wait_until
+from compat.machine_within import PROXY_GROUP_ID, USER_ID, Within, wait_until
 from compat.rawhttp import request
 
 pytestmark = pytest.mark.xdist_group("systemd")
@@ -165,32 +166,45 @@ def test_the_socket_starts_the_service(machine: Machine, git: Git) -> None:
     stop(within)
 
 
-def ask_on_the_socket(machine: Machine) -> int:
-    """The status of an answer on the socket that the units name."""
-    with contextlib.closing(frontends.UnixConnection(machine.within.root / SOCKET[1:])) as connection:
+def ask_on_the_socket(machine: Machine, path: str) -> int:
+    """The status of an answer on a socket of the inner machine."""
+    with contextlib.closing(frontends.UnixConnection(machine.within.root / path[1:])) as connection:
         connection.request("GET", "/-/readyz")
         return connection.getresponse().status
 
 
-@pytest.mark.parametrize("holder", ["govc", "systemd"])
-def test_the_unix_socket_is_for_the_group(machine: Machine, holder: str) -> None:
+def socket_lines() -> str:
+    """The lines of conf/govc.socket for a Unix socket, taken in, for `systemctl edit govc.socket`."""
+    text = (frontends.PROJECT / "conf/govc.socket").read_text()
+    lines = re.findall(r"^#((?:ListenStream|Socket\w+)=.*)$", text, re.MULTILINE)
+    assert lines[0] == "ListenStream=/run/govc.sock"
+    assert len(lines) == 4
+    return "\n".join(["[Socket]", "ListenStream=", *lines, ""])
+
+
+OWN = "[Service]\nRuntimeDirectory=govc\nEnvironment=GOVC_BIND=unix:/run/govc/govc.sock\n"
+
+
+@pytest.mark.parametrize(
+    ("unit", "text", "place", "group"),
+    [
+        ("govc.socket", socket_lines(), "/run/govc.sock", PROXY_GROUP_ID),
+        ("govc.service", OWN, "/run/govc/govc.sock", USER_ID),
+    ],
+    ids=["systemd", "govc"],
+)
+def test_the_unix_socket_is_for_its_group(machine: Machine, unit: str, text: str, place: str, group: int) -> None:
+    """Who holds it: systemd, as conf/govc.socket has it, for the proxy's group; or govc itself, for its own."""
     within = machine.within
-    own, held = (within.root / f"etc/systemd/system/govc.{kind}.d/zz.conf" for kind in ("service", "socket"))
-    for path, text in (
-        (own, f"[Service]\nEnvironment=GOVC_BIND=unix:{SOCKET}\n"),
-        (held, f"[Socket]\nListenStream=\nListenStream={SOCKET}\n"),
-    ):
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
+    changed = within.root / f"etc/systemd/system/{unit}.d/zz.conf"
+    changed.parent.mkdir(exist_ok=True)
+    changed.write_text(text)
     within.run("systemctl", "daemon-reload")
     try:
-        within.run("systemctl", "start", "govc.service" if holder == "govc" else "govc.socket")
-        assert ask_on_the_socket(machine) == 200
-        path = within.root / SOCKET[1:]
-        status = path.stat()
-        assert (oct(status.st_mode & 0o777), status.st_uid, status.st_gid) == ("0o660", USER_ID, USER_ID)
-        if holder == "govc":
-            assert oct(path.parent.stat().st_mode & 0o777) == oct(0o750)
+        within.run("systemctl", "start", unit)
+        assert ask_on_the_socket(machine, place) == 200
+        status = (within.root / place[1:]).stat()
+        assert (oct(status.st_mode & 0o777), status.st_uid, status.st_gid) == ("0o660", USER_ID, group)
         first = within.show("govc.service", "MainPID")
         within.run("kill", "-KILL", first)
         wait_until(
@@ -200,9 +214,8 @@ def test_the_unix_socket_is_for_the_group(machine: Machine, holder: str) -> None
             ),
             within,
         )
-        assert ask_on_the_socket(machine) == 200
+        assert ask_on_the_socket(machine, place) == 200
     finally:
         stop(within)
-        own.unlink()
-        held.unlink()
+        changed.unlink()
         within.run("systemctl", "daemon-reload")

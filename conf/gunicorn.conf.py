@@ -9,7 +9,7 @@ import os
 from typing import Any
 
 bind = os.environ.get("GOVC_BIND", "127.0.0.1:8000")
-# Of a Unix socket: for the owner and the group, nginx's user among them. Who may connect is believed like a proxy.
+# Of a Unix socket: for the owner and the group. Who may connect is believed like a proxy.
 umask = 0o117
 workers = int(os.environ.get("GOVC_WORKERS", "2"))
 # The gevent worker, with a fast lane for listings of refs in front of its parser ("gevent" works as well).

@@ -76,7 +76,7 @@ class Settings:
     git_protocol: str = _knob("", "protocol that wins over the client's Git-Protocol header", git_name="GIT_PROTOCOL")
     bind: str = _knob(
         "127.0.0.1:8000",
-        "HOST:PORT or unix:PATH, of which the proxy must be in our group; loopback, since the proxy is beside us",
+        "HOST:PORT or unix:PATH, open to our user and group; loopback, since the proxy is beside us",
     )
     workers: int = _knob(2, "one per core that may be busy with Git", unit="processes", least=1)
     practise: bool = _knob(
