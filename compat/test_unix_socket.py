@@ -9,6 +9,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -60,6 +61,43 @@ def test_what_a_killed_server_left_is_in_nobodys_way(tmp_path: Path, place: Path
     assert place.is_socket()
     with start(tmp_path, place):
         assert status_of(place, "/-/healthz") == 200
+
+
+def refused_start(tmp_path: Path, path: str) -> str:
+    """What a server says that can't begin on this path."""
+    done = subprocess.run(
+        [sys.executable, "-m", "govc.cli", "serve", "root", "--bind", f"unix:{path}"],
+        cwd=tmp_path,
+        env=frontends.server_environment(tmp_path / "home", {}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    return done.stderr
+
+
+def test_a_second_server_does_not_take_the_path_over(tmp_path: Path, place: Path) -> None:
+    with start(tmp_path, place):
+        assert "the socket is in use" in refused_start(tmp_path, str(place))
+        assert status_of(place, "/-/healthz") == 200
+    assert not place.exists()
+
+
+def test_a_stop_is_in_order_though_another_one_has_the_path(tmp_path: Path, place: Path) -> None:
+    """As when an admin has removed it and started another server: the workers get their time, and that one its path."""
+    with start(tmp_path, place) as running:
+        place.unlink()
+        other = socket.socket(socket.AF_UNIX)
+        other.bind(str(place))
+    with other:
+        assert place.is_socket()
+        assert running.log is not None
+        said = running.log.read_text()
+        assert "Traceback" not in said
+        assert "Parent changed" not in said
+        assert said.count("Worker exiting") == 2
 
 
 def test_a_reload_keeps_the_socket(tmp_path: Path, place: Path) -> None:
@@ -118,15 +156,5 @@ def test_where_there_can_be_no_socket_the_start_says_so(tmp_path: Path, kind: st
     (tmp_path / "root").mkdir()
     (tmp_path / "file").write_text("x")
     path, wanted = {"folder": ("none/s", "no folder for the socket"), "file": ("file", "not a socket")}[kind]
-    done = subprocess.run(
-        [sys.executable, "-m", "govc.cli", "serve", "root", "--bind", f"unix:{path}"],
-        cwd=tmp_path,
-        env=frontends.server_environment(tmp_path / "home", {}),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert wanted in done.stderr
+    assert wanted in refused_start(tmp_path, path)
     assert (tmp_path / "file").read_text() == "x"

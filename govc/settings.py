@@ -413,6 +413,8 @@ def _check_meaning(settings: Settings, sources: Mapping[str, str]) -> None:
     _check_logins(settings, fail)
     if not settings.bind.startswith("unix:") and not settings.bind.rpartition(":")[2].isdigit():
         raise fail("bind", f"wants HOST:PORT or unix:PATH, not {settings.bind!r}")
+    if settings.bind in ("unix:", "unix://"):
+        raise fail("bind", "wants a path behind unix:")
     if len(os.fsencode(settings.bind)) > len("unix:") + SOCKET_PATH_BYTES_MAX and settings.bind.startswith("unix:"):
         raise fail("bind", f"wants a path of at most {SOCKET_PATH_BYTES_MAX} bytes")
 

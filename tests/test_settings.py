@@ -77,6 +77,8 @@ def test_lists_come_with_commas_or_as_lists(tmp_path):
         ({"GOVC_REMOTE_USER_HEADER": "X_Remote"}, "remote_user_header", "GOVC_REMOTE_USER_HEADER"),
         ({"GOVC_BIND": "8000x"}, "bind", "GOVC_BIND"),
         ({"GOVC_BIND": "unix:/" + "x" * 107}, "bind", "GOVC_BIND"),
+        ({"GOVC_BIND": "unix:"}, "bind", "GOVC_BIND"),
+        ({"GOVC_BIND": "unix://"}, "bind", "GOVC_BIND"),
         ({"GIT_HTTP_MAX_REQUEST_BUFFER": "-1"}, "max_request_buffer", "GIT_HTTP_MAX_REQUEST_BUFFER"),
         ({"GIT_HTTP_MAX_REQUEST_BUFFER": ""}, "max_request_buffer", "GIT_HTTP_MAX_REQUEST_BUFFER"),
     ],

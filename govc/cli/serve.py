@@ -2,7 +2,6 @@
 
 import ipaddress
 import os
-import stat
 import sys
 import tempfile
 import time
@@ -13,6 +12,7 @@ import click
 
 from govc.auth.assembly import check_settings, checks_logins
 from govc.cli import room
+from govc.cli.listening import find_socket_problem
 from govc.cli.settings_flags import load_chosen, setting_options
 from govc.protocol.oid import SHA1
 from govc.repo.creation import create_first_commit, create_repository
@@ -45,24 +45,11 @@ def serve(directory: str | None, config: str | None, print_config: bool, first_r
         check_settings(settings)
     except BadSetting as error:
         raise click.ClickException(str(error)) from error
-    if problem := _find_socket_problem(settings.bind):
+    if problem := find_socket_problem(settings.bind):
         raise click.ClickException(problem)
     if checks_logins(settings) and not (_is_loopback(settings.bind) or settings.bind.startswith("unix:")):
         click.echo("Passwords and tokens cross the network as they are, unless a proxy with TLS is in front.", err=True)
     _run_server(settings)
-
-
-def _find_socket_problem(bind: str) -> str:
-    """Say why there can't be a Unix socket at the path; gunicorn would try for five seconds, or end in a traceback."""
-    if not bind.startswith("unix:") or "LISTEN_FDS" in os.environ:  # systemd has made one, wherever
-        return ""
-    path = bind.removeprefix("unix:").removeprefix("//")
-    folder = os.path.dirname(path) or "."
-    if not os.path.isdir(folder):
-        return f"no folder for the socket: {folder}"
-    if os.path.exists(path) and not stat.S_ISSOCK(os.stat(path).st_mode):
-        return f"not a socket: {path}"
-    return ""
 
 
 def _is_loopback(bind: str) -> bool:

@@ -10,12 +10,16 @@
 
 gunicorn's own master counts workers that are on their way out as workers: a long clone in one would keep a crashed one
 from being replaced. It also waits inside a reload until the old ones are gone, deaf to everything else.
+And when it stops it removes whatever lies at the path of its Unix socket, be it another server's by then, and falls
+over when nothing does, before its workers have been told to end.
 
 The master runs under no patch of gevent's. It imports the application for its workers, and makes none.
 """
 
 import mmap
+import os
 import signal
+import socket
 import time
 from typing import Any, Protocol
 
@@ -39,16 +43,42 @@ class CheckedApplication(Protocol):
         """Return why a worker could not start now, "" when it could."""
 
 
+def _identify(path: str) -> tuple[int, int] | None:
+    """Return what tells a file from others that come to lie at its path; None when there is none."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 class GovcArbiter(Arbiter):  # type: ignore[misc]
     """See the story of this module."""
 
     app: CheckedApplication
+    LISTENERS: list[Any]
 
     def __init__(self, app: Any) -> None:
         super().__init__(app)
         self._leaving: set[int] = set()
         self._problem = ""
         self._not_before = 0.0
+        self._socket_files: dict[str, tuple[int, int]] = {}
+
+    def start(self) -> None:
+        """Begin to listen (gunicorn's own hook)."""
+        umask = os.umask(0o077)
+        os.umask(umask)
+        try:
+            super().start()
+        finally:
+            os.umask(umask)  # gunicorn forgets to, where an address can't be had at the first try
+        for listener in self.LISTENERS:
+            path = listener.getsockname()
+            # One in the abstract name space has bytes, and no file.
+            identity = _identify(path) if listener.family == socket.AF_UNIX and isinstance(path, str) else None
+            if identity is not None:
+                self._socket_files[path] = identity
 
     def reload(self) -> None:
         """Replace the workers (gunicorn's own hook for SIGHUP)."""
@@ -99,7 +129,25 @@ class GovcArbiter(Arbiter):  # type: ignore[misc]
     def stop(self, graceful: bool = True) -> None:
         """End the workers (gunicorn's own hook)."""
         STOPPING[0] = 1
+        self._stop_listening()
         super().stop(graceful)
+
+    def _stop_listening(self) -> None:
+        """Close the sockets, and remove the files of those that are ours alone and still the ones that we made.
+
+        Files first: whoever starts meanwhile finds that we listen, and no other file has the number of one in use.
+        """
+        is_ours = self.reexec_pid == self.master_pid == 0 and not self.systemd and not self.cfg.reuse_port
+        for path, identity in self._socket_files.items():
+            if is_ours and _identify(path) == identity:
+                try:
+                    os.unlink(path)
+                except OSError as error:
+                    self.log.warning("%s stays: %s", path, error.strerror)
+        self._socket_files.clear()
+        for listener in self.LISTENERS:
+            listener.close()
+        self.LISTENERS = []
 
     def _staying(self) -> list[int]:
         """Return the workers that were not told to go, the oldest first."""
