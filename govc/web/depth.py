@@ -9,8 +9,10 @@ hundred kilobytes, and to wake up costs more than to send. So a few connections 
 long as they are quick: one that made us wait for QUIET_SECONDS is so no more, and gives its place back once it has
 taken what was too much. Little of that is memory at all when it is sent from a file: the pages are the file's.
 
-A Unix socket has no window, only a buffer (SO_SNDBUF; net.core.wmem_default to begin with, some 200 KiB). Of a deep one
-it is as large as net.core.wmem_max lets it be: a proxy that reads is then woken, and wakes us, once for that much.
+A Unix socket has no window, only a buffer (SO_SNDBUF): net.core.wmem_default to begin with, some 200 KiB of memory for
+the bytes and what the kernel needs beside them, whatever its listener has. Of a deep one it is as large as
+net.core.wmem_max lets it be, twice that, and 16 MiB at most: a proxy that reads is then woken, and wakes us, once for
+three quarters of that. `counted_socket` sees that it reads meanwhile.
 
 Source: tcp(7) "TCP_NOTSENT_LOWAT"; socket(7) "SO_SNDBUF"; unix(7).
 """
@@ -25,7 +27,8 @@ UNSENT_BYTES_MAX = 256 << 10
 DEEP_BYTES_MAX = 16 << 20
 """More than any buffer: the kernel decides (tcp_wmem)."""
 DEEP_MAX = 32
-"""So many at once in a process: 128 MiB at most, if all of them stop reading."""
+"""So many at once in a process: 128 MiB at most, if all of them stop reading (tcp_wmem's 4 MiB; on Unix sockets twice
+net.core.wmem_max, which is 13 MiB in all as Linux has it, and 512 MiB where it is 8 MiB or more)."""
 QUIET_SECONDS = 0.25
 
 _NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)

@@ -46,7 +46,7 @@ class Outlet:
         self._response = response
         self._socket = connection
         self._descriptor: int = connection.fileno()
-        self._counts = hasattr(connection, "moved_bytes")  # it can't see what goes past it
+        self._counts = hasattr(connection, "taken_bytes")  # it can't see what goes past it
         self._wait_writable = wait_writable
         self._breathe = Breather(runtime)
 
@@ -101,7 +101,7 @@ class Outlet:
                     except BlockingIOError:
                         sent = -1
                     if self._counts:
-                        self._socket.moved_bytes += written + max(sent, 0)
+                        self._socket.taken_bytes += written + max(sent, 0)
                     if sent != count:
                         self._send_piece(source, offset + max(sent, 0), count - max(sent, 0), wait)
                 self._breathe()
@@ -129,7 +129,7 @@ class Outlet:
             offset += sent
             count -= sent
             if self._counts:
-                self._socket.moved_bytes += sent
+                self._socket.taken_bytes += sent
             if not count:
                 break
         self._breathe()

@@ -29,7 +29,7 @@ class _Response:
 class _Connection:
     """A connection that doesn't wait, but for `sendall`, as gevent's does; one that counts, as on a Unix socket."""
 
-    moved_bytes = 0
+    taken_bytes = 0
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
@@ -41,7 +41,7 @@ class _Connection:
         while data:
             try:
                 sent = self._socket.send(data)
-                self.moved_bytes += sent
+                self.taken_bytes += sent
                 data = data[sent:]
             except BlockingIOError:
                 wait_writable(self)
@@ -113,7 +113,7 @@ def test_packets_are_sent_whole_and_in_order(
     ours.shutdown(socket.SHUT_WR)
     reader.join()
     assert b"".join(received) == wanted
-    assert response.sent == connection.moved_bytes == len(wanted) == len(span)
+    assert response.sent == connection.taken_bytes == len(wanted) == len(span)
     assert b"".join(span.iter_bytes()) == wanted
     os.close(span.descriptor)
 

@@ -8,6 +8,7 @@ import pytest
 
 from govc.limits.pace import PaceLimits
 from govc.web.counted_socket import CountedSocket
+from govc.web.depth import DEEP_BYTES_MAX, bound_unsent
 from govc.web.slow_clients import SlowClients, has_hung_up, moved_bytes
 
 LIMITS = PaceLimits(bytes_per_second=10, window_seconds=100, idle_seconds=3)
@@ -89,6 +90,46 @@ def test_a_unix_socket_counts_what_it_moves(counted):
     proxy.close()
     sending.join()
     assert isinstance(sending.exception, OSError)
+
+
+def fill(ours, piece_bytes=4096):
+    """Send until the kernel takes no more; how much it took."""
+    ours.setblocking(False)
+    taken = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            taken += ours.send(b"y" * piece_bytes)
+    return taken
+
+
+def test_what_waits_in_the_kernel_has_not_moved(counted):
+    ours, proxy = counted
+    bound_unsent(ours, DEEP_BYTES_MAX)
+    before = moved_bytes(ours)
+    taken = fill(ours, 65536)
+    assert moved_bytes(ours) == before
+    half = taken // 2
+    while half > 0:
+        half -= len(proxy.recv(half))
+    assert 0.8 * taken < 2 * (moved_bytes(ours) - before) < 1.6 * taken  # the kernel's memory is more than the bytes
+    ours.close()
+    seen = moved_bytes(ours)
+    assert moved_bytes(ours) == seen
+
+
+def test_who_reads_slowly_out_of_a_deep_buffer_is_not_silent(counted, slow, watch):
+    ours, proxy = counted
+    bound_unsent(ours, DEEP_BYTES_MAX)
+    waits = slow.begin(ours)
+    waits.begins()
+    assert fill(ours) > 8 * 8192
+    for _ in range(8):
+        proxy.recv(8192)
+        slow.look(2.0)
+        assert not waits.broken_limit
+    for _ in range(2):
+        slow.look(2.0)
+    assert watch.limits == ["client_idle_seconds"]
 
 
 def test_who_is_silent_behind_a_proxy_is_ended(counted, slow, watch):
