@@ -82,13 +82,17 @@ def _hold_signals_at_fork() -> None:
     os.register_at_fork(before=hold, after_in_parent=release)
 
 
-def _split_host(environ: dict[str, Any]) -> tuple[str, str]:
-    """Return the name and the port by which a client called the proxy in front of a Unix socket, which has neither."""
-    host = environ.get("HTTP_HOST", "")
+def _called_name(path: str, host: str, scheme: str) -> tuple[str, str]:
+    """Return the name and the port by which a client called the proxy in front of a Unix socket, which has neither.
+
+    Without a word of the client's: the socket's path, and no port.
+    """
+    if not host:
+        return path, ""
     name, colon, port = host.rpartition(":")
-    if colon and port.isdigit():
+    if colon and port.isascii() and port.isdigit():
         return name, port
-    return host, "443" if environ["wsgi.url_scheme"] == "https" else "80"
+    return host, "443" if scheme == "https" else "80"
 
 
 class _Known(NamedTuple):
@@ -172,11 +176,13 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serve one connection (gunicorn's own hook)."""
+        if client.family == socket.AF_UNIX:
+            addr = ""  # a peer may bind its end to a path that looks like an address, or a line of a log
+            if not self.cfg.is_ssl:
+                client = CountedSocket.of(client)
         if self.cfg.is_ssl or not self.cfg.keepalive or self.cfg.proxy_protocol != "off":
             super().handle(listener, client, addr)
             return
-        if client.family == socket.AF_UNIX:
-            client = CountedSocket.of(client)
         client.setblocking(1)
         try:
             self._serve_connection(listener, client, addr)
@@ -248,7 +254,9 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
             if says_scheme and environ.get(SCHEME_VARIABLE) == "https":
                 environ["wsgi.url_scheme"] = "https"
             if request.is_push and not isinstance(name, tuple):  # hooks are told the server's name and port
-                environ["SERVER_NAME"], environ["SERVER_PORT"] = _split_host(environ)
+                environ["SERVER_NAME"], environ["SERVER_PORT"] = _called_name(
+                    base["SERVER_NAME"], environ.get("HTTP_HOST", ""), environ["wsgi.url_scheme"]
+                )
             if words is not None and may_be_known(request, words, data):
                 learn = partial(self._learn, words, request.stays)
                 learn_head = partial(self._learn, head.words, request.stays) if head is not None else None
@@ -351,7 +359,7 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
         if isinstance(addr, tuple):
             base["REMOTE_ADDR"], base["REMOTE_PORT"] = addr[0], str(addr[1])
         else:
-            base["REMOTE_ADDR"] = addr.decode() if isinstance(addr, bytes) else addr
+            base["REMOTE_ADDR"] = addr
         return base
 
     def _answer(
@@ -412,6 +420,13 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
         except Exception as error:
             self.handle_error(request, client, addr, error)
             return None
+
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
+        """Answer what gunicorn's parser has read (its own hook): by the name and the port that the lane would give."""
+        if not isinstance(listener_name, tuple):
+            host = next((value for name, value in reversed(req.headers) if name == "HOST"), "")
+            listener_name = _called_name(str(listener_name), host, req.scheme)
+        return super().handle_request(listener_name, req, sock, addr)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer what could not be parsed (gunicorn's own hook); count heads that are too large."""

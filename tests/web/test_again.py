@@ -251,6 +251,7 @@ def test_the_rest_of_a_refused_push_is_read_before_the_connection_ends(serve, co
         (b"[::1]:81", ("[::1]", "81", "http")),
         (b"[::1]", ("[::1]", "80", "http")),
         (b"git.example\r\nX-Forwarded-Proto: https", ("git.example", "443", "https")),
+        (b"", ("/run/govc/govc.sock", "", "http")),
     ],
 )
 def test_a_push_over_a_unix_socket_keeps_the_lane(serve, host, wanted):

@@ -2,9 +2,12 @@
 
 from types import SimpleNamespace
 
+import gevent.socket
 import pytest
+from gunicorn.config import Config
 
 from govc.web import gunicorn_worker
+from govc.web.counted_socket import CountedSocket
 from govc.web.gunicorn_master import STOPPING
 from govc.web.gunicorn_worker import IDLE_SECONDS_AT_RELOAD, IDLE_SECONDS_AT_STOP, GovcWorker
 
@@ -67,3 +70,66 @@ def test_an_ordinary_stop_has_the_grace_of_a_stop(worker, now):
     STOPPING[0] = 1
     worker._limit_ending()
     assert worker.cfg.values["graceful_timeout"] == 55
+
+
+LANE = b"GET /a.git/info/refs?service=git-upload-pack"
+OTHERWISE = b"GET /a.git/HEAD?x"
+
+
+@pytest.fixture
+def ask():
+    """Have a worker answer one request on a Unix socket; the environ that the application was given."""
+
+    def serve(request, *, addr="", host=b"Host: x:8080\r\n", keepalive=75):
+        made, seen = object.__new__(GovcWorker), []
+        made.cfg = Config()
+        made.cfg.set("keepalive", keepalive)
+        made.log = SimpleNamespace(access=lambda *_: None, debug=lambda *_: None)
+        made._known, made._idle, made._names, made._date, made._date_at = {}, {}, {}, "", 0
+        made.nr, made.max_requests, made.alive = 0, 1 << 60, True
+
+        def application(environ, start):
+            seen.append(environ)
+            start("404 Not Found", [("Content-Length", "0")])
+            return []
+
+        made.wsgi = application
+        ours, proxy = gevent.socket.socketpair()
+        with proxy:
+            proxy.sendall(request + b" HTTP/1.1\r\n" + host + b"Connection: close\r\n\r\n")
+            made.handle(SimpleNamespace(getsockname=lambda: "/run/govc.sock"), ours, addr)
+            assert proxy.recv(4096).startswith(b"HTTP/1.1 404 ")
+        (environ,) = seen
+        assert ("RAW_URI" in environ) is (request != LANE or not keepalive)  # which gunicorn's own environs have
+        return environ
+
+    return serve
+
+
+@pytest.mark.parametrize("keepalive", [75, 0])
+@pytest.mark.parametrize("request_line", [LANE, OTHERWISE])
+@pytest.mark.parametrize("addr", ["", "127.0.0.1", "/tmp/a\nb", b"\0\xff"])
+def test_whoever_binds_his_end_of_a_unix_socket_chooses_no_address(ask, addr, request_line, keepalive):
+    assert ask(request_line, addr=addr, keepalive=keepalive)["REMOTE_ADDR"] == ""
+
+
+@pytest.mark.parametrize("keepalive", [75, 0])
+def test_a_unix_socket_is_counted_by_either_way(ask, keepalive):
+    assert isinstance(ask(OTHERWISE, keepalive=keepalive)["gunicorn.socket"], CountedSocket)
+
+
+@pytest.mark.parametrize(
+    ("host", "wanted"),
+    [
+        (b"Host: git.example:8080\r\n", ("git.example", "8080")),
+        (b"Host: git.example\r\n", ("git.example", "80")),
+        (b"Host: git.example\r\nX-Forwarded-Proto: https\r\n", ("git.example", "443")),
+        (b"Host: [::1]:81\r\n", ("[::1]", "81")),
+        (b"Host: [::1]\r\n", ("[::1]", "80")),
+        (b"Host: git.example:\xb2\r\n", ("git.example:\xb2", "80")),  # a digit for str.isdigit, and no port
+        (b"", ("/run/govc.sock", "")),
+    ],
+)
+def test_gunicorn_s_own_environ_has_the_name_that_was_called(ask, host, wanted):
+    environ = ask(OTHERWISE, host=host)
+    assert (environ["SERVER_NAME"], environ["SERVER_PORT"]) == wanted
