@@ -127,11 +127,33 @@ def test_the_proxy_says_who_asks(tmp_path: Path, place: Path) -> None:
         # Each address has its own rate.
         assert status_of(place, "/again.git/HEAD", X_Forwarded_For="192.0.2.7") == 429
         assert status_of(place, "/again.git/HEAD", X_Forwarded_For="192.0.2.9") == 404
+        assert status_of(place, "/again.git/HEAD") == 429  # as have all without one
+        assert running.log is not None
+        assert "trusted_proxies has no" not in running.log.read_text()
 
 
 def test_a_proxy_that_is_not_trusted_says_nothing(tmp_path: Path, place: Path) -> None:
-    with start(tmp_path, place, "--trusted-proxies", "127.0.0.1/32") as running:
+    """It is no way around a rate either: all are one client."""
+    options = ("--rate-per-address", "1", "--rate-burst-seconds", "60", "--remote-user-header", "X-Remote-User")
+    with start(tmp_path, place, "--trusted-proxies", "127.0.0.1/32", *options) as running:
+        assert running.log is not None
+        assert "trusted_proxies has no 'unix'" in running.log.read_text()
         assert status_of(place, "/none.git/HEAD", X_Forwarded_For="192.0.2.7") == 404
+        wait_until(lambda: lines_of(running, "/none.git/HEAD"), "it is logged")
+        assert " remote=- " in lines_of(running, "/none.git/HEAD")[0]
+        assert status_of(place, "/again.git/HEAD", X_Forwarded_For="192.0.2.8") == 429
+
+
+def test_whoever_binds_his_end_chooses_no_address(tmp_path: Path, place: Path) -> None:
+    """Nor a line of the log."""
+    with start(tmp_path, place) as running:
+        connection = frontends.UnixConnection(place)
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.bind(str(place.parent / "127.0.0.1\nx"))
+        connection.sock.connect(str(place))
+        connection.request("GET", "/none.git/HEAD")
+        assert connection.getresponse().status == 404
+        connection.close()
         wait_until(lambda: lines_of(running, "/none.git/HEAD"), "it is logged")
         assert " remote=- " in lines_of(running, "/none.git/HEAD")[0]
 

@@ -1,6 +1,7 @@
 """govc serve: gunicorn with gevent workers over a folder of bare repositories."""
 
 import ipaddress
+import logging
 import os
 import sys
 import tempfile
@@ -12,11 +13,12 @@ import click
 
 from govc.auth.assembly import check_settings, checks_logins
 from govc.cli import room
-from govc.cli.listening import find_socket_problem
+from govc.cli.listening import find_socket_problem, listens_on_unix
 from govc.cli.settings_flags import load_chosen, setting_options
 from govc.protocol.oid import SHA1
 from govc.repo.creation import create_first_commit, create_repository
 from govc.settings import BadSetting, Settings, format_settings
+from govc.web.identity import UNIX_SOCKET
 from govc.web.redaction import RedactingFilter
 
 FIRST_REPOSITORY = "hello.git"
@@ -119,6 +121,11 @@ def _run_server(settings: Settings) -> None:
         )
     except OSError as error:
         raise click.ClickException(f"log_file: {settings.log_file}: {error.strerror}") from error
+    if listens_on_unix(settings.bind) and UNIX_SOCKET not in settings.trusted_proxies:
+        logging.getLogger("govc.web").warning(
+            "trusted_proxies has no 'unix', and this is a Unix socket: no proxy on it is believed, neither who a user "
+            "is nor from where, so nobody is logged in by a header and all are one client"
+        )
     metrics_folder = None
     if settings.workers > 1 and settings.metrics and "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         # Before anything imports the library: it looks once.

@@ -264,7 +264,7 @@ class Application:
 
     def _answer(self, environ: dict[str, Any], identity: Identity, exchange: Exchange) -> Response:
         is_first = exchange.method != "POST"
-        if self._rates is not None and identity.remote_addr:
+        if self._rates is not None:  # all without an address are one client
             self._rates.check_address(client_key(identity.remote_addr), is_first=is_first)
         route, repository = self._find_route(environ)
         if route is None:

@@ -102,8 +102,8 @@ def test_of_ipv6_a_network_is_one_client(client):
     assert client.get(LISTING, REMOTE_ADDR="2001:db8:0:1::1").status == 200
 
 
-def test_where_no_address_is_known_none_is_counted(client):
-    assert statuses(client, LISTING, 5, REMOTE_ADDR="") == [200] * 5
+def test_all_whose_address_is_not_known_are_one_client(client):
+    assert statuses(client, LISTING, 5, REMOTE_ADDR="") == [200, 200, 429, 429, 429]
 
 
 def test_a_user_is_counted_wherever_he_is(client):
