@@ -80,14 +80,10 @@ class Swept:
 def _make_private(path: str, mode: int) -> None:
     """Make the folder and the one around it, and check whose they are. Raises OSError, CacheUnusable."""
     for folder in (os.path.dirname(path), path):
-        try:
-            os.mkdir(folder, mode)
-            os.chmod(folder, mode)  # whatever the umask is
-        except FileExistsError:
-            pass
-        except FileNotFoundError:
+        with suppress(FileExistsError):  # another worker may be quicker, at any of these
             os.makedirs(os.path.dirname(folder), exist_ok=True)
             os.mkdir(folder, mode)
+            os.chmod(folder, mode)  # whatever the umask is
         _check_private(folder)
 
 

@@ -1,5 +1,6 @@
 """The folder: whose it is, what stays in it, what goes."""
 
+import contextlib
 import os
 import shutil
 import stat
@@ -9,7 +10,14 @@ from types import SimpleNamespace
 import pytest
 
 from govc.cache import folder as folder_room
-from govc.cache.folder import CacheFolder, CacheUnusable, default_cache_dir, read_boot_id, touch
+from govc.cache.folder import (
+    CacheFolder,
+    CacheUnusable,
+    default_cache_dir,
+    make_boot_folder,
+    read_boot_id,
+    touch,
+)
 from govc.cache.record import claim, initialize
 
 SECOND = 1_000_000_000
@@ -50,6 +58,21 @@ def test_the_folder_is_private_whatever_the_umask_is(tmp_path):
 
 def test_missing_parents_are_made(tmp_path):
     assert os.path.isdir(CacheFolder(str(tmp_path / "a" / "b" / "cache"), 1000).path)
+
+
+@pytest.mark.parametrize("name", ["cache", "a/cache"])
+def test_another_worker_may_make_the_folder_meanwhile(tmp_path, monkeypatch, name):
+    """At each step: just before we would."""
+    real = os.mkdir
+
+    def quicker(path, *mode):
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            real(path, *mode)
+        real(path, *mode)
+
+    monkeypatch.setattr(os, "mkdir", quicker)
+    assert os.path.isdir(CacheFolder(str(tmp_path / name), 1000).path)
+    assert os.path.isdir(make_boot_folder(str(tmp_path / "b" / name), "shared-"))
 
 
 @pytest.mark.parametrize("mode", [0o720, 0o702, 0o777])
