@@ -48,6 +48,21 @@ def bound_unsent(connection: Any, bytes_max: int = UNSENT_BYTES_MAX) -> bool:
     return True
 
 
+def _no_wait(_connection: Any) -> None:
+    """Wait for nothing."""
+
+
+def send_all(connection: Any, data: bytes | memoryview) -> None:
+    """Send what is in memory. Through a deep Unix socket where it is long: else it takes a wake-up for every 150 KiB,
+    of us and of the proxy. (TCP's own buffer is as deep as that.) Raises OSError. May switch.
+    """
+    if len(data) > UNSENT_BYTES_MAX and connection.family == socket.AF_UNIX:
+        with Depth(connection, _no_wait):
+            connection.sendall(data)
+    else:
+        connection.sendall(data)
+
+
 class Depth:
     """The depth of one connection while something long is sent: `with Depth(...) as depth: ... depth.wait()`."""
 

@@ -48,7 +48,7 @@ from govc.web.again import (
     words_of,
 )
 from govc.web.counted_socket import CountedSocket
-from govc.web.depth import bound_unsent
+from govc.web.depth import bound_unsent, send_all
 from govc.web.gunicorn_master import STOPPING
 from govc.web.lane import HEAD_BYTES_MAX, SCHEME_VARIABLE, encode_whole, make_environ, read_request
 from govc.web.lane_answer import LaneAnswer
@@ -315,7 +315,7 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
             if sent < len(piece):
                 if waits is not None:
                     waits.begins()
-                client.sendall(memoryview(piece)[sent:])
+                send_all(client, memoryview(piece)[sent:])
                 if waits is not None:
                     waits.ends()
         return stays

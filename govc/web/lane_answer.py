@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from govc.service.last_chunk import LastChunk
+from govc.web.depth import send_all
 from govc.web.lane import encode_answer, encode_head
 
 
@@ -101,4 +102,4 @@ class LaneAnswer:
         return b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data
 
     def _write(self, data: bytes | memoryview) -> None:
-        self.connection.sendall(data)
+        send_all(self.connection, data)

@@ -1,6 +1,7 @@
 """How much may wait in the kernel: little, but for a few quick clients at a time."""
 
 import socket
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from govc.web import depth as depth_room
-from govc.web.depth import DEEP_BYTES_MAX, UNSENT_BYTES_MAX, Depth, bound_unsent
+from govc.web.depth import DEEP_BYTES_MAX, UNSENT_BYTES_MAX, Depth, bound_unsent, send_all
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="this system bounds nothing")
 
@@ -65,6 +66,27 @@ def test_a_unix_socket_has_a_larger_buffer_meanwhile():
         with Depth(ours, lambda _: time.sleep(depth_room.QUIET_SECONDS * 1.2)) as depth:
             depth.wait()
             assert size() == min(UNSENT_BYTES_MAX, 2 * most)  # who makes us wait isn't quick
+
+
+@pytest.mark.parametrize("is_long", [False, True])
+def test_what_is_long_and_in_memory_goes_through_a_deep_unix_socket(is_long):
+    ours, theirs = socket.socketpair()
+
+    def size():
+        return ours.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+
+    most = int(Path("/proc/sys/net/core/wmem_max").read_text())
+    before, deep = size(), min(DEEP_BYTES_MAX, 2 * most)
+    left = 2 * deep if is_long else UNSENT_BYTES_MAX
+    with ours, theirs:
+        sender = threading.Thread(target=send_all, args=(ours, bytes(left)))
+        sender.start()
+        left -= len(theirs.recv(1))
+        assert size() == (deep if is_long else before)
+        while left:
+            left -= len(theirs.recv(1 << 20))
+        sender.join()
+        assert size() == (min(UNSENT_BYTES_MAX, 2 * most) if is_long else before)
 
 
 def test_only_so_many_are(connect, monkeypatch):
