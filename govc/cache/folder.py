@@ -261,15 +261,16 @@ class CacheFolder:
         reserve = min(RESERVE_BYTES_MAX, status.f_blocks * status.f_frsize // RESERVE_SHARE)
         return free - reserve >= expected_bytes
 
-    def is_sweep_due(self, added_bytes: int) -> bool:
+    def is_sweep_due(self, added_bytes: int, *, now: float | None = None) -> bool:
         """Tell whether `sweep` will look at the folder: it blocks then, and else it doesn't."""
-        return time.monotonic() >= self._next_sweep or (self._added_since + added_bytes) * 16 >= self.bytes_max
+        seconds = time.monotonic() if now is None else now
+        return seconds >= self._next_sweep or (self._added_since + added_bytes) * 16 >= self.bytes_max
 
     def sweep(self, added_bytes: int, *, now: float | None = None) -> Swept | None:
         """After a body came in: remove leftovers and, over the bound, bodies by the clock. None when it isn't due."""
         seconds = time.monotonic() if now is None else now
-        self._added_since += added_bytes
-        if seconds < self._next_sweep and self._added_since * 16 < self.bytes_max:
+        if not self.is_sweep_due(added_bytes, now=seconds):
+            self._added_since += added_bytes
             return None
         self._next_sweep = seconds + SWEEP_SECONDS
         self._added_since = 0

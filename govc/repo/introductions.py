@@ -146,7 +146,7 @@ class Introductions:
         overwritten = self._find_overwritten()
         if overwritten:
             self._forget(overwritten)
-        elif stamp == self._stamp:
+        elif stamp == self._stamp and self._files.are_current():
             return
         forgotten = self._forgotten
         try:
@@ -165,10 +165,8 @@ class Introductions:
             self._mapped.pop(name, None)
         self._watch_maps()
         self._stamp = stamp
-        if forgotten != self._forgotten:
-            self._forget(
-                self._segments.keys() | {self._thin_name}
-            )  # of what was forgotten, this one may have kept some
+        if forgotten != self._forgotten:  # meanwhile, by another: of that, this one may have kept some
+            self._forget({*self._segments, *self._forward_files, self._thin_name})
         self.generation += 1
         drop_pages(self._maps)  # all of each was read for its checksum
         self._maps.clear()
@@ -177,15 +175,17 @@ class Introductions:
         self._files = Stamps([(f"{self.folder}/{name}", known) for name, known in list(self._mapped.items())], ())
 
     def _find_overwritten(self) -> set[str]:
-        """Return the files that aren't what they were when they were mapped, or are gone."""
-        return set() if self._files.are_current() else {os.path.basename(path) for path in self._files.changed()}
+        """Return the files that aren't what they were when they were mapped. What is gone stays as it is mapped."""
+        changed = () if self._files.are_current() else self._files.changed()
+        return {os.path.basename(path) for path in changed if os.path.exists(path)}
 
     def _forget(self, names: Set[str]) -> None:
         """Have these files read anew, by the next refresh."""
         self._forgotten += 1
+        self._stamp = None
         if not names.isdisjoint(self._segments):
             self._segments = {name: segment for name, segment in self._segments.items() if name not in names}
-            self._memory, self._stamp = [], None
+            self._memory = []
             self._view = self._file_view = View(self.algo)
         if self._thin_name in names:
             self._thin_name, self._thin = "", None

@@ -222,6 +222,22 @@ def test_a_file_stands_on_files_only(path: Path) -> None:
     assert other.view.knows(oid(path, "main~3"))
 
 
+def test_what_is_known_in_memory_stays_when_files_are_merged(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is gone is as it was mapped: nothing of it, or upon it, has to be forgotten."""
+    monkeypatch.setattr("govc.repo.introductions._MAP_BYTES_MIN", 1)
+    repository = open_repository(path)
+    index = fill(repository)
+    fast_import(path, 2, seed=8, start="refs/heads/main^0")
+    assert index.cover(repository.snapshot().store, [oid(path, "main")])
+    (file,) = path.glob("govc/introductions/*.segment")
+    file.with_name(f"z{file.name}").write_bytes(file.read_bytes())
+    file.unlink()
+    assert not index.is_current()
+    index.refresh()
+    assert index.is_current()
+    assert index.view.knows(oid(path, "main"))
+
+
 def test_too_much_for_a_push_is_left_to_the_helper(path: Path) -> None:
     repository = open_repository(path)
     index = fill(repository)
