@@ -109,6 +109,8 @@ class JwtChecker:
 
     def _verified_claims(self, token: str) -> dict[str, object]:
         header = jws.extract_compact(token.encode("ascii"), registry=_REGISTRY).headers()
+        if not isinstance(header, dict):  # any JSON in which "alg" is: a list, a text
+            raise LoginFailed(METHOD, "malformed header")
         algorithm, kid = header.get("alg"), header.get("kid", "")
         if algorithm not in ALGORITHMS or not isinstance(kid, str):
             raise LoginFailed(METHOD, "algorithm not taken")

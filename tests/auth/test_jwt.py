@@ -268,3 +268,8 @@ def test_a_file_of_keys_is_read_again_when_it_changes(tmp_path):
 def test_property_arbitrary_key_sets_are_keys_or_one_error(content):
     with contextlib.suppress(BadAuthFile):
         parse_keys(content, "keys")
+
+
+@pytest.mark.parametrize("header", [["alg"], "alg", ["alg", "RS256"], "RS256 alg"])
+def test_a_header_that_is_no_object_is_refused(header):
+    assert outcome(f"{encode_part(header)}.{encode_part({})}.AA") == "malformed header"
