@@ -36,6 +36,7 @@ import gevent
 from gunicorn import SERVER_SOFTWARE, http, util
 from gunicorn.workers.ggevent import GeventWorker
 
+from govc.repo.runtime import Breather
 from govc.web.again import (
     KNOWN_MAX,
     LESSON_VARIABLE,
@@ -49,12 +50,14 @@ from govc.web.again import (
 )
 from govc.web.counted_socket import CountedSocket
 from govc.web.depth import bound_unsent, send_all
+from govc.web.gevent_runtime import GEVENT
 from govc.web.gunicorn_master import STOPPING
 from govc.web.lane import HEAD_BYTES_MAX, SCHEME_VARIABLE, encode_whole, make_environ, read_request
 from govc.web.lane_answer import LaneAnswer
 from govc.web.lane_body import LaneBody
 
 RECEIVE_BYTES = 64 << 10
+DROP_BYTES = 64 << 10
 _GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF)
 
 
@@ -106,6 +109,8 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
 
     wsgi: Any
     nr: int  # requests so far
+    _had_turn: Any = None
+    """The connection that was served last."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -215,6 +220,7 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
         # A head within this has no line that is longer.
         head_bytes_max = min(HEAD_BYTES_MAX, self.cfg.limit_request_field_size or HEAD_BYTES_MAX)
         fields_max = self.cfg.limit_request_fields
+        breathe = Breather(GEVENT)
         data = b""
         while True:
             if not data:
@@ -223,6 +229,12 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
                 del idle[client]
                 if not data:
                     return
+            # Whose next request is always there already never waits, and nobody else would have a turn.
+            if self._had_turn is client:
+                breathe()
+            else:
+                self._had_turn = client
+                breathe.has_paused()
             words = words_of(peer, data)
             known = self._known.get(words.key) if words is not None else None
             if known is not None and words is not None:
@@ -271,18 +283,18 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
                 client, environ, stays=stays, waits=None if watches_itself else waits, holds_first=not request.is_push
             )
             # Also where the connection ends: to close it with bytes unread would reset it under who still sends.
-            if body is not None and not body.is_read and not self._drop_rest(body, waits):
+            if body is not None and not body.is_read and not self._drop_rest(body, breathe, waits):
                 return
             if not stays:  # whoever was told that the connection stays may use it at once, told to end or not
                 return
 
     @staticmethod
-    def _drop_rest(body: LaneBody, waits: Any) -> bool:
-        """Read what nobody wanted of a body, before what follows it; False when it broke off."""
+    def _drop_rest(body: LaneBody, breathe: Breather, waits: Any) -> bool:
+        """Read what nobody wanted of a body, before what follows it; False when it broke off. May switch."""
         if waits is not None:
             waits.begins()
         try:
-            return body.drop_rest()
+            return body.drop_rest(breathe)
         finally:
             if waits is not None:
                 waits.ends()
@@ -407,7 +419,13 @@ class GovcWorker(GeventWorker):  # type: ignore[misc]
             self.handle_request(listener_name, request, client, addr)
             if waits is not None:
                 waits.begins()
-            if request.should_close() or not parser.finish_body():
+            if request.should_close():
+                return None
+            breathe = Breather(GEVENT)
+            # gunicorn's own way of dropping it copies all that has come for each KiB, and lets nobody else have a turn.
+            while not request.body.failed and request.body.read(DROP_BYTES):
+                breathe()
+            if not parser.finish_body():
                 return None
             if waits is not None:
                 waits.ends()

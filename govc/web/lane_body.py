@@ -3,6 +3,7 @@
 What is read is what has come, up to the size that is asked for. Bytes behind the body stay on the connection.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 READ_BYTES_MAX = 64 << 10
@@ -36,8 +37,8 @@ class LaneBody:
         self._left -= len(received)
         return received
 
-    def drop_rest(self) -> bool:
-        """Read on to the end; False when the client stops before it. OSError. May switch."""
+    def drop_rest(self, breathe: Callable[[], None]) -> bool:
+        """Read on to the end; False when the client stops before it. `breathe` lets others run. OSError. May switch."""
         while self.read(READ_BYTES_MAX):
-            continue
+            breathe()
         return self.is_read

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bench.wire import fetch, info_refs, ls_refs
 from govc.cache import bodies
+from govc.repo.runtime import Runtime
 from govc.web import again
 from govc.web.again import KNOWN_MAX, WORDS_BYTES_MAX, may_be_known, words_of
 from govc.web.gunicorn_worker import GovcWorker
@@ -427,3 +428,46 @@ def test_only_so_many_are_kept(monkeypatch):
     for number in range(KNOWN_MAX + 1):
         worker._learn(again.Words(("p", False, b"%d" % number), ""), True, None)
     assert len(worker._known) == 1
+
+
+@pytest.fixture
+def turns(monkeypatch):
+    """How often the worker's loop let others run: at each place where it may."""
+    count = []
+    monkeypatch.setattr("govc.repo.runtime.PAUSE_AFTER_SECONDS", -1.0)
+    monkeypatch.setattr("govc.web.gunicorn_worker.GEVENT", Runtime(pause=lambda: count.append(1)))
+    return count
+
+
+def test_a_client_whose_next_request_is_always_there_lets_others_run(serve, turns):
+    server = serve()
+    requests = [GET + b"Host: x\r\nX-Number: %d\r\n\r\n" % number for number in range(40)]  # none is known
+    client = Pieces(b"".join(requests[:20]), *requests[20:], b"")
+    listener = SimpleNamespace(getsockname=lambda: ("127.0.0.1", 80))
+    server.worker._answer_requests(listener, client, ("127.0.0.1", 1), None)
+    assert client.sent.count(b"HTTP/1.1 200 OK") == 40
+    assert len(turns) == 39
+
+
+def test_who_waits_between_requests_has_given_others_their_turn(serve, turns):
+    """Their turns are seen by whom the worker served: no pause is spent on it."""
+    server = serve()
+
+    class Waiting(Pieces):
+        def recv(self, size):
+            server.worker._had_turn = object()
+            return super().recv(size)
+
+    requests = [GET + b"Host: x\r\nX-Number: %d\r\n\r\n" % number for number in range(10)]
+    listener = SimpleNamespace(getsockname=lambda: ("127.0.0.1", 80))
+    server.worker._answer_requests(listener, Waiting(*requests, b""), ("127.0.0.1", 1), None)
+    assert turns == []
+
+
+def test_the_rest_of_a_refused_push_lets_others_run(serve, turns):
+    head = b"POST /none.git/git-receive-pack HTTP/1.1\r\nContent-Length: 3000\r\n\r\n"
+    client = Pieces(head, *[b"x" * 100] * 30, b"")
+    listener = SimpleNamespace(getsockname=lambda: ("127.0.0.1", 80))
+    serve().worker._answer_requests(listener, client, ("127.0.0.1", 1), None)
+    assert client.left == []
+    assert len(turns) >= 30

@@ -1,15 +1,20 @@
 """Which connections a worker closes, and how long it waits: without a server."""
 
+import socket
 from types import SimpleNamespace
 
+import gevent
 import gevent.socket
 import pytest
 from gunicorn.config import Config
+from gunicorn.http.body import Body
 
+from govc.repo.runtime import Runtime
 from govc.web import gunicorn_worker
 from govc.web.counted_socket import CountedSocket
 from govc.web.gunicorn_master import STOPPING
 from govc.web.gunicorn_worker import IDLE_SECONDS_AT_RELOAD, IDLE_SECONDS_AT_STOP, GovcWorker
+from tests.waiting import SECONDS
 
 
 class FakeClient:
@@ -133,3 +138,36 @@ def test_a_unix_socket_is_counted_by_either_way(ask, keepalive):
 def test_gunicorn_s_own_environ_has_the_name_that_was_called(ask, host, wanted):
     environ = ask(OTHERWISE, host=host)
     assert (environ["SERVER_NAME"], environ["SERVER_PORT"]) == wanted
+
+
+def test_an_unread_body_is_dropped_in_large_pieces_and_lets_others_run(monkeypatch):
+    """gunicorn drops it by single KiB, and copies for each of them what else has come."""
+    turns, sizes = [], []
+    monkeypatch.setattr("govc.repo.runtime.PAUSE_AFTER_SECONDS", -1.0)
+    monkeypatch.setattr(gunicorn_worker, "GEVENT", Runtime(pause=lambda: turns.append(1)))
+    read = Body.read
+    monkeypatch.setattr(Body, "read", lambda body, size=None: sizes.append(size) or read(body, size))
+    made = object.__new__(GovcWorker)
+    made.cfg = Config()
+    made.log = SimpleNamespace(access=lambda *_: None, debug=lambda *_: None)
+    made._known, made._idle, made._names, made._date, made._date_at = {}, {}, {}, "", 0
+    made.nr, made.max_requests, made.alive = 0, 1 << 60, True
+
+    def application(_environ, start):
+        start("404 Not Found", [("Content-Length", "0")])
+        return []
+
+    made.wsgi = application
+    ours, theirs = gevent.socket.socketpair()
+    body = b"x" * (1 << 20)
+    sender = gevent.spawn(
+        theirs.sendall, b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    )
+    handler = gevent.spawn(made.handle, SimpleNamespace(getsockname=lambda: ("127.0.0.1", 80)), ours, ("127.0.0.1", 1))
+    with theirs:
+        sender.get(timeout=SECONDS)
+        assert theirs.recv(4096).startswith(b"HTTP/1.1 404 ")
+        theirs.shutdown(socket.SHUT_WR)
+        handler.get(timeout=SECONDS)
+    assert len(turns) == len(body) >> 16
+    assert sizes.count(1024) == 1  # gunicorn's own look, which finds nothing
