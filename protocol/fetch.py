@@ -14,7 +14,7 @@ With `sideband-all` each line carries a band byte; delim and flush never do.
 Source: gitprotocol-v2 "Command Request", "fetch"; rows V2-04..09, V2-22..46.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -28,19 +28,25 @@ from govc.protocol.pktline import (
     FLUSH,
     HEADER_SIZE,
     HUNG_UP,
+    TICK_BYTES,
     Control,
     check_not_error,
     encode,
     encode_error,
     iter_packets,
+    no_tick,
     parse_size,
     text_of,
+    ticking,
 )
 from govc.protocol.sideband import PACKET_MAX_LARGE, Band, frame
 from govc.protocol.text import quote_line
 
 DEFAULT_COMMANDS: Final = frozenset({b"ls-refs", b"fetch"})
 DEFAULT_KEYS: Final = frozenset({b"agent", b"server-option", b"object-format"})
+
+ARGS_MAX: Final = 1_000_000
+"""More lines are refused: of wants and haves a body of 10 MiB, inflated to three times that, holds 650,000."""
 
 RUN_MAX: Final = 2048
 """Want lines that are looked at together: a millisecond's work."""
@@ -86,20 +92,22 @@ def parse_command_request(
     *,
     commands: frozenset[bytes] = DEFAULT_COMMANDS,
     keys: frozenset[bytes] = DEFAULT_KEYS,
+    tick: Callable[[], None] = no_tick,
 ) -> Command | None:
     """Parse a whole request body; None when it is empty or only a flush.
 
     `commands` and `keys` are what was advertised (V2Features.commands, .request_keys). A second request in
-    the body is ignored (V2-07). Raises RemoteProtocolError with git's texts.
+    the body is ignored (V2-07). `tick` is called every millisecond or so of the work. Raises RemoteProtocolError with
+    git's texts.
     """
     if not body:
         return None
     end = _end_of_head(body)
     if end:
         name, capabilities = _parse_known_head(body[:end], algo_name, commands, keys)
-        args, fault = _parse_args(body, end, name)
+        args, fault = _parse_args(body, end, name, tick)
         return Command(name, capabilities, args, fault)
-    return _parse_head(body, algo_name, commands, keys)
+    return _parse_head(body, algo_name, commands, keys, tick)
 
 
 def _end_of_head(body: bytes) -> int:
@@ -116,17 +124,19 @@ def _parse_known_head(
     head: bytes, algo_name: str, commands: frozenset[bytes], keys: frozenset[bytes]
 ) -> tuple[bytes, CapabilityList]:
     """Parse what all requests of a client begin with: the lines up to a delim."""
-    command = _parse_head(head + FLUSH, algo_name, commands, keys)
+    command = _parse_head(head + FLUSH, algo_name, commands, keys, no_tick)
     assert command is not None
     return command.name, command.capabilities
 
 
-def _parse_head(body: bytes, algo_name: str, commands: frozenset[bytes], keys: frozenset[bytes]) -> Command | None:
+def _parse_head(
+    body: bytes, algo_name: str, commands: frozenset[bytes], keys: frozenset[bytes], tick: Callable[[], None]
+) -> Command | None:
     name: bytes | None = None
     capabilities: CapabilityList = {}
     ending: Control | None = None
     position = 0
-    for packet in iter_packets(body):
+    for packet in ticking(iter_packets(body), tick):
         position += HEADER_SIZE
         if isinstance(packet, Control):
             ending = packet
@@ -148,7 +158,7 @@ def _parse_head(body: bytes, algo_name: str, commands: frozenset[bytes], keys: f
     _check_object_format(capabilities, algo_name)
     if ending is Control.FLUSH:
         return Command(name, capabilities, [])
-    args, fault = _parse_args(body, position, name)
+    args, fault = _parse_args(body, position, name, tick)
     return Command(name, capabilities, args, fault)
 
 
@@ -182,7 +192,9 @@ def _check_object_format(capabilities: CapabilityList, algo_name: str) -> None:
         raise RemoteProtocolError(f"mismatched object format: server {algo_name}; client {client_name}")
 
 
-def _parse_args(body: bytes, position: int, name: bytes) -> tuple[list[bytes], RemoteProtocolError | None]:
+def _parse_args(
+    body: bytes, position: int, name: bytes, tick: Callable[[], None]
+) -> tuple[list[bytes], RemoteProtocolError | None]:
     """Return the argument lines from `position` on, and what is wrong behind the last of them.
 
     As `iter_packets` and `text_of` read them, in one loop: there may be thousands.
@@ -192,24 +204,29 @@ def _parse_args(body: bytes, position: int, name: bytes) -> tuple[list[bytes], R
     has_nul = body.find(b"\0", position) >= 0
     try:
         while position < end:
-            header = body[position : position + HEADER_SIZE]
-            size = _SIZES.get(header, 0) or parse_size(header, position)
-            if size < HEADER_SIZE:
-                if not size:
-                    return args, None
-                prefix = "object-info: " if name == b"object-info" else ""
-                raise RemoteProtocolError(f"{prefix}expected flush after {quote_line(name)} arguments")
-            if position + size > end:
-                raise RemoteProtocolError(HUNG_UP, offset=position)
-            line = body[position + HEADER_SIZE : position + size]
-            position += size
-            if has_nul:
-                line = text_of(line)
-            elif line.endswith(b"\n"):
-                line = line[:-1]
-            if line.startswith(b"ERR "):
-                check_not_error(line)
-            args.append(line)
+            stop = min(end, position + TICK_BYTES)
+            while position < stop:
+                header = body[position : position + HEADER_SIZE]
+                size = _SIZES.get(header, 0) or parse_size(header, position)
+                if size < HEADER_SIZE:
+                    if not size:
+                        return args, None
+                    prefix = "object-info: " if name == b"object-info" else ""
+                    raise RemoteProtocolError(f"{prefix}expected flush after {quote_line(name)} arguments")
+                if position + size > end:
+                    raise RemoteProtocolError(HUNG_UP, offset=position)
+                line = body[position + HEADER_SIZE : position + size]
+                position += size
+                if has_nul:
+                    line = text_of(line)
+                elif line.endswith(b"\n"):
+                    line = line[:-1]
+                if line.startswith(b"ERR "):
+                    check_not_error(line)
+                args.append(line)
+            tick()
+            if len(args) > ARGS_MAX:
+                raise RemoteProtocolError(f"more than {ARGS_MAX} arguments")
         raise RemoteProtocolError(HUNG_UP)
     except RemoteProtocolError as error:
         return args, error

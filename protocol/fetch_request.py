@@ -95,6 +95,9 @@ class LineChecks:
     The methods raise RemoteProtocolError. This one knows no repository and lets everything pass.
     """
 
+    def tick(self) -> None:
+        """Called every millisecond or so of reading: others may run."""
+
     def want(self, oid: bytes) -> None:
         """Look at a wanted object."""
 

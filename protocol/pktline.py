@@ -16,7 +16,7 @@ Source: gitprotocol-common, "pkt-line Format"; rows U0-01..03, SEC-01, SEC-02.
 """
 
 from binascii import unhexlify
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Final, Literal
 
@@ -130,6 +130,25 @@ def iter_packets(body: bytes) -> Iterator[bytes | Control]:
             raise RemoteProtocolError(HUNG_UP, offset=position)
         yield body[position + HEADER_SIZE : position + size]
         position += size
+
+
+TICK_BYTES: Final = 16 << 10
+"""So much of a request, 330 haves or 4,000 empty lines, is read between two ticks: a millisecond's work at most."""
+
+
+def no_tick() -> None:
+    """Let nobody run: for who reads a request alone."""
+
+
+def ticking(packets: Iterator[bytes | Control], tick: Callable[[], None]) -> Iterator[bytes | Control]:
+    """Yield the packets, and call `tick` about every TICK_BYTES: some kilobytes may unfold to millions."""
+    left = TICK_BYTES
+    for packet in packets:
+        yield packet
+        left -= HEADER_SIZE if isinstance(packet, Control) else HEADER_SIZE + len(packet)
+        if left <= 0:
+            left = TICK_BYTES
+            tick()
 
 
 def decode_all(body: bytes) -> list[bytes | Control]:

@@ -31,7 +31,15 @@ from govc.protocol.fetch_request import (
     parse_have,
 )
 from govc.protocol.oid import HashAlgorithm
-from govc.protocol.pktline import HUNG_UP, Control, check_not_error, encode_text, iter_packets, text_of
+from govc.protocol.pktline import (
+    HUNG_UP,
+    Control,
+    check_not_error,
+    encode_text,
+    iter_packets,
+    text_of,
+    ticking,
+)
 from govc.protocol.sideband import PACKET_MAX_LARGE, PACKET_MAX_SMALL
 from govc.protocol.text import quote_line
 
@@ -46,7 +54,7 @@ def parse_upload_pack_request(
     `allow_filter` says whether the repository advertised `filter`; `checks` is shown the lines. Raises
     RemoteProtocolError with git's texts for what is wrong up to the flush; a fault among the haves is in the request.
     """
-    packets = iter_packets(body)
+    packets = ticking(iter_packets(body), checks.tick)
     wants, capabilities, deepen = _parse_wants(packets, algo, allow_filter, checks)
     if not wants and not deepen.deepens:
         return None

@@ -54,18 +54,18 @@ from govc.protocol.sideband import PACKET_MAX_LARGE, Band, frame
 from govc.protocol.upload_pack import Negotiator, encode_shallow_lines, parse_upload_pack_request
 from govc.repo.object_options import read_tree_depth_max
 from govc.repo.packing import PackPlan, PackProducer
-from govc.repo.runtime import Runtime
+from govc.repo.runtime import Breather, Runtime
 from govc.repo.snapshot import Snapshot
 from govc.service.admitting import CLONE, FETCH, admitted, iter_in_turn, wish_of
 from govc.service.advertise import v2_features
 from govc.service.begun import FIRST, LITTLE, UNDER_WAY_MAX, Begun
 from govc.service.bodies import body_key, body_line
 from govc.service.broken import ABORTING, BrokenStream, break_off
-from govc.service.context import RequestContext
+from govc.service.context import RequestContext, is_never_gone
 from govc.service.elsewhere import BlobElsewhere, blobs_elsewhere, bundle_list
 from govc.service.ls_refs import ls_refs
 from govc.service.making import BodyMaker, Framing
-from govc.service.pacing import paced
+from govc.service.pacing import paced, paced_runs
 from govc.service.packfile_uris import choose_elsewhere, send_with_uris
 from govc.service.policy import UploadPolicy
 from govc.service.request_lines import RequestLines, not_our_ref
@@ -287,7 +287,9 @@ class FetchSession:
             yield from self._fetch_v2(plain)
             return
         try:
-            command = parse_command_request(body, self.snapshot.algo.name, commands=commands, keys=keys)
+            command = parse_command_request(
+                body, self.snapshot.algo.name, commands=commands, keys=keys, tick=Breather(self._tools.runtime)
+            )
             if command is None:
                 return
             if command.name != b"fetch" and command.fault is not None:
@@ -296,8 +298,8 @@ class FetchSession:
                 yield self._remember_words(body, command.args)
                 return
             if command.name == b"object-info":
-                request = parse_object_info(command.args)
-                yield b"".join(iter_object_info(request, self.snapshot.algo, self._find_size))
+                request = parse_object_info(paced_runs(command.args, self._tools.runtime.pause))
+                yield b"".join(self._paced(iter_object_info(request, self.snapshot.algo, self._find_size)))
                 return
             if command.name == b"bundle-uri":
                 check_bundle_uri_args(command.args)
@@ -444,7 +446,9 @@ class FetchSession:
         make = maker.make
 
         def produce() -> Iterator[Piece]:
-            return iter_in_turn(self._tools.admission, self._wish(plan), begun.take if begun is not None else make)
+            # The production is nobody's: who began it may hang up while it waits for a place, and others follow it.
+            wish = self._wish(plan)._replace(is_gone=is_never_gone)
+            return iter_in_turn(self._tools.admission, wish, begun.take if begun is not None else make)
 
         begun: Begun | None = None
         try:

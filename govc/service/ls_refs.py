@@ -4,6 +4,7 @@ Source: gitprotocol-v2 "ls-refs"; rows V2-12..20.
 """
 
 from collections.abc import Iterator
+from itertools import chain
 
 from govc.protocol.ls_refs import LsRefsRequest, encode_ref_line, parse_ls_refs
 from govc.protocol.pktline import FLUSH
@@ -11,7 +12,7 @@ from govc.refs.table import Ref
 from govc.repo.runtime import PLAIN, Runtime
 from govc.repo.snapshot import Snapshot
 from govc.service.listing import Style, listing
-from govc.service.pacing import Pace, remembered
+from govc.service.pacing import Pace, paced_runs, remembered
 from govc.service.policy import UploadPolicy
 from govc.service.shown import HEAD, ShownRefs
 
@@ -21,7 +22,7 @@ PREFIXES_KEPT_MAX = 16
 
 def ls_refs(snapshot: Snapshot, namespace: bytes, args: list[bytes], runtime: Runtime = PLAIN) -> tuple[bytes, bool]:
     """Return the answer, and whether the snapshot remembers it. Raises RemoteProtocolError. May switch."""
-    request = parse_ls_refs(args)
+    request = parse_ls_refs(paced_runs(args, runtime.pause))
     key = ("ls-refs", namespace, request)
 
     def make() -> tuple[bytes, bool]:
@@ -53,8 +54,9 @@ def _iter_lines(
         # Packed refs are never symrefs, so their lines don't depend on that being asked.
         yield from listing(shown, Style("ls-refs peel" if request.peel else "ls-refs", encode, request.peel), pace)
     else:
-        for prefix in prefixes:
-            yield from map(encode, pace(shown.iter_refs(prefix, peel=peel)))
+        # One pace for all: those of prefixes that match nothing would each begin anew, and never pause.
+        refs = chain.from_iterable(shown.iter_refs(prefix, peel=peel) for prefix in pace(prefixes))
+        yield from map(encode, pace(refs))
     yield FLUSH
 
 

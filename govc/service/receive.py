@@ -45,6 +45,7 @@ from govc.repo.modes import RefModes, object_modes
 from govc.repo.push_hooks import EARLY_HOOKS, LATE_HOOKS, HookSurroundings, PushHooks, run_late_hooks
 from govc.repo.receiving import ReceiveResult
 from govc.repo.repository import Repository
+from govc.repo.runtime import Breather, Runtime
 from govc.repo.server_info import replace_file
 from govc.repo.shallow_file import add_shallow
 from govc.repo.signed_push import SignedPush
@@ -157,12 +158,12 @@ class ReceiveSession:
             if not state.request.options_agree:
                 state.fail_all("inconsistent push options")
             if room.check_commands(state) and state.is_lost:
-                _read_to_the_end(body)
+                _read_to_the_end(body, self._tools.runtime)
             elif self._tools.audit.accepts_push(self._context, self._repository.gitdir, state):
                 yield from self._serve_recorded(state, hooks, room, body)
             else:
                 state.fail_all(AUDIT_REFUSAL)
-                _read_to_the_end(body)
+                _read_to_the_end(body, self._tools.runtime)
         except NotUnpacked as error:
             state.unpack = error.reason
             log.warning("%s: %s: %s", self._context.request_id, self._snapshot.layout.gitdir, error)
@@ -183,7 +184,7 @@ class ReceiveSession:
         except (LogError, OSError) as error:
             log.error("%s: %s: %s", self._context.request_id, self._snapshot.layout.gitdir, error)
             state.fail_all(error.public_text if isinstance(error, LogError) else "the server's log can not be opened")
-            _read_to_the_end(body)
+            _read_to_the_end(body, self._tools.runtime)
             return
         with self._arriving(journal, hooks) as self._arrival:
             if state.request.wants_pack:
@@ -201,11 +202,13 @@ class ReceiveSession:
         return journal.arriving() if is_soon_done else nullcontext()
 
     def _read_request(self, parser: PushRequestParser, body: BodyReader) -> PushRequest:
+        breathe = Breather(self._tools.runtime)  # some kilobytes may unfold to millions of commands
         while True:
             event = parser.next_event()
             if event is not NEED_DATA:
                 assert isinstance(event, PushRequest)
                 return event
+            breathe()
             data = body.read(READ_BYTES)
             if not data:
                 parser.close()
@@ -484,11 +487,12 @@ class ReceiveSession:
         )
 
 
-def _read_to_the_end(body: BodyReader) -> None:
-    """Read what is left and drop it: a client that is still sending doesn't read the answer."""
+def _read_to_the_end(body: BodyReader, runtime: Runtime) -> None:
+    """Read what is left and drop it: a client that is still sending doesn't read the answer. May switch."""
+    breathe = Breather(runtime)
     try:
         while body.read(READ_BYTES):
-            continue
+            breathe()
     except RemoteProtocolError as error:
         log.info("the rest of a refused push broke off: %s", error)
 

@@ -16,6 +16,7 @@ from govc.protocol.fetch import Command, parse_fetch_args
 from govc.protocol.fetch_request import FetchRequest, LineChecks
 from govc.protocol.object_filter import ObjectFilter
 from govc.protocol.plain_fetch import check_wants
+from govc.service.pacing import paced_runs
 from govc.service.policy import UploadPolicy
 from govc.service.selection import check_filter
 from govc.service.shown import HEAD, ShownRefs
@@ -44,7 +45,7 @@ class RequestLines(LineChecks):
             check_wants(asked, self)
             return asked
         request = parse_fetch_args(
-            asked.args,
+            paced_runs(asked.args, self._pause),
             self._snapshot.algo,
             allow_filter=self._policy.allow_filter,
             allow_ref_in_want=self._policy.allow_ref_in_want,
@@ -56,26 +57,27 @@ class RequestLines(LineChecks):
             raise asked.fault
         return request
 
-    def _tick(self) -> None:
+    def tick(self) -> None:
+        """Let others run when it is time to. May switch."""
         if self._ticker.due():
             self._pause()
             self._ticker.restart()
 
     def want(self, oid: bytes) -> None:
         """Refuse an object that isn't here."""
-        self._tick()
+        self.tick()
         if self._snapshot.store.find(oid) < 0:
             raise not_our_ref(oid)
 
     def wants(self, oids: Sequence[bytes]) -> bool:
         """Say whether all of them lie in packs, which the kernels find out at once."""
-        self._tick()
+        self.tick()
         table = self._snapshot.store.pack_table()
         return table is not None and min(memoryview(table.find_many(b"".join(oids), False)).cast("q")) >= 0
 
     def want_ref(self, name: bytes) -> None:
         """Look the ref up; refuse one that isn't shown."""
-        self._tick()
+        self.tick()
         ref = self._shown.find_ref(name)
         oid = ref.oid if ref is not None else self._shown.head().oid if name == HEAD else None
         if oid is None:
@@ -84,7 +86,7 @@ class RequestLines(LineChecks):
 
     def shallow(self, oid: bytes) -> bool:
         """Say whether we have that commit; refuse what is no commit."""
-        self._tick()
+        self.tick()
         store = self._snapshot.store
         number = store.find(oid, rescan=False)
         if number < 0:
@@ -95,7 +97,7 @@ class RequestLines(LineChecks):
 
     def deepen_not(self, name: bytes) -> None:
         """Resolve a name as git's expand_ref does: it must stand for exactly one ref."""
-        self._tick()
+        self.tick()
         found = {}
         for rule in _REF_RULES:
             full = rule % name

@@ -23,7 +23,7 @@ from govc.protocol.fetch import (
 from govc.protocol.fetch_request import FetchRequest, LineChecks
 from govc.protocol.object_filter import TreeDepth
 from govc.protocol.oid import SHA1
-from govc.protocol.pktline import Control, iter_packets, text_of
+from govc.protocol.pktline import Control, iter_packets, no_tick, text_of
 from tests.protocol.lines import body, hexed, oid
 
 
@@ -105,7 +105,7 @@ def test_property_requests_read_as_packet_by_packet(data):
         return args
 
     def unknown():
-        return _parse_head(data, "sha1", DEFAULT_COMMANDS, DEFAULT_KEYS) if data else None
+        return _parse_head(data, "sha1", DEFAULT_COMMANDS, DEFAULT_KEYS, no_tick) if data else None
 
     first, second = (
         answer(lambda: parse_command_request(data, "sha1")),

@@ -5,9 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from govc.protocol.errors import RemoteProtocolError
-from govc.protocol.fetch_request import INFINITE_DEPTH, AckMode, FetchRequest, Step
+from govc.protocol.fetch_request import INFINITE_DEPTH, AckMode, FetchRequest, LineChecks, Step
 from govc.protocol.object_filter import BlobNone
 from govc.protocol.oid import SHA1, SHA256
+from govc.protocol.pktline import TICK_BYTES
 from govc.protocol.upload_pack import NAK, Negotiator, encode_shallow_lines, parse_upload_pack_request
 from tests.protocol.lines import body, hexed, oid
 
@@ -233,3 +234,17 @@ def test_not_ready_is_asked_again_only_after_another_common_have():
     assert negotiator.flush(never_asked) == (NAK, False)
     negotiator.have(oid("4"), True, never_asked)
     assert body(f"ACK {hexed('5')} ready") == negotiator.have(oid("5"), False, yes)
+
+
+class Ticking(LineChecks):
+    ticks = 0
+
+    def tick(self):
+        self.ticks += 1
+
+
+def test_haves_of_many_lines_let_others_run():
+    checks = Ticking()
+    haves = [f"have {hexed('c')}"] * 2000
+    assert len(parse(WANT, "0000", *haves, "done", checks=checks).haves) == 2000
+    assert checks.ticks == 2000 * 50 // TICK_BYTES

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from govc.repo.runtime import PLAIN, Runtime
-from govc.service.pacing import paced, remembered
+from govc.service.pacing import RUN_MAX, paced, paced_runs, remembered
 
 
 def snapshot_like():
@@ -22,6 +22,16 @@ def test_a_long_loop_pauses_and_a_short_one_does_not(monkeypatch):
     pauses = []
     assert list(paced(range(100), lambda: pauses.append(1))) == list(range(100))
     assert 20 <= len(pauses) <= 60
+
+
+def test_runs_pause_between_them_and_few_items_stay_as_they_are(monkeypatch):
+    monkeypatch.setattr("govc.graph.interface.TICK_SECONDS", -1.0)
+    pauses, items = [], list(range(5 * RUN_MAX + 1))
+    assert list(paced_runs(items, lambda: pauses.append(1))) == items
+    assert len(pauses) == 6
+    few = items[:RUN_MAX]
+    assert paced_runs(few, lambda: pauses.append(1)) is few
+    assert len(pauses) == 6
 
 
 def test_an_answer_is_kept_when_it_may_be():

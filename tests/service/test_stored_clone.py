@@ -6,6 +6,7 @@ import socket
 import threading
 from array import array
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -290,3 +291,18 @@ def test_the_kernel_sends_the_same(tmp_path: Path, size: int) -> None:
         os.close(span.descriptor)
     assert response.sent == span.length
     assert bytes(got) == b"%x\r\n" % span.length + frame(Band.DATA, data) + b"\r\n"
+
+
+def test_a_production_is_not_given_up_with_who_began_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it waits for a place others may already follow it: that its first client hangs up is no end of theirs."""
+    gone = []
+    in_turn = fetch.iter_in_turn
+
+    def look(admission: Any, wish: Any, make: Any) -> Any:
+        gone.append(wish.is_gone())
+        return in_turn(admission, wish, make)
+
+    monkeypatch.setattr(fetch, "iter_in_turn", look)
+    world.context = replace(world.context, is_gone=lambda: True)
+    world.clone(world.refs(), "deepen 1")
+    assert gone == [False]
