@@ -247,7 +247,7 @@ class Journal:
             header = file.read(12)
             file.seek(-self.layout.algo.oid_size, os.SEEK_END)
             checksum = file.read()
-        if self.options.durability == SYNC:
+        if self.options.durability != NONE:  # with "batch", too: somebody else may sync the record that names it
             disk.sync_path(path)
         with suppress(FileExistsError):
             disk.link(path, kept_pack_path(self.folder, checksum))

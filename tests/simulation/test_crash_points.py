@@ -183,6 +183,15 @@ def test_stopped_at_every_call(name: str, place: Path, record_property: Callable
     assert explorer.points > 20
 
 
+def test_a_large_pack_is_as_durable_in_a_batch(place: Path) -> None:
+    """Nobody calls this process back, so it syncs its record at once: what that names has to be there."""
+    scene = Scene(place, durability="batch")
+    explorer = Explorer(scene, scenarios(scene.first)["a large pack"], "a large pack")
+    explorer.explore(seed=1)
+    explorer.checker.conclude()
+    assert explorer.points > 20
+
+
 @pytest.mark.rows("RP-95", "CF-59", "CF-34")
 @pytest.mark.parametrize(
     ("name", "setting"),
