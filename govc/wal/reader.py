@@ -127,6 +127,8 @@ class LogReader:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             torn, attested = _look_behind(descriptor, position, header)
+            if torn and next(iter_records(descriptor, header.salt, position), None) is not None:
+                torn = attested = 0  # who reads without the append lock looked for it before it was written
         finally:
             os.close(descriptor)
         durable = max(self._durable, attested)

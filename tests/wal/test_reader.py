@@ -3,6 +3,7 @@ import os
 
 import pytest
 
+from govc.wal import reader as reader_room
 from govc.wal.errors import LogDamaged, LogForeign
 from govc.wal.reader import LogReader, Position
 from govc.wal.segment import list_segments, read_header, segment_path
@@ -80,6 +81,22 @@ def test_what_the_caller_knows_to_be_durable_counts(log, folder):
     assert read(folder, durable=1)[0] == [(1, "a")]
     with pytest.raises(LogDamaged):
         read(folder, durable=2)
+
+
+def test_a_log_that_grows_while_its_end_is_looked_at_is_not_damaged(log, folder, monkeypatch):
+    """Who reads without the append lock misses a record that is appended and attested right after that."""
+    durably(log, "a")
+    look_behind = reader_room._look_behind
+
+    def after_others(*arguments):
+        durably(log, "b")
+        append(log, change("c"))
+        return look_behind(*arguments)
+
+    monkeypatch.setattr(reader_room, "_look_behind", after_others)
+    found, reader = read(folder)
+    assert found == [(1, "a")]
+    assert reader.end.torn_bytes == 0
 
 
 def test_a_missing_segment_is_noticed(log, folder):
