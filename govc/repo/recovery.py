@@ -12,6 +12,7 @@ Source: storage rules 10, 21, 22.
 
 import logging
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -30,7 +31,7 @@ from govc.repo.modes import RefModes
 from govc.repo.ref_options import read_log_updates
 from govc.repo.reftable_recovery import publish_held_table
 from govc.wal.checkpoint import read_checkpoint
-from govc.wal.errors import LogFailed
+from govc.wal.errors import LogDamaged, LogFailed
 from govc.wal.flock import Flocked
 from govc.wal.log import Appended, LogFolder
 from govc.wal.owner import find_lock, forget, is_alive, iter_locks, iter_tokens
@@ -116,20 +117,38 @@ def _publish_of_dead(journal: Journal, site: Site, report: RecoveryReport) -> No
     pending = set(tail.unpublished()) if tail is not None else set()
     if not pending:
         return
-    checkpoint = read_checkpoint(journal.folder.checkpoint)
     done: list[int] = []
+    for located in _read_of_dead(journal, pending):
+        if _finish_record(journal, site, located):
+            report.records += 1
+            done.append(located.record.sequence)
+    if done:
+        report.kind = "dead processes"
+        journal.log.mark_published(done)
+
+
+def _read_of_dead(journal: Journal, pending: set[int]) -> list[Located]:
+    """Return those of some records whose writers are dead. Raises LogError, OSError.
+
+    Others may append and make checkpoints meanwhile. When one retires what is about to be read, all is read once more
+    under the append lock: then nothing behind the checkpoint goes.
+    """
+    try:
+        return list(_iter_of_dead(journal, pending))
+    except (LogDamaged, FileNotFoundError):
+        with journal.log.append_lock():
+            return list(_iter_of_dead(journal, pending))
+
+
+def _iter_of_dead(journal: Journal, pending: set[int]) -> Iterator[Located]:
+    checkpoint = read_checkpoint(journal.folder.checkpoint)
     last = max(pending)
     for located in LogReader(journal.folder.segments, after=checkpoint.position if checkpoint is not None else None):
         record = located.record
         if record.sequence > last:
-            break
-        is_of_dead = record.sequence in pending and not is_alive(journal.folder.locks, record.writer)
-        if is_of_dead and _finish_record(journal, site, located):
-            report.records += 1
-            done.append(record.sequence)
-    if done:
-        report.kind = "dead processes"
-        journal.log.mark_published(done)
+            return
+        if record.sequence in pending and not is_alive(journal.folder.locks, record.writer):
+            yield located
 
 
 def _finish_record(journal: Journal, site: Site, located: Located) -> bool:

@@ -9,7 +9,9 @@ import pytest
 from govc import disk
 from govc.app import create_app
 from govc.refs.plan import RefUpdate
+from govc.repo import recovery as recovery_room
 from govc.repo.checkpoint_schedule import checkpoint_path, load_site
+from govc.repo.checkpointing import checkpoint
 from govc.repo.open_journal import may_need_recovery, open_journal
 from govc.repo.runtime import PLAIN
 from govc.service.backend import Backend
@@ -177,6 +179,32 @@ def test_a_record_of_a_process_that_died_in_its_sync_never_was(world):
     assert world.locks() == []
     assert world.push((MAIN, first, second)) == {}
     assert world.ref("main") == second
+
+
+def test_a_checkpoint_may_retire_what_a_recovery_is_about_to_read(world, monkeypatch):
+    """A worker that starts under load: another one, or its helper, makes a checkpoint meanwhile."""
+    oids = [world.commit(size=200_000) for _ in range(4)]
+    for number, oid in enumerate(oids):
+        world.push((b"refs/heads/%d" % number, ZERO, oid))
+    site = load_site(os.path.realpath(world.path))
+    beside, _ = open_journal(site, world.options)
+    die(world, "refs/heads/0", (b"refs/heads/0", oids[0], oids[1]))
+    retired = []
+
+    class Overtaken(LogReader):
+        def __iter__(self):
+            for located in super().__iter__():
+                yield located
+                if not retired:
+                    retired.append(checkpoint(beside, site).segments_retired)
+
+    monkeypatch.setattr(recovery_room, "LogReader", Overtaken)
+    report = world.recover()
+    assert retired == [2]
+    assert (report.kind, report.records) == ("dead processes", 1)
+    assert world.ref("0") == oids[1]
+    assert world.locks() == []
+    beside.close()
 
 
 def test_a_writer_that_meets_a_dead_lock_goes_on(world):
