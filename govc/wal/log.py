@@ -44,7 +44,7 @@ from govc.wal.segment import (
     read_header,
     segment_path,
 )
-from govc.wal.state import CUTS_MAX, UNPUBLISHED_MAX, Durability, SharedState, Tail, with_nothing_to_publish
+from govc.wal.state import UNPUBLISHED_MAX, Durability, SharedState, Tail, with_nothing_to_publish
 
 _MAY_USE_RESERVE = frozenset((Kind.VOID, Kind.END, Kind.CHECKPOINT))
 
@@ -429,9 +429,9 @@ class Log:
         self._begin(cut, old.size, continues=True)
         with self._sync_lock():
             now = self._state.read_durability() or durability
-            cuts = (*now.cuts, (tail.ordinal, sequence))
-            self._state.write_durability(now._replace(durable=sequence, poisoned=0, syncing=0, cuts=cuts[-CUTS_MAX:]))
-        return self._tail_or_raise()
+            begun = self._tail_or_raise()
+            self._state.write_durability(now.with_cut(begun.ordinal)._replace(syncing=0))
+        return begun
 
     def _checksum_of(self, ordinal: int, header: SegmentHeader, sequence: int) -> bytes:
         """Return the checksum of a durable record of a segment (or of the one before its first)."""
@@ -512,7 +512,8 @@ class Log:
         if durability.durable >= sequence or durability.is_poisoned(tail.ordinal):
             return
         target = tail.next_sequence - 1
-        durability = self._state.write_durability(durability._replace(syncing=tail.ordinal))
+        # With the cut that somebody made who was killed before he could write it down: nothing was synced since.
+        durability = self._state.write_durability(durability.with_cut(tail.ordinal)._replace(syncing=tail.ordinal))
         started = time.perf_counter()
         try:
             disk.sync_data(self._descriptor_for_sync(tail.ordinal))
@@ -557,6 +558,7 @@ class Log:
             with self._sync_lock():
                 durability = self._state.read_durability()
                 if durability is not None:
+                    durability = durability.with_cut(tail.ordinal)
                     self._state.write_durability(durability._replace(durable=tail.next_sequence - 1, poisoned=0))
             self._drop_segment()
 

@@ -100,6 +100,12 @@ class Durability(NamedTuple):
         """Say whether a record, appended to that segment, was lost in a failed sync."""
         return any(ordinal == cut and sequence > last for cut, last in self.cuts)
 
+    def with_cut(self, ordinal: int) -> "Durability":
+        """Return it with the cut of a poisoned segment noted, where the log has gone on in the segment `ordinal`."""
+        if self.poisoned in (0, ordinal):
+            return self
+        return self._replace(poisoned=0, cuts=(*self.cuts, (self.poisoned, self.durable))[-CUTS_MAX:])
+
 
 class SharedState:
     """The open file. The caller holds the lock that a method names."""

@@ -230,6 +230,41 @@ def test_who_died_in_a_sync_leaves_it_as_a_failed_one(folder, log):
     other.close()
 
 
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_who_died_before_he_could_write_down_where_he_cut_the_log_has_cut_it(folder, log, monkeypatch, is_closed):
+    """Else a record that the failed sync took would pass for durable once its number is, by another one."""
+    (kept,) = append(log, change("kept"))
+    log.make_durable(kept)
+    other = open_log(folder)
+    (lost,) = append(other, change("lost"))  # who waits for it has not asked yet
+    (mine,) = append(log, change("mine"))
+    write = log._state.write_durability
+
+    def killed_at_the_cut(value):
+        if value.cuts:
+            raise SystemExit
+        return write(value)
+
+    monkeypatch.setattr(log._state, "write_durability", killed_at_the_cut)
+    with disk.use(FailingDisk("sync_data")), pytest.raises(SystemExit):
+        log.make_durable(mine)
+    survivor = open_log(folder)
+    (after,) = append(survivor, change("after"))
+    if is_closed:
+        with survivor.append_lock():
+            survivor.checkpoint_done(0, is_closed=True)
+    else:
+        survivor.make_durable(after)
+    assert survivor.durable() == after.record.sequence == lost.record.sequence
+    with pytest.raises(LogFailed):
+        other.make_durable(lost)
+    assert other.is_cut(lost)
+    assert not other.is_cut(after)
+    assert read(folder)[0] == [(1, "kept"), (2, "after")]
+    other.close()
+    survivor.close()
+
+
 def test_published_is_gapless_and_shared(folder, log):
     append(log, change("a"), change("b"), change("c"))
     other = open_log(folder)
