@@ -20,7 +20,7 @@ Source: git's refs/files-backend.c (files_transaction_prepare, files_transaction
 import copy
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from govc.errors import CorruptRefs, RefUpdateRefused
 from govc.protocol.oid import to_hex
@@ -71,6 +71,12 @@ PACKED_CREATION_MIN = 200
 """From this many updates on, refs without a loose file go straight into packed-refs."""
 
 _OPEN_LOGS_MAX = 64
+
+
+def may_lock_packed(updates: Sequence[RefUpdate]) -> bool:
+    """Say whether a transaction of these updates may take packed-refs' lock: it deletes, or makes very many refs."""
+    kept = sum(any(update.new) for update in updates)
+    return kept < len(updates) or kept >= PACKED_CREATION_MIN
 
 
 class RefTransaction:

@@ -127,13 +127,14 @@ class Repository:
         return self._refs
 
     @contextmanager
-    def writers_turn(self) -> Iterator[None]:
-        """Queue for the one lock that all writers of a stack of reftables need, before a thread is taken for it.
+    def writers_turn(self, *, locks_packed: bool = False) -> Iterator[None]:
+        """Queue for the one lock that all writers of a stack of reftables need, before a thread is taken for it; with
+        `locks_packed`, for that of packed-refs where refs are files.
 
         Ten writers that wait for a lock file inside the pool of threads would leave none to the one who holds it, when
         he has asked his hook and goes on. After TURN_SECONDS a writer goes on all the same: the lock file decides.
         """
-        if self.layout.ref_storage != REFTABLE:
+        if self.layout.ref_storage != REFTABLE and not locks_packed:
             yield  # each ref has a lock of its own, and pushes that arrive together share a sync
             return
         has_turn = self._turn.acquire(timeout=TURN_SECONDS)

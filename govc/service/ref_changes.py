@@ -18,6 +18,7 @@ from govc.errors import GovcError, RefUpdateRefused
 from govc.protocol.proc_receive import FAILED_TO_RUN, ProcReceive
 from govc.protocol.receive_pack import Command
 from govc.refs.plan import REASON_DUPLICATE, REASON_HOOK, RefUpdate
+from govc.refs.transaction import may_lock_packed
 from govc.repo.checkout import NOT_UPDATED, CheckoutTask, checkout_job
 from govc.repo.helper import Job, drain, run_helper
 from govc.repo.push_hooks import PUSH_TO_CHECKOUT, REFERENCE_TRANSACTION, UPDATE, PushHooks
@@ -253,8 +254,10 @@ class RefChanges:
         )
         wanted = tuple(updates.values())
         call = around.tools.runtime.call_blocking
-        with around.repository.writers_turn():
-            if around.hooks.has(REFERENCE_TRANSACTION):
+        asks_hook = around.hooks.has(REFERENCE_TRANSACTION)
+        # Who asks no hook doesn't let go of his thread while he holds the lock.
+        with around.repository.writers_turn(locks_packed=asks_hook and may_lock_packed(wanted)):
+            if asks_hook:
                 writer.take_objects(call(around.objects.move))
                 refused = yield from self._change_in_steps(writer.change_in_steps(wanted, atomic=atomic))
             else:

@@ -13,6 +13,7 @@ import pytest
 from govc.app import create_app
 from govc.protocol.errors import RemoteProtocolError
 from govc.repo.repository import Repository
+from govc.repo.runtime import Runtime
 from govc.service.unpacking import READ_BYTES, ReadAhead
 from govc.settings import Settings
 from tests.simulation.pushes import Push, make_commit
@@ -48,8 +49,8 @@ class Body:
 
 
 class Server:
-    def __init__(self, path: Path) -> None:
-        self.app = create_app(Settings(root=str(path.parent), export_all=True, metrics=False))
+    def __init__(self, path: Path, runtime: Runtime | None = None) -> None:
+        self.app = create_app(Settings(root=str(path.parent), export_all=True, metrics=False), runtime=runtime)
 
     def push(self, body: Body, size: int) -> bytes:
         return b"".join(self._pieces(body, size))
