@@ -509,7 +509,7 @@ class Log:
             raise LogError(f"{self.folder.root}: the log has not been recovered")
         if durability.syncing:  # who held this lock before has died in its sync
             durability = self._state.write_durability(durability._replace(poisoned=durability.syncing, syncing=0))
-        if durability.durable >= sequence or durability.is_poisoned(tail.ordinal):
+        if durability.durable >= sequence or durability.is_poisoned(tail.ordinal) or not tail.offset:
             return
         target = tail.next_sequence - 1
         # With the cut that somebody made who was killed before he could write it down: nothing was synced since.

@@ -265,7 +265,27 @@ def test_who_died_before_he_could_write_down_where_he_cut_the_log_has_cut_it(fol
     survivor.close()
 
 
+def test_who_asks_late_for_a_lost_record_does_no_harm_to_a_closed_log(folder, log):
+    other = open_log(folder)
+    (mine,) = append(log, change("mine"))
+    append(log, change("b"), change("c"))
+    (late,) = append(other, change("late"))
+    with disk.use(FailingDisk("sync_data")), pytest.raises(LogFailed):
+        log.make_durable(mine)
+    with log.append_lock():
+        log.checkpoint_done(0, is_closed=True)
+    for ordinal in list_segments(folder.segments):
+        os.unlink(segment_path(folder.segments, ordinal))
+    with pytest.raises(LogFailed):  # its number is beyond all that is durable, and there is no segment to sync
+        other.make_durable(late)
+    (after,) = append(log, change("after"))
+    log.make_durable(after)
+    assert read(folder)[0] == [(1, "after")]
+    other.close()
+
+
 def test_published_is_gapless_and_shared(folder, log):
+
     append(log, change("a"), change("b"), change("c"))
     other = open_log(folder)
     log.mark_published([3])
