@@ -347,6 +347,9 @@ class Journal:
     def void(self, appended: Appended) -> None:
         """Take back a record of which nothing was published. Raises LogError when that can't be made durable."""
         with self.log.append_lock():
+            self.log.settle()
+            if self.log.is_cut(appended):
+                return  # a failed sync has taken it, and its number will be another record's
             self.follow()
             done = self.log.append([Draft(kind=Kind.VOID, number=appended.record.sequence)])[0]
             self._note(done)

@@ -7,9 +7,9 @@ from govc import disk
 from govc.refs.plan import RefUpdate
 from govc.repo.journal import JournalOptions
 from govc.repo.writing import Origin, change_symref
-from govc.wal.record import Kind
+from govc.wal.record import Draft, Kind, RefChange
 
-from .logged import ZERO, CountingDisk, Logged, git
+from .logged import ZERO, CountingDisk, Logged, git, restart_machine
 
 MAIN = b"refs/heads/main"
 
@@ -94,7 +94,47 @@ def test_what_plain_git_had_before_the_log_is_known(world):
     assert changes(world) == [("CHANGE", [(MAIN, first, second)])]
 
 
+class FailingAroundSync(disk.Disk):
+    """A sync fails, and then, once, the lock under which the log would be cut can't be opened."""
+
+    left = 2
+
+    def sync_data(self, descriptor):
+        if self.left == 2:
+            self.left = 1
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        super().sync_data(descriptor)
+
+    def open(self, path, flags, mode=0o666):
+        if self.left == 1 and path.endswith("/appending"):
+            self.left = 0
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return super().open(path, flags, mode)
+
+
+def test_what_a_failed_sync_took_is_not_voided_by_a_number_that_another_record_gets(world, tmp_path, monkeypatch):
+    first, second = world.commit(), world.commit()
+    world.push((MAIN, ZERO, first))
+    journal = world.repository.journal(world.options)
+    with journal.log.append_lock():  # another worker's, which that sync has to cover, too
+        journal.log.append([Draft(kind=Kind.CHANGE, refs=(RefChange(b"refs/heads/x", ZERO, first),))])
+    failing = FailingAroundSync()
+    with disk.use(failing):
+        assert MAIN in world.push((MAIN, first, second))
+    assert failing.left == 0
+    world.push((b"refs/heads/y", ZERO, first))
+    assert world.push((MAIN, first, second)) == {}
+    world.repository.close()
+    restart_machine(monkeypatch, tmp_path)
+    for name in ("main", "y"):
+        with open(f"{world.path}/refs/heads/{name}", "w"):
+            pass  # torn
+    world.recover()
+    assert (world.ref("main"), world.ref("y")) == (second, first)
+
+
 def test_a_push_that_makes_room_is_two_records(world):
+
     first, second = world.commit(), world.commit()
     world.push((b"refs/heads/a", ZERO, first))
     assert world.push((b"refs/heads/a", first, ZERO), (b"refs/heads/a/b", ZERO, second)) == {}
