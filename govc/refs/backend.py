@@ -17,7 +17,15 @@ from govc.errors import RefUpdateRefused
 from govc.protocol.oid import HashAlgorithm
 from govc.refs.backend_state import RefMark, RefState
 from govc.refs.database import RefDatabase
-from govc.refs.lock import PACKED_LOCK_TIMEOUT_MS, REF_LOCK_TIMEOUT_MS, FileModes, LockOwner, PlainModes, Sleep
+from govc.refs.lock import (
+    PACKED_LOCK_TIMEOUT_MS,
+    REF_LOCK_TIMEOUT_MS,
+    FileModes,
+    HeldLocks,
+    LockOwner,
+    PlainModes,
+    Sleep,
+)
 from govc.refs.loose import LooseRef
 from govc.refs.pack_refs import pack_refs
 from govc.refs.plan import RefUpdate
@@ -86,6 +94,9 @@ class Transaction(Protocol):
         With `keep_failed`, locks stay when something failed: `rollback` is the caller's then. `time_seconds` is for
         reflogs that are written only now.
         """
+
+    def held_locks(self) -> HeldLocks:
+        """Return the locks that `commit` left: what somebody else finishes is known by them."""
 
     def release_packed(self) -> None:
         """Let go of what another can't do without who finishes this transaction."""

@@ -21,7 +21,7 @@ import errno
 import logging
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from govc import disk
@@ -88,13 +88,14 @@ class LockOwner(Protocol):
 class LockFile:
     """A held lock. Ends by `commit`, or by `release`, which leaves the locked file as it was."""
 
-    __slots__ = ("_own_path", "lock_path", "path")
+    __slots__ = ("_has_ended", "_own_path", "lock_path", "path")
 
     def __init__(self, path: str, own_path: str | None = None) -> None:
         """Say which file is locked; `acquire_lock` makes the lock. `own_path`: the lock's other name."""
         self.path = path
         self.lock_path = f"{path}.lock"
         self._own_path = own_path
+        self._has_ended = False
 
     def write(self, content: bytes, modes: FileModes, *, fsync: bool) -> None:
         """Write what the file is to become. OSError when the disk is full."""
@@ -110,13 +111,23 @@ class LockFile:
     def commit(self) -> None:
         """Put the new content in place: the lock is gone with it."""
         disk.rename(self.lock_path, self.path)
+        self._has_ended = True
         self._drop_own()
 
     def release(self) -> None:
         """Give the lock back without a change; fine when it is gone, or somebody else's by now."""
-        if self._own_path is None or _is_same_file(self._own_path, self.lock_path):
+        if self.is_held():
             remove_file(self.lock_path)
+        self._has_ended = True
         self._drop_own()
+
+    def is_held(self) -> bool:
+        """Say whether the lock file that is there now is this lock's, and not one of a later holder."""
+        if self._has_ended:
+            return False
+        if self._own_path is None:
+            return os.path.lexists(self.lock_path)
+        return _is_same_file(self._own_path, self.lock_path)
 
     def _drop_own(self) -> None:
         own, self._own_path = self._own_path, None
@@ -129,6 +140,18 @@ def _is_same_file(first: str, second: str) -> bool:
         return os.path.samestat(os.lstat(first), os.lstat(second))
     except FileNotFoundError:
         return False
+
+
+HeldLocks = Mapping[str, LockFile]
+"""Locks by the path of the lock file."""
+
+
+def is_among(locks: HeldLocks | None, lock_path: str) -> bool:
+    """Say whether the lock file that is there now may be of these locks; None: whose they were can't be asked."""
+    if locks is None:
+        return True
+    lock = locks.get(lock_path)
+    return lock is not None and lock.is_held()
 
 
 @contextlib.contextmanager

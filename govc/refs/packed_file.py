@@ -28,7 +28,7 @@ from govc.refs.table import Peel
 class PackedRefsFile:
     """packed-refs under its lock."""
 
-    __slots__ = ("_database", "_is_staged", "_lock", "_modes", "_new_path", "refs")
+    __slots__ = ("_database", "_is_staged", "_modes", "_new_path", "lock", "refs")
 
     def __init__(
         self,
@@ -46,13 +46,13 @@ class PackedRefsFile:
         path = os.path.realpath(database.packed_path)
         self._new_path = f"{path}.new"
         self._is_staged = False
-        self._lock: LockFile = acquire_lock(
+        self.lock: LockFile = acquire_lock(
             path, "packed-refs", timeout_ms=timeout_ms, queue_ms=queue_ms, sleep=sleep, modes=modes, owner=owner
         )
         try:
             self.refs: PackedRefs = database.read_packed()
         except BaseException:
-            self._lock.release()
+            self.lock.release()
             raise
 
     def stage(self, changes: dict[bytes, bytes | None], peel: Peel | None, *, fsync: bool) -> None:
@@ -78,7 +78,7 @@ class PackedRefsFile:
     def publish(self) -> None:
         """Put the staged file in place; the lock stays."""
         if self._is_staged:
-            disk.rename(self._new_path, self._lock.path)
+            disk.rename(self._new_path, self.lock.path)
             self._is_staged = False
 
     def release(self) -> None:
@@ -86,4 +86,4 @@ class PackedRefsFile:
         if self._is_staged:
             remove_file(self._new_path)
             self._is_staged = False
-        self._lock.release()
+        self.lock.release()

@@ -29,6 +29,7 @@ from govc.refs.database import RefDatabase
 from govc.refs.lock import (
     REF_LOCK_TIMEOUT_MS,
     FileModes,
+    HeldLocks,
     LockFailed,
     LockFile,
     LockOwner,
@@ -509,11 +510,18 @@ class RefTransaction:
         for folder in sorted(folders):
             sync_folder(folder)
 
+    def held_locks(self) -> HeldLocks:
+        """Return the locks of refs whose change wasn't published, and that of packed-refs."""
+        locks = [change.lock for change in self._changes if change.lock is not None]
+        if self._packed is not None:
+            locks.append(self._packed.lock)
+        return {lock.lock_path: lock for lock in locks}
+
     def release_packed(self) -> None:
         """Let go of packed-refs' lock alone: somebody else finishes this transaction."""
-        packed, self._packed = self._packed, None
-        if packed is not None:
-            packed.release()
+        if self._packed is not None:
+            self._packed.release()
+            self._packed = None
 
     def abandon(self) -> None:
         """Forget the transaction; the locks of refs whose change wasn't published stay for who finishes it."""

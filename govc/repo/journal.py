@@ -208,10 +208,19 @@ class Journal:
     def _retry_stuck(self) -> bool:
         """Try to settle what is in doubt and to publish what is stuck; say whether anything could be."""
         is_settled = self._settle()
-        done = [sequence for sequence, retry in list(self._stuck.items()) if retry()]
-        for sequence in done:
-            self._stuck.pop(sequence, None)
-        return is_settled or bool(done)
+        is_published = False
+        for sequence in list(self._stuck):
+            retry = self._stuck.pop(sequence, None)
+            if retry is None:
+                continue  # another thread is at it: two would take each other's step for a stranger's
+            is_done = False
+            try:
+                is_done = retry()
+            finally:
+                if not is_done:
+                    self._stuck[sequence] = retry
+            is_published = is_published or is_done
+        return is_settled or is_published
 
     def when_dead(self, recover: Callable[[], object]) -> None:
         """Say what finishes the work of dead processes."""

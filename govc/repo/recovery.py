@@ -1,8 +1,10 @@
 """What dead processes have left is finished, or taken back: by whoever meets it.
 
 The machine has not been restarted, so the page cache is the truth. A record of a dead writer is published where its
-lock still lies, and nowhere else: where the lock is gone the rename was done, and what the ref says now is newer. Other
-locks of dead writers go, and their `.keep` files; plain git's stay.
+lock still lies, and nowhere else: where the lock is gone the rename was done, and what the ref says now is newer. A
+lock is the record's own only if it says the new value and the ref the old one: the writer may have published this
+record and taken the lock again for another change. Other locks of dead writers go, and their `.keep` files; plain git's
+stay.
 
 All of it is idempotent: a crash during recovery is recovered from by the next one. One recovery at a time per
 repository, under its own lock. After a power cut: `power_cut`.
@@ -22,7 +24,8 @@ from govc.odb.quarantine import KEEP_PREFIX
 from govc.protocol.oid import to_hex
 from govc.refs.backend import RefBackend, ReftableBackend
 from govc.refs.database import RefDatabase
-from govc.refs.lock import LockFile, Sleep
+from govc.refs.lock import HeldLocks, LockFile, Sleep, is_among
+from govc.refs.loose import LOOSE_BYTES_MAX
 from govc.refs.redo import append_reflog_once, delete_refs, names_with_logs, set_ref
 from govc.refs.reflog import LogUpdates, encode_reflog_line
 from govc.repo.journal import FOLDER, Journal
@@ -36,7 +39,8 @@ from govc.wal.flock import Flocked
 from govc.wal.log import Appended, LogFolder
 from govc.wal.owner import find_lock, forget, is_alive, iter_locks, iter_tokens
 from govc.wal.reader import Located, LogReader
-from govc.wal.record import Kind, Record
+from govc.wal.record import Kind, Record, RefChange
+from govc.watch import read_regular
 
 log = logging.getLogger(__name__)
 
@@ -161,31 +165,35 @@ def _finish_record(journal: Journal, site: Site, located: Located) -> bool:
     return True
 
 
-def publish_held(journal: Journal, site: Site, record: Record) -> int:
+def publish_held(journal: Journal, site: Site, record: Record, locks: HeldLocks | None = None) -> int:
     """Publish the refs of a record whose locks its writer still holds, dead or not; return how many.
 
-    Where the lock is gone, the ref has been published. Raises LockFailed, CorruptRefs, OSError.
+    Where the lock is gone, the ref has been published. `locks`: those of the transaction, where the writer lives: its
+    other locks are other transactions'. Raises LockFailed, CorruptRefs, OSError.
     """
     if record.kind is not Kind.CHANGE:
         return 0
     if isinstance(site.database, ReftableBackend):
-        return publish_held_table(journal, site.database, record)
+        return publish_held_table(journal, site.database, record, locks)
     for name, _, target in record.draft.symrefs:
-        symref_path = site.files.path_of(name)
-        found = find_lock(journal.folder.locks, f"{symref_path}.lock")
-        if found is not None and found[0] == record.writer:
-            lock = LockFile(symref_path)
-            lock.write(b"ref: %b\n" % target, site.modes, fsync=False)
+        lock = LockFile(site.files.path_of(name))
+        found = find_lock(journal.folder.locks, lock.lock_path)
+        if found is None or found[0] != record.writer:
+            continue
+        if read_regular(lock.lock_path, LOOSE_BYTES_MAX) == b"ref: %b\n" % target:
             lock.commit()
     held = {
         change.name: path
         for change in record.draft.refs
-        if (path := _held_lock(journal, site.files, record, change.name, change.new)) is not None
+        if (path := _held_lock(journal, site.files, record, change, locks)) is not None
     }
     if not held:
         return 0
     packed_lock = f"{os.path.realpath(site.files.packed_path)}.lock"
-    remove_own_lock(journal.folder.locks, packed_lock, record.writer)
+    if locks is None:
+        remove_own_lock(journal.folder.locks, packed_lock, record.writer)
+    elif is_among(locks, packed_lock):
+        locks[packed_lock].release()
     for change in record.draft.refs:
         if change.name in held:
             append_reflogs(site, record, change.name, change.old, change.new)
@@ -207,20 +215,35 @@ def publish_held(journal: Journal, site: Site, record: Record) -> int:
     return len(held)
 
 
-def _held_lock(journal: Journal, database: RefDatabase, record: Record, name: bytes, new: bytes) -> str | None:
-    """Return the lock file of a ref when the record's writer holds it.
+def _held_lock(
+    journal: Journal, database: RefDatabase, record: Record, change: RefChange, locks: HeldLocks | None
+) -> str | None:
+    """Return the lock file of a ref when it stands for this change of it, and not for another one of the same writer.
 
-    On a file system without hard links a lock is known by what it says.
+    On a file system without hard links a lock is known by what it says. Raises CorruptRefs, OSError.
     """
-    path = f"{database.path_of(name)}.lock"
-    found = find_lock(journal.folder.locks, path)
-    if found is not None:
-        return path if found[0] == record.writer else None
-    try:
-        with open(path, "rb") as file:
-            return path if file.read(200) == to_hex(new) + b"\n" else None
-    except OSError:
+    path = f"{database.path_of(change.name)}.lock"
+    if not is_among(locks, path):
         return None
+    found = find_lock(journal.folder.locks, path)
+    if found is not None and found[0] != record.writer:
+        return None
+    try:
+        content = read_regular(path, LOOSE_BYTES_MAX)
+    except OSError:
+        if found is None:
+            return None
+        raise
+    # The lock of a ref that is deleted, or goes straight into packed-refs, says nothing.
+    if content != to_hex(change.new) + b"\n" and (found is None or content != b""):
+        return None
+    current = database.read_raw(change.name)
+    if current is not None and current.problem:
+        return path
+    zero = database.algo.zero
+    value = (current.oid if current is not None else None) or zero
+    is_half_deleted = value == change.new == zero  # what belongs to it may still be there
+    return path if value == change.old or is_half_deleted else None
 
 
 def append_reflogs(site: Site, record: Record, name: bytes, old: bytes, new: bytes) -> None:

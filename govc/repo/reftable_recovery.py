@@ -19,7 +19,7 @@ from govc import disk
 from govc.errors import GovcError
 from govc.odb.store import ObjectStore
 from govc.refs.backend import Reflogging, ReftableBackend, WriteOptions
-from govc.refs.lock import FileModes, Sleep
+from govc.refs.lock import FileModes, HeldLocks, Sleep, is_among
 from govc.refs.plan import ANY, RefUpdate
 from govc.refs.reflog import LogUpdates
 from govc.refs.reftable.stack import LIST_BYTES_MAX, TABLES_LIST, Stack, parse_tables_list
@@ -30,11 +30,18 @@ from govc.wal.owner import find_lock
 from govc.wal.record import Record
 
 
-def publish_held_table(journal: Journal, database: ReftableBackend, record: Record) -> int:
-    """Publish the table of a record whose writer still holds the lock of a stack; return how many. OSError."""
+def publish_held_table(
+    journal: Journal, database: ReftableBackend, record: Record, locks: HeldLocks | None = None
+) -> int:
+    """Publish the table of a record whose writer still holds the lock of a stack; return how many. OSError.
+
+    `locks`: as in `recovery.publish_held`.
+    """
     published = 0
     for stack in database.stacks:
         lock_path = f"{stack.folder}/{TABLES_LIST}.lock"
+        if not is_among(locks, lock_path):
+            continue
         found = find_lock(journal.folder.locks, lock_path)
         if found is None or found[0] != record.writer:
             continue

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from govc.errors import GovcError, RefUpdateRefused
 from govc.refs.backend import Transaction, WriteOptions
-from govc.refs.lock import tolerant
+from govc.refs.lock import HeldLocks, tolerant
 from govc.refs.plan import REASON_FAILED, REASON_HOOK, RefUpdate, split_by_conflict
 from govc.repo.journal import NO_OBJECTS, Journal, JournalOptions, StagedObjects
 from govc.repo.peeling import ThreadPeeler
@@ -206,8 +206,9 @@ class RefWriter:
             self._note_published(journal, appended)
         else:
             # The locks stay: whoever meets one, or opens the log after us, publishes what they stand for.
+            locks = transaction.held_locks()
             transaction.abandon()
-            journal.when_stuck(appended, lambda: self._retry(journal, appended))
+            journal.when_stuck(appended, lambda: self._retry(journal, appended, locks))
         # From the record on the change is made: only a void record may have it refused.
         return {}
 
@@ -217,10 +218,10 @@ class RefWriter:
         except (GovcError, OSError) as error:
             self._complain(journal, appended, error)
 
-    def _retry(self, journal: Journal, appended: Appended) -> bool:
+    def _retry(self, journal: Journal, appended: Appended, locks: HeldLocks) -> bool:
         """Publish what could not be published at once; False when it still can't."""
         try:
-            publish_held(journal, self._repository.site(self._options.sleep), appended.record)
+            publish_held(journal, self._repository.site(self._options.sleep), appended.record, locks)
         except (GovcError, OSError) as error:
             self._complain(journal, appended, error)
             return False
@@ -276,10 +277,11 @@ class RefWriter:
 
     def _roll_forward(self, journal: Journal, appended: Appended, transaction: Transaction) -> bool:
         """Publish what our locks still hold; False when that fails again, and is left to the next writer."""
+        locks = transaction.held_locks()
         with tolerant():  # what is left of it `publish_held` removes
             transaction.release_packed()
         try:
-            publish_held(journal, self._repository.site(self._options.sleep), appended.record)
+            publish_held(journal, self._repository.site(self._options.sleep), appended.record, locks)
         except (GovcError, OSError) as error:
             self._complain(journal, appended, error)
             return False

@@ -239,6 +239,48 @@ def test_reflogs_get_their_line_once(world):
     assert [line.split()[:2] for line in lines] == [[ZERO.hex(), first.hex()], [first.hex(), second.hex()]]
 
 
+DIE_LATER = DIE.replace(
+    "with disk.use",
+    """
+from govc.wal.log import Log
+Log.mark_published = lambda *arguments: None  # so far it doesn't come, all the time
+def writer():
+    return RefWriter(repository, repository.snapshot(), origin, JournalOptions())
+first, outside, last = updates
+assert writer().change([first]) == {}
+os.system(f"git -C {sys.argv[1]} update-ref {outside.name.decode()} {outside.new.hex()} {outside.old.hex()}")
+if sys.argv[2] == "prepared":
+    steps = writer().change_in_steps([last])
+    next(steps)
+    steps.send(True)
+    os._exit(9)
+updates = [last]
+with disk.use""",
+)
+
+
+@pytest.mark.parametrize("where", ["prepared", "refs/heads/a"])
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_lock_that_a_dead_writer_took_for_another_change_says_nothing_of_an_earlier_one(world, where, deleted):
+    """Its earlier record is not marked as published yet, and what somebody else did since then stays."""
+    oids = [world.commit() for _ in range(4)]
+    world.push(*((b"refs/heads/%d" % n, ZERO, oid) for n, oid in enumerate(oids)))
+    name = b"refs/heads/a"
+    world.push((name, ZERO, oids[0]))
+    ours = ZERO if deleted else oids[1]
+    theirs = ZERO if deleted else oids[2]
+    changes = ((name, oids[0], ours), (name, ours, theirs), (name, theirs, oids[3]))
+    world.repository.close()
+    run_and_die(
+        DIE_LATER, world.path, where, *(f"{name.decode()},{old.hex()},{new.hex()}" for name, old, new in changes)
+    )
+    assert world.locks()
+    world.recover()
+    expected = oids[3] if where != "prepared" else None if deleted else oids[2]
+    assert world.ref("a") == expected
+    assert world.locks() == []
+
+
 # Power cuts
 
 

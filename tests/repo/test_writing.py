@@ -6,7 +6,7 @@ import pytest
 from govc import disk
 from govc.refs.plan import RefUpdate
 from govc.repo.journal import JournalOptions
-from govc.repo.writing import Origin, change_symref
+from govc.repo.writing import Origin, State, change_symref
 from govc.wal.record import Draft, Kind, RefChange
 
 from .logged import ZERO, CountingDisk, Logged, git, restart_machine
@@ -221,6 +221,95 @@ def test_what_stays_stuck_is_published_when_its_process_is_gone(world):
         world.push((b"refs/heads/a", ZERO, oid), (b"refs/heads/b", ZERO, oid), atomic=True)
     world.recover()
     assert (world.ref("a"), world.ref("b")) == (oid, oid)
+    assert world.locks() == []
+
+
+class Interrupted(FailingRenames):
+    """Lets something happen when a rename has failed."""
+
+    def __init__(self, then, *ends, times=1):
+        super().__init__(*ends, times=times)
+        self.then = then
+
+    def rename(self, source, target):
+        try:
+            super().rename(source, target)
+        except OSError:
+            self.then()
+            raise
+
+
+def prepare(world, *update):
+    """Bring a change up to its record, all locks held; return what goes on with it."""
+    steps = world.writer().change_in_steps([RefUpdate(*update)])
+    assert next(steps).state is State.PREPARING
+    assert steps.send(True).state is State.PREPARED
+    return steps
+
+
+def finish(steps):
+    """Let a prepared change be made; return the refusals."""
+    assert steps.send(True).state is State.COMMITTED
+    with pytest.raises(StopIteration) as stop:
+        steps.send(True)
+    return stop.value.value
+
+
+A, B = b"refs/heads/a", b"refs/heads/b"
+
+
+def leave_stuck(world):
+    """Push to a and b, of which b's rename fails twice; return the oid that both are to have."""
+    oid = world.commit()
+    with disk.use(FailingRenames("refs/heads/b", times=2)):
+        assert world.push((A, ZERO, oid), (B, ZERO, oid), atomic=True) == {}
+    return oid
+
+
+def test_who_publishes_what_is_stuck_takes_no_lock_of_another_push(world):
+    """The lock is of the same process, as the stuck one: what was pushed meanwhile stays."""
+    first = leave_stuck(world)
+    second, third, fourth = (world.commit() for _ in range(3))
+    assert world.push((A, first, second)) == {}
+    steps = prepare(world, A, second, third)
+    assert world.push((B, first, fourth)) == {}  # meets the stuck lock
+    assert (world.ref("a"), world.ref("b")) == (second, fourth)
+    assert world.locks() == [f"{world.path}/refs/heads/a.lock"]
+    assert finish(steps) == {}
+    assert world.ref("a") == third
+
+
+def test_nor_where_the_ref_has_come_back_to_its_old_value(world):
+    first = leave_stuck(world)
+    assert world.push((A, first, ZERO)) == {}
+    steps = prepare(world, A, ZERO, first)  # the very same change
+    assert world.push((B, first, world.commit())) == {}
+    assert world.ref("a") is None
+    assert world.locks() == [f"{world.path}/refs/heads/a.lock"]
+    steps.close()
+    assert world.ref("a") is None
+    assert world.locks() == []
+
+
+def test_nor_the_lock_of_packed_refs(world):
+    first = leave_stuck(world)
+    world.push((b"refs/heads/c", ZERO, first))
+    steps = prepare(world, b"refs/heads/c", first, ZERO)
+    assert world.push((B, first, world.commit())) == {}
+    assert f"{world.path}/packed-refs.lock" in world.locks()
+    assert finish(steps) == {}
+    assert world.ref("c") is None
+    assert world.locks() == []
+
+
+def test_what_is_rolled_forward_at_once_takes_no_lock_of_another_push(world):
+    first, second = world.commit(), world.commit()
+    taken = []
+    with disk.use(Interrupted(lambda: taken.append(prepare(world, A, first, second)), "refs/heads/b")):
+        assert world.push((A, ZERO, first), (B, ZERO, first), atomic=True) == {}
+    assert (world.ref("a"), world.ref("b")) == (first, first)
+    assert finish(taken[0]) == {}
+    assert world.ref("a") == second
     assert world.locks() == []
 
 

@@ -20,7 +20,7 @@ from govc.refs.reftable.writer import ReftableOptions, encode_table
 class Addition:
     """A table to be. Ends by `publish` or `abandon`; what was put in last counts."""
 
-    __slots__ = ("_fsync", "_lock", "_logs", "_modes", "_options", "_refs", "_temporary", "name", "stack", "state")
+    __slots__ = ("_fsync", "_logs", "_modes", "_options", "_refs", "_temporary", "lock", "name", "stack", "state")
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Addition:
         self._temporary = ""
         self.stack = stack
         self.name = ""
-        self._lock: LockFile | None = stack.lock(
+        self.lock: LockFile | None = stack.lock(
             timeout_ms=options.lock_timeout_ms,
             queue_ms=options.lock_queue_ms,
             sleep=sleep,
@@ -85,20 +85,20 @@ class Addition:
         )
         write_table(self._temporary, chunks, self._modes, fsync=self._fsync)
         names = [table.name for table in self.state.tables]
-        assert self._lock is not None
-        self._lock.write(encode_tables_list([*names, name]), self._modes, fsync=self._fsync)
+        assert self.lock is not None
+        self.lock.write(encode_tables_list([*names, name]), self._modes, fsync=self._fsync)
         self.name = name
 
     def publish(self) -> None:
         """Make the staged table part of the stack, and let go of the lock. OSError: nothing has changed."""
-        if not self.name or self._lock is None:
+        if not self.name or self.lock is None:
             self.abandon()
             return
         path = f"{self.stack.folder}/{self.name}"
         disk.rename(self._temporary, path)
         self._temporary = path  # for `abandon`, should the next step fail
-        self._lock.commit()
-        self._temporary, self._lock = "", None
+        self.lock.commit()
+        self._temporary, self.lock = "", None
         if self._fsync:
             sync_folder(self.stack.folder)
 
@@ -107,6 +107,6 @@ class Addition:
         if self._temporary:
             remove_file(self._temporary)
             self._temporary = ""
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        if self.lock is not None:
+            self.lock.release()
+            self.lock = None

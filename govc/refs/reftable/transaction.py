@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from govc.errors import CorruptRefs, GovcError, ObjectMissing, RefUpdateRefused
 from govc.protocol.refname import check_refname_format
-from govc.refs.lock import FileModes, LockFailed, LockOwner, PlainModes, Sleep, tolerant
+from govc.refs.lock import FileModes, HeldLocks, LockFailed, LockOwner, PlainModes, Sleep, tolerant
 from govc.refs.plan import (
     REASON_ALIASED,
     REASON_BROKEN_SYMREF,
@@ -319,6 +319,11 @@ class ReftableTransaction:
             if not (failed and keep_failed):
                 self.rollback()
         return failed
+
+    def held_locks(self) -> HeldLocks:
+        """Return the locks of the stacks that weren't published."""
+        locks = [addition.lock for addition in self._additions if addition.lock is not None]
+        return {lock.lock_path: lock for lock in locks}
 
     def release_packed(self) -> None:
         """Let go of nothing: who finishes this transaction needs the lock as it is."""
