@@ -34,7 +34,7 @@ from govc.repo.checkpointing import checkpoint as checkpoint_now
 from govc.repo.checkpointing import write_checkpoint_now, write_first_checkpoint
 from govc.repo.journal import Journal, kept_pack_path
 from govc.repo.modes import object_modes
-from govc.repo.recovery import RecoveryReport, Site, remove_keeps, remove_locks
+from govc.repo.recovery import Heir, RecoveryReport, Site, remove_keeps, remove_locks
 from govc.repo.ref_values import RefTableFile, table_path
 from govc.repo.reftable_recovery import restore_values
 from govc.repo.shallow_file import add_shallow
@@ -245,7 +245,7 @@ def _restore_refs(
             modes=site.modes,
             sleep=site.sleep,
             log_updates=site.log_updates,
-            journal=journal,
+            owner=Heir(journal),
         )
         report.refs_set += done
         report.outside_changes_kept += kept
@@ -269,7 +269,7 @@ def _restore_refs(
     doomed = [name for name, oid in wanted.items() if oid == zero]
     if doomed:
         _remove_torn(site, doomed)
-        delete_refs(site.files, doomed, sleep=site.sleep, modes=site.modes, owner=journal, held_locks={})
+        delete_refs(site.files, doomed, sleep=site.sleep, modes=site.modes, owner=Heir(journal), held_locks={})
         report.refs_deleted += len(doomed)
     for name, oid in wanted.items():
         if oid == zero:
@@ -277,7 +277,7 @@ def _restore_refs(
         if store.find(oid) < 0:
             report.problems.append(f"{os.fsdecode(name)}: {oid.hex()} is missing, the ref is left as it is")
             continue
-        set_ref(site.files, name, oid, sleep=site.sleep, modes=site.modes, owner=journal)
+        set_ref(site.files, name, oid, sleep=site.sleep, modes=site.modes, owner=Heir(journal))
         report.refs_set += 1
     _restore_head(site, checkpoint, fold, report)
     _restore_reflogs(site, fold)

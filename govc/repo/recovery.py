@@ -24,7 +24,7 @@ from govc.odb.quarantine import KEEP_PREFIX
 from govc.protocol.oid import to_hex
 from govc.refs.backend import RefBackend, ReftableBackend
 from govc.refs.database import RefDatabase
-from govc.refs.lock import HeldLocks, LockFile, Sleep, is_among
+from govc.refs.lock import HeldLocks, LockFile, LockOwner, Sleep, is_among
 from govc.refs.loose import LOOSE_BYTES_MAX
 from govc.refs.redo import append_reflog_once, delete_refs, names_with_logs, set_ref
 from govc.refs.reflog import LogUpdates, encode_reflog_line
@@ -189,18 +189,19 @@ def publish_held(journal: Journal, site: Site, record: Record, locks: HeldLocks 
     }
     if not held:
         return 0
-    packed_lock = f"{os.path.realpath(site.files.packed_path)}.lock"
-    if locks is None:
-        remove_own_lock(journal.folder.locks, packed_lock, record.writer)
-    elif is_among(locks, packed_lock):
-        locks[packed_lock].release()
+    owner: LockOwner = Heir(journal)
+    if locks is not None:
+        owner = journal
+        packed_lock = f"{os.path.realpath(site.files.packed_path)}.lock"
+        if is_among(locks, packed_lock):
+            locks[packed_lock].release()
     for change in record.draft.refs:
         if change.name in held:
             append_reflogs(site, record, change.name, change.old, change.new)
     zero = site.layout.algo.zero
     doomed = [change.name for change in record.draft.refs if change.name in held and change.new == zero]
     if doomed:
-        delete_refs(site.files, doomed, sleep=site.sleep, modes=site.modes, owner=journal, held_locks=held)
+        delete_refs(site.files, doomed, sleep=site.sleep, modes=site.modes, owner=owner, held_locks=held)
     for change in record.draft.refs:
         if change.name in held and change.new != zero:
             set_ref(
@@ -209,7 +210,7 @@ def publish_held(journal: Journal, site: Site, record: Record, locks: HeldLocks 
                 change.new,
                 sleep=site.sleep,
                 modes=site.modes,
-                owner=journal,
+                owner=owner,
                 held_lock=held[change.name],
             )
     return len(held)
@@ -258,15 +259,31 @@ def append_reflogs(site: Site, record: Record, name: bytes, old: bytes, new: byt
 # Locks and other leftovers
 
 
-def remove_own_lock(locks: str, lock_path: str, token: bytes) -> bool:
-    """Remove `X.lock` when it is a lock of that token."""
-    found = find_lock(locks, lock_path)
-    if found is None or found[0] != token:
-        return False
-    _unlink_lock(lock_path)
-    with suppress(FileNotFoundError):
-        disk.unlink(found[1])
-    return True
+class Heir:
+    """Takes locks for a recovery (`refs.lock.LockOwner`): one of a dead process that is in the way goes at once.
+
+    The journal would begin a recovery for it, and wait for the one that is under way. What was held under the lock is
+    in records that are done again, or was never recorded.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        """Take the journal of the recovery."""
+        self._journal = journal
+
+    def next_lock_path(self) -> str:
+        """Return a path for one more lock's own file."""
+        return self._journal.next_lock_path()
+
+    def break_dead(self, lock_path: str) -> bool:
+        """Remove a lock of a dead process of ours; False when it is somebody else's."""
+        locks = self._journal.folder.locks
+        found = find_lock(locks, lock_path)
+        if found is None or is_alive(locks, found[0]):
+            return False
+        _unlink_lock(lock_path)
+        with suppress(FileNotFoundError):
+            disk.unlink(found[1])
+        return True
 
 
 def _unlink_lock(path: str) -> None:

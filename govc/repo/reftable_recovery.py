@@ -19,7 +19,7 @@ from govc import disk
 from govc.errors import GovcError
 from govc.odb.store import ObjectStore
 from govc.refs.backend import Reflogging, ReftableBackend, WriteOptions
-from govc.refs.lock import FileModes, HeldLocks, Sleep, is_among
+from govc.refs.lock import FileModes, HeldLocks, LockOwner, Sleep, is_among
 from govc.refs.plan import ANY, RefUpdate
 from govc.refs.reflog import LogUpdates
 from govc.refs.reftable.stack import LIST_BYTES_MAX, TABLES_LIST, Stack, parse_tables_list
@@ -106,7 +106,7 @@ def restore_values(
     modes: FileModes,
     sleep: Sleep,
     log_updates: LogUpdates,
-    journal: Journal,
+    owner: LockOwner,
 ) -> tuple[int, int, list[str]]:
     """Set refs that show an older value of their chain to the final one; return (set, left to others, problems)."""
     state = database.load()
@@ -126,7 +126,7 @@ def restore_values(
         else:
             by_record.setdefault(last_records[name].sequence, []).append(name)
     records = {record.sequence: record for record in last_records.values()}
-    options = WriteOptions(sleep=sleep, modes=modes, owner=journal)
+    options = WriteOptions(sleep=sleep, modes=modes, owner=owner)
     done = 0
     for sequence in sorted(by_record):
         record = records[sequence]
