@@ -5,7 +5,8 @@
                                      never be merged again
     objects/pack/tmp_*               packs and indexes that were being written; git's own too, as `git prune` does
 
-Nothing younger than a day is touched. Lock files of refs stay: nobody can tell whether their owner lives.
+Nothing younger than a day is touched. Lock files of refs stay: nobody can tell whether the owner of plain
+git's lives, and ours are removed by `repo.recovery`.
 """
 
 import logging

@@ -15,7 +15,8 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from govc.config.config import Config
@@ -27,6 +28,7 @@ from govc.odb.repack import choose_packs_to_merge, is_mergeable, merge_packs, re
 from govc.odb.store import ObjectStore
 from govc.protocol.oid import find_algorithm
 from govc.refs.backend import RefBackend, WriteOptions, open_ref_backend
+from govc.refs.lock import LockOwner
 from govc.refs.table import RefTable
 from govc.repo.bitmap_writing import BitmapSite, Written, write_bitmaps
 from govc.repo.discover import enter_repository
@@ -42,8 +44,10 @@ from govc.repo.native_files import (
     write_reverse_indexes,
 )
 from govc.repo.peeling import StorePeeler
+from govc.repo.recovery import log_folder
 from govc.repo.ref_options import read_write_options
 from govc.repo.snapshot import Snapshot
+from govc.wal.owner import Owner
 
 log = logging.getLogger(__name__)
 
@@ -252,7 +256,41 @@ def _pack_refs(task: MaintenanceTask) -> int:
     if not database.is_packing_due(database.load()):
         return 0
     store = ObjectStore.open(task.objects_dir, algo)
-    return database.pack(StorePeeler(store), task.write_options)
+    with _lock_owner(task) as owner:
+        return database.pack(StorePeeler(store), replace(task.write_options, owner=owner))
+
+
+class _Locks:
+    """The locks of one maintenance (`refs.lock.LockOwner`)."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+
+    def next_lock_path(self) -> str:
+        """Return a path for one more lock's own file."""
+        return self._owner.next_lock_path()
+
+    def break_dead(self, lock_path: str) -> bool:
+        """Leave it to the next push: what a dead process held may have to be finished."""
+        return False
+
+
+@contextmanager
+def _lock_owner(task: MaintenanceTask) -> Iterator[LockOwner | None]:
+    """Give the locks an owner where there is a log: should this process be killed, whoever meets one removes it.
+
+    None where another user runs this: the server could not read what tells whether its process lives.
+    """
+    folder = log_folder(task.commondir).locks
+    shared = task.shared.bits & 0o060
+    if not os.path.isdir(folder) or not (shared or os.stat(folder).st_uid == os.geteuid()):
+        yield None
+        return
+    owner = Owner(folder, mode=0o600 | shared)
+    try:
+        yield _Locks(owner)
+    finally:
+        owner.close()
 
 
 def _open_refs(task: MaintenanceTask) -> RefBackend:

@@ -202,7 +202,7 @@ def _restore_objects(journal: Journal, site: Site, record: Record, report: Recov
     for oid, content in draft.loose_objects:
         restore_loose_object(layout.objects_dir, oid, content, modes)
     if draft.shallow:
-        add_shallow(layout, frozenset(draft.shallow), site.sleep, site.modes)
+        add_shallow(layout, frozenset(draft.shallow), site.sleep, site.modes, owner=Heir(journal))
 
 
 def _set_torn_packs_aside(site: Site, journal: Journal, checkpoint: Checkpoint | None, report: RecoveryReport) -> None:
@@ -250,7 +250,7 @@ def _restore_refs(
         report.refs_set += done
         report.outside_changes_kept += kept
         report.problems += problems
-        _restore_head(site, checkpoint, fold, report)
+        _restore_head(journal, site, checkpoint, fold, report)
         return
     packed = _readable_packed_refs(journal, site, report)
     judge = _Judge(site, journal, checkpoint, packed, store)
@@ -279,7 +279,7 @@ def _restore_refs(
             continue
         set_ref(site.files, name, oid, sleep=site.sleep, modes=site.modes, owner=Heir(journal))
         report.refs_set += 1
-    _restore_head(site, checkpoint, fold, report)
+    _restore_head(journal, site, checkpoint, fold, report)
     _restore_reflogs(site, fold)
 
 
@@ -372,13 +372,16 @@ def _oid_of(ref: LooseRef | None) -> bytes | None:
     return ref.oid if ref is not None else None
 
 
-def _restore_head(site: Site, checkpoint: Checkpoint | None, fold: _Fold, report: RecoveryReport) -> None:
+def _restore_head(
+    journal: Journal, site: Site, checkpoint: Checkpoint | None, fold: _Fold, report: RecoveryReport
+) -> None:
     head = site.database.read_head()
     target = fold.symrefs.get(b"HEAD") or (checkpoint.head if checkpoint is not None else b"")
     is_torn = head is None or bool(head.problem)
     in_chain = head is not None and head.target is not None and head.target in fold.symref_chain.get(b"HEAD", ())
     if target and (is_torn or (in_chain and head is not None and head.target != target)):
-        site.database.set_symref(b"HEAD", target, WriteOptions(sleep=site.sleep, modes=site.modes))
+        options = WriteOptions(sleep=site.sleep, modes=site.modes, owner=Heir(journal))
+        site.database.set_symref(b"HEAD", target, options)
         report.refs_set += 1
 
 

@@ -5,16 +5,18 @@ Written under git's lock, whole or not at all, sorted by oid.
 Source: gitrepository-layout "shallow", git's shallow.c (setup_alternate_shallow); rows FS-50, RP-53.
 """
 
-from govc.refs.lock import FileModes, Sleep, acquire_lock
+from govc.refs.lock import FileModes, LockOwner, Sleep, acquire_lock
 from govc.repo.layout import RepositoryLayout
 
 LOCK_TIMEOUT_MS = 1000
 
 
-def add_shallow(layout: RepositoryLayout, oids: frozenset[bytes], sleep: Sleep, modes: FileModes) -> None:
-    """Add commits to the file. Raises LockFailed, OSError."""
+def add_shallow(
+    layout: RepositoryLayout, oids: frozenset[bytes], sleep: Sleep, modes: FileModes, *, owner: LockOwner
+) -> None:
+    """Add commits to the file. `owner` makes the lock recognisable after a crash. Raises LockFailed, OSError."""
     path = f"{layout.commondir}/shallow"
-    lock = acquire_lock(path, "shallow", timeout_ms=LOCK_TIMEOUT_MS, sleep=sleep, modes=modes)
+    lock = acquire_lock(path, "shallow", timeout_ms=LOCK_TIMEOUT_MS, sleep=sleep, modes=modes, owner=owner)
     try:
         try:
             with open(path, "rb") as file:

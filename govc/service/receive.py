@@ -451,14 +451,17 @@ class ReceiveSession:
         """Let our history end where the pusher's does, before a ref needs it (receive.shallowUpdate); return where."""
         layout = self._snapshot.layout
         try:
-            self._tools.runtime.call_blocking(
-                add_shallow, layout, result.new_shallow, self._tools.journal.sleep, RefModes(layout.shared)
-            )
+            self._tools.runtime.call_blocking(self._add_shallow, result.new_shallow)
             return tuple(sorted(result.new_shallow))
         except (GovcError, OSError) as error:
             log.error("%s: %s: shallow not updated: %s", self._context.request_id, layout.gitdir, error)
             self._fail_shallow(state, result, "shallow error")
             return ()
+
+    def _add_shallow(self, oids: frozenset[bytes]) -> None:
+        layout, options = self._snapshot.layout, self._tools.journal
+        journal = self._repository.journal(options)
+        add_shallow(layout, oids, options.sleep, RefModes(layout.shared), owner=journal)
 
     # Files
 

@@ -5,9 +5,12 @@ import sys
 
 import pytest
 
+from govc.refs.plan import RefUpdate
+from govc.repo.writing import Origin, RefWriter, change_symref
+from govc.wal import boot
 from tests.waiting import SECONDS
 
-from .logged import ZERO, Logged, git, run_and_die
+from .logged import ZERO, Logged, git, restart_machine, run_and_die
 from .test_recovery import die
 
 MAIN = b"refs/heads/main"
@@ -18,6 +21,9 @@ from govc import disk
 from govc.repo.checkpoint_schedule import load_site
 from govc.repo.journal import JournalOptions
 from govc.repo.open_journal import open_journal
+from govc.wal import boot
+
+boot._PATH = (*sys.argv, boot._PATH)[3]
 
 class Dying(disk.Disk):
     def rename(self, source, target):
@@ -50,4 +56,28 @@ def test_a_deletion_is_finished(world):
     subprocess.run([sys.executable, "-c", RECOVER, world.path, "nothing"], check=True, timeout=SECONDS)
     world.reopen()
     assert (world.ref("a"), world.ref("main")) == (None, first)
+    assert world.locks() == []
+
+
+def test_the_shallow_file_and_head_are_written(world, tmp_path, monkeypatch):
+    """After a power cut: their locks are known as a recovery's, and in nobody's way."""
+    first = world.commit()
+    world.push((MAIN, ZERO, first))
+    snapshot = world.repository.snapshot()
+    origin = Origin(committer=b"c <c@x>", message=b"push")
+    writer = RefWriter(world.repository, snapshot, origin, world.options, shallow=[first])
+    assert writer.change([RefUpdate(b"refs/heads/a", ZERO, first)]) == {}
+    change_symref(world.repository, snapshot, origin, world.options, b"HEAD", b"refs/heads/a")
+    world.repository.close()
+    restart_machine(monkeypatch, tmp_path)
+    with open(f"{world.path}/HEAD", "w"):
+        pass  # torn
+    for name in "shallow", "HEAD":
+        run_and_die(RECOVER, world.path, f"/{name}", boot._PATH)
+        assert world.locks() == [f"{world.path}/{name}.lock"]
+    assert world.recover().problems == []
+    with open(f"{world.path}/shallow") as file:
+        assert file.read() == f"{first.hex()}\n"
+    with open(f"{world.path}/HEAD") as file:
+        assert file.read() == "ref: refs/heads/a\n"
     assert world.locks() == []
