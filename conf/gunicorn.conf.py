@@ -2,7 +2,9 @@
 
     GIT_PROJECT_ROOT=/srv/git gunicorn -c conf/gunicorn.conf.py govc.wsgi:application
 
-`govc serve` sets the same. For metrics with several workers set PROMETHEUS_MULTIPROC_DIR to an empty folder.
+`govc serve` sets the same, and has a master of its own besides (docs/operations.md, "Reloading and stopping"). What is
+set here counts, not what govc.toml says of it (docs/operations.md, "Limits"). For metrics with several workers set
+PROMETHEUS_MULTIPROC_DIR to an empty folder.
 """
 
 import os

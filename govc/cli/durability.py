@@ -17,6 +17,8 @@ from govc.errors import GovcError
 
 _Work = Callable[[str], str]
 
+ALL_HELP = "every repository below FOLDER that has a log: up to eight folders deep, not beyond symbolic links"
+
 
 def _git_folders(paths: tuple[str, ...], everything: str | None) -> Iterator[str]:
     """Yield the git folders of the repositories named, and of all below `everything`."""
@@ -48,7 +50,7 @@ def _for_each(paths: tuple[str, ...], everything: str | None, work: _Work) -> No
 
 @click.command()
 @click.argument("repositories", nargs=-1)
-@click.option("--all", "everything", metavar="FOLDER", help="every repository below FOLDER that has a log")
+@click.option("--all", "everything", metavar="FOLDER", help=ALL_HELP)
 @click.option("--archive", default="", metavar="FOLDER", help="keep retired parts of the log there")
 @click.option("--close", "close_log", is_flag=True, help="retire the whole log when nothing is left in it")
 def checkpoint(repositories: tuple[str, ...], everything: str | None, archive: str, close_log: bool) -> None:
@@ -66,7 +68,7 @@ def checkpoint(repositories: tuple[str, ...], everything: str | None, archive: s
 
 @click.command()
 @click.argument("repositories", nargs=-1)
-@click.option("--all", "everything", metavar="FOLDER", help="every repository below FOLDER that has a log")
+@click.option("--all", "everything", metavar="FOLDER", help=ALL_HELP)
 @click.option("--json", "as_json", is_flag=True, help="the report as JSON")
 @click.option("--adopt", is_flag=True, help="replay a log that was made for another folder (a copy, a restored backup)")
 @click.option("--cut", is_flag=True, help="let a damaged log end where the damage begins; what follows is lost")
@@ -101,7 +103,7 @@ def format_report(report: Any, as_json: bool) -> str:
 
 @click.command()
 @click.argument("repositories", nargs=-1)
-@click.option("--all", "everything", metavar="FOLDER", help="every repository below FOLDER that has a log")
+@click.option("--all", "everything", metavar="FOLDER", help=ALL_HELP)
 def retire(repositories: tuple[str, ...], everything: str | None) -> None:
     """Empty the log into git's own files and remove it: the way back to git-http-backend. Stop the server first."""
 
