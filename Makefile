@@ -69,7 +69,7 @@ compat: setup ## the scenarios with real clients against real servers
 	sh compat/install.sh
 	$(BIN)/python -m pytest -q compat
 
-bench: setup ## ROWS=1,4 BENCH_REPOS="NAME=PATH .." KEEP=FOLDER PATIENCE=3: every row of the table beside its peers; writes bench/RESULTS.md; RESUME=1: of a run in KEEP
+bench: setup ## ROWS=1,4 BENCH_REPOS="NAME=PATH .." KEEP=FOLDER PATIENCE=3: every row of the table beside its peers; writes bench/RESULTS.md (some ROWS alone are printed only); RESUME=1: of a run in KEEP
 	sh compat/install.sh
 	$(BIN)/python -m bench $(if $(ROWS),--rows $(ROWS)) $(if $(PATIENCE),--patience $(PATIENCE)) $(if $(KEEP),--keep $(KEEP)) $(if $(RESUME),--resume) $(BENCH_REPOS)
 
@@ -90,7 +90,7 @@ torture: setup ## SECONDS=120 SEED=n: real clients while servers are killed, pla
 mutations: setup ## break the log's rules one by one: does a test notice each?
 	$(BIN)/python -m tests.simulation.mutations
 
-row-mutations: setup ## break thirty rows of docs/conformance.md one by one: does a test notice each?
+row-mutations: setup ## break sixty rows of docs/conformance.md one by one: does a test notice each?
 	$(BIN)/python -m tests.conformance.mutations
 
 bench-durability: setup ## what a durable push costs, beside git-http-backend; writes bench/DURABILITY.md

@@ -227,7 +227,10 @@ class Settings:
         unit="threads",
     )
     helper_threshold_bytes: int = _knob(
-        256 * 1024, "a pushed pack above this size is indexed in a helper process", unit="bytes"
+        256 * 1024,
+        "a pushed pack above this size is indexed in a helper process, unless it has few objects (1,000, of 256 MiB at "
+        "most) and threads of the worker can do it: compiled kernels, no receive.fsckObjects",
+        unit="bytes",
     )
     hook_seconds_max: int = _knob(
         3600,

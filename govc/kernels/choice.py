@@ -39,7 +39,8 @@ QUESTIONS = (
     "treelist",
     "treewalk",
 )
-"""Every kernel there is; `_packout_c`, which is part of `packcopy`, has no door of its own."""
+"""Every kernel there is; `_packout_c`, which is part of `packcopy`, and `_historyload_c` and `_historywalk_c`, which
+are parts of `history`, have no door of their own."""
 
 
 class Choice:

@@ -11,6 +11,7 @@
     fetch         when the answer with a pack has ended: "wants", "bytes", "complete" (false: it broke off)
     archive       the same, without "wants"
     file          a file of the dumb protocol was asked for, whether or not it is there: "path"
+    created       a push has made the repository
 
 Old and new are object ids, of zeros for a ref that did not or will not exist. Times are UTC. A request that was
 refused before it reached a service is in the access log, not here.
