@@ -1,9 +1,9 @@
 """A machine within the machine: systemd as process 1 of its own namespaces, with the units of conf/ as they stand.
 
 Only the network and what is served are shared, so a client outside reaches the server inside. The other folders that
-the units name (/etc/govc, /var/cache, /usr/local/bin, /opt), the list of users and that of units are the inner
-machine's own: mounts that nobody outside sees, and that end with it. No unit of the outer machine is started in there.
-The interpreter and the project lie below /opt there, since the units hide the homes of users.
+the units name (/etc/govc, /var/cache, /var/log, /usr/local/bin, /opt), the list of users and that of units are the
+inner machine's own: mounts that nobody outside sees, and that end with it. No unit of the outer machine is started in
+there. The interpreter and the project lie below /opt there, since the units hide the homes of users.
 
 Needs root, systemd and namespaces; `why_not` says what is missing.
 """
@@ -39,7 +39,7 @@ _TARGETS = ("sysinit", "basic", "sockets", "shutdown", "network", "local-fs", "m
 _SETUP = r"""
 set -eu
 mount --make-rprivate /
-for folder in /run /srv /opt /var/cache /usr/local/bin /etc/systemd/system {units} {generators}; do
+for folder in /run /srv /opt /var/cache /var/log /usr/local/bin /etc/systemd/system {units} {generators}; do
     mount -t tmpfs -o mode=755 tmpfs "$folder"
 done
 mkdir -p /run/systemd /run/lock /opt/python /opt/project /opt/packages /srv/git

@@ -27,8 +27,10 @@ TRIES = """#!/bin/sh
 id -un
 umask
 grep NoNewPrivs: /proc/self/status
-for path in /etc/x /usr/x /opt/project/x /srv/x /var/cache/x; do touch "$path" 2>/dev/null && echo "wrote $path"; done
-touch /var/cache/govc/x /srv/git/x /tmp/only-here && echo wrote what is its own
+for path in /etc/x /usr/x /opt/project/x /srv/x /var/cache/x /var/log/x; do
+    touch "$path" 2>/dev/null && echo "wrote $path"
+done
+touch /var/cache/govc/x /var/log/govc/x /srv/git/x /tmp/only-here && echo wrote what is its own
 ls /root >/dev/null 2>&1 && echo "saw /root"
 mount -t tmpfs tmpfs /srv/git 2>/dev/null && echo mounted
 cat >/dev/null
@@ -110,7 +112,25 @@ def test_the_sandbox_lets_it_serve_and_nothing_else(service: Machine, git: Git) 
     assert remote == ["git", "0027", "NoNewPrivs:\t1", "wrote what is its own"], service.within.said()
     assert git("-C", path, "rev-parse", "main").stdout.strip() == tip
     assert not Path("/tmp/only-here").exists()
-    assert (service.within.root / "var/cache/govc").stat().st_uid == USER_ID
+    for own in ("var/cache/govc", "var/log/govc"):
+        assert (service.within.root / own).stat().st_uid == USER_ID
+
+
+def test_logs_may_go_to_files(machine: Machine, git: Git) -> None:
+    """As docs/operations.md has them: `log_file` and `audit_file` below /var/log/govc, which the unit makes."""
+    within = machine.within
+    config = within.root / "etc/govc/govc.toml"
+    before = config.read_text()
+    config.write_text(f'{before}log_file = "/var/log/govc/govc.log"\naudit_file = "/var/log/govc/audit.jsonl"\n')
+    try:
+        within.run("systemctl", "start", "govc.service")
+        machine.add(git, "logged.git")
+        push_one(machine, git, "logged.git", "logged")
+        for name in ("govc.log", "audit.jsonl"):
+            assert "logged.git" in (within.root / "var/log/govc" / name).read_text(), within.said()
+    finally:
+        stop(within)
+        config.write_text(before)
 
 
 def test_a_group_shared_repository_stays_one(service: Machine, git: Git) -> None:
@@ -155,6 +175,10 @@ def test_it_stops_in_order(service: Machine, git: Git) -> None:
 def test_the_socket_starts_the_service(machine: Machine, git: Git) -> None:
     within = machine.within
     machine.add(git, "socket.git")
+    # Not beside a service that runs: conf/govc.socket says so.
+    within.run("systemctl", "start", "govc.service")
+    within.run("systemctl", "start", "govc.socket", check=False)
+    assert within.show("govc.socket", "ActiveState") != "active"
     stop(within)
     within.run("systemctl", "start", "govc.socket")
     assert within.show("govc.service", "ActiveState") == "inactive"
