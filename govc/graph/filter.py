@@ -55,7 +55,7 @@ class ObjectSelection:
             types=self.types & other.types,
             blob_limit=_smaller(self.blob_limit, other.blob_limit),
             tree_depth=_smaller(self.tree_depth, other.tree_depth),
-            sparse=self.sparse + other.sparse,
+            sparse=tuple(dict.fromkeys(self.sparse + other.sparse)),
         )
 
     def passes_blob(self, reader: ObjectReader, number: int) -> bool:

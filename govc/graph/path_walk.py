@@ -72,7 +72,7 @@ class PathWalk:
         start = _Visit(root, number, olds, level, b"", (False,) * len(self._selection.sparse))
         stack = [start] if self._enter(start) else []
         while stack:
-            self._expand(stack.pop(), stack)
+            yield from self._expand(stack.pop(), stack)
             if self._ticker.due():
                 yield
                 self._ticker.restart()
@@ -98,7 +98,8 @@ class PathWalk:
         self._levels[visit.number] = visit.level
         return True
 
-    def _expand(self, visit: _Visit, stack: list[_Visit]) -> None:
+    def _expand(self, visit: _Visit, stack: list[_Visit]) -> Work[None]:
+        """Look at the entries of a tree; a tick may come between any two: each is matched with every pattern."""
         size = self._reader.algo.oid_size
         entries = self._cache.get(visit.oid, visit.number)
         old_sides = [self._cache.get_old(old) for old in visit.olds]
@@ -121,6 +122,9 @@ class PathWalk:
                         stack.append(child)
             elif kind == BLOB:
                 self._add_blob(oid, path, visit)
+            if self._ticker.due():
+                yield
+                self._ticker.restart()
 
     def _add_blob(self, oid: bytes, path: bytes, visit: _Visit) -> None:
         selection = self._selection

@@ -5,13 +5,15 @@ directories only; a pattern with no other slash matches the last component anywh
 the whole path from the root. `*` and `?` stop at slashes, `**` between slashes does not. The last line that
 matches decides; where none does, the directory above decides, and the root is not chosen.
 
-The patterns are a peer's: matching simulates an automaton, in (length of pattern) x (length of path) steps at
-most.
+The patterns are a peer's: they are read in time and memory in proportion to their length, by the first who asks for a
+choice, and matching simulates an automaton, in (length of pattern) x (length of path) steps at most. That is still much
+for a long list, so whoever shares a processor with others leaves the matching to a process of its own.
 
 Source: gitignore(5) "PATTERN FORMAT", git's dir.c (path_matches_pattern_list), wildmatch.c,
 list-objects-filter.c.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -36,12 +38,14 @@ _CLASSES: dict[bytes, Callable[[bytes], bool]] = {
     b"upper": bytes.isupper,
     b"xdigit": lambda b: b in b"0123456789abcdefABCDEF",
 }
+_NAMES = {name: sum(1 << n for n in range(128) if belongs(bytes([n]))) for name, belongs in _CLASSES.items()}
+"""What a `[:name:]` accepts, a bit for each byte."""
 
 
 class _Step(NamedTuple):
-    """One step of the automaton: the bytes it accepts; a loop may be passed any number of times."""
+    """One step of the automaton: the bytes it accepts, a bit for each; a loop may be passed any number of times."""
 
-    accepts: frozenset[int]
+    accepts: int
     loop: bool
     skips: int = 0  # steps that may be jumped over: where "**/" stands for nothing
 
@@ -64,16 +68,24 @@ class _Pattern:
 
 
 class SparsePatterns:
-    """A list of patterns, ready to match. `canonical_form` is the text that they were read from."""
+    """A list of patterns. `canonical_form` is the text that they are read from, when the first choice is asked for.
+
+    To another process goes the text alone.
+    """
 
     __slots__ = ("_patterns", "canonical_form")
 
-    def __init__(self, patterns: list[_Pattern], text: bytes) -> None:
-        self._patterns = tuple(reversed(patterns))
+    def __init__(self, text: bytes) -> None:
         self.canonical_form = text
+        self._patterns: tuple[_Pattern, ...] | None = None
+
+    def __reduce__(self) -> tuple[type["SparsePatterns"], tuple[bytes]]:
+        return SparsePatterns, (self.canonical_form,)
 
     def find_choice(self, path: bytes, *, is_directory: bool) -> bool | None:
         """Return True or False when a pattern decides about a path (no slash at either end), else None."""
+        if self._patterns is None:
+            self._patterns = tuple(reversed(_parse_lines(self.canonical_form)))
         basename = path[path.rfind(b"/") + 1 :]
         for pattern in self._patterns:
             if pattern.matches(path, basename, is_directory):
@@ -85,23 +97,23 @@ def parse_sparse_patterns(data: bytes) -> SparsePatterns:
     """Return the patterns of a blob. Raises LimitExceeded when it is longer than PATTERNS_BYTES_MAX."""
     if len(data) > PATTERNS_BYTES_MAX:
         raise LimitExceeded("sparse patterns", PATTERNS_BYTES_MAX, len(data))
+    return SparsePatterns(data)
+
+
+def _parse_lines(data: bytes) -> list[_Pattern]:
     patterns = []
     for raw in data.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
         line = _trim(raw.removesuffix(b"\r"))
         if line and not line.startswith(b"#"):
             patterns.append(_parse_line(line))
-    return SparsePatterns(patterns, data)
+    return patterns
 
 
 def _trim(line: bytes) -> bytes:
     """Drop trailing spaces that no backslash quotes."""
-    end = len(line)
-    while end and line[end - 1 : end] == b" ":
-        before = line[: end - 1]
-        if (len(before) - len(before.rstrip(b"\\"))) % 2:
-            break
-        end -= 1
-    return line[:end]
+    short = line.rstrip(b" ")
+    is_quoted = (len(short) - len(short.rstrip(b"\\"))) % 2 and len(short) < len(line)
+    return line[: len(short) + 1] if is_quoted else short
 
 
 def _parse_line(line: bytes) -> _Pattern:
@@ -117,69 +129,80 @@ def _parse_line(line: bytes) -> _Pattern:
     return _Pattern(steps, literal, negative, directories_only, basename_only)
 
 
-_NONE: frozenset[int] = frozenset()
-_ANY = frozenset(range(256))
-_NO_SLASH = _ANY - {_SLASH}
+_NONE = 0
+_ANY = (1 << 256) - 1
+_NO_SLASH = _ANY & ~(1 << _SLASH)
+
+# Most steps are one of these: a list of a million makes no million of them.
+_LITERALS = tuple(_Step(1 << byte, False) for byte in range(256))
+_QUESTION = _Step(_NO_SLASH, False)
+_STAR = _Step(_NO_SLASH, True)
+_ANYTHING = _Step(_ANY, True)
+_DIRECTORIES = (_Step(_NONE, True, 3), _ANYTHING, _LITERALS[_SLASH])
+"""`**/`: nothing, or anything that ends in a slash."""
+
+_STARS = re.compile(rb"\*+")
 
 
 def _compile(text: bytes) -> list[_Step]:
     steps: list[_Step] = []
+    last_name = text.rfind(b":]")
     at = 0
     while at < len(text):
         char = text[at : at + 1]
-        if char == b"*":
-            run = len(text) - at - len(text[at:].lstrip(b"*"))
-            after = at + run
-            at_start = at == 0 or text[at - 1 : at] == b"/"
-            if run >= 2 and at_start and text[after : after + 1] == b"/":
-                # "**/": nothing, or anything that ends in a slash
-                steps += [_Step(_NONE, True, 3), _Step(_ANY, True), _Step(frozenset({_SLASH}), False)]
+        if stars := _STARS.match(text, at):
+            after = stars.end()
+            is_double = after - at >= 2 and (at == 0 or text[at - 1 : at] == b"/")
+            if is_double and text[after : after + 1] == b"/":
+                steps += _DIRECTORIES
                 after += 1
-            elif run >= 2 and at_start and after == len(text):
-                steps.append(_Step(_ANY, True))
             else:
-                steps.append(_Step(_NO_SLASH, True))
+                steps.append(_ANYTHING if is_double and after == len(text) else _STAR)
             at = after
         elif char == b"?":
-            steps.append(_Step(_NO_SLASH, False))
+            steps.append(_QUESTION)
             at += 1
         elif char == b"[":
-            accepts, at = _compile_class(text, at)
+            accepts, at = _compile_class(text, at, last_name)
             steps.append(_Step(accepts, False))
         else:
             if char == b"\\" and at + 1 < len(text):
                 at += 1
-            steps.append(_Step(frozenset({text[at]}), False))
+            steps.append(_LITERALS[text[at]])
             at += 1
     return steps
 
 
-def _compile_class(text: bytes, at: int) -> tuple[frozenset[int], int]:
-    """Return the bytes that a bracket expression at `at` accepts, and where it ends; none when unclosed."""
+def _compile_class(text: bytes, at: int, last_name: int) -> tuple[int, int]:
+    """Return the bytes that a bracket expression at `at` accepts, and where it ends; none when unclosed.
+
+    `last_name`: where the last `:]` of the text begins; there is none to look for behind it.
+    """
     at += 1
     inverted = text[at : at + 1] in (b"!", b"^")
     at += inverted
-    members: set[int] = set()
+    members = 0
     first = True
     while first or text[at : at + 1] != b"]":
         first = False
         if at >= len(text):
             return _NONE, len(text)
-        if text[at : at + 2] == b"[:" and (close := text.find(b":]", at + 2)) >= 0:
-            belongs = _CLASSES.get(text[at + 2 : close])
-            if belongs is None:
+        if text[at : at + 2] == b"[:" and at + 2 <= last_name:
+            close = text.index(b":]", at + 2)
+            name = _NAMES.get(text[at + 2 : close])
+            if name is None:
                 return _NONE, len(text)
-            members.update(n for n in range(128) if belongs(bytes([n])))
+            members |= name
             at = close + 2
             continue
         low, at = _class_member(text, at)
         if text[at : at + 1] == b"-" and text[at + 1 : at + 2] not in (b"", b"]"):
             high, at = _class_member(text, at + 1)
-            members.update(range(low, high + 1))
+            members |= max((1 << high + 1) - (1 << low), 0)
         else:
-            members.add(low)
-    accepts = (_ANY - members) if inverted else frozenset(members)
-    return accepts - {_SLASH}, at + 1
+            members |= 1 << low
+    accepts = (_ANY & ~members) if inverted else members
+    return accepts & ~(1 << _SLASH), at + 1
 
 
 def _class_member(text: bytes, at: int) -> tuple[int, int]:
@@ -193,7 +216,7 @@ def _simulate(steps: tuple[_Step, ...], text: bytes) -> bool:
     for byte in text:
         moved: set[int] = set()
         for state in states:
-            if state < len(steps) and byte in steps[state].accepts:
+            if state < len(steps) and steps[state].accepts >> byte & 1:
                 moved.add(state if steps[state].loop else state + 1)
         states = _reach(steps, moved)
         if not states:

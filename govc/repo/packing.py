@@ -3,7 +3,8 @@
 `produce_pack` is one generator wherever it runs. It yields None while it enumerates (its driver looks at the clock
 there), `Progress` texts that read like git's, and the bytes of the pack. Small fetches, most of the traffic, run inline
 between two ticks of the hub; the clone that takes seconds runs in a helper process (`pack_job`), which inherits the
-open packs. Which of the two is `PackProducer`'s decision, taken by trying: the inline attempt has a budget.
+open packs. Which of the two is `PackProducer`'s decision, taken by trying: the inline attempt has a budget. Lists of
+patterns (`sparse:oid`) are matched in a helper only.
 
 Where the index isn't filled yet, the bitmaps that plain git left are asked (`graph/bitmap_closure`).
 
@@ -241,6 +242,8 @@ class PackProducer:
 
     def _try_inline(self, snapshot: Snapshot, plan: PackPlan, spoken: list[Progress]) -> Closure | None:
         """Enumerate within the budget; None when a helper should do it."""
+        if self._slots is not None and plan.selection.sparse:
+            return None  # to match one path with all patterns may take longer than the budget, without a tick
         bitmaps = None
         if self._slots is None and snapshot.config.get_bool("pack.usebitmaps", True):  # no helper will do it better
             bitmaps = open_bitmaps(snapshot.store, plan.wants)

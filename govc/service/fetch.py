@@ -379,7 +379,7 @@ class FetchSession:
         except (GovcError, ProtocolError) as error:
             yield b"".join(head) + self._fatal(error, sideband_all=lines.is_sideband_all)
             return
-        if sideband_all and request.packfile_uris:
+        if sideband_all and request.packfile_uris and not plan.selection.sparse:  # patterns are for a helper
             blobs = choose_elsewhere(blobs, request.packfile_uris)
             with admitted(self._tools.admission, self._wish(plan)):
                 if head:
@@ -415,8 +415,8 @@ class FetchSession:
         return _ShallowReply(update, frozenset(update.shallow))
 
     def _plan(self, request: FetchRequest, common: list[bytes], shallow: _ShallowReply) -> PackPlan:
-        """Return what decides the pack: only what this caller may have gets into it. Raises FilterUnusable."""
-        selection = select_objects(request.filter, self.snapshot)
+        """Return what decides the pack: only what this caller may have. Raises FilterUnusable. May switch."""
+        selection = self._run(select_objects(request.filter, self.snapshot))
         if self._note_wants is not None:
             self._note_wants(len(request.wants))
         return PackPlan(

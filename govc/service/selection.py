@@ -6,10 +6,11 @@ which kinds it serves.
 Source: git-config "uploadpackfilter.*", rev-list "--filter"; rows U0-50..53.
 """
 
-from govc.errors import GovcError, ObjectMissing
+from govc.errors import GovcError, LimitExceeded, ObjectMissing
 from govc.graph.commits import follow_tags
 from govc.graph.filter import ALL, ALL_TYPES, NO_BLOBS, ObjectSelection
-from govc.graph.sparse import parse_sparse_patterns
+from govc.graph.interface import Ticker, Work
+from govc.graph.sparse import PATTERNS_BYTES_MAX, SparsePatterns, parse_sparse_patterns
 from govc.objects.commit import parse_commit_links
 from govc.objects.tree import parse_tree
 from govc.objects.types import BLOB, COMMIT, TREE
@@ -26,6 +27,9 @@ from govc.protocol.object_filter import (
 )
 from govc.repo.snapshot import Snapshot
 from govc.service.policy import UploadPolicy
+
+SPARSE_PARTS_MAX = 64
+"""A filter that names patterns more often is refused. All lists that it names are PATTERNS_BYTES_MAX long at most."""
 
 
 class FilterUnusable(GovcError):
@@ -47,12 +51,44 @@ def check_filter(object_filter: ObjectFilter, snapshot: Snapshot, policy: Upload
         raise RemoteProtocolError(banned)
 
 
-def select_objects(object_filter: ObjectFilter | None, snapshot: Snapshot) -> ObjectSelection:
-    """Return the selection for a filter. Raises FilterUnusable for one that names no blob."""
-    return ALL if object_filter is None else _convert(object_filter, snapshot)
+def select_objects(object_filter: ObjectFilter | None, snapshot: Snapshot) -> Work[ObjectSelection]:
+    """Return the selection for a filter. Raises FilterUnusable for one that names no blob, LimitExceeded."""
+    if object_filter is None:
+        return ALL
+    return (yield from _convert(object_filter, _PatternLists(snapshot)))
 
 
-def _convert(object_filter: ObjectFilter, snapshot: Snapshot) -> ObjectSelection:
+class _PatternLists:
+    """The lists of patterns that the parts of one filter name: each list once, however often it is named."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._lists: dict[bytes, SparsePatterns] = {}
+        self._named = 0
+        self._bytes = 0
+        self.ticker = Ticker()
+
+    def find(self, expression: bytes) -> SparsePatterns:
+        """Return the list in the blob that an expression names. Raises FilterUnusable, LimitExceeded."""
+        self._named += 1
+        if self._named > SPARSE_PARTS_MAX:
+            raise LimitExceeded("sparse filters", SPARSE_PARTS_MAX)
+        store = self._snapshot.store
+        try:
+            oid = _find_blob(expression, self._snapshot)
+            known = self._lists.get(oid)
+            if known is None:
+                number = store.find(oid)
+                self._bytes += store.size_of(number)
+                if self._bytes > PATTERNS_BYTES_MAX:
+                    raise LimitExceeded("sparse patterns", PATTERNS_BYTES_MAX, self._bytes)
+                known = self._lists[oid] = parse_sparse_patterns(store.read(number)[1])
+        except ObjectMissing as error:
+            raise _unusable(expression) from error
+        return known
+
+
+def _convert(object_filter: ObjectFilter, lists: _PatternLists) -> Work[ObjectSelection]:
     """Convert one filter; `combine:` nests no deeper than its parser allows."""
     if isinstance(object_filter, BlobNone):
         return NO_BLOBS
@@ -63,29 +99,30 @@ def _convert(object_filter: ObjectFilter, snapshot: Snapshot) -> ObjectSelection
     if isinstance(object_filter, ObjectType):
         return ObjectSelection(types=ALL_TYPES & {object_filter.type_number})
     if isinstance(object_filter, SparseOid):
-        return ObjectSelection(sparse=(parse_sparse_patterns(_sparse_blob(object_filter, snapshot)),))
+        return ObjectSelection(sparse=(lists.find(object_filter.expression),))
     assert isinstance(object_filter, Combine)
     selection = ALL
     for part in object_filter.parts:
-        selection = selection.and_also(_convert(part, snapshot))
+        selection = selection.and_also((yield from _convert(part, lists)))
+        if lists.ticker.due():
+            yield
+            lists.ticker.restart()
     return selection
 
 
-def _sparse_blob(object_filter: SparseOid, snapshot: Snapshot) -> bytes:
-    """Return the patterns: the expression is an oid, a ref, or either of them and `:path`."""
-    expression = object_filter.expression
+def _find_blob(expression: bytes, snapshot: Snapshot) -> bytes:
+    """Return the blob that an expression names: it is an oid, a ref, or either of them and `:path`.
+
+    Raises FilterUnusable, ObjectMissing.
+    """
     name, colon, path = expression.partition(b":")
     oid = snapshot.algo.parse_hex(name) or _resolve_name(name, snapshot)
-    try:
-        if oid is not None and colon:
-            oid = _entry_at(oid, path, snapshot)
-        if oid is not None:
-            type_number, content = snapshot.store.read_oid(oid)
-            if type_number == BLOB:
-                return content
-    except ObjectMissing as error:
-        raise _unusable(expression) from error
-    raise _unusable(expression)
+    if oid is not None and colon:
+        oid = _entry_at(oid, path, snapshot)
+    number = snapshot.store.find(oid) if oid is not None else -1
+    if oid is None or number < 0 or snapshot.store.type_of(number) != BLOB:
+        raise _unusable(expression)
+    return oid
 
 
 def _unusable(expression: bytes) -> FilterUnusable:

@@ -1,11 +1,15 @@
+import pickle
+import time
+import tracemalloc
+
 import pytest
 
 from govc.errors import LimitExceeded
 from govc.graph.closure import ClosureRequest, find_closure
 from govc.graph.commits import CommitTable, History
 from govc.graph.filter import ObjectSelection
-from govc.graph.interface import drain
-from govc.graph.sparse import PATTERNS_BYTES_MAX, parse_sparse_patterns
+from govc.graph.interface import Ticker, drain
+from govc.graph.sparse import PATTERNS_BYTES_MAX, SparsePatterns, parse_sparse_patterns
 
 from .builder import RepositoryBuilder
 from .oracle import GitOracle
@@ -76,3 +80,72 @@ def test_hostile_stars_take_no_exponential_time() -> None:
 def test_too_many_patterns_are_refused() -> None:
     with pytest.raises(LimitExceeded):
         parse_sparse_patterns(b"x" * (PATTERNS_BYTES_MAX + 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "chosen"),
+    [
+        (b" " * PATTERNS_BYTES_MAX, None),
+        (b"*a" * (PATTERNS_BYTES_MAX // 2), None),
+        (b"/" + b"*" * (PATTERNS_BYTES_MAX - 3) + b"/x", True),
+        (b"[" + b"[:" * (PATTERNS_BYTES_MAX // 2 - 2) + b"[]", None),
+        (b"[[:a]" * (PATTERNS_BYTES_MAX // 5), None),
+    ],
+    ids=["spaces", "stars", "run", "classes", "brackets"],
+)
+def test_long_lines_are_read_in_proportion_to_their_length(text: bytes, chosen: bool | None) -> None:
+    """Of this thread's own processor time, which no neighbour takes: it was a minute."""
+    before = time.thread_time()
+    assert parse_sparse_patterns(text).find_choice(b"x", is_directory=False) is chosen
+    assert time.thread_time() - before < 10
+
+
+@pytest.mark.parametrize("text", [b"[!a]", b"a?", b"*a", b"[[:alpha:]]"])
+def test_long_lines_take_memory_in_proportion_to_their_length(text: bytes) -> None:
+    data = text * (40_000 // len(text))
+    tracemalloc.start()
+    try:
+        parse_sparse_patterns(data).find_choice(b"x", is_directory=False)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 60 * len(data)
+
+
+def test_to_another_process_goes_the_text_alone() -> None:
+    text = b"/d/*\n!x\n" * 1000
+    patterns = parse_sparse_patterns(text)
+    assert patterns.find_choice(b"d/y", is_directory=False) is True
+    data = pickle.dumps(ObjectSelection(sparse=(patterns, patterns)))
+    assert len(data) < len(text) + 1000
+    one, other = pickle.loads(data).sparse
+    assert one is other
+    assert one.canonical_form == text
+    assert one.find_choice(b"d/x", is_directory=False) is False
+
+
+def test_the_same_patterns_twice_are_asked_once() -> None:
+    one, other = (ObjectSelection(sparse=(parse_sparse_patterns(text),)) for text in (b"a\n", b"b\n"))
+    assert one.and_also(other).and_also(one).sparse == one.sparse + other.sparse
+
+
+def test_a_tick_may_come_between_any_two_entries_of_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    repo = RepositoryBuilder()
+    commit = repo.commit({b"%d" % number: b"%d" % number for number in range(100)})
+    asked = 0
+    find_choice = SparsePatterns.find_choice
+
+    def count(patterns: SparsePatterns, path: bytes, *, is_directory: bool) -> bool | None:
+        nonlocal asked
+        asked += 1
+        return find_choice(patterns, path, is_directory=is_directory)
+
+    monkeypatch.setattr(SparsePatterns, "find_choice", count)
+    monkeypatch.setattr(Ticker, "due", lambda _ticker: True)
+    request = ClosureRequest(wants=(commit,), selection=ObjectSelection(sparse=(parse_sparse_patterns(b"1*\n"),)))
+    between = []
+    for _tick in find_closure(History(CommitTable(repo)), request):
+        between.append(asked)
+        asked = 0
+    assert sum(between) + asked == 100
+    assert max(between) == 1
