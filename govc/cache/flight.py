@@ -191,7 +191,10 @@ class Flight:
                 os.close(self.base)
 
     def _close_to_others(self) -> None:
+        """Take nobody in from now on. Once: the name in the folder may be the next flight's afterwards."""
         with self._lock:
+            if not self.is_open:
+                return
             self.is_open = False
             for path in (self._flight_path, self._part_path, self._base_path):
                 with suppress(OSError):

@@ -277,6 +277,34 @@ def test_when_the_last_one_leaves_the_production_ends(here, there, where):
     assert read(there, recipe) == recipe.body
 
 
+def test_a_flight_that_nobody_wants_takes_no_name_from_the_one_that_follows_it(here, there, folder):
+    may_end = threading.Event()
+
+    class Slow(Recipe):
+        def __call__(self):
+            try:
+                yield from super().__call__()
+            finally:
+                may_end.wait(SECONDS)
+
+    slow, recipe = Slow([BIG, BIG], permits=1), Recipe([BIG, b"end"], permits=1)
+    first = here.serve(wish(slow))
+    next(first)
+    ending = here._flights[KEY.hex()]
+    first.close()
+    wait_until(lambda: not ending.is_open)
+    second = start_reader(there, recipe)
+    wait_until(lambda: folder.has_flight(KEY.hex()) and recipe.begun == 1)
+    may_end.set()
+    assert ending.ended.wait(SECONDS)
+    assert folder.has_flight(KEY.hex())
+    third = start_reader(here, recipe)
+    wait_until(lambda: len(third.seen) > len(HEAD))
+    recipe.permits.release()
+    assert third.result() == second.result() == recipe.body
+    assert recipe.begun == 1
+
+
 def test_an_error_reaches_every_reader(here, there):
     recipe = Recipe([BIG, ObjectMissing(b"o" * 20)], permits=1)
     readers = [start_reader(cache, recipe) for cache in (here, there, here)]
