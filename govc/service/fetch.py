@@ -78,6 +78,7 @@ from govc.service.words import (
     known_answer,
     known_body,
     known_little,
+    may_be_known,
     remember_body,
     remember_little,
     words_key,
@@ -439,7 +440,6 @@ class FetchSession:
 
     def _iter_body(self, plan: PackPlan, side_band: int, head: bytes, tail: bytes) -> Generator[Chunk, None, None]:
         """Yield the head, the pack in the frames that the client asked for, and the tail."""
-
         framing = Framing(side_band=side_band, head=head, tail=tail)
         tools = self._tools
         maker = BodyMaker(self.snapshot, plan, framing, tools.producer, tools.bodies, tools.runtime.call_blocking)
@@ -464,7 +464,8 @@ class FetchSession:
             is_little = begun is not None and begun.is_whole
             if begun is not None and is_little and not self.snapshot.is_partial:
                 answer = b"".join(piece for piece in begun.take() if isinstance(piece, bytes))
-                remember_little(self.snapshot, self.context, self._words, answer)
+                if self._may_be_known(plan):
+                    remember_little(self.snapshot, self.context, self._words, answer)
                 yield from tools.bodies.serve_made(answer[min(self._sent, len(head)) :])
                 return
             if begun is not None and not is_little and self._has_queue:
@@ -475,7 +476,8 @@ class FetchSession:
             size = sum(pack.size for pack in self.snapshot.store.packs) if key is not None else 0
             if key is not None:
                 maker.line = body_line(self.snapshot, self.context, plan, side_band)
-                remember_body(self.snapshot, self.context, self._words, KnownBody(key, side_band, size))
+                if self._may_be_known(plan):
+                    remember_body(self.snapshot, self.context, self._words, KnownBody(key, side_band, size))
             maker.may_be_stored = self._may_be_stored(plan, side_band)
             wish = replace(
                 wish_for(KnownBody(key, side_band, size), self.policy, self.context, has_queue=self._has_queue),
@@ -489,6 +491,9 @@ class FetchSession:
         finally:
             if begun is not None:
                 begun.close()
+
+    def _may_be_known(self, plan: PackPlan) -> bool:
+        return may_be_known(self.snapshot, self._words, plan.wants, self._shown_tips)
 
     def _send_pack_and_uris(self, plan: PackPlan, blobs: Sequence[BlobElsewhere]) -> Iterator[bytes]:
         """Yield the sections packfile-uris and packfile, and the flush."""
@@ -512,10 +517,9 @@ class FetchSession:
 
         That is all of a repository of one pack and little more, such as pushes since it was packed.
         """
-        packs = self.snapshot.store.packs
         is_whole = not plan.haves and not plan.boundary and not plan.client_shallow and plan.selection == ALL
         is_simple = is_whole and bool(side_band) and not self.snapshot.is_partial
-        sizes = [pack.size for pack in packs]
+        sizes = [pack.size for pack in self.snapshot.store.packs]
         return is_simple and max(sizes, default=0) > sum(sizes) // 2
 
     def _is_sent_stored(self) -> bool:

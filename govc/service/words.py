@@ -4,8 +4,10 @@ What is kept dies with the snapshot (`Snapshot.derived`). The words are all that
 as far as it decides the answer; who may see what is in the context (`visibility`, namespace).
 """
 
+from collections.abc import Callable, Iterable, Set
 from typing import Any, NamedTuple
 
+from govc.odb.store import LOOSE_NUMBER_FIRST
 from govc.repo.snapshot import Snapshot
 from govc.service.context import RequestContext
 
@@ -62,6 +64,18 @@ def remember_body(snapshot: Snapshot, context: RequestContext, body: bytes, know
     if len(keys) >= KEYS_KEPT_MAX:
         keys.clear()
     keys[_of_fetch(context, body)] = known
+
+
+def may_be_known(snapshot: Snapshot, body: bytes, wants: Iterable[bytes], find_tips: Callable[[], Set[bytes]]) -> bool:
+    """Tell whether the next fetch in these words needs no look at what it wants, as long as the snapshot is the same.
+
+    A loose object that no ref names may be pruned, and no snapshot sees that. `find_tips`: what refs name.
+    """
+    if len(body) > WORDS_BYTES_MAX:
+        return False
+    find = snapshot.store.find
+    others = {oid for oid in wants if not 0 <= find(oid) < LOOSE_NUMBER_FIRST}
+    return not others or others <= find_tips()
 
 
 def known_little(snapshot: Snapshot, context: RequestContext, body: bytes) -> bytes | None:

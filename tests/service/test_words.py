@@ -3,6 +3,7 @@
 import hashlib
 import random
 import shutil
+import zlib
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from govc.protocol.oid import SHA1
 from govc.repo.creation import create_first_commit, create_repository
 from govc.service import fetch as fetch_room
 from govc.service import words
-from tests.simulation.pushes import make_commit, make_pack
+from tests.simulation.pushes import make_commit, make_pack, oid_of
 
 NAME = "a.git"
 REF = "refs/heads/large"
@@ -179,3 +180,39 @@ def test_little_answers_are_bounded(world: World, monkeypatch: pytest.MonkeyPatc
     for _ in range(2):
         world.application.ask(fetch(NAME, [small], [world.oid]))
     assert world.read == 5
+
+
+def add_loose(world: World, text: bytes) -> tuple[str, list[Path]]:
+    """A commit on the large one, as plain git adds objects one by one; its id and its files."""
+    commit = make_commit(world.oid, "loose", text)
+    paths = []
+    for kind, content in commit.objects:
+        name = oid_of((kind, content)).hex()
+        path = world.path / "objects" / name[:2] / name[2:]
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(zlib.compress(b"%b %d\0%b" % (kind, len(content), content), 1))
+        paths.append(path)
+    return commit.oid, paths
+
+
+@pytest.mark.parametrize("haves", [True, False], ids=["little", "body"])
+def test_what_was_pruned_is_not_given_to_old_words(haves: bool, world: World) -> None:
+    oid, paths = add_loose(world, b"secret")
+    request = fetch(NAME, [oid], [world.oid] if haves else [])
+    assert b"PACK" in world.application.ask(request)
+    assert b"PACK" in world.application.ask(request)
+    for path in paths:
+        path.unlink()
+    answer = world.application.ask(request)
+    assert b"not our ref" in answer
+    assert b"PACK" not in answer
+
+
+@pytest.mark.parametrize("haves", [True, False], ids=["little", "body"])
+def test_what_a_ref_names_is_given_to_old_words_though_it_is_loose(haves: bool, world: World) -> None:
+    oid, _paths = add_loose(world, b"branch")
+    (world.path / "refs/heads/loose").write_text(f"{oid}\n")
+    request = fetch(NAME, [oid], [world.oid] if haves else [])
+    answers = {world.application.ask(request) for _ in range(3)}
+    assert len(answers) == 1
+    assert world.read == 1
