@@ -151,13 +151,15 @@ def peel_wants(history: History, oids: Iterable[bytes]) -> Work[Peeled]:
 
 
 def peel_haves(history: History, oids: Iterable[bytes]) -> Work[Peeled]:
-    """Peel what the client has; what can't be followed is left out: it only makes the answer larger."""
+    """Peel what the client has, or what refs name; what can't be followed is left out."""
     peeled = Peeled()
     reader = history.reader
     ticker = Ticker()
-    for number in find_numbers(reader, dict.fromkeys(oids)):
+    for oid in dict.fromkeys(oids):
+        number = reader.find(oid)
         try:
-            peeled.add(*follow_tags(reader, number))
+            if number >= 0:
+                peeled.add(*follow_tags(reader, number))
         except ObjectMissing:
             peeled.tags.append(number)
         if ticker.due():

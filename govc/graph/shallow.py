@@ -18,6 +18,7 @@ from heapq import heappop, heappush
 from typing import NamedTuple
 
 from govc.errors import GovcError, ObjectMissing
+from govc.graph.closure import peel_haves
 from govc.graph.commits import History, follow_tags
 from govc.graph.interface import ObjectReader, Ticker, Work
 from govc.graph.walk import find_unreachable
@@ -86,7 +87,9 @@ def deepen_relative(
     if depth == INFINITE_DEPTH and not history.shallow:
         return _update(history, _Cut([], set(client)), client)
     # Whether a ref reaches a commit is a question to our own history.
-    lost = yield from find_unreachable(history, client, _commits_of(reader, tips))
+    # A ref whose tag leads nowhere reaches nothing, as with git.
+    peeled = yield from peel_haves(history, tips)
+    lost = yield from find_unreachable(history, client, peeled.commits)
     gone = set(lost)
     starts = [number for number in client if number not in gone]
     cut = yield from _cut_at_depth(history, starts, min(depth + 1, INFINITE_DEPTH))

@@ -5,7 +5,7 @@ import pytest
 
 from govc.graph.closure import ClosureRequest, find_closure
 from govc.graph.commits import CommitTable, History
-from govc.graph.interface import drain
+from govc.graph.interface import Ticker, drain
 from govc.graph.shallow import (
     INFINITE_DEPTH,
     NoCommitsSelected,
@@ -119,6 +119,38 @@ def test_infinite_depth_unshallows_what_the_client_named() -> None:
     _repo, history, commits = line(4)
     update = drain(deepen(history, commits[-1:], INFINITE_DEPTH, [commits[2], b"\x07" * 20]))
     assert ShallowUpdate([], [commits[2]], [commits[1]], [commits[2]]) == update
+
+
+def test_a_ref_whose_tag_leads_nowhere_is_passed_over_as_by_git(tmp_path: Path) -> None:
+    repo, history, commits = line(6)
+    lost = repo.commit({b"lost": b"x"})
+    tips = [repo.tag(lost), commits[-1]]
+    repo.forget(lost)
+    git = GitOracle(repo, tmp_path / "r.git", tips)
+    client = [commits[4]]
+    expected = git.shallow_lines(commits[-1:], client, [b"deepen 2"], b" deepen-relative")
+    assert expected == ({commits[2]}, {commits[4]})
+    assert expected == as_sets(drain(deepen_relative(history, tips, 2, client)))
+
+
+def test_many_refs_are_peeled_with_ticks_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    repo, history, commits = line(40)
+    monkeypatch.setattr(Ticker, "due", lambda _ticker: True)
+    peels = 0
+    work = deepen_relative(history, commits, 1, [commits[0]])
+    find = repo.find
+
+    def count(oid: bytes) -> int:
+        nonlocal peels
+        peels += 1
+        return find(oid)
+
+    monkeypatch.setattr(repo, "find", count)
+    steps = []
+    for _tick in work:
+        steps.append(peels)
+        peels = 0
+    assert max(steps) <= 4
 
 
 def test_nothing_selected_is_gits_error() -> None:
