@@ -38,6 +38,7 @@ class RequestLines(LineChecks):
         self.wanted_refs: list[tuple[bytes, bytes]] = []
         self.excluded: dict[bytes, None] = {}
         self.is_sideband_all = False
+        self._has_looked_again = False  # a client may name many commits that were never here
 
     def read(self, asked: Command | FetchRequest, *, has_uris: bool) -> FetchRequest:
         """Return what a fetch of version 2 asks for, and look at it. Raises RemoteProtocolError; may switch."""
@@ -88,8 +89,9 @@ class RequestLines(LineChecks):
         """Say whether we have that commit; refuse what is no commit."""
         self.tick()
         store = self._snapshot.store
-        number = store.find(oid, rescan=False)
+        number = store.find(oid, rescan=not self._has_looked_again)
         if number < 0:
+            self._has_looked_again = True
             return False
         if store.type_of(number) != COMMIT:
             raise RemoteProtocolError(f"git upload-pack: invalid shallow object {oid.hex()}")
