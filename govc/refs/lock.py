@@ -112,7 +112,8 @@ class LockFile:
         """Put the new content in place: the lock is gone with it."""
         disk.rename(self.lock_path, self.path)
         self._has_ended = True
-        self._drop_own()
+        with tolerant():  # whoever was told that it failed would take back what others see already
+            self._drop_own()
 
     def release(self) -> None:
         """Give the lock back without a change; fine when it is gone, or somebody else's by now."""

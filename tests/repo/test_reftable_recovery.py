@@ -1,5 +1,6 @@
 """A push to a reftable repository goes through the log: killed at any change of the disk, it is whole or not there."""
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -177,3 +178,21 @@ def test_reflogs_go_with_the_push(site: Site) -> None:
         [log] = merge_logs(tables, name, drop_tombstones=True)
         assert log.entry is not None
         assert (log.entry.old, log.entry.new, log.entry.seconds) == (site.first, site.second, 1700000000)
+
+
+class OwnNamesStay(disk.Disk):
+    """What a lock file of ours is called in `govc/locks` can't be removed."""
+
+    def unlink(self, path: str) -> None:
+        if "/govc/locks/" in path:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        super().unlink(path)
+
+
+def test_a_name_of_a_lock_that_stays_behind_costs_no_table(site: Site) -> None:
+    path = make_stack(site)
+    opened = repository(path, site.environ)
+    with disk.use(OwnNamesStay()):
+        assert push(opened, RefUpdate(b"refs/heads/main", site.first, site.second)) == {}
+    assert refs_of(path)[b"refs/heads/main"] == site.second
+    opened.close()
