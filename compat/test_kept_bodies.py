@@ -51,3 +51,40 @@ def test_the_first_clone_after_a_restart_is_a_kept_body(name: str, tmp_path: Pat
     git("fsck", "--full", "--strict", cwd=tmp_path / "clients" / "after")
     tips = [git.rev(tmp_path / "clients" / clone, "HEAD") for clone in ("work", "before", "after")]
     assert len(set(tips)) == 1
+
+
+def test_a_repaired_pack_is_cloned_whole(tmp_path: Path) -> None:
+    """Nothing is kept of the damaged one: git's client is told, and the first clone after the repair is good."""
+    for folder in ("root", "scratch", "clients"):
+        (tmp_path / folder).mkdir()
+    git = Git(tmp_path / "home", tmp_path / "clients")
+    bare, work = tmp_path / "root" / "a.git", tmp_path / "clients" / "work"
+    git("init", "-q", "--bare", "-b", "main", str(bare))
+    (bare / "git-daemon-export-ok").touch()
+    git("init", "-q", "-b", "main", str(work))
+    (work / "large").write_bytes(os.urandom(1 << 20))
+    git("add", ".", cwd=work)
+    git("commit", "-qm", "large", cwd=work)
+    git("push", "-q", str(bare), "main", cwd=work)
+    git("repack", "-adq", cwd=bare)
+    (path,) = bare.glob("objects/pack/*.pack")
+    good = path.read_bytes()
+    path.chmod(0o600)
+    path.write_bytes(good[:500_000] + bytes(64) + good[500_064:])
+    env = server_environment(tmp_path / "server-home", {"GOVC_CACHE_DIR": str(tmp_path / "cache")})
+    with START["gunicorn"](tmp_path / "root", env, tmp_path / "scratch") as server:
+        for _ in range(2):
+            words = git.fails("clone", "-q", f"{server.url}/a.git", "damaged")
+            assert "aborting due to possible repository corruption on the remote side" in words
+        spare = path.with_suffix(".new")
+        spare.write_bytes(good)
+        spare.rename(path)
+        for name in ("first", "second"):
+            git("clone", "-q", f"{server.url}/a.git", name)
+            git("fsck", "--full", "--strict", cwd=tmp_path / "clients" / name)
+        (work / "small").write_bytes(b"more")
+        git("add", ".", cwd=work)
+        git("commit", "-qm", "more", cwd=work)
+        git("push", "-q", str(bare), "main", cwd=work)
+        git("clone", "-q", f"{server.url}/a.git", "grown")
+        git("fsck", "--full", "--strict", cwd=tmp_path / "clients" / "grown")

@@ -162,6 +162,7 @@ class Flight:
         self._ahead_bytes_max = ahead_bytes_max
         self._lock = lock
         self._users = 1  # of the spool's descriptor: the producer, and each follower
+        self._is_checked = True  # whether nothing went by what looks at copied files
 
     # Followers
 
@@ -225,7 +226,8 @@ class Flight:
             close = getattr(pieces, "close", None)
             if close is not None:
                 close()
-            self._end(state, is_kept=state is FlightState.DONE and not self.status.window and keep(self))
+            may_stay = state is FlightState.DONE and self._is_checked and not self.status.window
+            self._end(state, is_kept=may_stay and keep(self))
 
     def cancel(self) -> None:
         """End a flight that was begun and will not run."""
@@ -341,17 +343,19 @@ class Flight:
         self._publish(data)
 
     def _copy_framed(self, span: FramedSpan) -> None:
-        """Copy the packets of a file: many at a time, while there is room for them."""
+        """Copy the packets of a file: many at a time, while there is room for them. Then they are checked, too."""
         offset, buffer = span.offset, bytearray(WRITE_BYTES)
         if not self.status.data_start:
             self.status = self.status._replace(data_start=self.status.published)
-        while offset < span.end and not self.status.window:
+        while offset < span.end and self._is_checked and not self.status.window:
             self._keep_pace()
             at = self.status.published
             try:
                 offset, at = self._call_blocking(copy_packets, span, offset, self.part, at, buffer)
             except OSError:
-                break  # piece by piece what is wrong is met again, and known for what it is
+                # Piece by piece what is wrong is met again, and known for what it is; and if not, nothing is kept.
+                self._is_checked = False
+                break
             self._tell(self.status._replace(published=at))
             self._check_wanted()
         for data in span.rest(offset).iter_bytes() if offset < span.end else ():

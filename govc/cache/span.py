@@ -9,7 +9,7 @@ the next RESIDENT_SECONDS: fifty clients who are sent one file ask for the same 
 import errno
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -27,6 +27,9 @@ _RWF_NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 
 CallBlocking = Callable[..., Any]
 """Runs a call that waits for the kernel where it makes nobody else wait: `call_blocking(function, *arguments)`."""
+
+Check = Callable[[int, Sequence[memoryview]], None]
+"""Looks at bytes of a file that are kept, from an offset on, in their order. Raises GovcError for what is damaged."""
 
 
 class FileSpan:
@@ -79,10 +82,10 @@ class FileSpan:
 class FramedSpan(FileSpan):
     """Bytes of a file cut into packets: before each `payload_max` bytes (fewer before the last) stands `header(size)`.
 
-    `length` is what goes out, headers included. `owner` keeps the descriptor open.
+    `length` is what goes out, headers included. `owner` keeps the descriptor open. `check` is for who keeps the bytes.
     """
 
-    __slots__ = ("end", "header", "owner", "payload_max")
+    __slots__ = ("check", "end", "header", "owner", "payload_max")
 
     def __init__(
         self,
@@ -93,6 +96,7 @@ class FramedSpan(FileSpan):
         header: Callable[[int], bytes],
         call_blocking: CallBlocking,
         owner: Any,
+        check: Check | None = None,
     ) -> None:
         full, rest = divmod(end - start, payload_max)
         length = end - start + full * len(header(payload_max)) + (len(header(rest)) if rest else 0)
@@ -101,6 +105,7 @@ class FramedSpan(FileSpan):
         self.payload_max = payload_max
         self.header = header
         self.owner = owner
+        self.check = check
 
     def __len__(self) -> int:
         """Bytes that go out."""

@@ -6,7 +6,7 @@ nothing: what is written has left the processor's cache by then, and still large
 
     write_cut       bytes in memory
     copy_packets    bytes of another file, cut into packets (`FramedSpan`): read behind headers that are there already,
-                    one read and one write for many packets, and no copy in between
+                    one read and one write for many packets, and no copy in between; looked at by the span's `check`
 
 Both wait for the kernel, so a thread calls them. Raises OSError.
 """
@@ -41,7 +41,7 @@ def copy_packets(span: FramedSpan, offset: int, target: int, at: int, buffer: by
     """Write the packets from `offset` of the span's file on to position `at` of the target, about STAY_BYTES of them.
 
     Return what is behind them: (offset, position). `buffer`: WRITE_BYTES. Raises OSError; nothing tells then how much
-    was written.
+    was written. Raises what the span's check raises.
     """
     size = span.payload_max
     stop = min(offset + max(STAY_BYTES // size, 1) * size, span.end)
@@ -71,6 +71,8 @@ def copy_packets(span: FramedSpan, offset: int, target: int, at: int, buffer: by
             filled += count
             done += count
         _read_all(span.descriptor, wanted, read_at)
+        if span.check is not None and wanted:
+            span.check(read_at, wanted)
         written = 0
         while written < filled:
             written += os.pwrite(target, view[written:filled], at + end - filled + written)

@@ -11,8 +11,9 @@ from libc.stdlib cimport free, malloc, realloc
 
 from govc.kernels._chains_c cimport Chains, Columns, Link
 from govc.kernels._inflate cimport Deflate, crc_of, find_deflate
+from govc.kernels._packcheck_c cimport PackCheck
 from govc.kernels._packout_c cimport PackOut
-from govc.kernels._packread_c cimport FINE, IO_ERROR, NO_MEMORY, SHORTER, Entry, Fault, Pack, PackReader
+from govc.kernels._packread_c cimport BAD_CHECKSUM, FINE, IO_ERROR, NO_MEMORY, SHORTER, Entry, Fault, Pack, PackReader, crc_at
 from govc.kernels._packrows_c cimport PackRows, Row, Share
 from govc.kernels._sweep_c cimport AtPeer
 from govc.kernels._thin_c cimport FOREIGN, NOT_TAKEN, WHOLE, Slot, ThinChoice, ThinFile
@@ -22,11 +23,16 @@ cdef extern from "unistd.h" nogil:
     ssize_t pread(int fd, void *buf, size_t count, int64_t offset)
 
 
+cdef extern from *:
+    void __builtin_prefetch(const void *) noexcept nogil
+
+
 DEF SPAN_MAX = 1 << 20
 DEF GAP_MAX = 1 << 14
 DEF ASIDE_MAX = 1 << 16
 DEF IMPROVED_BYTES_MIN = 2048
 DEF IMPROVED_MAX = 64
+DEF AHEAD = 8
 
 cdef Deflate deflate_functions
 find_deflate(&deflate_functions)
@@ -62,9 +68,13 @@ cdef class PackCopier(PackOut):
     cdef int share  # the one whose turn it is
     cdef Py_ssize_t row  # the next one, in the whole table
     cdef uint64_t body_at  # of a whole pack: what is next
+    cdef PackCheck body  # what is looked at while it goes out
     cdef uint64_t tail_at
     cdef uint64_t tail_end
     cdef int tail_fd
+    cdef uint64_t copied_at  # where the entry begins that is copied
+    cdef uint32_t copied_crc  # of what is out of it, with its header
+    cdef uint32_t stored_crc  # of all of it, as its index has it
     cdef Span ahead  # of the rows whose turn it is, in their order
     cdef Span aside  # of one that comes before its turn
     cdef Waiting *waiting
@@ -149,16 +159,27 @@ cdef class PackCopier(PackOut):
     cdef Fault copy_stream(self, const Span *span, const Share *share, const Row *row, uint64_t data) noexcept nogil:
         """Copy an entry's zlib stream, which begins at `data` of the file."""
         cdef const Pack *pack = &self.table.packs[share.pack]
-        cdef uint64_t there = span.start + span.size, at
+        cdef uint64_t there = span.start + span.size
+        if row + AHEAD < self.sent.rows + share.first + share.count:  # what the index says lies anywhere in it
+            __builtin_prefetch(pack.offsets - 4 * (<Py_ssize_t>pack.count - (row[AHEAD].number - pack.first)))
         if there > row.end:
             there = row.end
+        self.copied_at = row.offset
+        self.copied_crc = crc_of(&deflate_functions, 0, span.data + (row.offset - span.start), there - row.offset)
+        self.stored_crc = crc_at(pack, <uint32_t>(row.number - pack.first))
         if self.put(span.data + (data - span.start), <Py_ssize_t>(there - data)):
             return NO_MEMORY
-        at = there
-        self.tail_at = at  # an entry beyond the span follows piece by piece
+        self.tail_at = there  # an entry beyond the span follows piece by piece
         self.tail_end = row.end
         self.tail_fd = pack.fd
-        return FINE
+        return self.compare()
+
+    cdef Fault compare(self) noexcept nogil:
+        """Compare what was copied with what the index says, when all of it is out."""
+        if self.tail_at < self.tail_end or self.copied_crc == self.stored_crc:
+            return FINE
+        self.reader.fault_at = self.copied_at
+        return BAD_CHECKSUM
 
     cdef Fault add_tail(self, Py_ssize_t chunk_bytes) noexcept nogil:
         """Add the next piece of an entry that the span didn't hold."""
@@ -174,10 +195,11 @@ cdef class PackCopier(PackOut):
         if n == 0:
             self.reader.fault_at = self.tail_at
             return SHORTER
+        self.copied_crc = crc_of(&deflate_functions, self.copied_crc, self.out + self.out_size, <size_t>n)
         self.out_size += n
         self.out_offset += n
         self.tail_at += n
-        return FINE
+        return self.compare()
 
     cdef Fault add_row(self, Row *row, const Share *share, Span *span, int *ask, Row **first) noexcept nogil:
         """Add one entry. Sets `ask` when Python must choose, for its base isn't sent; `first` to a base that must be out
@@ -397,6 +419,9 @@ cdef class PackCopier(PackOut):
         if n == 0:
             self.reader.fault_at = self.body_at
             return SHORTER
+        if self.body.look_at(self.out + self.out_size, <uint64_t>n) != FINE:
+            self.reader.fault_at = self.body.start
+            return BAD_CHECKSUM
         self.out_size += n
         self.out_offset += n
         self.body_at += n
@@ -487,6 +512,9 @@ cdef class PackCopier(PackOut):
                 break
             share = &self.sent.shares[self.share]
             if share.is_whole and not self.has_chains:
+                if self.body_at == 0:
+                    self.body = PackCheck(self.table, self.table.packs[share.pack].first)
+                    self.body.at = 12
                 with nogil:
                     fault = self.add_body(share, chunk_bytes)
                 if self.body_at == self.table.packs[share.pack].size - self.table.oid_size:

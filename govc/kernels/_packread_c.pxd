@@ -18,6 +18,7 @@ cdef enum Fault:
     TOO_LARGE
     IO_ERROR
     NOT_THERE
+    BAD_CHECKSUM
 
 
 cdef struct Pack:
@@ -94,7 +95,7 @@ cdef class PackTable:
 
 
 cdef class PackReader:
-    cdef PackTable table
+    cdef readonly PackTable table
     cdef uint8_t *window
     cdef uint8_t *front  # where in the window the entry begins that was parsed last
     cdef int window_fd  # which pack's bytes it holds, -1 when it holds none that may be used again
@@ -134,3 +135,8 @@ cdef class PackReader:
 
 cdef inline uint32_t be32(const uint8_t *p) noexcept nogil:
     return (<uint32_t>p[0] << 24) | (<uint32_t>p[1] << 16) | (<uint32_t>p[2] << 8) | p[3]
+
+
+cdef inline uint32_t crc_at(const Pack *pack, uint32_t position) noexcept nogil:
+    """Return the CRC-32 of an entry as it lies in the pack: they stand before the offsets."""
+    return be32(pack.offsets - 4 * (<Py_ssize_t>pack.count - position))

@@ -366,6 +366,7 @@ cdef class PackReader:
             BAD_SIZE: "entry inflates to another size than its header says",
             BAD_DELTA: "bad delta",
             A_CYCLE: "delta chain is a cycle",
+            BAD_CHECKSUM: "an entry doesn't match its CRC-32 in the index",
         }
         raise CorruptPack(texts[fault], self.fault_at)
 

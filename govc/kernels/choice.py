@@ -28,6 +28,7 @@ QUESTIONS = (
     "notices",
     "objectcache",
     "order",
+    "packcheck",
     "packcopy",
     "packread",
     "packrows",

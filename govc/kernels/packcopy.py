@@ -14,8 +14,9 @@ Before all of these a forward delta, one that somebody made before: for an entry
 came in as one pack has its newest versions, or as a large delta. Which ones are taken `kernels/chains` decides.
 
 `next_chunk` returns the next bytes, without header and trailer; b"" at the end. Reading is by pread; what the files
-say is checked as in `packread`. Where which object lies is `packrows`; the bytes themselves are put by `_packout_c`,
-from which the copier derives.
+say is checked as in `packread`, and what is copied is compared with the CRC-32 that the pack's index has of the entry
+(`packcheck` where all of a pack goes out). Where which object lies is `packrows`; the bytes themselves are put by
+`_packout_c`, from which the copier derives.
 """
 
 from collections.abc import Callable, Sequence

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     class PackReader:
         """Reads through a table; for one thread at a time."""
 
+        table: PackTable
+
         def __init__(self, table: PackTable, cache_bytes: int, object_bytes_max: int) -> None: ...
         def read(self, number: int) -> tuple[int, bytes]:
             """Return (type 1-4, content). CorruptPack, LimitExceeded, IndexError."""

@@ -32,7 +32,8 @@ class PackEntry(NamedTuple):
 
     `offset` to `end` are its bytes, of which the first `header_size` stand before the zlib stream. `size`
     is what the stream inflates to. `type_number` is that of the entry: 1-4, or 6 and 7 for deltas.
-    `base_number` is the object number of the delta's base in the same pack, -1 for what is whole.
+    `base_number` is the object number of the delta's base in the same pack, -1 for what is whole. `crc` is the
+    CRC-32 of its bytes as the index has it, None where that is of version 1.
     """
 
     pack: PackFile
@@ -42,6 +43,7 @@ class PackEntry(NamedTuple):
     size: int
     header_size: int
     base_number: int
+    crc: int | None
 
 
 class _Link(NamedTuple):
@@ -101,8 +103,8 @@ class Resolver:
             if base_position < 0:
                 raise CorruptPack(f"delta base {header.base_oid.hex()} is not in the pack", offset)
             base_number = pack.first_number + base_position
-        end = pack.end_of(offset)
-        return PackEntry(pack, offset, end, header.type_number, header.size, header.data_offset, base_number)
+        end, crc = pack.end_of(offset), pack.index.crc_at(position)
+        return PackEntry(pack, offset, end, header.type_number, header.size, header.data_offset, base_number, crc)
 
     def type_of(self, pack: PackFile, offset: int) -> int:
         """Return the type (1-4) of the object whose entry is at `offset`, by headers alone."""

@@ -2,7 +2,7 @@
 
 A chunk is made by one call of `next_chunk`, which may run in a thread: reading, copying, compressing and hashing leave
 the GIL alone. Where the numbers are exactly the objects of one pack, that file is sent as it lies, its trailer
-included, and nothing is hashed at all.
+included, and nothing is hashed at all. What is copied is compared with the CRC-32 that the pack's index has of it.
 
 Loose objects come last, read and compressed anew.
 """
@@ -14,6 +14,7 @@ from typing import Protocol
 
 from govc.errors import CorruptPack
 from govc.kernels.chains import ForwardColumns
+from govc.kernels.packcheck import PackCheck
 from govc.kernels.packcopy import ForwardDelta, PackCopier, ReadySource
 from govc.kernels.packread import PackReader
 from govc.kernels.thin import ThinChoice, ThinFile
@@ -87,7 +88,9 @@ class CopiedPack:
         self._whole = whole_pack if not loose and _is_all_of(whole_pack, packed) else None
         self._copier: PackCopier | None = None
         if self._whole is not None:
-            self._chunks = self._iter_whole(self._whole)
+            check = PackCheck(reader.table, packed[0])
+            check.prepare()
+            self._chunks = self._iter_whole(self._whole, check)
         else:
             choice = ThinChoice(thin, reader, packed, at_peer) if thin is not None else None
             rest = packed if choice is None else choice.rest
@@ -113,12 +116,13 @@ class CopiedPack:
         """Return the next bytes of the pack, b"" after the last. CorruptPack, LimitExceeded, OSError, ObjectMissing."""
         return next(self._chunks, b"")
 
-    def _iter_whole(self, pack: WholePack) -> Iterator[bytes]:
+    def _iter_whole(self, pack: WholePack, check: PackCheck) -> Iterator[bytes]:
         at = 0
         while at < pack.size:
             chunk = pack.read_at(at, min(self._chunk_bytes, pack.size - at))
             if not chunk:
                 raise CorruptPack("pack file became shorter", at)
+            check.look(at, (chunk,))
             yield chunk
             at += len(chunk)
 

@@ -67,6 +67,10 @@ class SourceEntry(Protocol):
     def base_number(self) -> int:
         """The delta's base, -1 when it is none."""
 
+    @property
+    def crc(self) -> int | None:
+        """CRC-32 of the entry's bytes as the index has it, None where it has none."""
+
 
 class EntrySource(Protocol):
     """Where objects come from, by object number; see odb's ObjectStore."""
@@ -217,7 +221,8 @@ def write_pack(
     come between the others where work is done that yields no bytes yet. A large loose object, or one to be
     expanded, is held whole.
 
-    Raises CorruptPack when a stored entry isn't what the source says; what `source` raises passes.
+    Raises CorruptPack when a stored entry isn't what the source says, or what the index was made of; what `source`
+    raises passes.
     """
     plan = _Plan(source, numbers)
     output = _Output(source.algo, chunk_bytes)
@@ -271,20 +276,27 @@ def _encode_head(
 
 
 def _iter_stored(reader: _ReadAhead, algo: HashAlgorithm, entry: SourceEntry, chunk_bytes: int) -> Iterator[bytes]:
-    """Yield the stored zlib stream, after checking that the entry is what it is said to be."""
+    """Yield the stored zlib stream, after checking that the entry is what it is said to be.
+
+    Its last bytes come only when all of them are what the index was made of.
+    """
     length = entry.end - entry.offset
     raw = reader.read(entry.pack, entry.offset, min(length, max(chunk_bytes, ENTRY_HEADER_BYTES_MAX)))
     header = parse_entry_header(raw, 0, algo)
     if (header.type_number, header.size, header.data_offset) != (entry.type_number, entry.size, entry.header_size):
         raise CorruptPack("a stored entry's header has changed", entry.offset)
-    done = len(raw)
-    yield raw[entry.header_size :]
+    done, crc = len(raw), zlib.crc32(raw)
+    waiting = raw[entry.header_size :]
     while done < length:
-        raw = entry.pack.read_at(entry.offset + done, min(chunk_bytes, length - done))
-        if not raw:
+        yield waiting
+        waiting = entry.pack.read_at(entry.offset + done, min(chunk_bytes, length - done))
+        if not waiting:
             raise CorruptPack("early EOF", entry.offset + done)
-        done += len(raw)
-        yield raw
+        done += len(waiting)
+        crc = zlib.crc32(waiting, crc)
+    if entry.crc is not None and crc != entry.crc:
+        raise CorruptPack("an entry doesn't match its CRC-32 in the index", entry.offset)
+    yield waiting
 
 
 def _iter_compressed(type_number: int, content: bytes, level: int) -> Iterator[bytes]:

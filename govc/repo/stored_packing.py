@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from govc.errors import CorruptPack
+from govc.kernels.packcheck import PackCheck
 from govc.kernels.packread import PackTable
 from govc.odb.packs import PackFile
 from govc.pack.format import PACK_HEADER_SIZE, encode_pack_header
@@ -32,11 +33,12 @@ ELSEWHERE_MAX = 4096
 
 
 class StoredPart(NamedTuple):
-    """Bytes of a stored pack's file."""
+    """Bytes of a stored pack's file. `check`: that of all parts of an answer, for who keeps what he copies."""
 
     pack: PackFile
     start: int
     end: int
+    check: PackCheck
 
 
 def find_base(
@@ -76,7 +78,12 @@ def _iter_missing(numbers: "array[int]", first: int, end: int) -> Iterator[int]:
 
 
 def iter_extended(
-    pack: PackFile, count: int, added: Iterator[bytes], algo: HashAlgorithm, run: Callable[..., Any]
+    pack: PackFile,
+    check: PackCheck,
+    count: int,
+    added: Iterator[bytes],
+    algo: HashAlgorithm,
+    run: Callable[..., Any],
 ) -> Generator[bytes | StoredPart, None, None]:
     """Yield a pack of `count` objects: those of a stored one, and behind them those of a pack that comes in chunks.
 
@@ -90,7 +97,7 @@ def iter_extended(
     while at < end:
         stop = min(at + WINDOW_BYTES, end)
         run(_hash_range, pack.descriptor().pack_fd, at, stop, hasher)
-        yield StoredPart(pack, at, stop)
+        yield StoredPart(pack, at, stop, check)
         at = stop
     held = b""
     skipped = PACK_HEADER_SIZE

@@ -24,6 +24,7 @@ from govc.graph.sweep_closure import ClientHas, HasNumber, Swept, call, sweep_cl
 from govc.graph.trees import TREE_DEPTH_MAX
 from govc.graph.view import View
 from govc.kernels.chains import ForwardColumns
+from govc.kernels.packcheck import PackCheck
 from govc.kernels.packcopy import AVAILABLE
 from govc.kernels.packread import PackReader, PackTable
 from govc.kernels.packrows import sort_numbers
@@ -193,14 +194,15 @@ class SweptPacking:
             yield from self._produce(store, plan, found)
             return
         pack, rest = base
+        check = PackCheck(found.table, pack.first_number)
         count = pack.count + len(rest) + len(loose)
         yield from tell_counts(plan, count)
         found.torn.check()
         if rest or loose:
             added = self._iter_added(store, found, pack, rest, loose)
-            yield from iter_extended(pack, count, added, store.algo, run)
+            yield from iter_extended(pack, check, count, added, store.algo, run)
         else:
-            yield StoredPart(pack, 0, pack.size)
+            yield StoredPart(pack, 0, pack.size, check)
         yield from tell_total(plan, count)
 
     def _iter_added(

@@ -111,7 +111,16 @@ class BodyMaker:
         if isinstance(item, bytes):
             return frame(Band.DATA, item, side_band) if side_band else item
         pack_fd, payload_max = item.pack.descriptor().pack_fd, side_band - OVERHEAD
-        return FramedSpan(pack_fd, item.start, item.end, payload_max, _data_header, self._call_blocking, item.pack)
+        return FramedSpan(
+            pack_fd,
+            item.start,
+            item.end,
+            payload_max,
+            _data_header,
+            self._call_blocking,
+            item.pack,
+            item.check.look,
+        )
 
     def _grow(self, elder: Elder, outliner: Outliner) -> Generator[Piece, None, bool]:
         """Make the body out of an older one; return whether that could be done."""

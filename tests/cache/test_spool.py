@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from govc.cache import spool
+from govc.cache import flight, spool
 from govc.cache.bodies import BodyCache, BodyRequest
 from govc.cache.flight import WINDOW_BYTES_MIN, FlightFailed, Notice
 from govc.cache.folder import CacheFolder
-from govc.cache.span import FramedSpan
+from govc.cache.span import Check, FramedSpan
 from govc.cache.spool import WRITE_BYTES, copy_packets, write_cut
+from govc.errors import CorruptPack
 from tests.cache.readers import ChunkReader
 
 KEY = bytes(20)
@@ -39,8 +40,8 @@ def open_file(path: Path, content: bytes = b"") -> int:
     return os.open(path, os.O_RDWR)
 
 
-def make_span(descriptor: int, start: int, end: int, payload_max: int) -> FramedSpan:
-    return FramedSpan(descriptor, start, end, payload_max, header, call, None)
+def make_span(descriptor: int, start: int, end: int, payload_max: int, check: Check | None = None) -> FramedSpan:
+    return FramedSpan(descriptor, start, end, payload_max, header, call, None, check)
 
 
 @given(
@@ -64,7 +65,12 @@ def test_property_packets_are_copied_as_they_would_be_sent(
     content = bytes(number % 251 for number in range(size))
     folder = tmp_path_factory.mktemp("spool")
     source, target = open_file(folder / "source", content), open_file(folder / "target")
-    span = make_span(source, start, size, payload_max)
+    looked_at: list[tuple[int, bytes]] = []
+
+    def look(at: int, pieces: Sequence[memoryview]) -> None:
+        looked_at.append((at, b"".join(pieces)))
+
+    span = make_span(source, start, size, payload_max, look)
     writes: list[tuple[int, int]] = []
     pwrite = os.pwrite
 
@@ -84,6 +90,8 @@ def test_property_packets_are_copied_as_they_would_be_sent(
             assert position == at + len(done)
     assert os.pread(target, position, at) == frame(content[start:], payload_max) == b"".join(span.iter_bytes())
     assert all(offset // write_bytes == (offset + count - 1) // write_bytes for offset, count in writes)
+    assert b"".join(piece for _, piece in looked_at) == content[start:]
+    assert all(content[at : at + len(piece)] == piece for at, piece in looked_at)
     os.close(source)
     os.close(target)
 
@@ -128,8 +136,8 @@ def test_what_there_is_room_for_is_written_and_said(tmp_path: Path, monkeypatch:
 PAYLOAD = 65515
 
 
-def serve(folder: Path, source: int, size: int) -> ChunkReader:
-    span = make_span(source, 0, size, PAYLOAD)
+def serve(folder: Path, source: int, size: int, check: Check | None = None) -> ChunkReader:
+    span = make_span(source, 0, size, PAYLOAD, check)
     request = BodyRequest(
         key=KEY,
         produce=lambda: iter((Notice(b"head"), span, b"tail")),
@@ -197,4 +205,31 @@ def test_a_file_that_becomes_shorter_fails_the_flight(tmp_path: Path) -> None:
     reader = serve(tmp_path / "cache", source, 2 * spool.STAY_BYTES + 1)
     with pytest.raises(FlightFailed):
         reader.result()
+    assert not list((tmp_path / "cache").glob("*/*.body"))
+
+
+def test_what_is_damaged_fails_the_flight(tmp_path: Path) -> None:
+    size = 2 * spool.STAY_BYTES
+    source = open_file(tmp_path / "source", bytes(size))
+
+    def look(at: int, _pieces: Sequence[memoryview]) -> None:
+        if at > spool.STAY_BYTES:
+            raise CorruptPack("damaged", at)
+
+    with pytest.raises(FlightFailed):
+        serve(tmp_path / "cache", source, size, look).result()
+    assert not list((tmp_path / "cache").glob("*/*.body"))
+
+
+def test_what_nobody_looked_at_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that is gone again: the rest goes out piece by piece, whole."""
+    content = os.urandom(2 * spool.STAY_BYTES)
+    source = open_file(tmp_path / "source", content)
+
+    def broken(*_arguments: Any) -> tuple[int, int]:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(flight, "copy_packets", broken)
+    got = serve(tmp_path / "cache", source, len(content), lambda _at, _pieces: None).result()
+    assert got == b"head" + frame(content, PAYLOAD) + b"tail"
     assert not list((tmp_path / "cache").glob("*/*.body"))

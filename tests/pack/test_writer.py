@@ -16,7 +16,7 @@ from govc.pack.indexer import index_pack
 from govc.pack.writer import write_pack
 from govc.protocol.oid import SHA1, SHA256
 
-Entry = namedtuple("Entry", "pack offset end type_number size header_size base_number")
+Entry = namedtuple("Entry", "pack offset end type_number size header_size base_number crc")
 LOOSE_FROM = 1 << 40
 NOISE = random.Random(5).randbytes(400_000)
 
@@ -51,7 +51,8 @@ class MemoryPack:
         elif header.type_number == REF_DELTA:
             oids = [self.indexed.oid_at(at) for at in range(self.indexed.count)]
             base = self.first_number + oids.index(header.base_oid)
-        return Entry(self, offset, end, header.type_number, header.size, header.data_offset - offset, base)
+        crc = self.indexed.crcs[position]
+        return Entry(self, offset, end, header.type_number, header.size, header.data_offset - offset, base, crc)
 
 
 class Source:

@@ -20,6 +20,7 @@ from govc.protocol.sideband import Band, frame
 from govc.repo.runtime import PLAIN
 from govc.repo.stored_packing import find_base
 from govc.service import fetch
+from govc.service.broken import BrokenStream
 from govc.service.making import _data_header
 from govc.web.sending import Outlet
 from tests.kernels.both import needs_compiled
@@ -66,6 +67,34 @@ def test_a_small_pack_is_kept_at_once_and_copied_in_one_step(world: World, monke
     world.backend.fetch_tools.producer.produce = None  # type: ignore[method-assign,assignment]
     assert world.clone(world.refs()) == stored_pack(world)
     assert len(world.cached(".body")) == 1
+
+
+@needs_compiled
+@pytest.mark.parametrize("how", ["stored", "extended", "copied"])
+def test_nothing_is_kept_of_a_damaged_pack(world: World, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """The next clone after the repair is whole, and what grows out of it after a push is, too."""
+    (path,) = world.path.glob("objects/pack/*.pack")
+    if how == "copied":
+        monkeypatch.setattr(fetch.FetchSession, "_may_be_stored", lambda *_: False)
+    monkeypatch.setattr(fetch, "STORED_BYTES_MIN", 8 << 20)
+    if how == "extended":
+        world.commit("main", world.git.rev(world.path, "refs/heads/main"), files={"text": b"line\n" * 502})
+    good = path.read_bytes()
+    path.chmod(0o600)
+    path.write_bytes(good[:200_000] + bytes(64) + good[200_064:])
+    wants = world.refs()
+    with pytest.raises(BrokenStream):
+        world.clone(wants)
+    world.wait_for_flights()
+    assert world.cached(".body") == world.cached(".part") == []
+    spare = path.with_suffix(".new")
+    spare.write_bytes(good)
+    spare.rename(path)
+    world.check(world.clone(wants), wants)
+    assert len(world.cached(".body")) == 1
+    world.commit("main", world.git.rev(world.path, "refs/heads/main"), files={"text": b"line\n" * 503})
+    wants = world.refs()
+    world.check(world.clone(wants), wants)
 
 
 @needs_compiled
