@@ -269,10 +269,10 @@ def make_parents(path: str, modes: FileModes) -> None:
 
 
 def remove_file(path: str) -> bool:
-    """Remove a file; False when there was none."""
+    """Remove a file; False when there was none, be there a folder of that name."""
     try:
         disk.unlink(path)
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return False
     return True
 

@@ -121,6 +121,14 @@ def test_empty_folders_in_the_way_are_removed(repo):
     assert {"refs/heads/x": repo.first.hex()} == repo.refs()
 
 
+def test_a_packed_ref_can_be_deleted_where_a_folder_has_its_name(repo):
+    repo.git("update-ref", "refs/heads/x", repo.first.hex())
+    repo.git("pack-refs", "--all")
+    os.makedirs(repo.path / "refs/heads/x")
+    assert run(repo, (b"refs/heads/x", repo.first, ZERO)) == {}
+    assert repo.refs() == {}
+
+
 def test_deleting_prunes_folders_and_the_reflog(repo):
     repo.git("config", "core.logAllRefUpdates", "true")
     repo.git("update-ref", "refs/heads/a/b/c", repo.first.hex())
