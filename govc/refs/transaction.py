@@ -64,6 +64,7 @@ from govc.refs.verify import (
     absent,
     check_is_free,
     check_old_value,
+    check_place,
     conflict,
     find_loose_parent,
 )
@@ -293,8 +294,11 @@ class RefTransaction:
                     change.is_packed = True
                     change.current = LooseRef(oid, None)
             error = check_old_value(change, self._zero)
-            if error is None and change.current is None and change.update.new != self._zero:
-                error = check_is_free(change, database, packed, prefixes_checked)
+            if error is None and change.update.new != self._zero:
+                if change.current is None:
+                    error = check_is_free(change, database, packed, prefixes_checked)
+                elif change.is_packed and self._moves(change):
+                    error = check_place(database, change.target)
             if error is not None:
                 self._refuse(change, error)
 

@@ -2,7 +2,7 @@
 
 The texts are git's: clients and people know them.
 
-Source: git's refs/files-backend.c (check_old_oid), refs.c (refs_verify_refname_available).
+Source: git's refs/files-backend.c (check_old_oid, lock_raw_ref), refs.c (refs_verify_refname_available).
 """
 
 import os
@@ -53,6 +53,12 @@ def conflict(name: bytes, other: bytes) -> RefUpdateRefused:
     return refuse(name, REASON_CONFLICT, f"'{shown(other)}' exists; cannot create '{shown(name)}'")
 
 
+def blocked(name: bytes) -> RefUpdateRefused:
+    """Return the refusal of a ref in whose place a folder lies that can't be removed."""
+    detail = f"there is a non-empty directory '{shown(name)}' blocking reference '{shown(name)}'"
+    return refuse(name, REASON_FAILED, detail)
+
+
 def check_old_value(change: Change, zero: bytes) -> RefUpdateRefused | None:
     """Compare the value under the lock with the expected one; None when it is right."""
     name, old, current = change.target, change.update.old, change.current
@@ -90,8 +96,21 @@ def check_is_free(
     low, high = packed.range_of_prefix(name + b"/")
     if low < high:
         return conflict(name, packed.name_at(low))
-    below = _find_loose_below(database, name)
-    return None if below is None else conflict(name, below)
+    return check_place(database, name)
+
+
+def check_place(database: RefDatabase, name: bytes) -> RefUpdateRefused | None:
+    """Check that nothing lies where the file of a ref that has none must come: a ref below, or the lock of one."""
+    if not is_blocked(database, name):
+        return None
+    below = find_loose_below(database, name)
+    return blocked(name) if below is None else conflict(name, below)
+
+
+def is_blocked(database: RefDatabase, name: bytes) -> bool:
+    """Say whether a folder lies in the place of a ref's file; an empty one is removed."""
+    path = database.path_of(name)
+    return os.path.isdir(path) and not remove_empty_tree(path)
 
 
 def find_loose_parent(database: RefDatabase, name: bytes) -> bytes | None:
@@ -102,11 +121,9 @@ def find_loose_parent(database: RefDatabase, name: bytes) -> bytes | None:
     return None
 
 
-def _find_loose_below(database: RefDatabase, name: bytes) -> bytes | None:
-    """Return some loose ref below `name`; empty folders there are removed."""
+def find_loose_below(database: RefDatabase, name: bytes) -> bytes | None:
+    """Return some loose ref below `name`; a lock is none."""
     path = database.path_of(name)
-    if not os.path.isdir(path) or remove_empty_tree(path):
-        return None
     for folder, _, filenames in os.walk(path):
         for filename in filenames:
             if not filename.endswith(".lock"):

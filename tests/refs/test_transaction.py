@@ -121,6 +121,20 @@ def test_empty_folders_in_the_way_are_removed(repo):
     assert {"refs/heads/x": repo.first.hex()} == repo.refs()
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_lock_of_a_ref_below_is_in_the_way_before_anything_is_staged(repo, packed):
+    if packed:
+        repo.git("update-ref", "refs/heads/x", repo.first.hex())
+        repo.git("pack-refs", "--all")
+    os.makedirs(repo.path / "refs/heads/x", exist_ok=True)
+    (repo.path / "refs/heads/x/y.lock").touch()
+    with begin(repo, (b"refs/heads/x", repo.first if packed else ZERO, repo.second)) as transaction:
+        (error,) = transaction.prepare().values()
+    blocked = "there is a non-empty directory 'refs/heads/x' blocking reference 'refs/heads/x'"
+    assert (error.reason, error.detail) == ("failed to update ref", f"cannot lock ref 'refs/heads/x': {blocked}")
+    assert not (repo.path / "refs/heads/x.lock").exists()
+
+
 def test_a_packed_ref_can_be_deleted_where_a_folder_has_its_name(repo):
     repo.git("update-ref", "refs/heads/x", repo.first.hex())
     repo.git("pack-refs", "--all")
