@@ -348,10 +348,14 @@ class Journal:
                 changes.append(RefChange(change.name, last, change.old))
         return Draft(kind=Kind.OBSERVED, refs=tuple(changes)) if changes else None
 
-    def observe(self, changes: Sequence[RefChange], symrefs: Sequence[SymrefChange] = ()) -> None:
-        """Record what something else has changed. Under the append lock, after `follow`."""
-        for appended in self.log.append([Draft(kind=Kind.OBSERVED, refs=tuple(changes), symrefs=tuple(symrefs))]):
-            self._note(appended)
+    def observe(self, changes: Sequence[RefChange], symrefs: Sequence[SymrefChange] = ()) -> Appended | None:
+        """Record what something else has changed; None for nothing. Under the append lock, after `follow`."""
+        if not changes and not symrefs:
+            return None
+        draft = Draft(kind=Kind.OBSERVED, refs=tuple(changes), symrefs=tuple(symrefs))
+        appended = self.log.append([draft])[0]
+        self._note(appended)
+        return appended
 
     def void(self, appended: Appended) -> None:
         """Take back a record of which nothing was published. Raises LogError when that can't be made durable."""

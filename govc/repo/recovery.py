@@ -14,7 +14,7 @@ Source: storage rules 10, 21, 22.
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -24,11 +24,12 @@ from govc.odb.quarantine import KEEP_PREFIX
 from govc.protocol.oid import to_hex
 from govc.refs.backend import RefBackend, ReftableBackend
 from govc.refs.database import RefDatabase
-from govc.refs.lock import HeldLocks, LockFile, LockOwner, Sleep, is_among
+from govc.refs.lock import HeldLocks, LockFile, LockOwner, Sleep, is_among, prune_parents
 from govc.refs.loose import LOOSE_BYTES_MAX
 from govc.refs.redo import append_reflog_once, delete_refs, names_with_logs, set_ref
-from govc.refs.reflog import LogUpdates, encode_reflog_line
-from govc.repo.journal import FOLDER, Journal
+from govc.refs.reflog import LogUpdates, delete_reflog, encode_reflog_line
+from govc.refs.verify import is_blocked
+from govc.repo.journal import FOLDER, NONE, Journal
 from govc.repo.layout import RepositoryLayout
 from govc.repo.modes import RefModes
 from govc.repo.ref_options import read_log_updates
@@ -40,6 +41,7 @@ from govc.wal.log import Appended, LogFolder
 from govc.wal.owner import find_lock, forget, is_alive, iter_locks, iter_tokens
 from govc.wal.reader import Located, LogReader
 from govc.wal.record import Kind, Record, RefChange
+from govc.wal.state import UNPUBLISHED_MAX
 from govc.watch import read_regular
 
 log = logging.getLogger(__name__)
@@ -165,16 +167,18 @@ def _finish_record(journal: Journal, site: Site, located: Located) -> bool:
     return True
 
 
-def publish_held(journal: Journal, site: Site, record: Record, locks: HeldLocks | None = None) -> int:
-    """Publish the refs of a record whose locks its writer still holds, dead or not; return how many.
+def publish_held(journal: Journal, site: Site, record: Record, locks: HeldLocks | None = None) -> list[bytes]:
+    """Publish the refs of a record whose locks its writer still holds, dead or not; return those that were given up.
 
-    Where the lock is gone, the ref has been published. `locks`: those of the transaction, where the writer lives: its
-    other locks are other transactions'. Raises LockFailed, CorruptRefs, OSError.
+    Where the lock is gone, the ref has been published. One in whose place another ref lies by now is given up: the log
+    says so, and its lock goes. `locks`: those of the transaction, where the writer lives: its other locks are other
+    transactions'. Raises LogError, LockFailed, CorruptRefs, OSError.
     """
     if record.kind is not Kind.CHANGE:
-        return 0
+        return []
     if isinstance(site.database, ReftableBackend):
-        return publish_held_table(journal, site.database, record, locks)
+        publish_held_table(journal, site.database, record, locks)
+        return []
     for name, _, target in record.draft.symrefs:
         lock = LockFile(site.files.path_of(name))
         found = find_lock(journal.folder.locks, lock.lock_path)
@@ -188,13 +192,14 @@ def publish_held(journal: Journal, site: Site, record: Record, locks: HeldLocks 
         if (path := _held_lock(journal, site.files, record, change, locks)) is not None
     }
     if not held:
-        return 0
+        return []
     owner: LockOwner = Heir(journal)
     if locks is not None:
         owner = journal
         packed_lock = f"{os.path.realpath(site.files.packed_path)}.lock"
         if is_among(locks, packed_lock):
             locks[packed_lock].release()
+    given_up = {name: held.pop(name) for name in find_blocked(site, record) if name in held}
     for change in record.draft.refs:
         if change.name in held:
             append_reflogs(site, record, change.name, change.old, change.new)
@@ -203,7 +208,10 @@ def publish_held(journal: Journal, site: Site, record: Record, locks: HeldLocks 
     if doomed:
         delete_refs(site.files, doomed, sleep=site.sleep, modes=site.modes, owner=owner, held_locks=held)
     for change in record.draft.refs:
-        if change.name in held and change.new != zero:
+        if change.name not in held or change.new == zero:
+            continue
+        lock_path = held[change.name]
+        try:
             set_ref(
                 site.files,
                 change.name,
@@ -211,9 +219,67 @@ def publish_held(journal: Journal, site: Site, record: Record, locks: HeldLocks 
                 sleep=site.sleep,
                 modes=site.modes,
                 owner=owner,
-                held_lock=held[change.name],
+                held_lock=lock_path,
             )
-    return len(held)
+        except IsADirectoryError:
+            given_up[change.name] = lock_path
+    return _give_up(journal, site, record, given_up) if given_up else []
+
+
+def find_blocked(site: Site, record: Record) -> list[bytes]:
+    """Return the refs that lack a record's value and can't get it: another ref, or its lock, lies below.
+
+    Raises CorruptRefs, OSError.
+    """
+    if isinstance(site.database, ReftableBackend):
+        return []
+    zero = site.layout.algo.zero
+    given = [c for c in record.draft.refs if c.new != zero and is_blocked(site.files, c.name)]
+    return [change.name for change in given if _value_of(site, change.name) != change.new]
+
+
+def _give_up(journal: Journal, site: Site, record: Record, locks: Mapping[bytes, str]) -> list[bytes]:
+    """Take single refs of a record back, whose locks are held: what they are instead is recorded as observed.
+
+    Returns those that are something else. The log says so, durably, before a lock goes: else whoever comes next would
+    publish them.
+    """
+    tail = journal.log.tail()
+    if tail is not None and tail.next_sequence - tail.published >= UNPUBLISHED_MAX:
+        journal.log.mark_published([record.sequence])  # all the others wait for this one, and nothing can be appended
+    with journal.log.append_lock():
+        refs = journal.follow()
+        changes = [RefChange(name, refs.value(name), _value_of(site, name)) for name in locks]
+        observed = journal.observe([change for change in changes if change.old != change.new])
+    if observed is not None and journal.options.durability != NONE:
+        journal.log.make_durable(observed)
+    for change in changes:
+        if change.new == site.layout.algo.zero:
+            log_path = site.files.log_path_of(change.name)
+            delete_reflog(log_path)  # its line is of a value that never was, and the other ref's log goes there
+            prune_parents(log_path, site.files.kept_folder_of(change.name, logs=True))
+        lock = locks[change.name]
+        found = find_lock(journal.folder.locks, lock)  # None on a file system without hard links
+        _unlink_lock(lock)
+        if found is not None:
+            with suppress(FileNotFoundError):
+                disk.unlink(found[1])
+    wanted = {change.name: change.new for change in record.draft.refs}
+    given_up = [change.name for change in changes if change.new != wanted[change.name]]
+    for name in given_up:
+        log.error(
+            "%s: record %d: %s is given up, another ref lies below it",
+            journal.folder.root,
+            record.sequence,
+            os.fsdecode(name),
+        )
+    return given_up
+
+
+def _value_of(site: Site, name: bytes) -> bytes:
+    """Return what a ref says now, zeros for one that isn't there."""
+    found = site.files.read_raw(name)
+    return (found.oid if found is not None else None) or site.layout.algo.zero
 
 
 def _held_lock(

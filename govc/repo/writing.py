@@ -4,7 +4,9 @@
 
 Everything that can fail for space or permission has been done before the record. From the record on the change is made
 even if this process dies: whoever comes next publishes it. If publishing fails here (a disk that fails a rename), a
-record of which nothing shows is taken back by a void record; one of which something shows is rolled forward.
+record of which nothing shows is taken back by a void record; one of which something shows is rolled forward. What can
+never be rolled forward, because another ref has come to lie in its place, is recorded as observed and refused; of an
+atomic change the rest is then put back, by a record of its own.
 
 What is refused leaves the others going on, unless the caller wants all or nothing.
 
@@ -28,9 +30,10 @@ from govc.errors import GovcError, RefUpdateRefused
 from govc.refs.backend import Transaction, WriteOptions
 from govc.refs.lock import HeldLocks, tolerant
 from govc.refs.plan import REASON_FAILED, REASON_HOOK, RefUpdate, split_by_conflict
+from govc.refs.verify import blocked
 from govc.repo.journal import NO_OBJECTS, Journal, JournalOptions, StagedObjects
 from govc.repo.peeling import ThreadPeeler
-from govc.repo.recovery import publish_held
+from govc.repo.recovery import find_blocked, publish_held
 from govc.repo.ref_options import read_reflogging, read_write_options
 from govc.repo.repository import Repository
 from govc.repo.snapshot import Snapshot
@@ -165,9 +168,9 @@ class RefWriter:
                 if ready and not (yield Stage(State.PREPARED, ready)):
                     transaction.rollback()
                     return {**refused, **(yield from _veto(State.PREPARED, ready))}
-                failed = self._commit(transaction, journal)
+                failed = self._commit(transaction, journal, ready, atomic=atomic)
             done = _without(ready, failed)
-            if done:
+            if done and not (failed and atomic):
                 yield Stage(State.COMMITTED, done)
             return {**refused, **failed}
         except (GovcError, OSError) as error:
@@ -176,7 +179,9 @@ class RefWriter:
             reason = f"{REASON_FAILED}; {IN_DOUBT}" if isinstance(error, LogInDoubt) else REASON_FAILED
             return {update.name: RefUpdateRefused(update.name, reason, detail) for update in group}
 
-    def _commit(self, transaction: Transaction, journal: Journal) -> dict[bytes, RefUpdateRefused]:
+    def _commit(
+        self, transaction: Transaction, journal: Journal, updates: Sequence[RefUpdate], *, atomic: bool = False
+    ) -> dict[bytes, RefUpdateRefused]:
         """Record what was prepared, then publish it; return what can't be published, by name."""
         changes = transaction.prepared()
         if not changes:
@@ -194,23 +199,67 @@ class RefWriter:
             failed = transaction.commit(keep_failed=True, time_seconds=appended.record.time_seconds)
             if failed and self._take_back(journal, appended, transaction, failed):
                 return failed
-            is_shown = not failed or self._roll_forward(journal, appended, transaction)
+            given_up = self._roll_forward(journal, appended, transaction) if failed else []
         except (GovcError, OSError) as error:
             self._complain(journal, appended, error)
-            is_shown = self._roll_forward(journal, appended, transaction)
+            given_up = self._roll_forward(journal, appended, transaction)
         except BaseException:
             # Whatever it was: the record stands, so its refs are published now or by the next writer.
             self._roll_forward(journal, appended, transaction)
             raise
-        if is_shown:
-            self._note_published(journal, appended)
-        else:
+        # From the record on the change is made: only another record may have it refused.
+        if given_up is None:
             # The locks stay: whoever meets one, or opens the log after us, publishes what they stand for.
             locks = transaction.held_locks()
             transaction.abandon()
             journal.when_stuck(appended, lambda: self._retry(journal, appended, locks))
-        # From the record on the change is made: only a void record may have it refused.
-        return {}
+            return self._doubt_blocked(journal, appended, updates)
+        self._note_published(journal, appended)
+        if not given_up:
+            return {}
+        transaction.rollback()
+        is_in_doubt = atomic and not self._put_back(journal, appended, given_up)
+        return self._refuse_blocked(updates, given_up, is_in_doubt=is_in_doubt)
+
+    def _put_back(self, journal: Journal, appended: Appended, given_up: Sequence[bytes]) -> bool:
+        """Change the other refs of a record back; False when one of them has moved on, or that fails."""
+        rest = [change for change in appended.record.draft.refs if change.name not in given_up]
+        updates = [RefUpdate(change.name, change.new, change.old) for change in rest]
+        try:
+            with self._transaction(journal) as transaction:
+                for update in updates:
+                    transaction.add(update)
+                refused = transaction.prepare() or self._commit(transaction, journal, updates)
+        except (GovcError, OSError) as error:
+            log.error("%s: record %d: not put back: %s", journal.folder.root, appended.record.sequence, error)
+            return False
+        for refusal in refused.values():
+            log.error("%s: record %d: not put back: %s", journal.folder.root, appended.record.sequence, refusal)
+        return not refused
+
+    def _doubt_blocked(
+        self, journal: Journal, appended: Appended, updates: Sequence[RefUpdate]
+    ) -> dict[bytes, RefUpdateRefused]:
+        """Refuse, in doubt, what whoever publishes the record will have to give up as things are."""
+        try:
+            names = find_blocked(self._repository.site(self._options.sleep), appended.record)
+            return self._refuse_blocked(updates, names, is_in_doubt=True)
+        except (GovcError, OSError) as error:
+            self._complain(journal, appended, error)
+            return {}
+
+    def _refuse_blocked(
+        self, updates: Sequence[RefUpdate], names: Sequence[bytes], *, is_in_doubt: bool
+    ) -> dict[bytes, RefUpdateRefused]:
+        """Refuse the updates of refs that another one excludes."""
+        refused: dict[bytes, RefUpdateRefused] = {}
+        for update in updates if names else ():
+            end = self._repository.ref_database.follow(update.name)  # what was asked for may be a symref to it
+            if end is not None and end[0] in names:
+                error = blocked(end[0])
+                reason = f"{error.reason}; {IN_DOUBT}" if is_in_doubt else error.reason
+                refused[update.name] = RefUpdateRefused(update.name, reason, error.detail)
+        return refused
 
     def _note_published(self, journal: Journal, appended: Appended) -> None:
         try:
@@ -275,17 +324,16 @@ class RefWriter:
         oid = found[1].oid if found is not None and found[1] is not None else None
         return oid or self._snapshot.algo.zero
 
-    def _roll_forward(self, journal: Journal, appended: Appended, transaction: Transaction) -> bool:
-        """Publish what our locks still hold; False when that fails again, and is left to the next writer."""
+    def _roll_forward(self, journal: Journal, appended: Appended, transaction: Transaction) -> list[bytes] | None:
+        """Publish what our locks still hold; return what was given up, None where the next writer has to do it."""
         locks = transaction.held_locks()
         with tolerant():  # what is left of it `publish_held` removes
             transaction.release_packed()
         try:
-            publish_held(journal, self._repository.site(self._options.sleep), appended.record, locks)
+            return publish_held(journal, self._repository.site(self._options.sleep), appended.record, locks)
         except (GovcError, OSError) as error:
             self._complain(journal, appended, error)
-            return False
-        return True
+            return None
 
     def _transaction(self, journal: Journal) -> Transaction:
         return self._repository.ref_database.begin(

@@ -1,0 +1,172 @@
+"""A recorded ref that can't be made, because another one has come to lie in its place."""
+
+import os
+
+import pytest
+
+from govc import disk
+from govc.refs.plan import REASON_FAILED, RefUpdate
+from govc.repo.checkpoint_schedule import checkpoint_path, load_site
+from govc.repo.journal import Journal
+from govc.repo.open_journal import may_need_recovery
+from govc.repo.writing import State
+from govc.wal.errors import IN_DOUBT
+from govc.wal.record import Draft, Kind
+from govc.wal.state import UNPUBLISHED_MAX
+
+from .logged import ZERO, Logged, git
+from .test_recovery import die
+
+MAIN, A, X, XY = b"refs/heads/main", b"refs/heads/a", b"refs/heads/x", b"refs/heads/x/y"
+
+
+@pytest.fixture
+def world(tmp_path):
+    made = Logged(tmp_path)
+    made.push((MAIN, ZERO, made.commit()))
+    yield made
+    made.repository.close()
+
+
+class Meanwhile(disk.Disk):
+    """Calls `act` before a file is renamed to `refs/heads/x` for the first time."""
+
+    def __init__(self, act):
+        self.acts = [act]
+
+    def rename(self, source, target):
+        if target.endswith("refs/heads/x") and self.acts:
+            self.acts.pop()()
+        super().rename(source, target)
+
+
+def create_below(world):
+    git(world.path, "update-ref", XY.decode(), world.ref("main").hex())
+
+
+def create_both(world, *, atomic=False):
+    oid = world.ref("main")
+    return world.writer().change([RefUpdate(A, ZERO, oid), RefUpdate(X, ZERO, oid)], atomic=atomic)
+
+
+def tail(world):
+    return world.repository.journal(world.options).log.tail()
+
+
+def test_the_ref_is_refused_and_nothing_of_it_is_left(world):
+    oid = world.ref("main")
+    steps = world.writer().change_in_steps([RefUpdate(A, ZERO, oid), RefUpdate(X, ZERO, oid)])
+    assert next(steps).state is State.PREPARING
+    assert steps.send(True).state is State.PREPARED
+    create_below(world)
+    assert steps.send(True) == (State.COMMITTED, (RefUpdate(A, ZERO, oid),))
+    with pytest.raises(StopIteration) as stop:
+        steps.send(True)
+    assert {name: error.reason for name, error in stop.value.value.items()} == {X: REASON_FAILED}
+    assert (world.ref("a"), world.ref("x"), world.ref("x/y")) == (oid, None, oid)
+    assert world.locks() == []
+    assert tail(world).is_all_published
+    assert [(r.kind.name, [tuple(c) for c in r.draft.refs]) for r in world.records()[1:]] == [
+        ("CHANGE", [(A, ZERO, oid), (X, ZERO, oid)]),
+        ("OBSERVED", [(X, oid, ZERO)]),
+    ]
+    assert world.recover().kind == "clean"
+    assert world.push((XY, oid, ZERO), (X, ZERO, world.commit(oid)), without=[oid]) == {}
+
+
+def test_a_lock_in_its_place_is_enough_and_its_log_is_nobodys_obstacle(world):
+    """So it is with reflogs: while there is one of `x`, git can't make `x/y`, but it tries."""
+    git(world.path, "config", "core.logAllRefUpdates", "true")
+    world.reopen()
+    lock = f"{world.path}/refs/heads/x/y.lock"
+
+    def make_lock():
+        os.mkdir(os.path.dirname(lock))
+        open(lock, "x").close()
+
+    with disk.use(Meanwhile(make_lock)):
+        assert list(create_both(world)) == [X]
+    assert world.locks() == [lock]
+    os.unlink(lock)
+    create_below(world)
+    assert world.ref("x/y") == world.ref("main")
+
+
+def test_of_an_atomic_change_nothing_stays(world):
+    oid = world.ref("main")
+    steps = world.writer().change_in_steps([RefUpdate(A, ZERO, oid), RefUpdate(X, ZERO, oid)], atomic=True)
+    next(steps)
+    steps.send(True)
+    create_below(world)
+    with pytest.raises(StopIteration) as stop:  # committed it never is
+        steps.send(True)
+    assert {name: error.reason for name, error in stop.value.value.items()} == {X: REASON_FAILED}
+    assert (world.ref("a"), world.ref("x")) == (None, None)
+    assert world.records()[-1].draft.refs == ((A, oid, ZERO),)
+    assert world.locks() == []
+    assert tail(world).is_all_published
+
+
+def test_an_atomic_change_of_which_a_part_has_moved_on_is_in_doubt(world):
+    second = world.commit()
+    world.push((b"refs/heads/other", ZERO, second))
+
+    def meanwhile():
+        create_below(world)
+        git(world.path, "update-ref", A.decode(), second.hex())
+
+    with disk.use(Meanwhile(meanwhile)):
+        refused = create_both(world, atomic=True)
+    assert {name: error.reason for name, error in refused.items()} == {X: f"{REASON_FAILED}; {IN_DOUBT}"}
+    assert world.ref("a") == second
+    assert world.locks() == []
+    assert tail(world).is_all_published
+
+
+def test_a_log_that_can_not_say_so_leaves_it_in_doubt_until_it_can(world):
+    class Failing(Meanwhile):
+        def sync_data(self, descriptor):
+            if not self.acts:
+                raise OSError(5, "input/output error")
+            super().sync_data(descriptor)
+
+    with disk.use(Failing(lambda: create_below(world))):
+        refused = create_both(world)
+    assert {name: error.reason for name, error in refused.items()} == {X: f"{REASON_FAILED}; {IN_DOUBT}"}
+    assert world.locks() == [f"{world.path}/refs/heads/x.lock"]
+    assert list(create_both(world)) == [A, X]
+    assert world.locks() == []
+    assert tail(world).is_all_published
+
+
+# What others have left
+
+
+def test_the_ref_of_a_dead_process_is_given_up_and_the_rest_is_published(world):
+    oid, second = world.ref("main"), world.commit()
+    world.push((b"refs/heads/other", ZERO, second))
+    die(world, "refs/heads/x", (X, ZERO, second), (b"refs/heads/z", ZERO, second))
+    create_below(world)
+    report = world.recover()
+    assert (report.kind, report.records) == ("dead processes", 1)
+    assert (world.ref("x"), world.ref("x/y"), world.ref("z")) == (None, oid, second)
+    assert world.locks() == []
+    assert not may_need_recovery(world.path)
+    checkpoint_path(world.path)
+    assert world.push((X, ZERO, second))[X].reason == "refname conflict"
+
+
+def test_one_that_everything_waits_for_is_given_up(world):
+    """Up to 2,048 records wait for one that can't be published; then there is no room for another."""
+    oid = world.ref("main")
+    die(world, "refs/heads/x", (X, ZERO, oid), (b"refs/heads/z", ZERO, oid))
+    create_below(world)
+    journal = Journal(load_site(os.path.realpath(world.path)).layout, world.options)
+    with journal.log.append_lock():
+        now = journal.log.tail()
+        journal.log.append([Draft(kind=Kind.CHECKPOINT)] * (UNPUBLISHED_MAX - now.next_sequence + now.published))
+    journal.close()
+    assert world.recover().records == 1
+    assert tail(world).is_all_published
+    assert world.locks() == []
+    assert world.push((MAIN, oid, world.commit(oid)), without=[oid]) == {}
