@@ -6,6 +6,8 @@
     fold           the records give one final value per ref. A ref that shows a value of its chain, that is torn or
                    missing, or that shows a packed value from before the checkpoint, gets the final one. Another value
                    is somebody else's, and stays if its object is there.
+                   Of two refs that exclude one another the one that is there stays; where neither is, the later one
+                   comes back.
     the rest       refs of the checkpoint that are gone altogether come back when packed-refs is an old one: plain git
                    syncs neither packed-refs nor folders
     reflogs        lines that are missing are appended
@@ -16,6 +18,7 @@ ones undid. Source: storage rules 20, 21, 24.
 """
 
 import contextlib
+import errno
 import logging
 import os
 from collections.abc import Iterator
@@ -26,10 +29,13 @@ from govc.errors import CorruptRefs, GovcError
 from govc.odb.restore import find_pack_damage, move_aside, restore_loose_object, restore_pack
 from govc.odb.store import ObjectStore
 from govc.refs.backend import ReftableBackend, WriteOptions
+from govc.refs.lock import LockFailed
 from govc.refs.loose import LooseRef
 from govc.refs.packed import PackedRefs
+from govc.refs.plan import iter_parents
 from govc.refs.redo import append_reflog_once, delete_refs, names_with_logs, set_ref
 from govc.refs.reflog import encode_reflog_line
+from govc.refs.verify import find_loose_below, is_blocked
 from govc.repo.checkpointing import checkpoint as checkpoint_now
 from govc.repo.checkpointing import write_checkpoint_now, write_first_checkpoint
 from govc.repo.journal import Journal, kept_pack_path
@@ -80,6 +86,11 @@ class _Fold:
         for name, old_target, new_target in draft.symrefs:
             self.symref_chain.setdefault(name, set()).update((old_target, new_target))
             self.symrefs[name] = new_target
+
+    def age_of(self, name: bytes) -> int:
+        """Return what sorts refs by their last change, the latest first: of two that exclude one another it holds."""
+        record = self.last.get(name)
+        return -record.sequence if record is not None else 0
 
 
 def start_new_log(journal: Journal, site: Site) -> RecoveryReport:
@@ -271,16 +282,43 @@ def _restore_refs(
         _remove_torn(site, doomed)
         delete_refs(site.files, doomed, sleep=site.sleep, modes=site.modes, owner=Heir(journal), held_locks={})
         report.refs_deleted += len(doomed)
-    for name, oid in wanted.items():
+    for name in sorted(wanted, key=fold.age_of):
+        oid = wanted[name]
         if oid == zero:
             continue
         if store.find(oid) < 0:
             report.problems.append(f"{os.fsdecode(name)}: {oid.hex()} is missing, the ref is left as it is")
             continue
+        other = _find_excluding(site, name)
+        if other is not None:
+            report.problems.append(f"{os.fsdecode(name)}: {os.fsdecode(other)} is there, both can't be")
+            fold.lines.pop(name, None)  # the other one's reflog lies where its own would be
+            continue
         set_ref(site.files, name, oid, sleep=site.sleep, modes=site.modes, owner=Heir(journal))
         report.refs_set += 1
     _restore_head(journal, site, checkpoint, fold, report)
     _restore_reflogs(site, fold)
+
+
+def _find_excluding(site: Site, name: bytes) -> bytes | None:
+    """Return the ref that keeps another one from being made; None for one that is there already, or is free.
+
+    Raises LockFailed where it is the lock of another program.
+    """
+    database = site.files
+    if database.read_raw(name) is not None:
+        return None
+    packed = database.read_packed()
+    above = [parent for parent in iter_parents(name) if database.read_raw(parent) is not None]
+    low, high = packed.range_of_prefix(name + b"/")
+    if above or low < high:
+        return above[0] if above else packed.name_at(low)
+    if not is_blocked(database, name):
+        return None
+    below = find_loose_below(database, name)
+    if below is None:
+        raise LockFailed(f"{os.fsdecode(name)}/*", errno.EEXIST)
+    return below
 
 
 def _remove_torn(site: Site, names: list[bytes]) -> None:

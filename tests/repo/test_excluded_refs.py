@@ -1,6 +1,7 @@
 """A recorded ref that can't be made, because another one has come to lie in its place."""
 
 import os
+import shutil
 
 import pytest
 
@@ -10,11 +11,11 @@ from govc.repo.checkpoint_schedule import checkpoint_path, load_site
 from govc.repo.journal import Journal
 from govc.repo.open_journal import may_need_recovery
 from govc.repo.writing import State
-from govc.wal.errors import IN_DOUBT
+from govc.wal.errors import IN_DOUBT, LogBlocked
 from govc.wal.record import Draft, Kind
 from govc.wal.state import UNPUBLISHED_MAX
 
-from .logged import ZERO, Logged, git
+from .logged import ZERO, Logged, git, restart_machine
 from .test_recovery import die
 
 MAIN, A, X, XY = b"refs/heads/main", b"refs/heads/a", b"refs/heads/x", b"refs/heads/x/y"
@@ -170,3 +171,61 @@ def test_one_that_everything_waits_for_is_given_up(world):
     assert tail(world).is_all_published
     assert world.locks() == []
     assert world.push((MAIN, oid, world.commit(oid)), without=[oid]) == {}
+
+
+def test_after_a_power_cut_the_ref_that_is_there_stays_and_the_rest_is_restored(world, tmp_path, monkeypatch):
+    oid = world.ref("main")
+    git(world.path, "config", "core.logAllRefUpdates", "true")
+    world.reopen()
+    world.push((X, ZERO, oid), (b"refs/heads/z", ZERO, oid))
+    git(world.path, "update-ref", "-d", X.decode())
+    create_below(world)
+    world.repository.close()
+    restart_machine(monkeypatch, tmp_path)
+    os.unlink(f"{world.path}/refs/heads/z")
+    report = world.recover()
+    assert report.problems == ["refs/heads/x: refs/heads/x/y is there, both can't be"]
+    assert (world.ref("x"), world.ref("x/y"), world.ref("z")) == (None, oid, oid)
+    assert world.recover().kind == "clean"
+
+
+@pytest.mark.parametrize("first", [X, XY])
+def test_after_a_power_cut_the_later_one_of_two_is_restored(world, tmp_path, monkeypatch, first):
+    oid = world.ref("main")
+    later = XY if first == X else X
+    world.push((first, ZERO, oid))
+    git(world.path, "update-ref", "-d", first.decode())
+    world.push((later, ZERO, oid))
+    world.repository.close()
+    restart_machine(monkeypatch, tmp_path)
+    path = f"{world.path}/refs/heads/x"
+    shutil.rmtree(path) if later == XY else os.unlink(path)
+    assert len(world.recover().problems) == 1
+    assert (world.ref(first.decode()), world.ref(later.decode())) == (None, oid)
+
+
+def test_after_a_power_cut_a_packed_ref_is_there_as_well(world, tmp_path, monkeypatch):
+    oid = world.ref("main")
+    world.push((X, ZERO, oid))
+    git(world.path, "update-ref", "-d", X.decode())
+    create_below(world)
+    git(world.path, "pack-refs", "--all")
+    world.repository.close()
+    restart_machine(monkeypatch, tmp_path)
+    world.recover()
+    assert (world.ref("x"), world.ref("x/y")) == (None, oid)
+
+
+def test_after_a_power_cut_the_lock_of_another_program_below_is_waited_for(world, tmp_path, monkeypatch):
+    oid = world.ref("main")
+    world.push((X, ZERO, oid))
+    world.repository.close()
+    restart_machine(monkeypatch, tmp_path)
+    path = f"{world.path}/refs/heads/x"
+    os.unlink(path)
+    os.mkdir(path)
+    with open(f"{path}/y.lock", "x"), pytest.raises(LogBlocked):
+        world.recover()
+    os.unlink(f"{path}/y.lock")
+    world.recover()
+    assert world.ref("x") == oid
