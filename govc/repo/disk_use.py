@@ -42,7 +42,7 @@ class DiskUse:
         if known is not None and known[0] == stamp:
             return known[1]
         size = 0
-        with os.scandir(folder) as entries:
+        with suppress(FileNotFoundError), os.scandir(folder) as entries:  # plain git removes folders without objects
             for entry in entries:
                 with suppress(FileNotFoundError):
                     size += entry.stat(follow_symlinks=False).st_size

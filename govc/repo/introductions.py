@@ -133,12 +133,13 @@ class Introductions:
     def news_bytes(self) -> int:
         """Return how much `refresh` has to read: the segments that are new, or were overwritten. Some stats."""
         known = self._segments.keys() - self._find_overwritten()
-        try:
-            with os.scandir(self.folder) as entries:
-                new = (entry for entry in entries if entry.name.endswith(SEGMENT) and entry.name not in known)
-                return sum(entry.stat().st_size for entry in new)
-        except OSError:
-            return 0
+        size = 0
+        with suppress(OSError), os.scandir(self.folder) as entries:
+            for entry in entries:
+                if entry.name.endswith(SEGMENT) and entry.name not in known:
+                    with suppress(FileNotFoundError):  # merged away meanwhile; the others have to be read all the same
+                        size += entry.stat().st_size
+        return size
 
     def refresh(self) -> None:
         """Read what is new in the folder. Blocks: about 1 ms for each MB of a file that is new."""

@@ -22,6 +22,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 from govc.config.config import Config
 from govc.config.loader import load_protected_config
@@ -143,9 +144,10 @@ def _remove_leftovers(parent: str) -> None:
     with os.scandir(parent) as entries:
         for entry in entries:
             if entry.name.startswith(HIDDEN_PREFIX) and entry.is_dir(follow_symlinks=False):
-                age = time.time() - entry.stat(follow_symlinks=False).st_mtime
-                if age > LEFTOVER_SECONDS:
-                    shutil.rmtree(entry.path, ignore_errors=True)
+                with suppress(FileNotFoundError):  # of a worker that makes one beside us, and is through with it
+                    age = time.time() - entry.stat(follow_symlinks=False).st_mtime
+                    if age > LEFTOVER_SECONDS:
+                        shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def _sync_tree(path: str) -> None:

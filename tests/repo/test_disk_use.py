@@ -43,6 +43,20 @@ def test_an_empty_or_vanished_repository_uses_nothing(tmp_path):
     assert DiskUse(str(tmp_path / "gone")).measure() == 0
 
 
+def test_a_folder_that_git_removes_meanwhile_uses_nothing(objects, monkeypatch):
+    (objects / "ff/abc").write_bytes(bytes(7))
+    scandir = os.scandir
+
+    def vanish_first(path):
+        if path.endswith("/00"):
+            os.rmdir(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", vanish_first)
+    assert DiskUse(str(objects)).measure() == 7
+    assert not (objects / "00").exists()
+
+
 @pytest.mark.parametrize("age", [0, 100])
 def test_each_change_is_seen(objects, age):
     use = DiskUse(str(objects))

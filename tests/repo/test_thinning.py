@@ -5,6 +5,7 @@ import random
 import zlib
 from array import array
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -453,6 +454,28 @@ def test_a_refresh_that_runs_meanwhile_does_not_keep_what_was_overwritten(
     assert index.is_current()
     assert old not in index.view.segments
     assert file.name in asked
+
+
+def test_a_segment_that_is_merged_away_meanwhile_hides_no_other_news(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "r.git"
+    make_history(path, 11, 80)
+    fill(open_repository(path))
+    (file,) = path.glob("govc/introductions/*.segment")
+    gone = file.with_name(f"a{file.name}")
+    gone.write_bytes(file.read_bytes())
+    scandir = os.scandir
+
+    def list_then_vanish(folder: str) -> nullcontext[list[os.DirEntry[str]]]:
+        with scandir(folder) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+        gone.unlink()
+        return nullcontext(listed)
+
+    index = Introductions(str(path), SHA1)
+    monkeypatch.setattr(os, "scandir", list_then_vanish)
+    assert index.news_bytes() == file.stat().st_size
 
 
 @needs_compiled

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from contextlib import nullcontext
 
 import pytest
 
@@ -177,6 +178,26 @@ def test_what_a_crash_leaves_goes_after_a_day(creator, root, monkeypatch):
     os.utime(old, (0, os.stat(young).st_mtime - LEFTOVER_SECONDS - 1))
     creator.create(f"{root}/app.git")
     assert sorted(os.listdir(root)) == [young.name, "app.git"]
+
+
+def test_what_another_worker_has_just_made_may_vanish_while_it_is_looked_at(creator, root, monkeypatch):
+    theirs = root / f"{HIDDEN_PREFIX}theirs"
+    theirs.mkdir()
+    scandir = os.scandir
+
+    def list_then_vanish(path):
+        if path != str(root):
+            return scandir(path)
+        with scandir(path) as entries:
+            listed = list(entries)
+        theirs.rmdir()
+        return nullcontext(listed)
+
+    monkeypatch.setattr(os, "scandir", list_then_vanish)
+    assert creator.create(f"{root}/app.git")
+    monkeypatch.undo()
+    assert not theirs.exists()
+    assert os.listdir(root) == ["app.git"]
 
 
 def test_the_empty_one_is_private_and_goes_away(creator):
