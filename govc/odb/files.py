@@ -3,11 +3,17 @@ syncing.
 """
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
+from typing import TypeVar
 
 from govc import disk
+from govc.odb.modes import FileModes
 
 _ATTEMPTS = 100
+_FOLDER_ATTEMPTS = 10
+
+_Result = TypeVar("_Result")
 
 
 def random_suffix() -> str:
@@ -24,6 +30,18 @@ def create_temporary(directory: str, prefix: str, mode: int) -> tuple[int, str]:
         with suppress(FileExistsError):
             return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), path
     raise FileExistsError(f"{directory}: no free name for {prefix}*")
+
+
+def within_folder(folder: str, modes: FileModes, step: Callable[[], _Result]) -> _Result:
+    """Make a folder of loose objects unless it is there, and return what `step` does in it. OSError.
+
+    Once more when plain git (prune, prune-packed, gc) has removed the empty folder in between, as git itself does.
+    """
+    for _ in range(_FOLDER_ATTEMPTS):
+        with suppress(FileNotFoundError):
+            modes.make_directory(folder)
+            return step()
+    return step()
 
 
 def place_file(source: str, target: str) -> bool:

@@ -16,7 +16,7 @@ from contextlib import suppress
 
 from govc.errors import CorruptObject, LimitExceeded
 from govc.objects.types import TYPE_NUMBERS, encode_object_header, hash_object
-from govc.odb.files import create_temporary, place_file
+from govc.odb.files import create_temporary, place_file, within_folder
 from govc.odb.modes import FileModes
 from govc.protocol.oid import HashAlgorithm
 
@@ -180,8 +180,7 @@ def write_loose_stream(
     if os.path.exists(path):
         return
     shard = os.path.dirname(path)
-    modes.make_directory(shard)
-    fd, temporary = create_temporary(shard, "tmp_obj_", 0o444)
+    fd, temporary = within_folder(shard, modes, lambda: create_temporary(shard, "tmp_obj_", 0o444))
     try:
         with open(fd, "wb") as file:
             stream = zlib.compressobj(level)

@@ -23,13 +23,14 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Protocol
 
 from govc import disk
 from govc.errors import GovcError
 from govc.odb.alternates import quote_path
-from govc.odb.files import create_temporary, place_file, random_suffix, same_content, sync_path
+from govc.odb.files import create_temporary, place_file, random_suffix, same_content, sync_path, within_folder
 from govc.odb.modes import FileModes
 
 log = logging.getLogger(__name__)
@@ -271,14 +272,15 @@ class Quarantine:
         paths: list[str] = []
         for shard in sorted(name for name in os.listdir(self.path) if _SHARD.fullmatch(name)):
             target_dir = f"{self.objects_dir}/{shard}"
-            self.modes.make_directory(target_dir)
             for name in sorted(os.listdir(f"{self.path}/{shard}")):
                 if name.startswith("tmp_"):
                     continue
-                self._migrate_file(f"{self.path}/{shard}/{name}", f"{target_dir}/{name}", fsync)
+                move = partial(self._migrate_file, f"{self.path}/{shard}/{name}", f"{target_dir}/{name}", fsync)
+                within_folder(target_dir, self.modes, move)
                 paths.append(f"{target_dir}/{name}")
             if fsync:
-                sync_path(target_dir)
+                with suppress(FileNotFoundError):  # all in it was packed meanwhile
+                    sync_path(target_dir)
         return tuple(paths)
 
     def _migrate_pack(self, stem: str, fsync: bool) -> None:

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from govc import disk
 from govc.errors import Corrupt, CorruptPack
-from govc.odb.files import create_temporary
+from govc.odb.files import create_temporary, within_folder
 from govc.odb.loose import loose_path
 from govc.odb.modes import FileModes
 from govc.pack.index import PackIndex
@@ -110,13 +110,11 @@ def _copy(source: bytes | str, descriptor: int) -> None:
 def restore_loose_object(objects_dir: str, oid: bytes, content: bytes, modes: FileModes) -> bool:
     """Put a loose object's file in place, unsynced; False when the same bytes are there. OSError."""
     path = loose_path(objects_dir, oid)
-    if os.path.exists(path):
-        with open(path, "rb") as file:
-            if file.read() == content:
-                return False
+    with suppress(FileNotFoundError), open(path, "rb") as file:
+        if file.read() == content:
+            return False
     folder = os.path.dirname(path)
-    modes.make_directory(folder)
-    descriptor, temporary = create_temporary(folder, "tmp_obj_", 0o444)
+    descriptor, temporary = within_folder(folder, modes, lambda: create_temporary(folder, "tmp_obj_", 0o444))
     try:
         disk.write_all(descriptor, content)
     finally:

@@ -152,3 +152,24 @@ def test_strange_names_are_no_objects(tmp_path):
     (tmp_path / "cd").touch()
     assert [] == list(iter_loose_oids(str(tmp_path), SHA1))
     assert [] == list(iter_loose_oids(str(tmp_path / "gone"), SHA1))
+
+
+def test_a_folder_that_git_removes_before_anything_is_in_it_is_made_again(tmp_path, monkeypatch):
+    """`git prune-packed` removes empty folders of loose objects; the text of a push certificate was lost then."""
+    mkdir, made = os.mkdir, []
+
+    def make_then_remove(path, mode=0o777):
+        mkdir(path, mode)
+        made.append(path)
+        if len(made) < 3:
+            os.rmdir(path)
+
+    monkeypatch.setattr(os, "mkdir", make_then_remove)
+    oid = write_loose_object(str(tmp_path), SHA1, BLOB, b"a blob", FileModes(0o660))
+    assert (BLOB, b"a blob") == read_loose_object(str(tmp_path), oid, object_bytes_max=LIMIT)
+    assert len(made) == 3
+
+
+def test_objects_without_a_place_to_be_are_an_error_and_not_a_loop(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        write_loose_object(str(tmp_path / "gone"), SHA1, BLOB, b"a blob", FileModes())

@@ -114,6 +114,25 @@ def first_commit(quarantine: Quarantine) -> str:
     return next(oid.hex() for oid in store.iter_oids() if store.type_of(store.find(oid)) == 1)
 
 
+@pytest.mark.rows("RP-36")
+def test_a_folder_that_git_prunes_before_the_first_object_is_in_it_is_made_again(target, git, monkeypatch):
+    mkdir, pruned = os.mkdir, []
+
+    def make_then_prune(path, mode=0o777):
+        mkdir(path, mode)
+        if not pruned:
+            pruned.append(path)
+            git(target.parent, "prune-packed", "-q")
+            assert not os.path.exists(path)
+
+    with Quarantine(str(target)) as quarantine:
+        git(target.parent, "hash-object", "-w", "--stdin", stdin=b"by a hook\n", env=quarantine.environment())
+        monkeypatch.setattr(os, "mkdir", make_then_prune)
+        [path] = quarantine.migrate(fsync=True).loose_paths
+    assert os.path.dirname(path) in pruned
+    assert b"by a hook\n" == git(target.parent, "cat-file", "blob", hash_object(SHA1, BLOB, b"by a hook\n").hex())
+
+
 @pytest.mark.rows("RP-37")
 def test_pack_made_by_a_hook_migrates_too(target, pack_bytes, make_repository, git):
     other = make_repository("other.git", commits=3, file="g")
