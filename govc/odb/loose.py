@@ -125,7 +125,9 @@ def read_loose_header(objects_dir: str, oid: bytes) -> tuple[int, int]:
 
 
 def iter_loose_content(objects_dir: str, oid: bytes, chunk_bytes: int) -> Iterator[bytes]:
-    """Yield the content in pieces of at most `chunk_bytes`; raises as `read_loose_object`, perhaps late."""
+    """Yield the content in pieces of at most `chunk_bytes`; raises as `read_loose_object`, perhaps late, but
+    FileNotFoundError before anything was yielded.
+    """
     fd = _open(objects_dir, oid)
     try:
         yield from _Inflater(fd, oid).iter_content(chunk_bytes)

@@ -23,6 +23,8 @@ log = LateLog(__name__)
 
 _SMALL_PACK_COUNT_MAX = 4096
 _SMALL_TABLE_COUNT_MAX = 1 << 16
+LISTING_TRIES = 10
+"""So often folders are listed again because a pack was gone before it was opened: what was in it lies in another."""
 
 
 class PackSet:
@@ -153,6 +155,23 @@ class PackSet:
         gone or was replaced by another file; it stays readable by number. With `is_partial`, these aren't all
         the folders, and nothing is taken for gone.
         """
+        folders = tuple(objects_dirs)
+        added: list[PackFile] = []
+        has_gone = False
+        for _ in range(LISTING_TRIES):
+            opened, is_gone, was_missed = self._list_and_open(folders, reusable, is_partial)
+            added += opened
+            has_gone |= is_gone
+            if not was_missed:
+                break
+        if not is_partial:
+            self.expected.clear()
+        return added if added or has_gone else None
+
+    def _list_and_open(
+        self, objects_dirs: Iterable[str], reusable: dict[str, PackFile], is_partial: bool
+    ) -> tuple[list[PackFile], bool, bool]:
+        """Return the packs that were added; whether one has gone; and whether one went before it could be opened."""
         names = {path: _read_or_nothing(path, self._names.get(path, NO_NAMES)) for path in objects_dirs}
         listing: dict[str, Listed] = {}
         if names.keys() != self._names.keys() or self._refused or any(found.has_links for found in names.values()):
@@ -170,12 +189,15 @@ class PackSet:
         if not is_partial:
             self._refused = {path: files for path, files in self._refused.items() if path in listing}
         opened = []
+        was_missed = False
         for path, listed in listing.items():
             known = self._by_path.get(path)
             if known is not None:
                 known.side_files = listed.side_files
             elif (pack := self._open(path, reusable.get(path) or self.expected.get(path))) is not None:
                 opened.append(pack)
+            else:
+                was_missed |= path not in self._refused
         # Largest first: that is where most look-ups end. (By path among equals, to be deterministic.)
         opened.sort(key=lambda pack: (-pack.count, pack.path))
         added = [self.append(pack) for pack in opened]
@@ -183,8 +205,7 @@ class PackSet:
             pack.side_files = listing[pack.path].side_files
         if not is_partial:
             self._names = names
-            self.expected.clear()
-        return added if added or is_gone else None
+        return added, is_gone, was_missed
 
     def _note_vanished(self, asked: Iterable[str], listing: dict[str, Listed]) -> bool:
         """Look which of the packs at those paths are no longer what lies there."""

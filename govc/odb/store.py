@@ -46,7 +46,7 @@ from govc.odb.loose import (
     read_loose_header,
     read_loose_object,
 )
-from govc.odb.pack_set import PackSet
+from govc.odb.pack_set import LISTING_TRIES, PackSet
 from govc.odb.packs import PackDescriptor, PackFile
 from govc.odb.resolve import PackEntry, Resolver
 from govc.odb.torn import torn_files
@@ -269,11 +269,21 @@ class ObjectStore:
         """Open the packs that appeared since this store got its descriptors: what was loose may lie there by now."""
         known = {pack.path for pack in self._packs}
         count = len(known)
-        for directory in self._directories.directories:
-            for path in list_packs(directory):
-                if path not in known:
-                    with suppress(OSError, Corrupt):  # gone again, or not whole: an object in it is missing, as told
+        for _ in range(LISTING_TRIES):
+            was_missed = False
+            for directory in self._directories.directories:
+                for path in list_packs(directory):
+                    if path in known:
+                        continue
+                    try:
                         self._packs.append(PackFile.open(path, self.algo))
+                        known.add(path)
+                    except FileNotFoundError:  # repacked since: its objects lie in another one
+                        was_missed = True
+                    except (OSError, Corrupt):  # not whole: an object in it is missing, as told
+                        known.add(path)
+            if not was_missed:
+                break
         return len(self._packs) > count
 
     def watched_files(self) -> list[WatchedFile] | None:
@@ -541,7 +551,7 @@ class ObjectStore:
             return
         oid = self.oid_of(number)
         for directory in self._directories.directories:
-            if has_loose_object(directory, oid):
+            with suppress(FileNotFoundError):
                 yield from iter_loose_content(directory, oid, chunk_bytes)
                 return
         content = self._from_packs(oid, self._resolver.read)[1]

@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 
+import govc.odb.loose as loose_module
+import govc.odb.pack_set as pack_set_module
+import govc.odb.store as store_module
 from govc.errors import Corrupt, CorruptPack, LimitExceeded, ObjectMissing
 from govc.objects.types import BLOB, TYPE_NAMES, TYPE_NUMBERS, hash_object
 from govc.odb.cache import BaseCache
 from govc.odb.loose import loose_path, write_loose_object
 from govc.odb.modes import FileModes
+from govc.odb.packs import PackFile
 from govc.odb.store import LOOSE_NUMBER_FIRST, ObjectStore
 from govc.pack.index_writer import encode_index_v2
 from govc.pack.writer import write_pack
@@ -122,6 +126,45 @@ def test_missing_object_makes_the_folders_be_listed_again(make_repository, git):
     assert not store.vanished
 
 
+def repack_at_the_first(monkeypatch, module, git, path) -> list[str]:
+    """Have plain git put one new pack in the place of all others after they were listed, before one is opened."""
+    open_, opened = PackFile.open, []
+
+    class Repacking:
+        @staticmethod
+        def open(pack_path, algo):
+            if not opened:
+                git(path, "repack", "-adfq", "--depth=3")
+            opened.append(pack_path)
+            return open_(pack_path, algo)
+
+    monkeypatch.setattr(module, "PackFile", Repacking)
+    return opened
+
+
+@pytest.mark.rows("FS-18")
+def test_pack_gone_between_its_listing_and_its_opening_has_the_folder_listed_again(
+    make_repository, git, cat_all, monkeypatch
+):
+    path = make_repository()
+    expected = cat_all(path)
+    opened = repack_at_the_first(monkeypatch, pack_set_module, git, path)
+    store = open_store(path)
+    assert 2 == len(opened) == len(set(opened))
+    assert 1 == len(store.packs)
+    assert not store.vanished
+    assert set(expected) == set(store.iter_oids())
+
+
+@pytest.mark.rows("FS-18")
+def test_pack_gone_before_a_helper_opens_it_has_the_folder_listed_again(make_repository, git, monkeypatch):
+    path = make_repository()
+    helper = ObjectStore.from_descriptors([str(path / "objects")], SHA1, [])
+    opened = repack_at_the_first(monkeypatch, store_module, git, path)
+    assert helper.read_oid(bytes.fromhex(git(path, "rev-parse", "main").decode()))[0] in TYPE_NAMES
+    assert 2 == len(opened) == len(set(opened))
+
+
 @pytest.mark.rows("FS-18")
 def test_pack_deleted_while_open_stays_readable_and_the_next_store_uses_the_new_one(make_repository, git, cat_all):
     path = make_repository()
@@ -173,6 +216,23 @@ def test_object_packed_after_it_was_seen_loose_keeps_its_number(make_repository,
     assert (BLOB, 7) == (store.type_of(number), store.size_of(number))
     assert b"a blob\n" == b"".join(store.iter_content(number))
     assert store.superseded
+
+
+def test_object_packed_between_a_look_at_it_and_its_reading_is_read_from_its_pack(make_repository, git, monkeypatch):
+    path = make_repository(commits=2)
+    oid = bytes.fromhex(git(path, "hash-object", "-w", "--stdin", stdin=b"a blob\n").decode())
+    git(path, "update-ref", "refs/tags/blob", oid.hex())
+    store = open_store(path)
+    number = store.find(oid)
+    inflate = loose_module.iter_loose_content
+
+    def pack_first(*arguments):
+        git(path, "repack", "-adq")
+        return inflate(*arguments)
+
+    monkeypatch.setattr(store_module, "iter_loose_content", pack_first)
+    assert b"a blob\n" == b"".join(store.iter_content(number))
+    assert not os.path.exists(loose_path(str(path / "objects"), oid))
 
 
 def test_pruned_loose_object_is_not_found_any_more(make_repository, git):
