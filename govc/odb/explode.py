@@ -1,7 +1,8 @@
 """A received pack as loose objects: what receive.unpackLimit asks for, and git does by default with few objects.
 
 The pack lies indexed in its quarantine; afterwards its objects lie there one by one and the pack is gone. Objects that
-the repository has already are not written again, only made young, so that no prune takes them while refs move.
+the repository has already are not written again, only made young, so that no prune takes them while refs move; where
+that fails they are written: a prune may have taken them since they were found, and those of an alternate aren't ours.
 
 Source: git's builtin/unpack-objects.c, object-file.c (write_object_file, freshen); git-config "receive.unpackLimit",
 "core.looseCompression".
@@ -35,8 +36,7 @@ def explode_pack(stem: str, quarantine_dir: str, store: ObjectStore, base: Objec
     modes = FileModes()  # a file gets those of the repository when it leaves the quarantine
     for oid in index.iter_oids():
         known = base.find(oid, rescan=False)
-        if known >= 0:
-            base.freshen(known)
+        if known >= 0 and base.freshen(known):
             continue
         number = store.find(oid)
         size = store.size_of(number)
