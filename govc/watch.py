@@ -185,7 +185,7 @@ def read_watched(
     """Return (content, watch) of a regular file; content is None when it is absent.
 
     Stats before and after reading and starts over when they differ. Content longer than `bytes_max` bytes
-    and anything but a regular file raise OSError (EFBIG, EINVAL), as does a file that can't be read.
+    and anything but a regular file raise OSError (EFBIG, EISDIR, EINVAL), as does a file that can't be read.
     """
     watch = watch_path(path, stat, clock_ns, grain_ns)
     for _ in range(READ_TRIES):
@@ -210,6 +210,8 @@ def read_regular(path: str, bytes_max: int, flags: int = 0) -> bytes | None:
         raise
     try:
         result = os.fstat(descriptor)
+        if stat_modes.S_ISDIR(result.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         if not stat_modes.S_ISREG(result.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", path)
         return _read_all(descriptor, result.st_size, bytes_max, path)

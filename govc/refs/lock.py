@@ -281,11 +281,10 @@ def remove_empty_tree(path: str) -> bool:
     """Remove a folder that holds nothing but empty folders. False when something is in it."""
     try:
         for folder, _, _ in os.walk(path, topdown=False):
-            disk.rmdir(folder)
-    except FileNotFoundError:
-        return not os.path.isdir(path)
+            with contextlib.suppress(FileNotFoundError):  # somebody else prunes it, too
+                disk.rmdir(folder)
     except OSError:
-        return False
+        return not os.path.isdir(path)
     return True
 
 

@@ -215,6 +215,8 @@ def read_loose_ref(path: str, algo: HashAlgorithm) -> LooseRef | None:
             if target is not None:
                 return LooseRef(None, target)
             content = read_regular(path, LOOSE_BYTES_MAX)
+    except IsADirectoryError:
+        return None  # asked for again, it may be gone: git removes empty folders when it packs refs
     except OSError as error:
         if error.errno in OUR_TROUBLE:
             raise

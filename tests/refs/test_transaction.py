@@ -1,4 +1,5 @@
 import os
+import stat
 import threading
 
 import pytest
@@ -117,6 +118,44 @@ def test_conflict_inside_a_transaction_and_its_way_out_in_two_steps(repo):
 
 def test_empty_folders_in_the_way_are_removed(repo):
     os.makedirs(repo.path / "refs/heads/x/y/z")
+    assert run(repo, (b"refs/heads/x", ZERO, repo.first)) == {}
+    assert {"refs/heads/x": repo.first.hex()} == repo.refs()
+
+
+def test_empty_folders_that_git_removes_at_the_same_time_are_not_in_the_way(repo, monkeypatch):
+    below = repo.path / "refs/heads/x/y/z"
+    os.makedirs(below)
+    walk = os.walk
+
+    def walk_then_prune(*arguments, **options):
+        found = list(walk(*arguments, **options))
+        below.rmdir()
+        return iter(found)
+
+    monkeypatch.setattr(os, "walk", walk_then_prune)
+    with begin(repo, (b"refs/heads/x", ZERO, repo.first)) as transaction:
+        assert transaction.prepare() == {}
+        assert not below.exists()
+        monkeypatch.undo()
+        assert transaction.commit() == {}
+    assert {"refs/heads/x": repo.first.hex()} == repo.refs()
+
+
+def test_a_folder_that_git_removes_while_it_is_looked_at_is_no_broken_ref(repo, monkeypatch):
+    folder = repo.path / "refs/heads/x"
+    folder.mkdir(parents=True)
+    fstat = os.fstat
+
+    def look_then_prune(descriptor):
+        status = fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode) and folder.exists():
+            folder.rmdir()
+        return status
+
+    monkeypatch.setattr(os, "fstat", look_then_prune)
+    assert repo.database().read_loose(b"refs/heads/x") is None
+    assert not folder.exists()
+    folder.mkdir()
     assert run(repo, (b"refs/heads/x", ZERO, repo.first)) == {}
     assert {"refs/heads/x": repo.first.hex()} == repo.refs()
 
