@@ -189,7 +189,7 @@ def list_objects(packs: Sequence[PackFile], preferred: PackFile | None = None) -
     ordered = sorted(packs, key=lambda pack: _idx_name(pack))
     ranked = sorted(
         range(len(ordered)),
-        key=lambda number: (ordered[number] is not preferred, -int(os.stat(ordered[number].path).st_mtime), number),
+        key=lambda number: (ordered[number] is not preferred, -ordered[number].modified_seconds(), number),
     )
     rank_of = {number: rank for rank, number in enumerate(ranked)}
     oids = bytearray()

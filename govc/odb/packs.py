@@ -296,6 +296,10 @@ class PackFile:
         """Tell whether `path` is still this file."""
         return identity_of(self.path) == self._opened.identity
 
+    def modified_seconds(self) -> int:
+        """Return when the .pack was last changed, be it on disk or not: whole seconds since 1970 (fstat(2))."""
+        return int(os.fstat(self._fd).st_mtime)
+
     @property
     def is_promisor(self) -> bool:
         """Tell whether what its objects refer to may be missing (gitformat-pack, partial clones)."""

@@ -251,11 +251,14 @@ def remove_merged_packs(
 
     A pack stays when it got a .keep meanwhile, when it is another file by now, or with `precious_objects`
     (extensions.preciousObjects, which forbids removing any). A multi-pack-index that names one of them goes
-    first.
+    first. None go when the merged pack has gone: then plain git has repacked, and looks after the old ones.
     """
     if precious_objects:
         return []
-    merged = PackFile.open(merged_path, algo)
+    try:
+        merged = PackFile.open(merged_path, algo)
+    except FileNotFoundError:
+        return []
     doomed = [pack for pack in packs if pack.path != merged_path and _may_go(pack, merged)]
     if not doomed:
         return []

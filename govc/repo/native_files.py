@@ -172,6 +172,8 @@ def write_multi_pack_index(
         if sorted(known.packs) == names or (has_bitmaps and set(known.packs) <= set(names)):
             return 0
     pieces = list(encode_multi_pack_index(list_objects(packs), store.algo))
+    if not all(pack.is_on_disk() for pack in packs):
+        return 0  # somebody repacks: it would name what is gone
     if not replace_locked(f"{folder}/{FILE_NAME}", objects_dir, pieces, modes):
         return 0
     remove_side_files(folder, pieces[-1])

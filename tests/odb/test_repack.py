@@ -127,6 +127,16 @@ def test_pack_replaced_by_another_file_stays(pushed):
     assert replaced not in remove_merged_packs(store.packs, merged_path, SHA1)
 
 
+def test_no_pack_goes_when_git_has_removed_the_merged_one_meanwhile(pushed, git, cat_all):
+    expected = cat_all(pushed)
+    store = open_store(pushed)
+    merged_path = merge_packs(store, store.packs, str(pushed / "objects"), FileModes())
+    git(pushed, "repack", "-adfq", "--depth=3")
+    assert not os.path.exists(merged_path)
+    assert [] == remove_merged_packs(store.packs, merged_path, SHA1)
+    assert expected == cat_all(pushed)
+
+
 def test_multi_pack_index_that_names_a_removed_pack_goes_first(pushed, git, cat_all):
     git(pushed, "multi-pack-index", "write")
     expected = cat_all(pushed)

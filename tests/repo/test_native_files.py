@@ -11,6 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import govc.odb.midx as midx
+import govc.repo.bitmap_writing as bitmap_writing
+import govc.repo.native_files as native_files
 from govc.errors import Corrupt
 from govc.odb.cache import BaseCache
 from govc.odb.midx import MultiPackIndex, read_multi_pack_index
@@ -97,6 +100,25 @@ def test_git_verifies_what_maintenance_writes(repository: Path, bitmaps: str) ->
     again = maintain_path(str(repository), ENVIRON)
     assert (again.commits_graphed, again.packs_indexed, again.reverse_indexes) == (0, 0, 0)
     assert again.commits_bitmapped == 0
+
+
+@pytest.mark.parametrize("bitmaps", ["true", "false"])
+def test_git_that_repacks_beside_it_ends_no_maintenance(
+    repository: Path, bitmaps: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(repository, "config", "repack.writeBitmaps", bitmaps)
+    listed = midx.list_objects
+
+    def repack_first(packs, *preferred):
+        git(repository, "repack", "-adq")
+        return listed(packs, *preferred)
+
+    for module in (native_files, bitmap_writing):
+        monkeypatch.setattr(module, "list_objects", repack_first)
+    assert maintain_path(str(repository), ENVIRON).packs_indexed == 0
+    assert len(list((repository / "objects/pack").glob("*.pack"))) == 1
+    assert not (repository / "objects/pack/multi-pack-index").exists()
+    git(repository, "fsck", "--full", "--strict")
 
 
 @pytest.mark.rows("FS-26", "CF-54", "CF-55", "CF-68")
