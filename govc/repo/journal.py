@@ -19,6 +19,7 @@ import logging
 import os
 import time
 import weakref
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -27,7 +28,9 @@ from itertools import islice
 
 from govc import disk
 from govc.errors import GovcError
+from govc.objects.types import encode_object_header
 from govc.odb.quarantine import Migration
+from govc.odb.store import ObjectStore
 from govc.phases import LOG_SYNC, Timed
 from govc.repo.layout import RepositoryLayout
 from govc.repo.ref_values import LoggedRefs
@@ -266,14 +269,27 @@ class Journal:
         found: list[tuple[bytes, bytes]] = []
         room = LOOSE_BYTES_MAX
         for path in paths:
-            with open(path, "rb") as file:
-                content = file.read(room + 1)
+            folder, name = path.rsplit("/", 2)[-2:]
+            oid = bytes.fromhex(folder + name)
+            try:
+                with open(path, "rb") as file:
+                    content = file.read(room + 1)
+            except FileNotFoundError:
+                content = self._read_packed(oid)
             room -= len(content)
             if room < 0:
                 raise LogError(f"{path}: loose objects of a push above {LOOSE_BYTES_MAX} bytes")
-            folder, name = path.rsplit("/", 2)[-2:]
-            found.append((bytes.fromhex(folder + name), content))
+            found.append((oid, content))
         return tuple(found)
+
+    def _read_packed(self, oid: bytes) -> bytes:
+        """Return an object that plain git has packed since it was placed, as a loose one's file. Raises LogError."""
+        store = ObjectStore.open(self.layout.objects_dir, self.layout.algo, object_bytes_max=LOOSE_BYTES_MAX)
+        try:
+            type_number, content = store.read_oid(oid)
+        except GovcError as error:
+            raise LogError(f"{self.folder.root}: staging objects: {error}") from error
+        return zlib.compress(encode_object_header(type_number, len(content)) + content, 1)
 
     # Recording
 

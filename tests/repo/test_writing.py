@@ -1,12 +1,15 @@
 import errno
 import os
+import zlib
 
 import pytest
 
 from govc import disk
+from govc.odb.quarantine import Migration
 from govc.refs.plan import RefUpdate
 from govc.repo.journal import JournalOptions
 from govc.repo.writing import Origin, State, change_symref
+from govc.wal.errors import LogError
 from govc.wal.record import Draft, Kind, RefChange
 
 from .logged import ZERO, CountingDisk, Logged, git, restart_machine
@@ -23,6 +26,28 @@ def world(tmp_path):
 
 def changes(world):
     return [(r.kind.name, [(c.name, c.old, c.new) for c in r.draft.refs]) for r in world.records()]
+
+
+def test_loose_objects_that_git_packs_before_they_are_recorded_are_read_from_the_pack(world):
+    """As `git repack --cruft` does with what no ref reaches yet."""
+    oid = git(world.path, "hash-object", "-w", "--stdin", input=b"by a hook").decode().strip()
+    path = f"{world.repository.gitdir}/objects/{oid[:2]}/{oid[2:]}"
+    world.repository.snapshot()
+    journal = world.repository.journal(world.options)
+    migration = Migration(pack_paths=(), loose_paths=(path,), keep_paths=())
+    git(world.path, "pack-objects", "-q", f"{world.path}/objects/pack/pack", input=f"{oid}\n".encode())
+    git(world.path, "prune-packed", "-q")
+    assert not os.path.exists(path)
+    ((recorded, content),) = journal.stage_objects(migration).loose_objects
+    assert (recorded.hex(), zlib.decompress(content)) == (oid, b"blob 9\0by a hook")
+
+
+def test_loose_objects_that_are_gone_before_they_are_recorded_fail_the_push(world):
+    path = f"{world.repository.gitdir}/objects/12/{'3' * 38}"
+    world.repository.snapshot()
+    journal = world.repository.journal(world.options)
+    with pytest.raises(LogError, match="missing object"):
+        journal.stage_objects(Migration(pack_paths=(), loose_paths=(path,), keep_paths=()))
 
 
 def test_a_push_is_one_record_with_everything_in_it(world):
