@@ -5,6 +5,7 @@ Source: docs/formats/log.md.
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,9 +13,12 @@ from govc.repo.recovery import log_folder
 from govc.wal.boot import boot_id
 from govc.wal.checkpoint import Checkpoint, read_checkpoint
 from govc.wal.errors import LogError
+from govc.wal.log import LogFolder
 from govc.wal.reader import Located, LogEnd, LogReader
 from govc.wal.segment import list_segments, read_header
 from govc.wal.state import peek_tail
+
+_TRIES = 100
 
 
 @dataclass(kw_only=True)
@@ -34,18 +38,24 @@ class LogView:
 def iter_located(commondir: str, view: LogView) -> Iterator[Located]:
     """Yield the records that are still there, oldest first, filling `view` on the way. Raises OSError."""
     folder = log_folder(commondir)
-    checkpoint = _checkpoint(folder.checkpoint, view)
-    view.checkpoint = checkpoint.position.sequence if checkpoint is not None else 0
-    view.segments = len(list_segments(folder.segments))
-    reader = LogReader(folder.segments, durable=view.checkpoint, strict=False)
-    try:
-        for located in reader:
-            view.records += 1
-            view.last = located.record.sequence
-            yield located
-    except LogError as error:
-        view.damage = view.damage or str(error)
-        return
+    reader = _begin(folder, view)
+    retired = 0
+    while True:
+        try:
+            for located in reader:
+                if located.record.sequence > view.last:
+                    view.records += 1
+                    view.last = located.record.sequence
+                    yield located
+            break
+        except FileNotFoundError:  # a checkpoint has retired a segment since they were listed
+            retired += 1
+            if retired >= _TRIES:
+                raise
+            reader = _begin(folder, view)
+        except LogError as error:
+            view.damage = view.damage or str(error)
+            return
     if reader.damage is not None:
         view.damage = str(reader.damage)
     _look_at_end(reader.end, view)
@@ -53,6 +63,13 @@ def iter_located(commondir: str, view: LogView) -> Iterator[Located]:
     view.published = tail.published if tail is not None else None
     if tail is None and os.path.isdir(folder.segments):
         view.notes.append("the machine was restarted since the last push: the next request recovers")
+
+
+def _begin(folder: LogFolder, view: LogView) -> LogReader:
+    checkpoint = _checkpoint(folder.checkpoint, view)
+    view.checkpoint = checkpoint.position.sequence if checkpoint is not None else 0
+    view.segments = len(list_segments(folder.segments))
+    return LogReader(folder.segments, durable=view.checkpoint, strict=False)
 
 
 def _checkpoint(path: str, view: LogView) -> Checkpoint | None:
@@ -76,7 +93,9 @@ def verify(commondir: str) -> LogView:
     inode = os.stat(commondir).st_ino
     folder = log_folder(commondir).segments
     for ordinal in list_segments(folder):
-        header = read_header(folder, ordinal)
+        header = None
+        with suppress(FileNotFoundError):  # retired since it was listed
+            header = read_header(folder, ordinal)
         if header is not None and header.inode != inode:
             view.notes.append("the log was made for another folder: this is a copy, or a backup that was restored")
             break

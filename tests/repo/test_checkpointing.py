@@ -13,7 +13,9 @@ from govc.repo.checkpoint_schedule import checkpoint_path, load_site
 from govc.repo.checkpointing import checkpoint
 from govc.repo.eager_recovery import iter_unretired, recover_all
 from govc.repo.journal import JournalOptions
+from govc.repo.log_view import verify
 from govc.repo.retire import NotRetired, retire
+from govc.wal import reader
 from govc.wal.checkpoint import read_checkpoint
 from govc.wal.errors import LogFailed
 from govc.wal.segment import list_segments
@@ -32,6 +34,25 @@ def world(tmp_path):
 
 def run(*arguments):
     return CliRunner().invoke(govc, [str(argument) for argument in arguments])
+
+
+def test_a_log_that_another_worker_closes_while_it_is_looked_at_is_sound(world, monkeypatch):
+    world.push((MAIN, ZERO, world.commit()))
+    listed, closed = reader.list_segments, []
+
+    def list_then_close(folder):
+        found = listed(folder)
+        if not closed:
+            closed.append(found)
+            journal, site = world.repository.journal(world.options), world.repository.site(world.options.sleep)
+            checkpoint(journal, site, close_log=True)
+        return found
+
+    monkeypatch.setattr(reader, "list_segments", list_then_close)
+    view = verify(world.path)
+    assert closed[0] and not listed(f"{world.path}/govc/log")
+    assert (view.damage, view.segments, view.records) == ("", 0, 0)
+    assert view.checkpoint > 0
 
 
 def test_after_a_checkpoint_the_log_is_not_needed(world, tmp_path, monkeypatch):
