@@ -210,8 +210,13 @@ class Quarantine:
 
     def loose_bytes(self) -> int:
         """Return the size of all loose objects together, as they are stored."""
-        shards = (name for name in os.listdir(self.path) if _SHARD.fullmatch(name))
-        return sum(entry.stat().st_size for shard in shards for entry in os.scandir(f"{self.path}/{shard}"))
+        size = 0
+        for shard in filter(_SHARD.fullmatch, os.listdir(self.path)):
+            with os.scandir(f"{self.path}/{shard}") as entries:
+                for entry in entries:
+                    with suppress(FileNotFoundError):  # a child of a hook has given it its name meanwhile
+                        size += entry.stat().st_size
+        return size
 
     def discard(self) -> None:
         """Remove the folder and all in it; nothing to do after it is gone."""

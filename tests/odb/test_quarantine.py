@@ -133,6 +133,34 @@ def test_a_folder_that_git_prunes_before_the_first_object_is_in_it_is_made_again
     assert b"by a hook\n" == git(target.parent, "cat-file", "blob", hash_object(SHA1, BLOB, b"by a hook\n").hex())
 
 
+class Listed(list):
+    """What os.scandir returns, once it has been read to its end."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        pass
+
+
+def test_a_file_that_a_hook_s_child_renames_while_objects_are_counted_has_no_size(target, monkeypatch):
+    with Quarantine(str(target)) as quarantine:
+        os.mkdir(f"{quarantine.path}/ab")
+        for name in ("a" * 38, "tmp_obj_1"):
+            Path(f"{quarantine.path}/ab/{name}").write_bytes(bytes(7))
+        scandir = os.scandir
+
+        def list_then_rename(path):
+            with scandir(path) as entries:
+                listed = Listed(entries)
+            os.unlink(f"{path}/tmp_obj_1")
+            return listed
+
+        monkeypatch.setattr(os, "scandir", list_then_rename)
+        assert quarantine.loose_bytes() == 7
+        monkeypatch.undo()
+
+
 @pytest.mark.rows("RP-37")
 def test_pack_made_by_a_hook_migrates_too(target, pack_bytes, make_repository, git):
     other = make_repository("other.git", commits=3, file="g")
