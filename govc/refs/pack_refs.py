@@ -3,7 +3,8 @@
 First the packed file is written and renamed under its lock; only then, ref by ref and each under its own
 lock, are the loose files removed. A reader that looks at loose refs first never misses one. A loose file
 goes only if it still holds what packed-refs holds at that moment: a ref that was changed, or deleted and
-made again, stays loose.
+made again, stays loose. So does one above which a ref is locked: who makes that has perhaps read packed-refs before
+ours was in it, and only the loose file is in his way.
 
 Removing happens under packed-refs' lock as well (git lets go of it): else another packer that has read an
 older value could write it after the loose file went, if the ref has come back to the value that we packed.
@@ -24,6 +25,7 @@ from govc.refs.lock import (
     prune_parents,
     remove_file,
 )
+from govc.refs.packed_creation import is_locked_above
 from govc.refs.packed_file import PackedRefsFile
 from govc.refs.table import Peel
 
@@ -102,7 +104,7 @@ def _prune(database: RefDatabase, name: bytes, sleep: Sleep, modes: FileModes, o
         return False
     is_gone = False
     try:
-        loose = database.read_loose(name)
+        loose = None if is_locked_above(database, name, {}) else database.read_loose(name)
         if loose is not None and loose.oid is not None and database.read_packed().get(name) == loose.oid:
             is_gone = remove_file(path)
     finally:

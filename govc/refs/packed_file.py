@@ -81,6 +81,12 @@ class PackedRefsFile:
             disk.rename(self._new_path, self.lock.path)
             self._is_staged = False
 
+    def take_out(self, names: Iterable[bytes], peel: Peel | None, *, fsync: bool) -> None:
+        """Remove refs that were just published, and publish that. Raises CorruptRefs, OSError."""
+        self.refs = self._database.read_packed()
+        self.stage(dict.fromkeys(names), peel, fsync=fsync)
+        self.publish()
+
     def release(self) -> None:
         """Give the lock back; what was staged and not published is gone."""
         if self._is_staged:

@@ -97,6 +97,17 @@ def delete_refs(
         packed.release()
 
 
+def take_out_of_packed(
+    database: RefDatabase, names: Sequence[bytes], *, sleep: Sleep, modes: FileModes, owner: LockOwner | None
+) -> None:
+    """Remove refs, whose locks are held, from packed-refs alone. Raises LockFailed, CorruptRefs, OSError."""
+    packed = PackedRefsFile(database, sleep=sleep, modes=modes, timeout_ms=LOCK_TIMEOUT_MS, owner=owner)
+    try:
+        packed.take_out(names, None, fsync=False)
+    finally:
+        packed.release()
+
+
 def names_with_logs(database: RefDatabase, name: bytes) -> list[bytes]:
     """Return the refs whose reflogs tell of a change of `name`: itself, and HEAD when it points there."""
     head = database.follow(b"HEAD")

@@ -11,8 +11,9 @@ After `prepare` everything that can fail for space or permission has been done: 
 contents, the new packed-refs is written, reflogs exist. `fsync` makes all of it durable at the price of a
 sync per file.
 
-A push that creates very many refs writes one packed-refs instead of thousands of files. Deletions hold
-packed-refs' lock from before the rewrite until the loose files are gone.
+A push that creates very many refs writes one packed-refs instead of thousands of files. There no file and no folder
+keep a ref and one below it apart: `packed_creation` does. Deletions hold packed-refs' lock from before the rewrite
+until the loose files are gone.
 
 Source: git's refs/files-backend.c (files_transaction_prepare, files_transaction_finish).
 """
@@ -43,6 +44,7 @@ from govc.refs.lock import (
     tolerant,
 )
 from govc.refs.loose import LooseRef
+from govc.refs.packed_creation import check_still_free, find_locked_above, take_out_excluded
 from govc.refs.packed_file import PackedRefsFile
 from govc.refs.plan import (
     REASON_ALIASED,
@@ -62,6 +64,7 @@ from govc.refs.table import Peel
 from govc.refs.verify import (
     Change,
     absent,
+    blocked,
     check_is_free,
     check_old_value,
     check_place,
@@ -330,8 +333,7 @@ class RefTransaction:
                 continue
             try:
                 if change.update.new != self._zero and not change.goes_packed and self._moves(change):
-                    content = to_hex(change.update.new) + b"\n"
-                    change.lock.write(content, self._modes, fsync=self._fsync)
+                    self._write_value(change, change.lock)
                 if has_logs:
                     self._open_logs(change, head_target)
             except LockFailed as error:
@@ -342,6 +344,9 @@ class RefTransaction:
             if logs_open > _OPEN_LOGS_MAX:
                 for log in change.logs:
                     log.let_go_of_descriptor()
+
+    def _write_value(self, change: Change, lock: LockFile) -> None:
+        lock.write(to_hex(change.update.new) + b"\n", self._modes, fsync=self._fsync)
 
     def _open_logs(self, change: Change, head_target: bytes) -> None:
         """Open the reflogs that get a line: the ref's, those of symrefs it was named by, and HEAD's."""
@@ -394,6 +399,9 @@ class RefTransaction:
                 queue_ms=self._packed_queue_ms,
                 owner=self._owner,
             )
+            for change, error in check_still_free(self._database, creations, packed):
+                self._refuse(change, error)
+            creations = [c for c in creations if c.update.name not in self._refused]
             changes: dict[bytes, bytes | None] = {c.target: c.update.new for c in creations}
             changes.update((c.target, None) for c in deletions if packed.refs.find(c.target) >= 0)
             if changes:
@@ -495,6 +503,22 @@ class RefTransaction:
             for change in self._changes:
                 if change.goes_packed or change.update.new == self._zero:
                     self._refuse(change, refuse(change.target, REASON_FAILED, _text_of(error)))
+            return
+        self._keep_apart(self._packed)
+
+    def _keep_apart(self, packed: PackedRefsFile) -> None:
+        """Give up what a ref below excludes; keep out, by being loose as well, who is about to make one above."""
+        creations = [change for change in self._changes if change.goes_packed]
+        for change in take_out_excluded(self._database, creations, packed, self._peel, fsync=self._fsync):
+            self._refuse(change, blocked(change.target))
+        for change in find_locked_above(self._database, creations):
+            self._guarded(change, self._commit_loose_too)
+
+    def _commit_loose_too(self, change: Change) -> None:
+        if change.lock is not None and change.update.name not in self._refused:
+            self._write_value(change, change.lock)
+            change.lock.commit()
+            change.lock = None
 
     def _commit_deletion(self, change: Change) -> None:
         if change.update.name in self._refused or change.lock is None:

@@ -26,7 +26,7 @@ from govc.refs.backend import RefBackend, ReftableBackend
 from govc.refs.database import RefDatabase
 from govc.refs.lock import HeldLocks, LockFile, LockOwner, Sleep, is_among, prune_parents
 from govc.refs.loose import LOOSE_BYTES_MAX
-from govc.refs.redo import append_reflog_once, delete_refs, names_with_logs, set_ref
+from govc.refs.redo import append_reflog_once, delete_refs, names_with_logs, set_ref, take_out_of_packed
 from govc.refs.reflog import LogUpdates, delete_reflog, encode_reflog_line
 from govc.refs.verify import is_blocked
 from govc.repo.journal import FOLDER, NONE, Journal
@@ -186,6 +186,15 @@ def publish_held(journal: Journal, site: Site, record: Record, locks: HeldLocks 
             continue
         if read_regular(lock.lock_path, LOOSE_BYTES_MAX) == b"ref: %b\n" % target:
             lock.commit()
+    owner: LockOwner = Heir(journal)
+    if locks is not None:
+        owner = journal
+        packed_lock = f"{os.path.realpath(site.files.packed_path)}.lock"
+        if is_among(locks, packed_lock):
+            locks[packed_lock].release()
+    excluded = _find_packed_excluded(journal, site, record, locks)
+    if excluded:
+        take_out_of_packed(site.files, excluded, sleep=site.sleep, modes=site.modes, owner=owner)
     held = {
         change.name: path
         for change in record.draft.refs
@@ -193,12 +202,6 @@ def publish_held(journal: Journal, site: Site, record: Record, locks: HeldLocks 
     }
     if not held:
         return []
-    owner: LockOwner = Heir(journal)
-    if locks is not None:
-        owner = journal
-        packed_lock = f"{os.path.realpath(site.files.packed_path)}.lock"
-        if is_among(locks, packed_lock):
-            locks[packed_lock].release()
     given_up = {name: held.pop(name) for name in find_blocked(site, record) if name in held}
     for change in record.draft.refs:
         if change.name in held:
@@ -224,6 +227,21 @@ def publish_held(journal: Journal, site: Site, record: Record, locks: HeldLocks 
         except IsADirectoryError:
             given_up[change.name] = lock_path
     return _give_up(journal, site, record, given_up) if given_up else []
+
+
+def _find_packed_excluded(journal: Journal, site: Site, record: Record, locks: HeldLocks | None) -> list[bytes]:
+    """Return new refs that a writer has put into packed-refs, and not looked any more whether another lies below."""
+    zero = site.layout.algo.zero
+    found: list[bytes] = []
+    for change in record.draft.refs:
+        if change.old != zero or not is_blocked(site.files, change.name):
+            continue
+        lock_path = f"{site.files.path_of(change.name)}.lock"
+        lock = find_lock(journal.folder.locks, lock_path)
+        is_writers = lock is not None and lock[0] == record.writer and is_among(locks, lock_path)
+        if is_writers and site.files.read_packed().get(change.name) == change.new:
+            found.append(change.name)
+    return found
 
 
 def find_blocked(site: Site, record: Record) -> list[bytes]:

@@ -7,6 +7,7 @@ import pytest
 
 from govc import disk
 from govc.refs.plan import REASON_FAILED, RefUpdate
+from govc.refs.transaction import PACKED_CREATION_MIN
 from govc.repo.checkpoint_schedule import checkpoint_path, load_site
 from govc.repo.journal import Journal
 from govc.repo.open_journal import may_need_recovery
@@ -15,8 +16,8 @@ from govc.wal.errors import IN_DOUBT, LogBlocked
 from govc.wal.record import Draft, Kind
 from govc.wal.state import UNPUBLISHED_MAX
 
-from .logged import ZERO, Logged, git, restart_machine
-from .test_recovery import die
+from .logged import ZERO, Logged, git, restart_machine, run_and_die
+from .test_recovery import DIE, die
 
 MAIN, A, X, XY = b"refs/heads/main", b"refs/heads/a", b"refs/heads/x", b"refs/heads/x/y"
 
@@ -93,6 +94,31 @@ def test_a_lock_in_its_place_is_enough_and_its_log_is_nobodys_obstacle(world):
     assert world.ref("x/y") == world.ref("main")
 
 
+def create_many(world):
+    """So many that they go straight into packed-refs."""
+    oid = world.ref("main")
+    tags = [RefUpdate(b"refs/tags/%04d" % number, ZERO, oid) for number in range(PACKED_CREATION_MIN)]
+    return world.writer().change_in_steps([*tags, RefUpdate(X, ZERO, oid)])
+
+
+def test_one_of_very_many_is_refused_as_well(world):
+    oid = world.ref("main")
+    steps = create_many(world)
+    next(steps)
+    assert steps.send(True).state is State.PREPARED
+    create_below(world)
+    assert len(steps.send(True).updates) == PACKED_CREATION_MIN
+    with pytest.raises(StopIteration) as stop:
+        steps.send(True)
+    assert {name: error.reason for name, error in stop.value.value.items()} == {X: REASON_FAILED}
+    assert (world.ref("x"), world.ref("x/y")) == (None, oid)
+    assert len(git(world.path, "for-each-ref", "refs/tags").splitlines()) == PACKED_CREATION_MIN
+    assert world.locks() == []
+    assert tail(world).is_all_published
+    assert [tuple(change) for change in world.records()[-1].draft.refs] == [(X, oid, ZERO)]
+    assert world.recover().kind == "clean"
+
+
 def test_of_an_atomic_change_nothing_stays(world):
     oid = world.ref("main")
     steps = world.writer().change_in_steps([RefUpdate(A, ZERO, oid), RefUpdate(X, ZERO, oid)], atomic=True)
@@ -155,6 +181,26 @@ def test_the_ref_of_a_dead_process_is_given_up_and_the_rest_is_published(world):
     assert not may_need_recovery(world.path)
     checkpoint_path(world.path)
     assert world.push((X, ZERO, second))[X].reason == "refname conflict"
+
+
+def test_one_of_very_many_that_a_dead_process_has_not_looked_at_is_given_up(world):
+    """It died right after its packed-refs was there; who made the other one had read the old packed-refs."""
+    oid = world.ref("main")
+    names = [X, *(b"refs/tags/%04d" % number for number in range(PACKED_CREATION_MIN))]
+    world.repository.close()
+    late = "            super().rename(source, target)\n            os._exit(9)"
+    code = DIE.replace("            os._exit(9)", late, 1)
+    run_and_die(code, world.path, "packed-refs", *(f"{name.decode()},{ZERO.hex()},{oid.hex()}" for name in names))
+    assert world.ref("x") == oid
+    os.mkdir(f"{world.path}/refs/heads/x")
+    with open(f"{world.path}/{XY.decode()}", "x") as file:
+        file.write(f"{oid.hex()}\n")
+    assert world.recover().records == 1
+    assert (world.ref("x"), world.ref("x/y")) == (None, oid)
+    assert len(git(world.path, "for-each-ref", "refs/tags").splitlines()) == PACKED_CREATION_MIN
+    assert [tuple(change) for change in world.records()[-1].draft.refs] == [(X, oid, ZERO)]
+    assert world.locks() == []
+    git(world.path, "fsck", "--strict")
 
 
 def test_one_that_everything_waits_for_is_given_up(world):
