@@ -97,11 +97,16 @@ def checkpoint(journal: Journal, site: Site, *, is_complete: bool = False, close
 
     `is_complete`: sync the whole file system, whatever the records say.
     """
-    with Flocked(f"{journal.folder.root}/checkpointing", journal.file_mode):
+    with checkpoint_lock(journal):
         try:
             return _checkpoint(journal, site, is_complete, close_log)
         except OSError as error:
             raise LogFailed(f"{journal.folder.root}: checkpoint", error) from error
+
+
+def checkpoint_lock(journal: Journal) -> Flocked:
+    """Hold what checkpoints hold: meanwhile no segment is retired. Before the append lock."""
+    return Flocked(f"{journal.folder.root}/checkpointing", journal.file_mode)
 
 
 def _checkpoint(journal: Journal, site: Site, is_complete: bool, close_log: bool) -> CheckpointReport:

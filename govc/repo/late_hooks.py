@@ -13,7 +13,7 @@ Source: storage rule 27; githooks(5) "post-receive".
 import logging
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -21,6 +21,7 @@ from govc import disk
 from govc.config.loader import load_config
 from govc.protocol.receive_pack import Command
 from govc.repo.checkpoint_schedule import load_site
+from govc.repo.checkpointing import checkpoint_lock
 from govc.repo.helper import Emit
 from govc.repo.journal import Journal, JournalOptions
 from govc.repo.layout import find_commondir
@@ -97,16 +98,20 @@ def _claim(journal: Journal) -> dict[int, str]:
     return claimed
 
 
-def _read_records(journal: Journal, sequences: Iterable[int]) -> dict[int, Record]:
-    """Return the records by number, without those that are void."""
-    wanted = set(sequences)
+def _read_records(journal: Journal, sequences: Collection[int]) -> dict[int, Record]:
+    """Return the records by number, without those that are void. Raises LogError, OSError.
+
+    Others may append meanwhile; but no checkpoint may retire what is about to be read, or has just been.
+    """
     found: dict[int, Record] = {}
-    for located in LogReader(journal.folder.segments):
-        record = located.record
-        if record.sequence in wanted:
-            found[record.sequence] = record
-        elif record.kind is Kind.VOID:
-            found.pop(record.draft.number, None)
+    with checkpoint_lock(journal):
+        for located in LogReader(journal.folder.segments):
+            record = located.record
+            number = record.draft.number
+            if record.sequence in sequences:
+                found[record.sequence] = record
+            elif record.kind is Kind.VOID:
+                found.pop(number, None)
     return found
 
 

@@ -1,3 +1,5 @@
+import contextlib
+import fcntl
 import os
 
 import pytest
@@ -5,6 +7,7 @@ import pytest
 from govc.refs.plan import RefUpdate
 from govc.repo.checkpoint_schedule import checkpoint_path
 from govc.repo.late_hooks import LateHooksTask, has_late_hooks, late_hooks_job
+from govc.wal import reader as reader_room
 
 from .logged import ZERO, Logged, git, run_and_die
 from .test_recovery import DIE
@@ -31,13 +34,13 @@ def told(world, tmp_path):
     return path
 
 
-def die_before_hooks(world, first, second):
-    """A push by another process, which dies between its acknowledgement and its hooks."""
+def die_before_hooks(world, first, second, *, where="nothing", names=(MAIN,)):
+    """A push by another process, which dies between its acknowledgement and its hooks, or where `where` is renamed."""
     world.repository.close()
     code = DIE.replace('message=b"push")', 'message=b"push", actor="ann", has_late_hooks=True)').replace(
         "os._exit(0)", "os._exit(9)"
     )
-    run_and_die(code, world.path, "nothing", f"{MAIN.decode()},{first.hex()},{second.hex()}")
+    run_and_die(code, world.path, where, *(f"{name.decode()},{first.hex()},{second.hex()}" for name in names))
 
 
 def run(world):
@@ -80,4 +83,32 @@ def test_hooks_of_a_record_that_is_gone_are_reported(world, told, caplog):
     assert run(world) == 1
     assert "are not told" in caplog.text
     assert not told.exists()
+    assert not has_late_hooks(world.path)
+
+
+def test_a_checkpoint_that_retires_what_is_being_read_keeps_nobody_from_being_told(world, told, monkeypatch):
+    first = world.commit()
+    world.push((b"refs/heads/a", ZERO, first))
+    for name in b"b", b"c", b"z":  # each fills most of a segment
+        world.push((b"refs/heads/" + name, ZERO, world.commit(size=200_000)))
+    second = world.ref("z")
+    world.push((MAIN, ZERO, first))
+    die_before_hooks(world, first, second)
+    list_segments, lists = reader_room.list_segments, []
+
+    def list_and_retire(folder):
+        """Once it is known which segments will be read, another process makes a checkpoint, unless it has to wait."""
+        lists.append(list_segments(folder))
+        if len(lists) > 1:
+            return lists[-1]
+        with open(f"{world.path}/govc/checkpointing", "ab") as file, contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_UN)
+            assert checkpoint_path(world.path).segments_retired
+        return lists[0]
+
+    monkeypatch.setattr(reader_room, "list_segments", list_and_retire)
+    assert run(world) == 1
+    assert len(lists[0]) > 1
+    assert told.read_text().startswith(f"post-receive ann\n{first.hex()} {second.hex()} refs/heads/main\n")
     assert not has_late_hooks(world.path)
