@@ -364,11 +364,16 @@ class Journal:
                 changes.append(RefChange(change.name, last, change.old))
         return Draft(kind=Kind.OBSERVED, refs=tuple(changes)) if changes else None
 
-    def observe(self, changes: Sequence[RefChange], symrefs: Sequence[SymrefChange] = ()) -> Appended | None:
-        """Record what something else has changed; None for nothing. Under the append lock, after `follow`."""
+    def observe(
+        self, changes: Sequence[RefChange], symrefs: Sequence[SymrefChange] = (), *, given_up: int = 0
+    ) -> Appended | None:
+        """Record what something else has changed; None for nothing. Under the append lock, after `follow`.
+
+        `given_up`: the number of the record whose changes of these refs could not be published.
+        """
         if not changes and not symrefs:
             return None
-        draft = Draft(kind=Kind.OBSERVED, refs=tuple(changes), symrefs=tuple(symrefs))
+        draft = Draft(kind=Kind.OBSERVED, refs=tuple(changes), symrefs=tuple(symrefs), number=given_up)
         appended = self.log.append([draft])[0]
         self._note(appended)
         return appended

@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from govc import disk
 from govc.config.loader import load_config
@@ -99,7 +99,7 @@ def _claim(journal: Journal) -> dict[int, str]:
 
 
 def _read_records(journal: Journal, sequences: Collection[int]) -> dict[int, Record]:
-    """Return the records by number, without those that are void. Raises LogError, OSError.
+    """Return the records by number, without those that are void, and of each what was done. Raises LogError, OSError.
 
     Others may append meanwhile; but no checkpoint may retire what is about to be read, or has just been.
     """
@@ -112,7 +112,15 @@ def _read_records(journal: Journal, sequences: Collection[int]) -> dict[int, Rec
                 found[record.sequence] = record
             elif record.kind is Kind.VOID:
                 found.pop(number, None)
+            elif record.kind is Kind.OBSERVED and number in found:
+                found[number] = _without(found[number], {change.name for change in record.draft.refs})
     return found
+
+
+def _without(record: Record, given_up: Collection[bytes]) -> Record:
+    """Return a record without the refs that could not be published."""
+    refs = tuple(change for change in record.draft.refs if change.name not in given_up)
+    return replace(record, draft=replace(record.draft, refs=refs))
 
 
 def _tell(site: Site, record: Record, seconds_max: float) -> None:

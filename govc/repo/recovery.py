@@ -268,7 +268,8 @@ def _give_up(journal: Journal, site: Site, record: Record, locks: Mapping[bytes,
     with journal.log.append_lock():
         refs = journal.follow()
         changes = [RefChange(name, refs.value(name), _value_of(site, name)) for name in locks]
-        observed = journal.observe([change for change in changes if change.old != change.new])
+        others = [change for change in changes if change.old != change.new]
+        observed = journal.observe(others, given_up=record.sequence)
     if observed is not None and journal.options.durability != NONE:
         journal.log.make_durable(observed)
     for change in changes:

@@ -115,7 +115,7 @@ class Draft:
     push_options: tuple[bytes, ...] = ()
     certificate: bytes = field(default=b"", repr=False)
     number: int = 0
-    """VOID: the sequence number that is void. CHECKPOINT: up to where."""
+    """VOID: the record that is void. CHECKPOINT: up to where. OBSERVED: the record whose refs were given up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

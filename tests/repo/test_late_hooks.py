@@ -112,3 +112,30 @@ def test_a_checkpoint_that_retires_what_is_being_read_keeps_nobody_from_being_to
     assert len(lists[0]) > 1
     assert told.read_text().startswith(f"post-receive ann\n{first.hex()} {second.hex()} refs/heads/main\n")
     assert not has_late_hooks(world.path)
+
+
+@pytest.mark.parametrize("others", [[b"refs/heads/z"], []])
+def test_hooks_are_not_told_of_a_ref_that_was_given_up(world, told, others):
+    """Another ref had come to lie in its place when the dead process's record was published."""
+    oid = world.commit()
+    world.push((b"refs/heads/main", ZERO, oid))
+    names = [b"refs/heads/x", *others]
+    die_before_hooks(world, ZERO, oid, where="refs/heads/x", names=names)
+    git(world.path, "update-ref", "refs/heads/x/y", oid.hex())
+    assert run(world) == 1
+    assert (world.ref("x"), world.ref("x/y")) == (None, oid)
+    if others:
+        line = f"{ZERO.hex()} {oid.hex()} refs/heads/z"
+        assert told.read_text() == f"post-receive ann\n{line}\npost-update ann\nrefs/heads/z\n"
+    else:
+        assert not told.exists()
+
+
+def test_what_somebody_changes_later_is_told_all_the_same(world, told):
+    first, second = world.commit(), world.commit()
+    world.push((MAIN, ZERO, first), (b"refs/heads/z", ZERO, second))
+    die_before_hooks(world, first, second)
+    git(world.path, "update-ref", MAIN.decode(), first.hex())
+    world.push((MAIN, first, second))
+    assert run(world) == 1
+    assert told.read_text().startswith(f"post-receive ann\n{first.hex()} {second.hex()} refs/heads/main\n")
