@@ -20,13 +20,14 @@ rows RP-05, RP-69..RP-73.
 
 import hmac
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
 
 from govc.protocol.errors import RemoteProtocolError
 from govc.protocol.oid import HashAlgorithm
-from govc.protocol.pktline import strip_lf
+from govc.protocol.pktline import HEADER_SIZE, TICK_BYTES, no_tick
 from govc.protocol.text import quote_line
 
 SERVICE_PATH: Final = b"."
@@ -40,16 +41,30 @@ SIGNATURE_STARTS: Final = {
 }
 """The line that opens a signature, and the format of gpg.format that it is in."""
 
+HEADERS: Final = frozenset((b"certificate", b"pusher", b"pushee", b"nonce", b"push-option"))
+"""What is kept of the headers: others, of which there may be millions, say nothing to anybody."""
+
 _STAMPED = re.compile(rb"([1-9][0-9]{0,18})-")
 
 
+_PIECE_BYTES = 1 << 20
+"""So much is searched between two ticks."""
+
+
 class Certificate(NamedTuple):
-    """A push certificate taken apart: header values by name, in order; the signed bytes; the signature."""
+    """A push certificate taken apart: values of HEADERS by name, in order; the signed bytes, in which the commands
+    begin at `commands_at`; the signature.
+    """
 
     headers: dict[bytes, list[bytes]]
-    command_lines: list[bytes]
+    commands_at: int
     payload: bytes
     signature: bytes
+
+    def iter_command_lines(self, tick: Callable[[], None] = no_tick) -> Iterator[bytes]:
+        """Yield the lines of the commands. `tick` is called every millisecond or so of the work."""
+        if self.commands_at < len(self.payload):
+            yield from _iter_lines(self.payload, self.commands_at, len(self.payload), tick)
 
     @property
     def push_options(self) -> tuple[bytes, ...]:
@@ -67,29 +82,57 @@ class Certificate(NamedTuple):
         return next((name for start, name in SIGNATURE_STARTS.items() if self.signature.startswith(start)), None)
 
 
-def parse_certificate(text: bytes) -> Certificate:
-    """Take a push certificate apart. Raises RemoteProtocolError when no blank line ends its headers."""
-    header_end = text.find(b"\n\n")
+def parse_certificate(text: bytes, tick: Callable[[], None] = no_tick) -> Certificate:
+    """Take a push certificate apart. Raises RemoteProtocolError when no blank line ends its headers.
+
+    `tick` is called every millisecond or so of the work: some kilobytes of a request may unfold to millions of lines.
+    """
+    header_end = _find_blank_line(text, tick)
     if header_end < 0:
         raise RemoteProtocolError(f"malformed push certificate {quote_line(text[:100])}")
-    payload_end = _find_signature(text)
+    payload_end = _find_signature(text, tick)
     headers: dict[bytes, list[bytes]] = {}
-    for line in text[:header_end].split(b"\n"):
+    for line in _iter_lines(text, 0, header_end + 1, tick):
         name, _, value = line.partition(b" ")
-        headers.setdefault(name, []).append(value)
-    commands = text[header_end + 2 : payload_end]
-    lines = strip_lf(commands).split(b"\n") if commands else []
-    return Certificate(headers, lines, text[:payload_end], text[payload_end:])
+        if name in HEADERS:
+            headers.setdefault(name, []).append(value)
+    return Certificate(headers, header_end + 2, text[:payload_end], text[payload_end:])
 
 
-def _find_signature(text: bytes) -> int:
+def _iter_lines(text: bytes, at: int, end: int, tick: Callable[[], None]) -> Iterator[bytes]:
+    """Yield the lines of a part of a text that isn't empty, without their LFs."""
+    end -= text.endswith(b"\n", at, end)
+    left = TICK_BYTES
+    while (stop := text.find(b"\n", at, end)) >= 0:
+        yield text[at:stop]
+        left -= HEADER_SIZE + stop - at
+        at = stop + 1
+        if left <= 0:
+            left = TICK_BYTES
+            tick()
+    yield text[at:end]
+
+
+def _find_blank_line(text: bytes, tick: Callable[[], None]) -> int:
+    """Return where the first of two LFs is, -1 when there are none."""
+    for start in range(0, len(text), _PIECE_BYTES):
+        found = text.find(b"\n\n", start, start + _PIECE_BYTES + 1)
+        if found >= 0:
+            return found
+        tick()
+    return -1
+
+
+def _find_signature(text: bytes, tick: Callable[[], None]) -> int:
     """Return where the last line that opens a signature begins, or the length of the text."""
-    found = -1
-    for start in SIGNATURE_STARTS:
-        if text.startswith(start):
-            found = max(found, 0)
-        found = max(found, text.rfind(b"\n" + start) + 1 or -1)
-    return found if found >= 0 else len(text)
+    longest = max(map(len, SIGNATURE_STARTS))
+    for end in range(len(text), 0, -_PIECE_BYTES):
+        piece = max(0, end - _PIECE_BYTES), end + longest
+        found = max(text.rfind(b"\n" + start, *piece) for start in SIGNATURE_STARTS)
+        if found >= 0:
+            return found + 1
+        tick()
+    return 0 if text.startswith(tuple(SIGNATURE_STARTS)) else len(text)
 
 
 def make_nonce(seed: bytes, algo: HashAlgorithm, seconds: int, path: bytes = SERVICE_PATH) -> bytes:

@@ -14,7 +14,7 @@ Source: gitprotocol-pack "Pushing Data To a Server", "Push Certificate", "Report
 52, 67, 70.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NamedTuple
@@ -33,6 +33,7 @@ from govc.protocol.pktline import (
     PktLineDecoder,
     check_not_error,
     encode,
+    no_tick,
     strip_lf,
 )
 from govc.protocol.push_certificate import Certificate, parse_certificate
@@ -80,7 +81,7 @@ class PushRequest:
     @property
     def wants_pack(self) -> bool:
         """True when a pack follows: some command sets a value (RP-18, RP-19)."""
-        return any(any(command.new) for command in self.commands)
+        return any(command.new.strip(b"\0") for command in self.commands)
 
 
 def parse_command(line: bytes, algo: HashAlgorithm) -> Command:
@@ -106,7 +107,8 @@ class PushRequestParser:
     """Reads a push up to its pack, from pieces of any size.
 
     `allow_atomic` and `allow_push_options` say what was advertised; a client that asks for more is not
-    heard, as in git. At most `command_bytes_max` bytes of packets are taken before the pack.
+    heard, as in git. At most `command_bytes_max` bytes of packets are taken before the pack. `tick` is called every
+    millisecond or so while a certificate is taken apart, which is done in one go when it has come.
     """
 
     def __init__(
@@ -116,8 +118,10 @@ class PushRequestParser:
         command_bytes_max: int = COMMAND_BYTES_MAX,
         allow_atomic: bool = True,
         allow_push_options: bool = True,
+        tick: Callable[[], None] = no_tick,
     ) -> None:
         self._algo = algo
+        self._tick = tick
         self._bytes_left = command_bytes_max
         self._command_bytes_max = command_bytes_max
         self._allow_atomic = allow_atomic
@@ -127,7 +131,7 @@ class PushRequestParser:
         self._commands: list[Command] = []
         self._capabilities: CapabilityList = {}
         self._shallows: dict[bytes, None] = {}
-        self._certificate: list[bytes] = []
+        self._certificate = bytearray()
         self._signed: Certificate | None = None
         self._push_options: list[bytes] = []
         self._takers = {
@@ -206,15 +210,16 @@ class PushRequestParser:
         elif strip_lf(packet) == b"push-cert-end":
             self._state = _State.COMMANDS
         else:
-            self._certificate.append(packet)
+            self._certificate += packet
 
     def _end_commands(self) -> None:
         """Any special packet ends them, as in git, though clients send a flush."""
         if self._certificate:
             if self._commands:
                 raise RemoteProtocolError("protocol error: got both push certificate and unsigned commands")
-            self._signed = parse_certificate(b"".join(self._certificate))
-            self._commands.extend(parse_command(line, self._algo) for line in self._signed.command_lines)
+            self._signed = parse_certificate(bytes(self._certificate), self._tick)
+            lines = self._signed.iter_command_lines(self._tick)
+            self._commands.extend(parse_command(line, self._algo) for line in lines)
         has_options = bool(self._commands) and self._uses_push_options()
         self._state = _State.PUSH_OPTIONS if has_options else _State.COMPLETE
 
@@ -237,7 +242,7 @@ class PushRequestParser:
             commands=tuple(self._commands),
             capabilities=capabilities,
             push_options=tuple(self._push_options) if self._uses_push_options() else None,
-            certificate=b"".join(self._certificate) if self._certificate else None,
+            certificate=bytes(self._certificate) if self._certificate else None,
             signed=self._signed,
             shallows=tuple(self._shallows),
             agent=capabilities.get(b"agent", [b""])[0],
@@ -287,17 +292,21 @@ def encode_report(unpack: str, statuses: Iterable[CommandStatus], version: int) 
 
     `unpack` is "ok" or the reason why not; `version` is 1 or 2. Statuses come in command order.
     """
-    lines = [b"unpack " + _encode_reason(unpack)]
+    packets = [_encode_line(b"unpack " + _encode_reason(unpack))]
     for status in statuses:
         if status.error is not None:
-            lines.append(b"ng %b %b" % (status.refname, _encode_reason(status.error)))
+            packets.append(_encode_line(b"ng %b %b" % (status.refname, _encode_reason(status.error))))
         elif version == 2 and status.options:
             for report in status.options:
-                lines.append(b"ok " + status.refname)
-                lines.extend(_option_lines(report))
+                packets.append(_encode_line(b"ok " + status.refname))
+                packets.extend(map(_encode_line, _option_lines(report)))
         else:
-            lines.append(b"ok " + status.refname)
-    return b"".join(encode(line[: MAX_PAYLOAD - 1] + b"\n") for line in lines) + FLUSH
+            packets.append(_encode_line(b"ok " + status.refname))
+    return b"".join(packets) + FLUSH
+
+
+def _encode_line(line: bytes) -> bytes:
+    return encode(line[: MAX_PAYLOAD - 1] + b"\n")
 
 
 def _encode_reason(reason: str) -> bytes:

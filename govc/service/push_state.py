@@ -2,13 +2,16 @@
 
 A command stands until it is failed; the first reason counts. What is said waits here until the conversation can send
 it.
+
+Some kilobytes of a request may unfold to millions of commands, so whatever looks at all of them lets others run.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from govc.protocol.pktline import FLUSH
 from govc.protocol.receive_pack import Command, CommandStatus, PushRequest, RefReport, encode_report
 from govc.protocol.sideband import Band, frame
+from govc.service.pacing import paced_runs
 
 ATOMIC_FAILURE = "atomic push failure"
 
@@ -16,7 +19,9 @@ ATOMIC_FAILURE = "atomic push failure"
 class PushState:
     """One push. Commands go by their index."""
 
-    def __init__(self, request: PushRequest) -> None:
+    def __init__(self, request: PushRequest, pause: Callable[[], None]) -> None:
+        """`pause` lets others run."""
+        self._pause = pause
         self.request = request
         self.commands: tuple[Command, ...] = request.commands
         self.errors: dict[int, str] = {}
@@ -36,12 +41,12 @@ class PushState:
         self.errors.setdefault(index, reason)
 
     def fail_all(self, reason: str) -> None:
-        """Refuse whatever still stands."""
-        for index in range(len(self.commands)):
+        """Refuse whatever still stands. May switch."""
+        for index in paced_runs(range(len(self.commands)), self._pause):
             self.fail(index, reason)
 
     def fail_rest_if_atomic(self) -> None:
-        """In an atomic push one refusal refuses all."""
+        """In an atomic push one refusal refuses all. May switch."""
         if self.request.atomic and self.errors:
             self.fail_all(ATOMIC_FAILURE)
 
@@ -50,8 +55,12 @@ class PushState:
         return index not in self.errors
 
     def iter_standing(self) -> Iterator[tuple[int, Command]]:
-        """Yield the commands that stand, with their indexes."""
-        return ((index, command) for index, command in enumerate(self.commands) if index not in self.errors)
+        """Yield the commands that stand, with their indexes. May switch."""
+        return ((index, command) for index, command in self.iter_all() if index not in self.errors)
+
+    def iter_all(self) -> Iterator[tuple[int, Command]]:
+        """Yield all commands, with their indexes. May switch."""
+        return ((index, self.commands[index]) for index in paced_runs(range(len(self.commands)), self._pause))
 
     @property
     def is_lost(self) -> bool:
@@ -84,15 +93,15 @@ class PushState:
                 yield frame(Band.PROGRESS, text)
 
     def iter_report(self) -> Iterator[bytes]:
-        """Yield the report, if one was asked for."""
+        """Yield the report, if one was asked for. May switch."""
         if not self.request.report:
             return
-        statuses = [
+        statuses = (
             CommandStatus(
                 refname=command.refname, error=self.errors.get(index), options=tuple(self.reports.get(index, ()))
             )
-            for index, command in enumerate(self.commands)
-        ]
+            for index, command in self.iter_all()
+        )
         report = encode_report(self.unpack, statuses, self.request.report)
         yield frame(Band.DATA, report) if self.request.side_band else report
 

@@ -122,6 +122,7 @@ class ReceiveSession:
             allow_atomic=self._policy.advertise_atomic,
             allow_push_options=self._policy.advertise_push_options,
             command_bytes_max=self._tools.push_limits.command_bytes_max,
+            tick=Breather(self._tools.runtime),
         )
         try:
             request = self._read_request(parser, body)
@@ -132,7 +133,7 @@ class ReceiveSession:
         if not request.commands:
             return
         with admitted(self._tools.admission, wish_of(self._context, PUSH, self._repository.gitdir)):
-            state = PushState(request)
+            state = PushState(request, self._tools.runtime.pause)
             hooks = self._make_hooks(request)
             yield from self._take_in(state, hooks, ReadAhead(parser.take_rest(), body))
         self._tools.audit.note_push(self._context, self._repository.gitdir, state)
@@ -432,7 +433,7 @@ class ReceiveSession:
             state.given_away.update(i for i, command in state.iter_standing() if matches_any(patterns, command))
 
     def _note_broken(self, state: PushState, result: ReceiveResult) -> None:
-        for index, command in enumerate(state.commands):
+        for index, command in state.iter_all():
             problem = result.broken_tips.get(command.new)
             if problem is not None and command.new != self._zero:
                 state.fail(index, "missing necessary objects")
@@ -443,7 +444,7 @@ class ReceiveSession:
                 )
 
     def _fail_shallow(self, state: PushState, result: ReceiveResult, reason: str) -> None:
-        for index, command in enumerate(state.commands):
+        for index, command in state.iter_all():
             if command.new in result.shallow_tips:
                 state.fail(index, reason)
 

@@ -87,4 +87,36 @@ def test_the_format_of_a_signature_is_its_first_line(start, expected):
     certificate = parse_certificate(text.encode())
     assert expected == certificate.signature_format
     assert (b"1-x", (b"a=b", b"c")) == (certificate.nonce, certificate.push_options)
-    assert command.encode() == certificate.command_lines[0]
+    assert command.encode() == next(certificate.iter_command_lines())
+
+
+COMMAND = f"{'0' * 40} {'a' * 40} refs/heads/x\n".encode()
+FEW = b"nonce 1-x\n\n" + COMMAND
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        (b"nonce 1-x\n\n" + COMMAND * 5000, 5000),
+        (b"a\n" * 100_000 + FEW, 1),
+        (FEW + b"-----BEGIN PGP SIGNATURE-----\n" + b"\n" * (3 << 20), 1),
+        (b"a" * (3 << 20) + b"\n" + FEW, 1),
+    ],
+    ids=["commands", "headers", "signature", "one line"],
+)
+def test_others_run_while_a_large_one_is_taken_apart(text, count):
+    ticks = []
+    certificate = parse_certificate(text, lambda: ticks.append(1))
+    assert count == len(list(certificate.iter_command_lines(lambda: ticks.append(1))))
+    assert text == certificate.payload + certificate.signature
+    assert len(ticks) >= 3
+    assert certificate.headers == {b"nonce": [b"1-x"]}
+
+
+@pytest.mark.parametrize("distance", range(0, 40, 3))
+def test_the_last_signature_is_found_wherever_it_lies(distance):
+    """It is searched in pieces of 1 MiB from the end."""
+    tail = b"-----BEGIN SSH SIGNATURE-----\nabc\n"
+    tail += b"x" * ((1 << 20) - len(tail) + distance - 20)
+    text = FEW + b"-----BEGIN PGP SIGNATURE-----\nxyz\n" + tail
+    assert parse_certificate(text).signature == tail

@@ -126,7 +126,7 @@ def test_a_certificate_is_taken_apart():
     certificate = parse_certificate(text)
     assert certificate.headers[b"nonce"] == [b"1-n"]
     assert certificate.headers[b"push-option"] == [b"o"]
-    assert [CREATE.encode(), DELETE.encode()] == certificate.command_lines
+    assert [CREATE.encode(), DELETE.encode()] == list(certificate.iter_command_lines())
     assert text == certificate.payload + certificate.signature
     assert certificate.signature.startswith(b"-----BEGIN PGP SIGNATURE-----\n")
 
@@ -134,8 +134,8 @@ def test_a_certificate_is_taken_apart():
 def test_an_unsigned_certificate_is_all_payload():
     certificate = parse_certificate(b"a b\n\n" + CREATE.encode())
     assert certificate.signature == b""
-    assert [CREATE.encode()] == certificate.command_lines
-    assert parse_certificate(b"a b\n\n").command_lines == []
+    assert [CREATE.encode()] == list(certificate.iter_command_lines())
+    assert list(parse_certificate(b"a b\n\n").iter_command_lines()) == []
 
 
 @pytest.mark.parametrize(
