@@ -10,8 +10,10 @@ Source: git's builtin/receive-pack.c (execute_commands); rows RP-40..RP-66, RP-7
 """
 
 import logging
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from govc.auth.branches import BranchRules
 from govc.errors import GovcError, RefUpdateRefused
@@ -255,12 +257,13 @@ class RefChanges:
         wanted = tuple(updates.values())
         call = around.tools.runtime.call_blocking
         asks_hook = around.hooks.has(REFERENCE_TRANSACTION)
-        # Who asks no hook doesn't let go of his thread while he holds the lock.
-        with around.repository.writers_turn(locks_packed=asks_hook and may_lock_packed(wanted)):
-            if asks_hook:
-                writer.take_objects(call(around.objects.move))
-                refused = yield from self._change_in_steps(writer.change_in_steps(wanted, atomic=atomic))
-            else:
+        if asks_hook:
+            writer.take_objects(call(around.objects.move))
+            turn = partial(around.repository.writers_turn, locks_packed=may_lock_packed(wanted))
+            refused = yield from self._change_in_steps(writer.change_in_steps(wanted, atomic=atomic), turn)
+        else:
+            # Who asks no hook doesn't let go of his thread while he holds the lock of packed-refs.
+            with around.repository.writers_turn():
                 refused = call(_change, writer, around.objects, wanted, atomic)
         self.sequences += writer.sequences
         self.has_moved = self.has_moved or len(refused) < len(wanted)
@@ -273,29 +276,42 @@ class RefChanges:
         if is_vetoed and atomic:
             self._state.fail_all(ATOMIC_FAILURE_LATE)
 
-    def _change_in_steps(self, steps: Steps) -> Generator[bytes, None, dict[bytes, RefUpdateRefused]]:
-        """Change refs with reference-transaction's consent. What was prepared ends committed or aborted, always."""
+    def _change_in_steps(
+        self, steps: Steps, take_turn: Callable[[], AbstractContextManager[None]]
+    ) -> Generator[bytes, None, dict[bytes, RefUpdateRefused]]:
+        """Change refs with reference-transaction's consent. What was prepared ends committed or aborted, always.
+
+        The turn is kept while the hook is asked about what is locked, and then only: it may push here itself.
+        """
         call = self._around.tools.runtime.call_blocking
         hooks = self._around.hooks
         owed: Stage | None = None
         consent: bool | None = None
+        has_turn = False
         yield from self._state.drain()
-        try:
-            while True:
-                stage, refused = call(_advance, steps, consent)
-                if stage is None:
-                    return refused or {}
-                owed = stage if stage.state is State.PREPARED else None
-                self.has_moved = self.has_moved or stage.state is State.COMMITTED
-                consent = yield from hooks.reference_transaction(self._named(stage))
-                if not consent:
-                    owed = None
-        finally:
-            call(steps.close)
-            if owed is not None:
-                aborted = hooks.reference_transaction(self._named(Stage(State.ABORTED, owed.updates)))
-                for _ in aborted:
-                    continue
+        with ExitStack() as turn:
+            try:
+                while True:
+                    if not has_turn:
+                        turn.enter_context(take_turn())
+                    stage, refused = call(_advance, steps, consent)
+                    if stage is None:
+                        return refused or {}
+                    owed = stage if stage.state is State.PREPARED else None
+                    has_turn = owed is not None
+                    if not has_turn:
+                        turn.close()
+                    self.has_moved = self.has_moved or stage.state is State.COMMITTED
+                    consent = yield from hooks.reference_transaction(self._named(stage))
+                    if not consent:
+                        owed = None
+            finally:
+                call(steps.close)
+                turn.close()
+                if owed is not None:
+                    aborted = hooks.reference_transaction(self._named(Stage(State.ABORTED, owed.updates)))
+                    for _ in aborted:
+                        continue
 
     def _named(self, stage: Stage) -> Stage:
         """Return the stage as the hook sees it: with the refs that really change, not symrefs that lead to them."""
