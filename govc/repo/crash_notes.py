@@ -4,6 +4,7 @@
         worker-<id>.now      257 slots of 256 bytes: which repositories a worker's requests use at this moment; locked.
                              The first is a byte that others set when there are new crashes to know of
         worker-<id>.trace    what Python wrote when a fatal signal came (faulthandler): not empty after a crash only
+        worker-<id>.new      a `.now` that is being made
         <digest>             one line for each crash in which that repository was in use: seconds since 1970
 
 A worker maps its `.now`, so what stands there outlives it without a system call per request. It is SIGSEGV, SIGBUS,
@@ -41,7 +42,7 @@ MEMORY_SECONDS = 3600.0
 """A crash that is longer ago doesn't count any more."""
 
 TRACE_BYTES_MAX = 64 << 10
-_NOW, _TRACE = ".now", ".trace"
+_NEW, _NOW, _TRACE = ".new", ".now", ".trace"
 _EMPTY = bytes(SLOT_BYTES)
 _MAP_BYTES = SLOT_BYTES * (1 + SLOT_COUNT)
 
@@ -85,7 +86,7 @@ class CrashNotes:
         self.folder = os.path.join(cache_dir, FOLDER)
         self._clock = clock
         self._map: mmap.mmap | None = None
-        self._files: list[BinaryIO] = []
+        self._files: dict[str, BinaryIO] = {}
         self._free: list[int] = []
         self._entries: dict[str, bytes] = {}
 
@@ -108,12 +109,14 @@ class CrashNotes:
 
     def _open(self) -> None:
         name = f"{self.folder}/worker-{secrets.token_hex(8)}"
-        now = open(f"{name}{_NOW}", "x+b", buffering=0)  # noqa: SIM115 - both stay open as long as the process
-        self._files.append(now)
+        # Locked before it has its name: who gathers takes one that isn't for a dead worker's, and removes it.
+        now = open(f"{name}{_NEW}", "x+b", buffering=0)  # noqa: SIM115 - both stay open as long as the process
+        self._files[f"{name}{_NOW}"] = now
         fcntl.flock(now, fcntl.LOCK_EX | fcntl.LOCK_NB)
         now.truncate(_MAP_BYTES)
+        os.rename(f"{name}{_NEW}", f"{name}{_NOW}")
         trace = open(f"{name}{_TRACE}", "xb", buffering=0)  # noqa: SIM115
-        self._files.append(trace)
+        self._files[f"{name}{_TRACE}"] = trace
         self._map = mmap.mmap(now.fileno(), _MAP_BYTES)
         self._free = list(range(SLOT_BYTES, _MAP_BYTES, SLOT_BYTES))
         # A worker that hangs is ended by its master with SIGABRT, which it handles: that stays as it is.
@@ -128,9 +131,9 @@ class CrashNotes:
             return
         self._map = None
         faulthandler.disable()
-        for file in self._files:
+        for path, file in self._files.items():
             with suppress(FileNotFoundError):
-                os.unlink(file.name)
+                os.unlink(path)
             file.close()
 
     def enter(self, gitdir: str) -> Use | None:

@@ -105,6 +105,33 @@ def test_a_living_worker_is_left_alone(notes, tmp_path):
     assert [] == os.listdir(tmp_path / "crashes")
 
 
+def test_a_worker_that_begins_while_another_gathers_is_left_alone(tmp_path):
+    """Workers start at once: the notes of one were removed by another between their making and their lock."""
+    script = """
+        import fcntl, os, sys
+        from govc.repo import crash_notes
+        flock = fcntl.flock
+
+        def gather_before(file, kind):
+            fcntl.flock = flock
+            crash_notes.CrashNotes(sys.argv[1]).gather()
+            flock(file, kind)
+
+        notes = crash_notes.CrashNotes(sys.argv[1])
+        fcntl.flock = gather_before
+        notes.begin()
+        assert fcntl.flock is flock
+        use = notes.enter("/srv/bad.git")
+        print(sorted(name.rpartition(".")[2] for name in os.listdir(notes.folder)))
+        notes.close()
+        print(os.listdir(notes.folder))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]
+    environ = {**os.environ, "PYTHONFAULTHANDLER": ""}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert ("['now', 'trace']\n[]\n", "") == (done.stdout, done.stderr)
+
+
 def test_slots_come_back_and_too_many_are_not_noted(tmp_path):
     script = f"""
         import sys
