@@ -11,10 +11,20 @@ somebody asks this process. A process that is killed takes so much of its last c
 import os
 from bisect import bisect_left
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from glob import glob
 from typing import NamedTuple, TypeVar
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    generate_latest,
+)
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from govc.phases import PHASES, VALIDATE
@@ -55,6 +65,23 @@ class _Histogram(Histogram):
         self._sum.inc(sum(values))
         for index, count in counts.items():
             self._buckets[index].inc(count)
+
+
+class _AllWorkers(MultiProcessCollector):
+    """The counts in the files of all workers, those that have ended included."""
+
+    def __init__(self) -> None:
+        super().__init__(None)  # type: ignore[no-untyped-call]
+
+    def collect(self) -> Iterable[Metric]:
+        """Add up all files but those that are being made: they have no size yet, and the library can't read them."""
+        files = []
+        for path in glob(f"{self._path}/*.db"):
+            with suppress(FileNotFoundError):  # of a worker that has just ended
+                if os.path.getsize(path):
+                    files.append(path)
+        summed: Iterable[Metric] = self.merge(files)  # type: ignore[no-untyped-call]
+        return summed
 
 
 class _Done(NamedTuple):
@@ -306,5 +333,5 @@ class Metrics:
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             return generate_latest(self._registry)
         summed = CollectorRegistry()
-        MultiProcessCollector(summed)  # type: ignore[no-untyped-call]
+        summed.register(_AllWorkers())
         return generate_latest(summed)

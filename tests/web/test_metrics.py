@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
 from govc.web.metrics import COUNT_SECONDS, Metrics, _Histogram
 
@@ -86,6 +87,22 @@ def test_bodies_are_counted_before_any_request_ends():
     assert 'govc_body_cache_bytes_total{result="follow"} 16.0' in text
     assert 'govc_body_cache_total{result="follow"} 2.0' in text
     assert 'govc_body_cache_total{result="miss"} 1.0' in text
+
+
+def test_a_file_that_another_worker_is_making_is_passed_over(tmp_path, monkeypatch):
+    """Between its making and its growing it has no size; who asked just then was answered with an error."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    counts = MmapedDict(str(tmp_path / "counter_1.db"))
+    counts.write_value(mmap_key("a_total", "a_total", ["b"], ["c"], "What a is."), 3.0, 0.0)
+    counts.close()
+    (tmp_path / "counter_2.db").touch()
+    assert 'a_total{b="c"} 3.0' in Metrics().encode().decode()
+
+
+def test_a_file_of_a_worker_that_has_just_ended_is_passed_over(tmp_path, monkeypatch):
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    (tmp_path / "gauge_livemax_1.db").symlink_to(tmp_path / "gone")
+    assert Metrics().encode() == b""
 
 
 @given(st.lists(st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 1e9]), max_size=9))
