@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import os
 import re
 import signal
-import time
 from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -20,7 +22,7 @@ import pytest
 from compat import frontends
 from compat.gitclient import Git
 from compat.rawhttp import request
-from tests.waiting import wait_until
+from tests.waiting import SECONDS, wait_until
 
 pytestmark = pytest.mark.xdist_group("observe")
 
@@ -49,6 +51,24 @@ class World:
     def counting(self) -> set[int]:
         """The processes that have counted something."""
         return {int(path.stem.rpartition("_")[2]) for path in self.folder.glob("tmp/govc-metrics-*/histogram_*.db")}
+
+    def have_each_count(self) -> None:
+        """Have every worker count what it has noted so far: who is asked for the counts does that first."""
+        place = urlsplit(self.running.url)
+        left = {worker.pid for worker in self.workers()}
+
+        def ask() -> bool:
+            with contextlib.closing(http.client.HTTPConnection(place.netloc, timeout=SECONDS)) as connection:
+                connection.connect()
+                own = connection.sock.getsockname()[1]
+                connection.request("GET", "/-/metrics")
+                assert connection.getresponse().status == 200
+                for worker in self.workers():
+                    if any(link.raddr and link.raddr.port == own for link in worker.net_connections("tcp")):
+                        left.discard(worker.pid)
+            return not left
+
+        wait_until(ask, "each worker is asked")
 
     def lines(self, name: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.folder / name).read_text("ascii").splitlines()]
@@ -172,7 +192,7 @@ def test_phases_add_up_over_both_workers_and_helper_processes(world: World) -> N
     def count(phase: str) -> float:
         return world.metrics().get(f'govc_phase_seconds_count{{phase="{phase}"}}', 0)
 
-    time.sleep(0.5)  # what was asked for before is counted by then, five times over; nothing below waits for a time
+    world.have_each_count()
     validated, indexed = count("validate"), count("index")
     for _ in range(20):
         assert request(world.url, "GET", "/HEAD").status == 200
