@@ -13,7 +13,9 @@ What goes on at once, over one repository that `govc serve` serves with two work
 What must hold, at every moment and at the end:
 
 - A push that was acknowledged (its line of `git push --porcelain`) is there, whole, for whoever asks afterwards.
-- A push that was not acknowledged is there wholly or not at all; one that was refused is not there.
+- A push that was not acknowledged is there wholly or not at all; one that was refused is not there. (When a kill cuts
+  a kept connection, git's HTTP library sends the push again, unasked: "the ref isn't what it was" may then be said of
+  what the first one has done, and leaves in doubt whether it did.)
 - No ref ever goes backwards: whoever asks sees at least what anybody saw or was promised before he asked.
 - Nobody fails while nothing was killed, except for a lock that plain git held for a moment.
 - At the end fsck is content, no lock, no .keep is left, plain git can write, a fresh clone agrees.
@@ -47,6 +49,8 @@ LARGE_BYTES = 400_000
 """Now and then a pack that is too large for a log record."""
 SETTLE_SECONDS = 120
 REPOSITORY = "r.git"
+NOT_AS_IT_WAS = ("(reference does not exist)", "(reference already exists)", "(incorrect old value provided)")
+"""How a push is refused whose ref has another value than it was told."""
 
 
 Actor = tuple[Callable[[], None], tuple[float, float]]
@@ -284,7 +288,7 @@ class Pusher(Client):
         self.next += 1
         self.ledger.begin(wanted)
         code, out, error, was_disturbed = self.git("push", "--porcelain", *options, self.url, *specs, cwd=self.place)
-        acknowledged, refused = parse_porcelain(out)
+        acknowledged, refused = parse_porcelain(out, may_be_sent_twice=was_disturbed)
         self.ledger.end(wanted, acknowledged, refused)
         if code == 0:
             self.failing_since = None
@@ -404,8 +408,11 @@ class PlainGit(Client):
         return ("gc", "-q", "--prune=now")
 
 
-def parse_porcelain(out: str) -> tuple[set[str], set[str]]:
-    """The refs that were acknowledged, and those that the server refused, from `git push --porcelain`."""
+def parse_porcelain(out: str, *, may_be_sent_twice: bool = False) -> tuple[set[str], set[str]]:
+    """The refs that were acknowledged, and those that the server refused, from `git push --porcelain`.
+
+    `may_be_sent_twice`: what is refused since the ref isn't what it was is neither; the first one may have changed it.
+    """
     acknowledged, refused = set(), set()
     for line in out.splitlines():
         fields = line.split("\t")
@@ -414,6 +421,8 @@ def parse_porcelain(out: str) -> tuple[set[str], set[str]]:
         ref = fields[1].rpartition(":")[2]
         if fields[0] in (" ", "+", "-", "*", "="):
             acknowledged.add(ref)
+        elif may_be_sent_twice and fields[2].endswith(NOT_AS_IT_WAS):
+            continue
         elif fields[2].startswith("[remote rejected]"):
             refused.add(ref)
     return acknowledged, refused
