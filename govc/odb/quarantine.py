@@ -171,16 +171,17 @@ class Quarantine:
         fsync: bool = False,
         next_own_path: Callable[[], str] | None = None,
         known_as: str = "",
+        break_dead: Callable[[str], object] | None = None,
     ) -> Migration:
         """Move everything into the repository, hooks' objects included, and remove the folder.
 
         `next_own_path` gives names for the `.keep` files' other names: a `.keep` that shares the inode is known as
         ours even after a power cut that took its text. `known_as`: a file that is there, with `keep_message` in it, of
-        which all `.keep` files may be further names.
+        which all `.keep` files may be further names. `break_dead` removes a `.keep` whose push is a dead process's.
 
         With `fsync`, files are synced before they get their names and folders afterwards. A pack that is
         there already must have the same bytes, and stays. Raises MigrationFailed, after which the
-        quarantine still has to be discarded.
+        quarantine still has to be discarded, and what `break_dead` raises.
         """
         keep_paths: list[str] = []
         try:
@@ -188,7 +189,12 @@ class Quarantine:
             if stems:
                 self.modes.make_directory(f"{self.objects_dir}/pack")
             for stem in stems:
-                keep_paths.extend(self._create_keep(stem, keep_message, next_own_path, known_as))
+                paths = self._create_keep(stem, keep_message, next_own_path, known_as)
+                if not paths and break_dead is not None:
+                    # Whoever finds that its process is dead (it may be this very push, sent before) removes it.
+                    break_dead(f"{self.objects_dir}/pack/{stem}.keep")
+                    paths = self._create_keep(stem, keep_message, next_own_path, known_as)
+                keep_paths.extend(paths)
             loose_paths = self._migrate_loose(fsync)
             for stem in stems:
                 self._migrate_pack(stem, fsync)
@@ -196,9 +202,9 @@ class Quarantine:
                 sync_path(f"{self.objects_dir}/pack")
             if fsync:
                 sync_path(self.objects_dir)
-        except (OSError, MigrationFailed) as error:
+        except (OSError, GovcError) as error:
             _remove_keeps(keep_paths)
-            if isinstance(error, MigrationFailed):
+            if isinstance(error, GovcError):
                 raise
             raise MigrationFailed(str(error)) from error
         self.discard()

@@ -62,6 +62,7 @@ class PushedObjects:
             fsync=syncs,
             next_own_path=self._journal.next_lock_path,
             known_as=self._journal.log.owner.path_saying(f"{message}\n".encode("ascii")),
+            break_dead=self._journal.break_dead,
         )
         if result.object_count and not (migration.pack_paths or result.is_unpacked):
             raise MigrationFailed("the pack is gone: something prunes the quarantine")

@@ -99,8 +99,9 @@ MUTATIONS = (
     Mutation(
         "no .keep while the refs have not moved",
         "govc/odb/quarantine.py",
-        "                keep_paths.extend(self._create_keep(stem, keep_message, next_own_path, known_as))\n",
-        "                pass\n",
+        "                paths = self._create_keep(stem, keep_message, next_own_path, known_as)\n"
+        "                if not paths",
+        "                paths = []\n                if not paths",
         f"{GIT}::test_a_repack_at_any_moment_of_a_push_takes_nothing_away",
     ),
     Mutation(
