@@ -99,9 +99,8 @@ MUTATIONS = (
     Mutation(
         "no .keep while the refs have not moved",
         "govc/odb/quarantine.py",
-        "                paths = self._create_keep(stem, keep_message, next_own_path, known_as)\n"
-        "                if not paths",
-        "                paths = []\n                if not paths",
+        '        path = f"{self.objects_dir}/pack/{stem}.keep"\n',
+        "        return []\n",
         f"{GIT}::test_a_repack_at_any_moment_of_a_push_takes_nothing_away",
     ),
     Mutation(
