@@ -26,7 +26,6 @@ from govc.cache.bodies import BodyCache, Chunk
 from govc.cache.flight import Piece
 from govc.errors import GovcError, LimitExceeded
 from govc.graph.commits import follow_tags
-from govc.graph.filter import ALL
 from govc.graph.interface import Work
 from govc.graph.negotiate import Negotiation
 from govc.graph.shallow import INFINITE_DEPTH, ShallowUpdate, deepen, deepen_by_range, deepen_relative
@@ -71,6 +70,7 @@ from govc.service.policy import UploadPolicy
 from govc.service.request_lines import RequestLines, not_our_ref
 from govc.service.selection import FilterUnusable, select_objects
 from govc.service.shown import ShownRefs
+from govc.service.stored_clone import is_sent_stored, may_be_stored
 from govc.service.wishes import has_queue, wants_blobs, wish_for
 from govc.service.words import (
     KnownBody,
@@ -93,10 +93,6 @@ _V2_WORDS = "words of version 2"
 WORDS_BYTES_MAX = 4096
 WORDS_MAX = 256
 """How many questions of at most so many bytes are known by their words, per snapshot."""
-
-STORED_BYTES_MIN = 8 << 20
-"""A pack of so many bytes is sent from where it lies to who asks for it first; to keep a smaller one costs less than a
-millisecond."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -478,14 +474,15 @@ class FetchSession:
                 maker.line = body_line(self.snapshot, self.context, plan, side_band)
                 if self._may_be_known(plan):
                     remember_body(self.snapshot, self.context, self._words, KnownBody(key, side_band, size))
-            maker.may_be_stored = self._may_be_stored(plan, side_band)
+            maker.may_be_stored = may_be_stored(self.snapshot, plan, side_band)
+            is_stored = maker.may_be_stored and is_sent_stored(self.snapshot, has_queue=self._has_queue)
             wish = replace(
                 wish_for(KnownBody(key, side_band, size), self.policy, self.context, has_queue=self._has_queue),
                 produce=begun.take if begun is not None and is_little else produce,
                 head=head,
                 line=maker.line,
                 note=maker.note,
-                produce_stored=maker.make_stored if maker.may_be_stored and self._is_sent_stored() else None,
+                produce_stored=maker.make_stored if is_stored else None,
             )
             yield from tools.bodies.serve(wish, self._sent)
         finally:
@@ -511,21 +508,6 @@ class FetchSession:
 
     def _wish(self, plan: PackPlan) -> Wish:
         return wish_of(self.context, FETCH if plan.haves else CLONE, self.snapshot.layout.gitdir)
-
-    def _may_be_stored(self, plan: PackPlan, side_band: int) -> bool:
-        """Tell whether the answer may well be a stored pack, or nearly.
-
-        That is all of a repository of one pack and little more, such as pushes since it was packed.
-        """
-        is_whole = not plan.haves and not plan.boundary and not plan.client_shallow and plan.selection == ALL
-        is_simple = is_whole and bool(side_band) and not self.snapshot.is_partial
-        sizes = [pack.size for pack in self.snapshot.store.packs]
-        return is_simple and max(sizes, default=0) > sum(sizes) // 2
-
-    def _is_sent_stored(self) -> bool:
-        """Tell whether the first who asks is sent a stored pack from where it lies, and nothing is kept."""
-        # Who reads slowly must not keep a place, where operations are counted.
-        return not self._has_queue and max(pack.size for pack in self.snapshot.store.packs) >= STORED_BYTES_MIN
 
     def _tag_candidates(self) -> dict[bytes, bytes]:
         key = ("tags", self.context.namespace)

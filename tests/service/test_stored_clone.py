@@ -19,7 +19,7 @@ from govc.cache.span import FramedSpan
 from govc.protocol.sideband import Band, frame
 from govc.repo.runtime import PLAIN
 from govc.repo.stored_packing import find_base
-from govc.service import fetch
+from govc.service import fetch, stored_clone
 from govc.service.broken import BrokenStream
 from govc.service.making import _data_header
 from govc.web.sending import Outlet
@@ -33,7 +33,7 @@ def call(function: Callable[..., Any], *arguments: Any) -> Any:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(fetch, "STORED_BYTES_MIN", 1000)
+    monkeypatch.setattr(stored_clone, "STORED_BYTES_MIN", 1000)
     world = World(tmp_path)
     noise = random.Random(1)
     one = world.commit("main", files={"large": noise.randbytes(400_000), "text": b"line\n" * 500})
@@ -63,7 +63,7 @@ def test_the_first_gets_the_pack_as_it_lies_and_the_second_is_kept(world: World)
 
 @needs_compiled
 def test_a_small_pack_is_kept_at_once_and_copied_in_one_step(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "STORED_BYTES_MIN", 8 << 20)
+    monkeypatch.setattr(stored_clone, "STORED_BYTES_MIN", 8 << 20)
     world.backend.fetch_tools.producer.produce = None  # type: ignore[method-assign,assignment]
     assert world.clone(world.refs()) == stored_pack(world)
     assert len(world.cached(".body")) == 1
@@ -75,8 +75,8 @@ def test_nothing_is_kept_of_a_damaged_pack(world: World, monkeypatch: pytest.Mon
     """The next clone after the repair is whole, and what grows out of it after a push is, too."""
     (path,) = world.path.glob("objects/pack/*.pack")
     if how == "copied":
-        monkeypatch.setattr(fetch.FetchSession, "_may_be_stored", lambda *_: False)
-    monkeypatch.setattr(fetch, "STORED_BYTES_MIN", 8 << 20)
+        monkeypatch.setattr(fetch, "may_be_stored", lambda *_: False)
+    monkeypatch.setattr(stored_clone, "STORED_BYTES_MIN", 8 << 20)
     if how == "extended":
         world.commit("main", world.git.rev(world.path, "refs/heads/main"), files={"text": b"line\n" * 502})
     good = path.read_bytes()
