@@ -36,8 +36,9 @@ from govc.repo.layout import RepositoryLayout
 from govc.repo.ref_values import LoggedRefs
 from govc.wal.checkpoint import read_checkpoint
 from govc.wal.errors import LogDamaged, LogError, LogFailed, LogInDoubt
-from govc.wal.log import Appended, Log, LogFolder, LogHome, LogOptions
+from govc.wal.log import Appended, Log, LogOptions
 from govc.wal.owner import find_lock, is_alive
+from govc.wal.place import LogFolder, LogHome
 from govc.wal.reader import Located, LogReader, Position
 from govc.wal.record import Draft, Kind, PackReference, RefChange, SymrefChange
 

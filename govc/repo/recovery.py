@@ -37,8 +37,9 @@ from govc.repo.reftable_recovery import publish_held_table
 from govc.wal.checkpoint import read_checkpoint
 from govc.wal.errors import LogDamaged, LogFailed
 from govc.wal.flock import Flocked
-from govc.wal.log import Appended, LogFolder
+from govc.wal.log import Appended
 from govc.wal.owner import find_lock, forget, is_alive, iter_locks, iter_tokens
+from govc.wal.place import LogFolder
 from govc.wal.reader import Located, LogReader
 from govc.wal.record import Kind, Record, RefChange
 from govc.wal.state import UNPUBLISHED_MAX

@@ -26,11 +26,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from govc import disk
-from govc.protocol.oid import HashAlgorithm
 from govc.wal.boot import boot_id
 from govc.wal.errors import LogError, LogFailed, LogFull, LogInDoubt
 from govc.wal.flock import Flocked
 from govc.wal.owner import Owner
+from govc.wal.place import LogFolder, LogHome
 from govc.wal.reader import Located, Position, iter_records, read_record_at
 from govc.wal.record import Draft, Kind, Record, make_record
 from govc.wal.segment import (
@@ -67,13 +67,6 @@ class LogOptions:
     watch_sync: Callable[[float], None] | None = None
 
 
-class LogHome(NamedTuple):
-    """Whose log it is: the object format, and the inode of the repository's folder."""
-
-    algo: HashAlgorithm
-    inode: int
-
-
 class LogStatistics(NamedTuple):
     """What this process has done: for metrics and benchmarks."""
 
@@ -87,42 +80,6 @@ class LogStatistics(NamedTuple):
     def since(self, before: "LogStatistics") -> "LogStatistics":
         """Return how much each figure has grown."""
         return LogStatistics._make(now - then for now, then in zip(self, before, strict=True))
-
-
-class LogFolder(NamedTuple):
-    """The paths of a log; `root` is `<commondir>/govc`."""
-
-    root: str
-
-    @property
-    def segments(self) -> str:
-        """Where segments lie."""
-        return f"{self.root}/log"
-
-    @property
-    def locks(self) -> str:
-        """Where lock files and tokens of owners lie."""
-        return f"{self.root}/locks"
-
-    @property
-    def packs(self) -> str:
-        """Where packs lie that records name."""
-        return f"{self.root}/packs"
-
-    @property
-    def late(self) -> str:
-        """Which records have hooks that are still to be told."""
-        return f"{self.root}/late"
-
-    @property
-    def state(self) -> str:
-        """The shared state."""
-        return f"{self.root}/state"
-
-    @property
-    def checkpoint(self) -> str:
-        """The checkpoint."""
-        return f"{self.root}/checkpoint"
 
 
 class Appended(NamedTuple):

@@ -21,7 +21,8 @@ from govc import disk as seam
 from govc.protocol.oid import SHA1
 from govc.wal import boot
 from govc.wal.errors import LogDamaged, LogFailed
-from govc.wal.log import Appended, Log, LogFolder, LogHome, LogOptions
+from govc.wal.log import Appended, Log, LogOptions
+from govc.wal.place import LogFolder, LogHome
 from govc.wal.reader import LogReader, Position
 from govc.wal.record import GENESIS, Draft, Kind, Record, RefChange, encode_record
 from tests.simulation.disk import SimulatedDisk

@@ -4,7 +4,8 @@ import os
 
 from govc.protocol.oid import SHA1
 from govc.wal.flock import Flocked
-from govc.wal.log import Log, LogFolder, LogHome, LogOptions
+from govc.wal.log import Log, LogOptions
+from govc.wal.place import LogFolder, LogHome
 from govc.wal.reader import LogReader, Position
 from govc.wal.record import GENESIS, Draft, Kind, RefChange
 
