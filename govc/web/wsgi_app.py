@@ -43,7 +43,9 @@ from govc.web.interface import Backend, RepositoryHandle
 from govc.web.json_lines import CURRENT
 from govc.web.lane import BODY_BYTES_MAX as LANE_BYTES_MAX
 from govc.web.lane_answer import LaneAnswer
-from govc.web.metrics import CONTENT_TYPE, Metrics
+from govc.web.metrics import Metrics
+from govc.web.own_pages import PREFIX as OWN_PREFIX
+from govc.web.own_pages import OwnPages
 from govc.web.request import (
     find_parameter,
     hook_variables,
@@ -51,7 +53,7 @@ from govc.web.request import (
     request_path,
     wsgi_text,
 )
-from govc.web.responses import Header, Response, error_response, status_line, whole_response
+from govc.web.responses import Header, Response, error_response, status_line
 from govc.web.routes import Route, RouteKind, find_route
 from govc.web.sending import NO_ACCEL_VARIABLE, WaitWritable, find_outlet
 from govc.web.slow_clients import SlowClients, has_hung_up
@@ -61,9 +63,6 @@ from govc.web.trace_context import Tracing
 
 _LOG = logging.getLogger("govc.web")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_OWN_PREFIX = "/-/"
-_METRICS, _READY, _HEALTHY = _OWN_PATHS = ("/-/metrics", "/-/readyz", "/-/healthz")
-_PLAIN_TEXT = "text/plain; charset=utf-8"
 _SOMEBODY = "somebody"
 _REMEMBERED_MAX = 4096
 _REMEMBERED_CHARACTERS_MAX = 256
@@ -132,6 +131,7 @@ class Application:
         self._proxies = TrustedProxies(options.trusted_proxies)
         self._user_variable = header_variable(options.remote_user_header) if options.remote_user_header else None
         self._metrics = metrics if metrics is not None else (Metrics() if options.metrics else None)
+        self._own_pages = OwnPages(self._health, self._metrics)
 
     def start(self) -> None:
         """Begin what runs in the background: for a process that lives longer than a request."""
@@ -153,8 +153,8 @@ class Application:
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
         path = environ.get("PATH_INFO", "")
-        if path.startswith(_OWN_PREFIX):
-            own = self._answer_own(path, environ)
+        if path.startswith(OWN_PREFIX):
+            own = self._own_pages.answer(path, environ)
             if own is not None:
                 start_response(status_line(own.status), own.headers)
                 return [own.body] if isinstance(own.body, bytes) and own.body else []
@@ -573,23 +573,6 @@ class Application:
         if given and _REQUEST_ID.fullmatch(given) and self._proxies.contains(peer):
             return given
         return os.urandom(8).hex()
-
-    def _answer_own(self, path: str, environ: dict[str, Any]) -> Response | None:
-        """Answer /-/healthz, /-/readyz and /-/metrics; None for other paths, which may be repositories."""
-        if path not in _OWN_PATHS or (path == _METRICS and self._metrics is None):
-            return None
-        method = environ.get("REQUEST_METHOD")
-        if method not in ("GET", "HEAD"):
-            return error_response(405, ("Allow", "GET, HEAD"))
-        if path == _METRICS and self._metrics is not None:
-            response = whole_response(CONTENT_TYPE, self._metrics.encode())
-        elif path == _READY:
-            readiness = self._health.check()
-            response = whole_response(_PLAIN_TEXT, readiness.encode())
-            response = response._replace(status=503 if readiness.problems else 200)
-        else:
-            response = whole_response(_PLAIN_TEXT, b"ok\n")
-        return response._replace(body=b"") if method == "HEAD" else response
 
 
 def _auth_type(environ: dict[str, Any], identity: Identity) -> str | None:
