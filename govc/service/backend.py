@@ -6,7 +6,6 @@ handle is made for one request: it holds the snapshot that the request is answer
 
 import logging
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -33,7 +32,7 @@ from govc.repo.index_keeper import IndexKeeper
 from govc.repo.journal import JournalOptions
 from govc.repo.late_hooks import LateHooksTask, has_late_hooks
 from govc.repo.layout import find_commondir
-from govc.repo.maintenance import MaintenanceTask, is_due
+from govc.repo.maintenance_keeper import MaintenanceKeeper
 from govc.repo.packing import PackProducer, ProducerLimits
 from govc.repo.pool import PoolLimits, RepositoryPool
 from govc.repo.proof import PathStamps, Proof, prove, stamp_path, stamp_place
@@ -147,7 +146,7 @@ class Backend:
         self._slots = slots
         # Maintenance has a slot of its own: it must never make a push or a clone wait.
         self._maintenance_slots = make_slots("maintenance", 1) if slots is not None else None
-        self._maintaining: set[str] = set()
+        self._maintenance = MaintenanceKeeper(self._maintenance_slots)
         self._proved: dict[str, _Proved] = {}
         self.journal_options = JournalOptions(
             durability=settings.durability,
@@ -458,32 +457,7 @@ class Backend:
         """Start maintenance and checkpoints when a push has made them due; nobody waits for them."""
         self._checkpoints.note_push(repository, self.journal_options)
         self._index_keeper.note_push(repository, tips)
-        try:
-            # The push has just looked, or will soon: counts that are a few pushes old are good enough for this.
-            snapshot = repository.last_snapshot or repository.snapshot()
-            if not is_due(snapshot, repository.ref_database):
-                return
-            task = MaintenanceTask.of(snapshot.layout, snapshot.config)
-            if self._maintenance_slots is None:
-                # This process ends with its request; what it starts here lives on.
-                start_detached(Job("maintain", task))
-                return
-        except (GovcError, OSError) as error:
-            log.warning("%s: maintenance not started: %s", repository.gitdir, error)
-            return
-        if repository.gitdir not in self._maintaining:
-            self._maintaining.add(repository.gitdir)
-            threading.Thread(target=self._maintain, args=(repository, task), daemon=True).start()
-
-    def _maintain(self, repository: Repository, task: MaintenanceTask) -> None:
-        assert self._maintenance_slots is not None
-        try:
-            report = drain(run_helper(Job("maintain", task), slots=self._maintenance_slots))
-            log.info("%s: maintenance: %s", repository.gitdir, report)
-        except (GovcError, OSError) as error:
-            log.error("%s: maintenance failed: %s", repository.gitdir, error)
-        finally:
-            self._maintaining.discard(repository.gitdir)
+        self._maintenance.note_push(repository)
 
 
 def open_cache_folder(settings: Settings, environ: Mapping[str, str]) -> CacheFolder | None:
