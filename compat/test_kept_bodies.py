@@ -28,12 +28,12 @@ def counts(server: Running) -> dict[str, float]:
     return {name: float(number) for name, number in found if float(number)}
 
 
-@pytest.mark.parametrize("name", START)
-def test_the_first_clone_after_a_restart_is_a_kept_body(name: str, tmp_path: Path) -> None:
+def make_repository(place: Path) -> tuple[Git, Path, Path]:
+    """A client, root/a.git with one large file, and the work tree that it was pushed from: clients/work."""
     for folder in ("root", "scratch", "clients"):
-        (tmp_path / folder).mkdir()
-    git = Git(tmp_path / "home", tmp_path / "clients")
-    bare, work = tmp_path / "root" / "a.git", tmp_path / "clients" / "work"
+        (place / folder).mkdir()
+    git = Git(place / "home", place / "clients")
+    bare, work = place / "root" / "a.git", place / "clients" / "work"
     git("init", "-q", "--bare", "-b", "main", str(bare))
     (bare / "git-daemon-export-ok").touch()
     git("init", "-q", "-b", "main", str(work))
@@ -41,6 +41,12 @@ def test_the_first_clone_after_a_restart_is_a_kept_body(name: str, tmp_path: Pat
     git("add", ".", cwd=work)
     git("commit", "-qm", "large", cwd=work)
     git("push", "-q", str(bare), "main", cwd=work)
+    return git, bare, work
+
+
+@pytest.mark.parametrize("name", START)
+def test_the_first_clone_after_a_restart_is_a_kept_body(name: str, tmp_path: Path) -> None:
+    git, _bare, _work = make_repository(tmp_path)
     env = server_environment(tmp_path / "server-home", {"GOVC_CACHE_DIR": str(tmp_path / "cache")})
     with START[name](tmp_path / "root", env, tmp_path / "scratch") as server:
         git("clone", "-q", f"{server.url}/a.git", str(tmp_path / "clients" / "before"))
@@ -55,17 +61,7 @@ def test_the_first_clone_after_a_restart_is_a_kept_body(name: str, tmp_path: Pat
 
 def test_a_repaired_pack_is_cloned_whole(tmp_path: Path) -> None:
     """Nothing is kept of the damaged one: git's client is told, and the first clone after the repair is good."""
-    for folder in ("root", "scratch", "clients"):
-        (tmp_path / folder).mkdir()
-    git = Git(tmp_path / "home", tmp_path / "clients")
-    bare, work = tmp_path / "root" / "a.git", tmp_path / "clients" / "work"
-    git("init", "-q", "--bare", "-b", "main", str(bare))
-    (bare / "git-daemon-export-ok").touch()
-    git("init", "-q", "-b", "main", str(work))
-    (work / "large").write_bytes(os.urandom(1 << 20))
-    git("add", ".", cwd=work)
-    git("commit", "-qm", "large", cwd=work)
-    git("push", "-q", str(bare), "main", cwd=work)
+    git, bare, work = make_repository(tmp_path)
     git("repack", "-adq", cwd=bare)
     (path,) = bare.glob("objects/pack/*.pack")
     good = path.read_bytes()
