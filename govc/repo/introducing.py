@@ -48,6 +48,11 @@ from govc.repo.thinning import add_thin
 log = logging.getLogger(__name__)
 
 READER_CACHE_BYTES = 64 << 20
+
+LEFTOVER_SECONDS = 10.0
+"""A file that nobody has written to for so long is a dead process's: runs exclude each other, and the small file of a
+push is written within milliseconds (if it was slower, the next run adds what it would have)."""
+
 _NOT_DUE = "what the index knew when nothing was due"
 LARGE_PACK_OBJECTS = 1000
 """A pack of so many objects is worth a look for forward deltas."""
@@ -236,7 +241,7 @@ def _remove_leftovers(index: Introductions) -> None:
         is_old_temporary = False
         if name.startswith(TEMPORARY_PREFIX):
             with suppress(OSError):
-                is_old_temporary = time.time() - os.stat(path).st_mtime > 3600
+                is_old_temporary = time.time() - os.stat(path).st_mtime > LEFTOVER_SECONDS
         if name in index.bad_names or is_old_temporary:
             with suppress(FileNotFoundError):
                 os.unlink(path)
