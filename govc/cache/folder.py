@@ -38,7 +38,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from govc import ofd_lock
-from govc.cache.grown import Elder, Whole, encode_line, open_grown, read_line
+from govc.cache.grown import Elder, Whole, encode_line, open_grown, open_regular, read_line
 from govc.cache.record import clear_if_dead
 
 log = logging.getLogger(__name__)
@@ -188,28 +188,33 @@ class CacheFolder:
 
     def open_body(self, key: str) -> int:
         """Return a descriptor of a whole body, -1 when there is none; it counts as used."""
-        try:
-            descriptor = os.open(self.body_path(key), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:
+        body = self._open_plain(key)
+        if body is None:
             return -1
-        touch(descriptor)
-        return descriptor
+        touch(body.descriptor)
+        return body.descriptor
+
+    def _find_whole(self, key: str) -> Whole | None:
+        return self._open_plain(key) or open_grown(f"{self.path}/{key}{GROWN}", f"{self.path}/{key}{BASE}")
+
+    def _open_plain(self, key: str) -> Whole | None:
+        path = self.body_path(key)
+        try:
+            descriptor, status = open_regular(path)
+        except OSError:
+            return None
+        return Whole(path, descriptor, status.st_size)
 
     def open_whole(self, key: str) -> Whole | None:
         """Return a whole body of either kind, None when there is none; it counts as used."""
-        descriptor = self.open_body(key)
-        if descriptor >= 0:
-            return Whole(self.body_path(key), descriptor, os.fstat(descriptor).st_size)
-        body = open_grown(f"{self.path}/{key}{GROWN}", f"{self.path}/{key}{BASE}")
+        body = self._find_whole(key)
         if body is not None:
             touch(body.descriptor)
         return body
 
     def has_body(self, key: str) -> bool:
         """Say whether there is a whole body."""
-        if os.path.exists(self.body_path(key)):
-            return True
-        body = open_grown(f"{self.path}/{key}{GROWN}", f"{self.path}/{key}{BASE}")
+        body = self._find_whole(key)
         if body is not None:
             body.close()
         return body is not None
@@ -224,13 +229,8 @@ class CacheFolder:
         if known is None:
             return None
         key, note = known[0].hex(), known[1]
-        path = self.body_path(key)
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:
-            body = open_grown(f"{self.path}/{key}{GROWN}", f"{self.path}/{key}{BASE}")
-            return Elder(body, note) if body is not None else None
-        return Elder(Whole(path, descriptor, os.fstat(descriptor).st_size), note)
+        body = self._find_whole(key)
+        return Elder(body, note) if body is not None else None
 
     def write_line(self, line: str, key: str, note: bytes) -> None:
         """Note that this body is the last of its line. Raises OSError."""

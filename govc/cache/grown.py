@@ -17,6 +17,7 @@ little part any more all is copied, and the body stands by itself.
 
 import errno
 import os
+import stat
 import struct
 import zlib
 from collections.abc import Iterator
@@ -125,12 +126,25 @@ def encode_footer(lent: Lent, base: int) -> bytes:
     return content + _CRC.pack(zlib.crc32(content))
 
 
+def open_regular(path: str) -> tuple[int, os.stat_result]:
+    """Open a file to read; return its descriptor and what it is. Never waits for who writes to a named pipe.
+
+    Raises OSError for anything but a regular file: a link, a folder.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "no regular file", path)
+    return descriptor, status
+
+
 def open_grown(path: str, base_path: str) -> Whole | None:
     """Return a body that borrows; None when there is none, or its base isn't the one that it was made with."""
     opened: list[int] = []
     try:
         for name in (path, base_path):
-            opened.append(os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW))
+            opened.append(open_regular(name)[0])
         size = os.fstat(opened[0]).st_size - FOOTER_BYTES
         footer = os.pread(opened[0], FOOTER_BYTES, max(size, 0))
         lent = _parse_footer(footer, os.fstat(opened[1]), size)
@@ -163,9 +177,11 @@ def encode_line(key: bytes, note: bytes) -> bytes:
 def read_line(path: str) -> tuple[bytes, bytes] | None:
     """Return the key and the note of a line; None when there is none, or its file is no good."""
     try:
-        with open(path, "rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            content = file.read(min(size, LINE_BYTES_MAX) + 1)  # no memory is cleared that nothing is read into
+        descriptor, status = open_regular(path)
+        with open(descriptor, "rb", buffering=0) as file:
+            content = file.read(
+                min(status.st_size, LINE_BYTES_MAX) + 1
+            )  # no memory is cleared that nothing is read into
     except OSError:
         return None
     end = len(content) - _CRC.size

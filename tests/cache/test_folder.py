@@ -5,6 +5,7 @@ import os
 import shutil
 import stat
 import tempfile
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -19,6 +20,7 @@ from govc.cache.folder import (
     touch,
 )
 from govc.cache.record import claim, initialize
+from tests.waiting import wait_until
 
 SECOND = 1_000_000_000
 BEGIN = 1_700_000_000
@@ -248,3 +250,28 @@ def test_a_body_is_begun_only_where_there_is_room(cache, monkeypatch):
     monkeypatch.setattr(folder_room.os, "statvfs", disk(free=(1 << 30) + 500, total=1 << 50))
     assert cache.has_room_for(500)  # at most 1 GiB stays free
     assert not cache.has_room_for(501)
+
+
+@pytest.mark.parametrize("name", ["key.body", "key.grown", "key.base", f"{'a' * 40}.line"])
+@pytest.mark.parametrize("kind", ["folder", "named pipe", "link"])
+def test_what_is_no_file_is_no_body(cache, name, kind):
+    """Nobody waits for a named pipe, and a body that is a folder is made anew where there is none."""
+    path = f"{cache.path}/{name}"
+    if kind == "folder":
+        os.mkdir(path)
+    elif kind == "named pipe":
+        os.mkfifo(path)
+    else:
+        os.symlink("/etc/passwd", path)
+    if name.endswith(".base"):
+        with open(f"{cache.path}/key.grown", "wb") as file:
+            file.write(b"x" * 100)
+    found = []
+    threading.Thread(target=lambda: found.append(look_for(cache)), daemon=True).start()
+    wait_until(lambda: found)
+    assert found == [(None, False, None)]
+
+
+def look_for(cache):
+    """What the folder says of the body "key", and of the last one of a line."""
+    return cache.open_whole("key"), cache.has_body("key"), cache.find_elder("a" * 40)
