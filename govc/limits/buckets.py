@@ -113,7 +113,7 @@ def _create(path: str) -> None:
     temporary = f"{path}.{secrets.token_hex(8)}"
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        os.ftruncate(descriptor, FILE_BYTES)
+        os.posix_fallocate(descriptor, 0, FILE_BYTES)  # a hole that the disk has no room for ends who writes to it
         os.pwrite(descriptor, _MAGIC, 0)
         os.pwrite(descriptor, secrets.token_bytes(_KEY_BYTES), _KEY_AT)
         try:

@@ -99,6 +99,7 @@ class CrashNotes:
             self.gather()
             self._open()
         except OSError as error:
+            self._remove_files()
             log.warning("%s: crashes are not noted: %s", self.folder, error.strerror)
 
     def _make_folder(self) -> None:
@@ -111,10 +112,11 @@ class CrashNotes:
         name = f"{self.folder}/worker-{secrets.token_hex(8)}"
         # Locked before it has its name: who gathers takes one that isn't for a dead worker's, and removes it.
         now = open(f"{name}{_NEW}", "x+b", buffering=0)  # noqa: SIM115 - both stay open as long as the process
-        self._files[f"{name}{_NOW}"] = now
+        self._files[f"{name}{_NEW}"] = now
         fcntl.flock(now, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        now.truncate(_MAP_BYTES)
+        os.posix_fallocate(now.fileno(), 0, _MAP_BYTES)  # a hole that the disk has no room for ends who writes to it
         os.rename(f"{name}{_NEW}", f"{name}{_NOW}")
+        self._files[f"{name}{_NOW}"] = self._files.pop(f"{name}{_NEW}")
         trace = open(f"{name}{_TRACE}", "xb", buffering=0)  # noqa: SIM115
         self._files[f"{name}{_TRACE}"] = trace
         self._map = mmap.mmap(now.fileno(), _MAP_BYTES)
@@ -131,10 +133,14 @@ class CrashNotes:
             return
         self._map = None
         faulthandler.disable()
+        self._remove_files()
+
+    def _remove_files(self) -> None:
         for path, file in self._files.items():
             with suppress(FileNotFoundError):
                 os.unlink(path)
             file.close()
+        self._files.clear()
 
     def enter(self, gitdir: str) -> Use | None:
         """Note a request; None when nothing is noted, or too many are at once."""

@@ -1,6 +1,8 @@
 """Properties of the token bucket: against one that counts tokens with fractions, and of the shared table."""
 
+import errno
 import multiprocessing
+import os
 from fractions import Fraction
 
 import pytest
@@ -204,3 +206,16 @@ def test_what_is_not_limited_is_not_counted(clock):
     for _ in range(1000):
         rates.check_address("10.0.0.1", is_first=True)
         rates.check_user("ann", is_first=True)
+
+
+def test_where_the_disk_has_no_room_a_worker_counts_for_itself(tmp_path, monkeypatch, caplog):
+    """A page of a hole that the disk has no room for is SIGBUS: it ended the worker that wrote to it."""
+
+    def allocate(*_arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", allocate)
+    table = Buckets(str(tmp_path / "buckets"))
+    assert "each worker counts the requests that it gets itself" in caplog.text
+    assert table.take("somebody", rate_per_minute(60, 60)) == 0
+    assert os.listdir(tmp_path) == []

@@ -21,6 +21,22 @@ DIES = """
     os.kill(os.getpid(), int(sys.argv[2])) if sys.argv[2] != "clean" else notes.close()
 """
 
+ON_A_FULL_DISK = """
+    import errno, os, sys
+    from govc.repo.crash_notes import CrashNotes
+    def allocate(*_arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    os.posix_fallocate = allocate
+    notes = CrashNotes(sys.argv[1])
+    notes.begin()
+    sys.exit("noted" if notes.enter("/srv/a.git") is not None else 0)
+"""
+
+
+def run(program, folder):
+    command = [sys.executable, "-c", textwrap.dedent(program), str(folder)]
+    return subprocess.run(command, env={**os.environ, "PYTHONFAULTHANDLER": ""}, capture_output=True, check=False)
+
 
 def die(folder, how):
     command = [sys.executable, "-c", textwrap.dedent(DIES), str(folder), str(how if how == "clean" else int(how))]
@@ -160,3 +176,11 @@ def test_a_folder_of_somebody_else_is_not_used(tmp_path, caplog):
     done = die(tmp_path, "clean")
     assert b"crashes are not noted: not a folder that is ours alone" in done.stderr
     assert [] == os.listdir(tmp_path / "crashes")
+
+
+def test_on_a_full_disk_nothing_is_noted(tmp_path):
+    """A page of a hole that the disk has no room for is SIGBUS: it ended each worker as it began."""
+    done = run(ON_A_FULL_DISK, tmp_path)
+    assert (0, b"") == (done.returncode, done.stdout)
+    assert b"crashes are not noted: No space left on device" in done.stderr
+    assert os.listdir(tmp_path / "crashes") == []
