@@ -47,7 +47,7 @@ def break_off(
                     return result
                 has_begun = True
                 yield chunk
-    except GovcError as error:
+    except (GovcError, OSError) as error:  # also when no process is to be had for a helper
         if isinstance(error, Refused | ClientGone) and not has_begun:
             raise
         log.error("%s: %s: fetch failed after %.1f s: %s", context.request_id, gitdir, monotonic() - started, error)
