@@ -43,6 +43,10 @@ log = logging.getLogger(__name__)
 FILE_MODE = 0o640
 """The group may read it: whoever reads logs need not be us."""
 
+LOOKS_MAX = 100
+LOOK_SECONDS = 0.001
+"""So often, and so far apart, a line without an end is looked at before it is taken for one that was cut short."""
+
 REFUSAL = "the server's audit log can not be written"
 
 Count = Callable[[str], None]
@@ -176,11 +180,23 @@ class AuditLog:
             if self._descriptor >= 0:
                 os.close(self._descriptor)
             self._descriptor = descriptor
-        size = os.fstat(self._descriptor).st_size
-        if size and os.pread(self._descriptor, 1, size - 1) not in (b"\n", b""):
-            data = b"\n" + data  # after a line that this or another process could write only a part of
+        if self._is_cut_short():
+            data = b"\n" + data
         if os.write(self._descriptor, data) < len(data):
             raise OSError(0, "the disk took only a part of the line")
+
+    def _is_cut_short(self) -> bool:
+        """Say whether this or another process could write only a part of the last line.
+
+        One that another process writes just now may show its beginning first: it is looked at again.
+        """
+        for look in range(LOOKS_MAX):
+            if look:
+                time.sleep(LOOK_SECONDS)
+            size = os.fstat(self._descriptor).st_size
+            if not size or os.pread(self._descriptor, 1, size - 1) in (b"\n", b""):
+                return False
+        return True
 
     def close(self) -> None:
         """Close the file."""

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import time
 
 import pytest
 
@@ -195,6 +196,20 @@ def test_a_line_that_was_cut_short_spoils_no_other(tmp_path, monkeypatch, caplog
     assert "took only a part" in caplog.text
     cut, whole = world.log.read_text().splitlines()
     assert len(cut) == 10 and json.loads(whole)["refs"][0]["ref"] == "refs/heads/two"
+
+
+def test_a_line_that_another_process_is_writing_is_not_taken_for_one_that_was_cut_short(tmp_path, monkeypatch):
+    world = World(tmp_path)
+    world.log.write_bytes(b'{"event": "the')
+
+    def end_it(_seconds):
+        with world.log.open("ab") as file:
+            file.write(b'irs"}\n')
+        monkeypatch.undo()
+
+    monkeypatch.setattr(time, "sleep", end_it)
+    world.push((ZERO, world.first, "refs/heads/one"))
+    assert ["theirs", "push"] == [json.loads(line)["event"] for line in world.log.read_bytes().splitlines()]
 
 
 def test_secrets_are_cut_and_names_stay_on_their_line(tmp_path):
