@@ -113,6 +113,7 @@ class Repository:
         self._counted = NO_LOG_STATISTICS
         self._recoveries: list[RecoveryReport] = []
         self._turn = threading.Lock()
+        self._change = threading.Lock()  # of `_journal`; nobody waits while he holds it
 
     @property
     def layout(self) -> RepositoryLayout:
@@ -173,10 +174,15 @@ class Repository:
         journal = self._journal
         if journal is not None and journal.is_current():
             return journal
-        self._journal, report = open_journal(self.site(options.sleep), options)
-        self._counted = NO_LOG_STATISTICS
+        opened, report = open_journal(self.site(options.sleep), options)
         self._recoveries.append(report)
-        return self._journal
+        with self._change:
+            other = self._journal
+            if other is journal or other is None:
+                self._journal, self._counted = opened, NO_LOG_STATISTICS
+                return opened
+        opened.close()  # another push of this process was quicker: with two, one would not know what the other owes
+        return other
 
     def current_journal(self) -> Journal | None:
         """Return the log if this process has it open and it is still the one on disk. Nothing here waits."""

@@ -5,8 +5,10 @@ import os
 import pytest
 
 from govc.refs.plan import RefUpdate
+from govc.repo import repository as repository_room
 from govc.repo.checkpoint_schedule import checkpoint_path
 from govc.repo.late_hooks import LateHooksTask, has_late_hooks, late_hooks_job
+from govc.repo.open_journal import open_journal
 from govc.wal import reader as reader_room
 
 from .logged import ZERO, Logged, git, run_and_die
@@ -59,6 +61,25 @@ def test_hooks_that_a_kill_cut_off_are_run_once(world, told):
     )
     assert not has_late_hooks(world.path)
     assert run(world) == 0
+
+
+def test_a_push_that_opens_the_log_meanwhile_does_not_hide_whose_hooks_were_told(world, told, monkeypatch):
+    """At the first pushes to a repository: the other one may be through with the log before ours has opened it."""
+    first = world.commit()
+    git(world.path, "fetch", "-q", world.source, f"{first.hex()}:refs/heads/other")
+    others = []
+
+    def push_meanwhile(*arguments):
+        monkeypatch.setattr(repository_room, "open_journal", open_journal)
+        writer = world.writer(has_late_hooks=True)
+        assert writer.change([RefUpdate(MAIN, ZERO, first)]) == {}
+        others.append(writer)
+        return open_journal(*arguments)
+
+    monkeypatch.setattr(repository_room, "open_journal", push_meanwhile)
+    world.repository.journal(world.options)
+    world.repository.journal(world.options).late_hooks_done(others[0].sequences)
+    assert os.listdir(f"{world.path}/govc/late") == []
 
 
 def test_a_living_process_tells_its_own_hooks(world, told):
