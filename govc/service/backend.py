@@ -226,7 +226,7 @@ class Backend:
                 if self._guard is not None and access is not None:
                     self._guard.check_place(access, proved.gitdir, context)
                 return Handle(self, proved.repository, proved.snapshot, context)
-            del self._proved[path_info]
+            self._proved.pop(path_info, None)  # another thread may have been quicker
         is_push = context.service == RECEIVE_PACK
         place = self._places.find(path_info) if is_push else None
         stamps = self._stamp(path_info, is_push=is_push) if place is None else None

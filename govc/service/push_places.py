@@ -38,7 +38,7 @@ class PushPlaces:
             return None
         if place.proof.holds() and self._pool.note_use(place.repository):
             return place
-        del self._places[path_info]
+        self._places.pop(path_info, None)  # another thread may have been quicker
         return None
 
     def keep(self, path_info: str, stamps: PathStamps, found: FoundRepository, repository: Repository) -> None:

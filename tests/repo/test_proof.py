@@ -9,7 +9,7 @@ import pytest
 from govc.errors import GovcError, RepositoryNotFound
 from govc.repo import proof as proof_room
 from govc.repo.discover import enter_repository
-from govc.repo.proof import stamp_path
+from govc.repo.proof import Proof, stamp_path
 from govc.repo.runtime import PLAIN
 from govc.service import backend as backend_room
 from govc.service.backend import Backend
@@ -37,6 +37,25 @@ def settle(backend: Backend, name: str = "r.git", service: str = UPLOAD_PACK):
     """Ask until a proof is there, and return the snapshot that it holds for."""
     time.sleep(SETTLED_SECONDS)
     return opened(backend, name, service)
+
+
+@pytest.mark.parametrize("service", [UPLOAD_PACK, RECEIVE_PACK])
+def test_what_another_thread_has_just_forgotten_is_no_fault(
+    service: str, site: Site, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under a WSGI server with threads two may find at once that a proof doesn't hold any more."""
+    settle(backend, service=service)
+    asked = []
+
+    def forget(proof: Proof) -> bool:
+        asked.append(proof)
+        backend._proved.clear()
+        backend._places.clear()
+        return False
+
+    monkeypatch.setattr(Proof, "holds", forget)
+    assert opened(backend, service=service).layout.gitdir == str(site.repo)
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize("service", [UPLOAD_PACK, RECEIVE_PACK])
