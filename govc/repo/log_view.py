@@ -13,7 +13,7 @@ from govc.repo.recovery import log_folder
 from govc.wal.boot import boot_id
 from govc.wal.checkpoint import Checkpoint, read_checkpoint
 from govc.wal.errors import LogError
-from govc.wal.log import LogFolder
+from govc.wal.place import LogFolder
 from govc.wal.reader import Located, LogEnd, LogReader
 from govc.wal.segment import list_segments, read_header
 from govc.wal.state import peek_tail
