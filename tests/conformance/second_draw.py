@@ -42,7 +42,7 @@ SECOND_DRAW = (
         "RP-18",
         "a push that only deletes waits for a pack",
         "protocol/receive_pack.py",
-        "        return any(any(command.new) for command in self.commands)\n",
+        '        return any(command.new.strip(b"\\0") for command in self.commands)\n',
         "        return bool(self.commands)\n",
         "compat/test_raw_receive.py::test_delete_carries_no_pack_and_creation_of_known_objects_an_empty_one",
     ),
