@@ -179,9 +179,8 @@ def read_line(path: str) -> tuple[bytes, bytes] | None:
     try:
         descriptor, status = open_regular(path)
         with open(descriptor, "rb", buffering=0) as file:
-            content = file.read(
-                min(status.st_size, LINE_BYTES_MAX) + 1
-            )  # no memory is cleared that nothing is read into
+            # No memory is cleared that nothing is read into.
+            content = file.read(min(status.st_size, LINE_BYTES_MAX) + 1)
     except OSError:
         return None
     end = len(content) - _CRC.size
