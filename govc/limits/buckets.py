@@ -10,7 +10,9 @@ since a new one is full, too; when all of a set are in use the fullest makes roo
 crowd does, and the worst that a crowd of addresses can do is to have some debts forgotten.
 
 Two processes that change one set at once exclude each other by a lock on a byte of the file. It is never waited for: a
-process that is stopped while it holds one must not stop the others; then a token may be taken for nothing.
+process that is stopped while it holds one must not stop the others. Who doesn't get it takes that token from buckets of
+its own and leaves the shared ones alone: a number that is written back without the lock would undo all that others have
+taken since it was read.
 """
 
 import logging
@@ -48,7 +50,8 @@ class Buckets:
         self._descriptor = -1
         self.unlocked_takes = 0
         """How often another process held a lock for too long: at most so many tokens were taken for nothing."""
-        self._memory: mmap.mmap | bytearray = bytearray(FILE_BYTES)
+        self._own = bytearray(FILE_BYTES)  # zeros that nothing was written to: next to no memory
+        self._memory: mmap.mmap | bytearray = self._own
         self._key = secrets.token_bytes(_KEY_BYTES)
         if path is not None and ofd_lock.IS_AVAILABLE:
             try:
@@ -79,21 +82,22 @@ class Buckets:
         digest = blake2b(name.encode("utf-8", "surrogateescape"), digest_size=16, key=self._key).digest()
         mark = int.from_bytes(digest[:8], "big") or 1
         set_number = int.from_bytes(digest[8:], "big") % SETS
+        at = _SETS_AT + set_number * _SET.size
         with self._lock:
-            is_locked = self._lock_set(set_number)
+            if not self._lock_set(set_number):
+                return self._take(self._own, at, mark, rate, debt)
             try:
-                return self._take(_SETS_AT + set_number * _SET.size, mark, rate, debt)
+                return self._take(self._memory, at, mark, rate, debt)
             finally:
-                if is_locked:
-                    ofd_lock.unlock(self._descriptor, set_number)
+                ofd_lock.unlock(self._descriptor, set_number)
 
-    def _take(self, at: int, mark: int, rate: Rate, debt: int) -> float:
-        numbers = _SET.unpack_from(self._memory, at)
+    def _take(self, memory: mmap.mmap | bytearray, at: int, mark: int, rate: Rate, debt: int) -> float:
+        numbers = _SET.unpack_from(memory, at)
         marks, times = numbers[::2], numbers[1::2]
         way = marks.index(mark) if mark in marks else times.index(min(times))
         full_at = times[way] if marks[way] == mark else 0
         full_at, wait_ns = take(full_at, self._clock_ns(), rate, debt=debt)
-        _ENTRY.pack_into(self._memory, at + way * _ENTRY.size, mark, full_at)
+        _ENTRY.pack_into(memory, at + way * _ENTRY.size, mark, full_at)
         return wait_ns / 1e9
 
     def _lock_set(self, set_number: int) -> bool:

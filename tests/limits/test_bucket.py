@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from govc import ofd_lock
 from govc.errors import Refused
 from govc.limits import buckets as buckets_module
 from govc.limits.bucket import SECOND_NS, Rate, rate_per_minute, take
@@ -134,9 +135,39 @@ def test_processes_that_take_at_once_get_no_token_twice(tmp_path):
     taken, unlocked = map(sum, zip(*(pipe.recv() for pipe in pipes), strict=True))
     for process in processes:
         process.join()
-    # Nobody waits for a lock, so a process that is held up while it has one may let the other take for nothing: all
-    # that it takes, if the machine is busy.
+    # Nobody waits for a lock, so while a process is held up that has one the other takes from buckets of its own: for
+    # nothing, all that it takes, if the machine is busy.
     assert 500 <= taken <= 500 + unlocked
+
+
+def test_who_does_not_get_the_lock_undoes_nothing_that_others_take_meanwhile(tmp_path):
+    """He wrote back what he had read before: all tokens that another had taken since came again."""
+    file = str(tmp_path / "b")
+    holder, other = Buckets(file, lambda: 10**15), Buckets(file, lambda: 10**15)
+    others = []
+
+    def held_up():
+        """The clock is asked between reading a number and writing it: the lock is given back there, and used."""
+        for set_number in range(buckets_module.SETS):
+            ofd_lock.unlock(holder._descriptor, set_number)
+        others.extend(other.take("ann", ONE_A_SECOND) for _ in range(2))
+        return 10**15
+
+    late = Buckets(file, held_up)
+    assert other.take("ann", ONE_A_SECOND) == 0
+    for set_number in range(buckets_module.SETS):
+        assert ofd_lock.try_lock(holder._descriptor, set_number)
+    assert late.take("ann", ONE_A_SECOND) == 0
+    assert (late.unlocked_takes, others) == (1, [0, 0])
+    assert [other.take("ann", ONE_A_SECOND) for _ in range(2)] == [1.0, 1.0]
+
+
+def test_while_a_lock_is_held_for_long_a_worker_counts_for_itself(tmp_path, clock):
+    table, holder = Buckets(str(tmp_path / "b"), clock), Buckets(str(tmp_path / "b"), clock)
+    for set_number in range(buckets_module.SETS):
+        assert ofd_lock.try_lock(holder._descriptor, set_number)
+    assert [table.take("ann", ONE_A_SECOND) for _ in range(4)] == [0, 0, 0, 1.0]
+    assert table.unlocked_takes == 4
 
 
 def test_who_is_alone_is_never_without_the_lock(tmp_path, clock):
