@@ -292,7 +292,7 @@ def riding_tags(history: History, include_tags: Mapping[bytes, bytes], sent: lis
         number = reader.find(tag)
         if number < 0:
             raise ObjectMissing(tag, "tag")
-        riding.update(dict.fromkeys(follow_tags(reader, number, history.may_be_missing)[0]))
+        riding.update(dict.fromkeys(history.tags_passed(number)))
         if ticker.due():
             yield
             ticker.restart()

@@ -17,7 +17,7 @@ Source: gitrepository-layout "shallow" and "info/grafts"; git's commit.c (lookup
 
 import logging
 from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from govc.errors import Corrupt, CorruptObject, GovcError, ObjectMissing
 from govc.graph.commit_graph_file import CommitGraph
@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 
 TAG_CHAIN_MAX = 100_000
 """Tags that point to tags: how many are followed before the chain is refused."""
+
+SINGLE_TAGS_MAX = 10_000
+"""So many tags that name no other tag are known by heart, in at most a megabyte."""
 
 
 def never(_oid: bytes) -> bool:
@@ -56,6 +59,7 @@ class CommitTable:
         "_trees",
         "graphs",
         "reader",
+        "single_tags",
     )
 
     def __init__(self, reader: ObjectReader, look_up: "LookUp | None" = None) -> None:
@@ -71,6 +75,8 @@ class CommitTable:
         self._oid_size = reader.algo.oid_size
         self.graphs: tuple[CommitGraph, ...] = ()
         """Commit-graph files that may be asked before the commits themselves."""
+        self.single_tags: set[int] = set()
+        """Tags that were read, and name something that is here and no tag (`History.tags_passed`)."""
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -199,6 +205,16 @@ class History:
     def is_whole(self) -> bool:
         """Whether every commit has the parents that it says, all of them here."""
         return not self._replaced and self.may_be_missing is never
+
+    def tags_passed(self, number: int) -> Sequence[int]:
+        """Return the tags that peeling this one passes, itself first. Most are read once. Raises as `follow_tags`."""
+        single = self._table.single_tags
+        if number in single:
+            return (number,)
+        tags, target, _type = follow_tags(self.reader, number, self.may_be_missing)
+        if len(tags) == 1 and target >= 0 and len(single) < SINGLE_TAGS_MAX:
+            single.add(number)
+        return tags
 
     def cut(self, numbers: Iterable[int]) -> "History":
         """Return this history with more commits made shallow."""

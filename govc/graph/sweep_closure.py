@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from govc.errors import ObjectMissing
 from govc.graph.closure import COMPLETE_ROOTS_HALF, Closure, ClosureRequest, Peeled, peel_haves, peel_wants
-from govc.graph.commits import History, follow_tags
+from govc.graph.commits import History
 from govc.graph.filter import ALL, ObjectSelection
 from govc.graph.interface import Ticker, Work
 from govc.graph.trees import TreeCache, entry_kind
@@ -460,7 +460,7 @@ def _riding_tags(
         number = reader.find(tag)
         if number < 0:
             raise ObjectMissing(tag, "tag")
-        riding.update(dict.fromkeys(follow_tags(reader, number, history.may_be_missing)[0]))
+        riding.update(dict.fromkeys(history.tags_passed(number)))
         if ticker.due():
             yield
             ticker.restart()

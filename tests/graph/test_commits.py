@@ -1,6 +1,7 @@
 import pytest
 
 from govc.errors import CorruptObject, ObjectMissing
+from govc.graph import commits
 from govc.graph.commits import CommitTable, History, find_numbers, follow_tags
 from govc.objects.types import BLOB, COMMIT
 
@@ -79,6 +80,41 @@ def test_tags_are_followed_to_what_they_name() -> None:
     with pytest.raises(ObjectMissing):
         follow_tags(repo, repo.find(outer))
     assert (tags, -1, BLOB) == follow_tags(repo, repo.find(outer), lambda _oid: True)
+
+
+def test_a_tag_that_names_no_tag_is_read_once() -> None:
+    repo = RepositoryBuilder()
+    inner = repo.tag(repo.blob(b"x"))
+    outer = repo.tag(inner, "outer")
+    table = CommitTable(repo)
+    for _ in range(3):
+        assert [repo.find(inner)] == list(History(table).tags_passed(repo.find(inner)))
+    assert 1 == repo.reads
+    for _ in range(2):
+        assert [repo.find(outer), repo.find(inner)] == list(History(table).tags_passed(repo.find(outer)))
+
+
+def test_a_tag_whose_target_is_absent_is_looked_at_each_time() -> None:
+    repo = RepositoryBuilder()
+    blob = repo.blob(b"x")
+    tag = repo.find(repo.tag(blob))
+    repo.forget(blob)
+    table = CommitTable(repo)
+    for _ in range(2):
+        assert [tag] == list(History(table, may_be_missing=lambda _oid: True).tags_passed(tag))
+        with pytest.raises(ObjectMissing):
+            History(table).tags_passed(tag)
+
+
+def test_only_so_many_tags_are_known_by_heart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commits, "SINGLE_TAGS_MAX", 2)
+    repo = RepositoryBuilder()
+    blob = repo.blob(b"x")
+    tags = [repo.find(repo.tag(blob, f"v{number}")) for number in range(4)]
+    table = CommitTable(repo)
+    for _ in range(2):
+        assert tags == [passed for tag in tags for passed in History(table).tags_passed(tag)]
+    assert tags[:2] == sorted(table.single_tags)
 
 
 def test_unknown_names_have_no_numbers() -> None:

@@ -154,6 +154,20 @@ def test_what_the_view_does_not_know_takes_the_other_way() -> None:
     assert drain(sweep_closure(History(CommitTable(repo)), view, request, repo)) is None
 
 
+def test_a_tag_that_rides_along_is_read_once() -> None:
+    repo = RepositoryBuilder()
+    commit = repo.commit({b"f": b"1"})
+    tag = repo.tag(commit)
+    table, view = CommitTable(repo), view_of(repo, [commit, commit], 0)
+    request = ClosureRequest(wants=(commit,), include_tags={tag: commit})
+    reads = []
+    for _ in range(2):
+        swept = drain(sweep_closure(History(table), view, request, repo))
+        assert swept is not None and repo.find(tag) in swept.closure.numbers
+        reads.append(repo.reads)
+    assert reads[0] == reads[1]
+
+
 @settings(max_examples=20, derandomize=True, deadline=None)
 @given(seeds)
 def test_blobs_and_tags_that_are_wanted_by_name_are_sent_once(seed: int) -> None:
