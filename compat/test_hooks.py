@@ -324,18 +324,21 @@ def test_hooks_need_not_read(pair: Pair, git: Git) -> None:
 def test_output_comes_at_once_and_silence_is_filled(pair: Pair, git: Git) -> None:
     ours, theirs = pair(config={"receive.keepAlive": "1"})
     for repo in ours, theirs:
-        install(repo.path, "pre-receive", AWAIT + "echo one; await go; echo two; sleep 0.2; echo three >&2")
+        install(repo.path, "pre-receive", AWAIT + "echo one; await go; echo two; await heard; echo three >&2")
     body = push_body([f"{ZERO} {ours.rev('main')} refs/heads/new"], EMPTY_PACK)
     for repo in ours, theirs:
-        # The hook goes on once its first word and what fills two silences have come: held back, they never would.
+        # The hook goes on once its first word and what fills two silences have come, and again once its second has:
+        # held back, they never would.
         said: list[bytes] = []
         for piece in push_slowly(repo.url, body):
             said.append(piece.data if piece.band == 2 else b"alive" if not piece.data else b"report")
             if said[-3:] == [b"one\n", b"alive", b"alive"]:
                 (repo.path / "go").touch()
+            elif said[-1] == b"two\n":
+                (repo.path / "heard").touch()
         assert said[said.index(b"one\n") :].index(b"two\n") >= 3
         assert b"three\n" in said
-        assert (repo.path / "go").exists()
+        assert (repo.path / "go").exists() and (repo.path / "heard").exists()
 
 
 @pytest.mark.every_frontend
