@@ -243,11 +243,14 @@ class Crowd:
             await asyncio.sleep(max(0.0, 1 - (time.monotonic() - began)))
 
     async def _work(self, connection: Connection, until: float, delay: float) -> None:
+        """Ask again and again, and once at least: this process may have been held up for longer than it was to last."""
         await asyncio.sleep(delay)
-        while time.monotonic() < until:
+        while True:
             began = time.monotonic()
             await self._guarded("working", self._ask(connection))
             self.outcome.working_times.append(time.monotonic() - began)
+            if time.monotonic() >= until:
+                return
             await asyncio.sleep(WORKING_PAUSE_SECONDS)
 
     async def _ls_remote(self, when: str, is_over: Callable[[], bool]) -> None:
