@@ -283,15 +283,17 @@ def lasting_processes(server: Server) -> list[psutil.Process]:
 def forget_peaks(server: Server) -> None:
     """Let the kernel count the largest memory of each process from now on (proc(5), clear_refs)."""
     for process in lasting_processes(server):
-        Path(f"/proc/{process.pid}/clear_refs").write_text("5")
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a helper of before, which has just ended
+            Path(f"/proc/{process.pid}/clear_refs").write_text("5")
 
 
 def peak_bytes(server: Server) -> int:
     """The largest resident memory of each process since then, together."""
     total = 0
     for process in lasting_processes(server):
-        match = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
-        total += int(match[1]) * 1024 if match is not None else 0
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            match = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
+            total += int(match[1]) * 1024 if match is not None else 0
     return total
 
 
