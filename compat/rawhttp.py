@@ -76,12 +76,18 @@ def request(
     headers: Mapping[str, str] | None = None,
     timeout: float = TIMEOUT_SECONDS,
 ) -> Reply:
-    """Send one request; the path goes out as it is. An iterable body is sent chunked."""
+    """Send one request; the path goes out as it is. An iterable body is sent chunked.
+
+    A server that has heard enough may be gone before all of the body is sent; what it said counts then too.
+    """
     place = urlsplit(base)
     connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=timeout)
     try:
+        connection.connect()
         chunked = body is not None and not isinstance(body, bytes)
-        connection.request(method, place.path + path, body=body, headers=dict(headers or {}), encode_chunked=chunked)
+        target, fields = place.path + path, dict(headers or {})
+        with contextlib.suppress(ConnectionError):
+            connection.request(method, target, body=body, headers=fields, encode_chunked=chunked)
         return read_reply(connection.getresponse())
     finally:
         connection.close()
