@@ -88,6 +88,16 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
+def remove_served(path: Path) -> None:
+    """Remove a repository that a server may be at work in: a moment after a push it writes below govc/.
+
+    Out of sight first: nothing is made in it any more then, and its name is free for the next.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        away = path.rename(path.with_name(f"away-{time.monotonic_ns():x}"))
+        shutil.rmtree(away, ignore_errors=True)
+
+
 @dataclass
 class Repo:
     """One repository in the served folder."""
@@ -258,7 +268,7 @@ def server(
         here.check()
     finally:
         for repo in here.repos:
-            shutil.rmtree(repo.path, ignore_errors=True)
+            remove_served(repo.path)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 
 from compat import frontends
-from compat.conftest import Repo, Server, agree
+from compat.conftest import Repo, Server, agree, remove_served
 from compat.gitclient import Git
 from compat.rawhttp import request
 
@@ -173,16 +173,14 @@ def test_a_repository_restored_over_itself_under_a_running_server(server: Server
     git("clone", "-q", repo.url, "after")
     push(git, repo, "after")
     git.fsck(repo.path)
-    shutil.rmtree(repo.path.with_suffix(".old"))
+    remove_served(repo.path.with_suffix(".old"))
 
 
 def test_a_deleted_repository_is_gone_and_a_new_one_of_its_name_is_another(server: Server, git: Git) -> None:
     repo = server.create_repo()
     clone(git, repo)
     push(git, repo)
-    # Out of sight first: what the server still writes after a push would keep a folder from being empty.
-    away = repo.path.rename(repo.path.with_name("away-" + repo.path.name))
-    shutil.rmtree(away)
+    remove_served(repo.path)
     for _ in range(4):
         assert request(repo.url, "GET", LISTING).status == 404
     new = server.create_repo("empty", name=repo.path.name)

@@ -7,14 +7,13 @@ them) and the reports must agree, and `git status` must find nothing to say of o
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from compat.conftest import Repo, Server
+from compat.conftest import Repo, Server, remove_served
 from compat.gitclient import Git
 from compat.pushing import EMPTY_PACK, push_body, report_of
 from compat.rawhttp import receive
@@ -140,7 +139,7 @@ def test_a_clean_work_tree_follows_and_another_does_not(server: Server, oracle_u
         status = git("status", "--porcelain", cwd=place).stdout
         seen.append((report, files_of(place), listed, status, git.rev(place, "main")))
         git.fsck(place / ".git")
-        shutil.rmtree(place)
+        remove_served(place)
     for ours, theirs in zip(*seen, strict=True):
         assert ours == theirs
 
@@ -172,7 +171,7 @@ def test_an_unborn_branch_and_sha256(server: Server, oracle_url: str, git: Git) 
         git("push", "-q", f"{server.url}/{place.name}", f"{new}:refs/heads/main", cwd=source)
         assert git("status", "--porcelain", cwd=place).stdout == ""
         assert (place / "text.crlf").read_bytes() == b"a\r\nb\r\n"
-        shutil.rmtree(place)
+        remove_served(place)
 
 
 @ROWS
@@ -189,4 +188,4 @@ def test_a_filter_is_left_to_a_hook(server: Server, git: Git) -> None:
     report = report_of(receive(f"{server.url}/filtered", push_body([f"{old} {new} refs/heads/main"], EMPTY_PACK)))
     assert report == [b"unpack ok", b"ng refs/heads/main Could not update working tree to new HEAD"]
     assert files_of(place) == before and git.rev(place, "main") == old
-    shutil.rmtree(place)
+    remove_served(place)
