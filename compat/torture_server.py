@@ -127,8 +127,7 @@ class KilledServer:
         with contextlib.suppress(psutil.NoSuchProcess):
             chance.choice(workers).kill()
             self.counts["worker kills"] += 1
-        with self._lock:
-            self._last = time.monotonic()
+        self._disturb(is_down=False)  # also for who began between the first and the kill, and ends long after it
 
     def stop(self) -> None:
         """SIGTERM: a clean end."""
