@@ -88,6 +88,13 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
+def _copy_if_there(source: str, target: str) -> str:
+    """Copy a file, unless it has gone since its folder was listed."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.copy2(source, target)
+    return target
+
+
 def remove_served(path: Path) -> None:
     """Remove a repository that a server may be at work in: a moment after a push it writes below govc/.
 
@@ -192,9 +199,9 @@ class Server:
         return repo
 
     def fork(self, repo: Repo) -> Repo:
-        """A byte for byte copy in the served folder."""
+        """A byte for byte copy in the served folder, but for what comes and goes while a server is at work."""
         path = repo.path.with_name(f"copy-{time.monotonic_ns():x}.git")
-        shutil.copytree(repo.path, path, symlinks=True)
+        shutil.copytree(repo.path, path, symlinks=True, copy_function=_copy_if_there)
         return self.adopt(path)
 
     def check(self) -> None:
