@@ -31,7 +31,7 @@ class Crowd:
             time.sleep(0.001)
 
     def _state(self):
-        return self.gate._running, self.gate._waiting, len(self.refused)
+        return len(self.entered), self.gate._waiting, len(self.refused)
 
     def _visit(self, client, name):
         try:
@@ -46,11 +46,11 @@ class Crowd:
                 self._changed.notify_all()
 
     def let_one_out(self):
+        """One goes; returns when the next one is inside."""
         with self._changed:
             count = len(self.entered)
         self._leave.release()
-        with self._changed:
-            self._changed.wait_for(lambda: len(self.entered) > count, 0.2)
+        self.wait_for(lambda: len(self.entered) > count)
 
     def wait_for(self, condition):
         with self._changed:
