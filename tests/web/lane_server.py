@@ -48,6 +48,8 @@ class Server:
         create_repository(str(self.path), SHA1, export=True, allow_push=False)
         create_first_commit(str(self.path), SHA1, now_seconds=1_700_000_000)
         self.main = self.path / "refs/heads/main"
+        # A helper that fills the index changes the repository whenever it comes to it, in the middle of a test.
+        settings = {"introductions": False, **settings}
         if "cache_dir" not in settings:
             settings["cache_bytes_max"] = 0
         self.application = create_app(root=str(self.path.parent), **settings)
