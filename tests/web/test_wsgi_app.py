@@ -8,6 +8,7 @@ import pytest
 
 from govc.errors import RepositoryRefused
 from govc.protocol.errors import RemoteProtocolError
+from tests.descriptors import count_open
 from tests.web.fakes import Client, FakeBackend, make_environ
 
 NEVER_CACHED = {
@@ -279,11 +280,11 @@ def test_a_file_that_nobody_reads_is_closed(client, tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"x" * 100)
     client.backend.handle.files["pack", PACK] = str(path)
-    before = len(os.listdir("/proc/self/fd"))
     _, chunks = client.start(make_environ("GET", f"/a.git/{PACK}"))
+    assert count_open(path) == 1
     chunks.close()
     assert client.request("HEAD", f"/a.git/{PACK}").body == b""
-    assert before == len(os.listdir("/proc/self/fd"))
+    assert count_open(path) == 0
 
 
 def test_getanyfile_false_forbids_dumb_routes_only(client):
