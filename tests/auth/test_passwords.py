@@ -6,7 +6,7 @@ from govc.auth.htpasswd import parse_htpasswd
 from govc.auth.passwords import PASSWORD_BYTES_MAX, PasswordChecker, PasswordLimits
 from govc.auth.principal import LoginBusy, LoginFailed
 from govc.auth.watched import WatchedValue
-from tests.waiting import wait_until
+from tests.waiting import SECONDS, wait_until
 
 HASH = "$2y$05$yK8gSuHNgE0DbzT/S9F0W.pZVDL04jg9jEkNkbfIAp6v1xB3kGMY"
 
@@ -136,7 +136,7 @@ def test_an_empty_file_lets_nobody_in(tmp_path):
     assert World(tmp_path, {}).check("ann", b"a") == "the file holds no users"
 
 
-def test_equal_logins_at_once_hash_once_and_others_queue(tmp_path):
+def test_equal_logins_at_once_hash_once_and_others_queue(tmp_path, monkeypatch):
     world = World(tmp_path, {"ann": "a", "bob": "b"}, running_max=1, waiting_max=1, wait_seconds=120)
     world.hold = threading.Event()
     outcomes = []
@@ -153,8 +153,13 @@ def test_equal_logins_at_once_hash_once_and_others_queue(tmp_path):
             thread.start()
         return threads
 
+    joined = threading.Semaphore(0)
+    join = world.checker._flights._join
+    monkeypatch.setattr(world.checker._flights, "_join", lambda flight: joined.release() or join(flight))
     threads = begin(10, "ann", b"a")
     wait_until(lambda: world.hashed)
+    for _ in range(9):  # who is still on his way when the first one has his answer hashes again
+        assert joined.acquire(timeout=SECONDS)
     threads += begin(1, "bob", b"b")
     wait_until(lambda: world.checker._gate._waiting)
     assert world.check("bob", b"x") == "busy: too many wait"
