@@ -46,6 +46,11 @@ def source():
         keys.close()
 
 
+def let_end(keys):
+    """Wait for the end of the reading that has brought the keys: who asks before waits for that one and no other."""
+    wait_until(lambda: keys._reading is None, "the reading ends")
+
+
 def names(keys, kid):
     return [key.kid for key in keys.candidates(kid)]
 
@@ -63,6 +68,7 @@ def test_a_rotated_key_is_found_and_the_old_one_is_gone(source):
     issuer = Issuer(OLD)
     keys = source(issuer)
     assert names(keys, "old") == ["old"]
+    let_end(keys)
     issuer.keys = (NEW,)
     assert names(keys, "new") == ["new"]
     assert names(keys, "old") == []
@@ -81,6 +87,7 @@ def test_an_issuer_that_fails_leaves_the_keys_that_we_have(source):
     issuer, seen = Issuer(OLD), []
     keys = source(issuer, seen)
     assert names(keys, "old") == ["old"]
+    let_end(keys)
     issuer.failure = OSError("no route")
     assert names(keys, "new") == []
     assert names(keys, "old") == ["old"]
@@ -94,6 +101,7 @@ def test_equal_keys_stay_the_same_object_and_new_ones_do_not(source):
     issuer = Issuer(OLD)
     keys = source(issuer)
     names(keys, "old")
+    let_end(keys)
     before = keys.current()
     assert names(keys, "new") == []  # read again
     assert issuer.count == 2 and keys.current() is before
