@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from compat.frontends import server_environment, start_gunicorn
+from tests.waiting import wait_until
 
 KEPT = """
     import _thread, importlib, sys, types
@@ -92,9 +93,9 @@ def test_workers_share_what_was_imported(tmp_path: Path) -> None:
     root.mkdir()
     scratch.mkdir()
     with start_gunicorn(root, server_environment(tmp_path / "home", {}), scratch) as running:
-        children = Path(f"/proc/{running.pids[0]}/task/{running.pids[0]}/children").read_text().split()
-        assert len(children) == 2
-        for child in children:
+        listed = Path(f"/proc/{running.pids[0]}/task/{running.pids[0]}/children")
+        wait_until(lambda: len(listed.read_text().split()) == 2, "the second worker")  # the first one answers alone
+        for child in listed.read_text().split():
             sizes = dict(line.split()[:2] for line in Path(f"/proc/{child}/smaps_rollup").read_text().splitlines()[1:])
             private = int(sizes["Private_Dirty:"])
             assert private < int(sizes["Anonymous:"]) * 0.6, sizes
