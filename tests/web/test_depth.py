@@ -41,7 +41,8 @@ def no_wait(_connection):
     return None
 
 
-def test_a_connection_is_deep_while_something_long_is_sent(connect):
+def test_a_connection_is_deep_while_something_long_is_sent(connect, monkeypatch):
+    monkeypatch.setattr(depth_room, "monotonic", lambda: 0.0)
     connection = connect()
     assert bound_of(connection) == UNSENT_BYTES_MAX
     with Depth(connection, no_wait) as depth:
