@@ -35,9 +35,14 @@ BIG = bytes(range(256)) * 4096  # 1 MiB
 
 
 class Counts(dict):
+    """Counted by readers in threads of their own."""
+
+    lock = threading.Lock()
+
     def __call__(self, what, number, size):
-        old = self.get(what, (0, 0))
-        self[what] = (old[0] + number, old[1] + size)
+        with self.lock:
+            old = self.get(what, (0, 0))
+            self[what] = (old[0] + number, old[1] + size)
 
 
 class Recipe:

@@ -61,8 +61,11 @@ def counted():
 def caches(tmp_path, counted):
     """Two, as two workers have them."""
 
+    lock = threading.Lock()  # readers count in threads of their own
+
     def count(what, number, _size):
-        counted[what] = counted.get(what, 0) + number
+        with lock:
+            counted[what] = counted.get(what, 0) + number
 
     def make():
         return BodyCache(CacheFolder(str(tmp_path / "cache"), 64 << 20), count=count, ahead_bytes_max=2 << 20)
