@@ -1,7 +1,6 @@
 """Readers who would rather have the whole body, as a file with a name: behind a server that sends files."""
 
 import errno
-import fcntl
 import os
 import threading
 import time
@@ -14,7 +13,7 @@ from govc.cache.flight import FlightFailed, Notice
 from govc.cache.folder import CacheFolder
 from govc.errors import ClientGone, ObjectMissing
 from tests.cache.readers import ChunkReader
-from tests.waiting import wait_until
+from tests.waiting import SECONDS, wait_until
 
 KEY = b"k" * 20
 HEAD = b"head|"
@@ -161,7 +160,16 @@ def test_on_a_disk_that_fills_up_who_waits_gets_all_of_it(caches, monkeypatch):
         return real(descriptor, memoryview(data)[:room], offset)
 
     monkeypatch.setattr(os, "pwrite", pwrite)
-    may_go_on = threading.Event()
+    may_go_on, is_followed = threading.Event(), threading.Event()
+    join_remote = bodies_room.join_remote
+
+    def watched_join(*arguments):
+        remote = join_remote(*arguments)
+        if remote is not None:
+            is_followed.set()
+        return remote
+
+    monkeypatch.setattr(bodies_room, "join_remote", watched_join)
 
     class Slow(Recipe):
         def __call__(self):
@@ -175,20 +183,7 @@ def test_on_a_disk_that_fills_up_who_waits_gets_all_of_it(caches, monkeypatch):
     here = start_reader(caches[0], recipe)
     wait_for_flight(caches[0], len(BIG))
     there = start_reader(caches[1], recipe)
-    wait_until(lambda: _is_followed(caches[0].folder))
+    assert is_followed.wait(SECONDS)
     may_go_on.set()
     assert here.result() == there.result() == recipe.body
     assert recipe.begun == 2
-
-
-def _is_followed(folder):
-    """Whether somebody else has a shared lock on the spool: then nobody can have it alone."""
-    (part,) = [name for name in os.listdir(folder.path) if name.endswith(".part")]
-    descriptor = os.open(f"{folder.path}/{part}", os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
