@@ -18,6 +18,7 @@ from govc.cache.span import Check, FramedSpan
 from govc.cache.spool import WRITE_BYTES, copy_packets, write_cut
 from govc.errors import CorruptPack
 from tests.cache.readers import ChunkReader
+from tests.waiting import SECONDS
 
 KEY = bytes(20)
 
@@ -194,7 +195,7 @@ def test_what_no_ring_has_room_for_ends_the_flight(tmp_path: Path, monkeypatch: 
         quiet_seconds=60.0,
     )
     reader = ChunkReader(BodyCache(CacheFolder(str(tmp_path / "cache"), 1 << 30)).serve(request))
-    reader.join(20)
+    reader.join(SECONDS)
     assert not reader.is_alive()
     # Who has no pack data yet goes on without the cache.
     assert isinstance(reader.error, FlightFailed) or bytes(reader.seen) == b"head" + first + second
