@@ -22,6 +22,7 @@ from govc.service.admitting import admitted
 from govc.service.begun import UNDER_WAY_MAX, Begun
 from govc.service.context import UPLOAD_PACK, RequestContext
 from govc.service.fetch import FetchTools, serve_upload_pack
+from tests.timeless import let_no_time_pass
 
 SECONDS = 60
 
@@ -84,6 +85,11 @@ class World:
                 return
             threading.Event().wait(0.01)
         raise AssertionError("the place is never given back")
+
+
+@pytest.fixture(autouse=True)
+def little_is_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    let_no_time_pass(monkeypatch)
 
 
 @pytest.fixture(params=["direct", "shared"])

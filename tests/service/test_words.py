@@ -16,6 +16,7 @@ from govc.repo.creation import create_first_commit, create_repository
 from govc.service import fetch as fetch_room
 from govc.service import words
 from tests.simulation.pushes import make_commit, make_pack, oid_of
+from tests.timeless import let_no_time_pass
 
 NAME = "a.git"
 REF = "refs/heads/large"
@@ -56,6 +57,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    let_no_time_pass(monkeypatch)
     return World(tmp_path, monkeypatch)
 
 

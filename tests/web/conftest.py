@@ -2,12 +2,14 @@
 
 import pytest
 
+from tests.timeless import let_no_time_pass
 from tests.web.lane_server import Server
 
 
 @pytest.fixture
-def serve(tmp_path):
+def serve(tmp_path, monkeypatch):
     """Start workers on a repository of their own (`lane_server.Server`); they end with the test."""
+    let_no_time_pass(monkeypatch)
     started = []
 
     def start(**settings):
