@@ -17,6 +17,7 @@ from govc.service import fetch as fetch_room
 from govc.service import words
 from tests.simulation.pushes import make_commit, make_pack, oid_of
 from tests.timeless import let_no_time_pass
+from tests.waiting import wait_until
 
 NAME = "a.git"
 REF = "refs/heads/large"
@@ -51,6 +52,11 @@ class World:
         body = packets(f"want {self.oid} side-band-64k ofs-delta no-progress\n", "0000", "done\n")
         return Request(f"/{NAME}/git-upload-pack", body, {"Content-Type": "application/x-git-upload-pack-request"})
 
+    def let_land(self) -> None:
+        """Wait for what a clone leaves in the cache behind its last byte."""
+        flights = self.application._application._backend.fetch_tools.bodies._flights  # type: ignore[attr-defined]
+        wait_until(lambda: not flights, "its flight ends")
+
     def request_v2(self) -> Request:
         return fetch(NAME, [self.oid])
 
@@ -80,6 +86,7 @@ def test_other_words_are_read(world: World) -> None:
 
 def test_where_the_cache_was_emptied_the_words_are_read_again(world: World) -> None:
     first = world.application.ask(world.request_v2())
+    world.let_land()
     shutil.rmtree(world.cache)
     read = world.read
     assert world.application.ask(world.request_v2()) == first
