@@ -7,10 +7,12 @@ A folder whose modification time is the one of last time has the same names in i
 change under their names. So the first answer costs a stat per file, and the following ones 257 stats and those of
 folders that changed. A folder that was changed within the last seconds is looked at again next time, since a second
 change in the same tick of the file system's clock would not show.
+
+Threads may measure at once, and there is no lock: under gevent a thread of a pool that waits for one may wait for ever.
+What is noted of a folder is its stamp with the size that belongs to it, whoever noted it last.
 """
 
 import os
-import threading
 import time
 from collections import OrderedDict
 from contextlib import suppress
@@ -24,12 +26,10 @@ class DiskUse:
     def __init__(self, objects_dir: str) -> None:
         self._folders = [f"{objects_dir}/pack", *(f"{objects_dir}/{number:02x}" for number in range(256))]
         self._known: dict[str, tuple[tuple[int, int], int]] = {}
-        self._lock = threading.Lock()
 
     def measure(self) -> int:
         """Return the bytes of the files. Blocks for as long as the stats take. Raises OSError."""
-        with self._lock:
-            return sum(map(self._measure_folder, self._folders))
+        return sum(map(self._measure_folder, self._folders))
 
     def _measure_folder(self, folder: str) -> int:
         try:
@@ -59,12 +59,11 @@ class DiskUses:
     def __init__(self, count_max: int = 256) -> None:
         self._count_max = count_max
         self._uses: OrderedDict[str, DiskUse] = OrderedDict()
-        self._lock = threading.Lock()
 
     def measure(self, objects_dir: str) -> int:
         """Return the bytes of one repository's objects. Blocks. Raises OSError."""
-        with self._lock:
-            use = self._uses.setdefault(objects_dir, DiskUse(objects_dir))
+        use = self._uses.setdefault(objects_dir, DiskUse(objects_dir))
+        with suppress(KeyError):  # another thread has just forgotten it
             self._uses.move_to_end(objects_dir)
             while len(self._uses) > self._count_max:
                 self._uses.popitem(last=False)
