@@ -10,6 +10,7 @@ again when its name stands for another one (each line looks, which is one stat),
 SIGHUP to the master makes gunicorn open it again at once. With `log_format = json` the form is that of `json_lines`.
 """
 
+import _thread
 import logging
 import os
 import time
@@ -72,6 +73,33 @@ class StderrHandler(logging.Handler):
             self.handleError(logging.LogRecord(name, logging.INFO, __file__, 0, text, None, None))
 
 
+class AppendingHandler(WatchedFileHandler):
+    """Appends each line to a file, under a lock of the kernel's threads. gevent gives every handler one of its own: in
+    that a thread of a pool, which has no hub, may wait for ever, and everybody else behind it.
+    """
+
+    def createLock(self) -> None:
+        """Make the lock (the standard library's own hook)."""
+        super().createLock()
+        self._file_lock = _thread.RLock()
+
+    def acquire(self) -> None:
+        """Take it: gunicorn does, when it opens the file again."""
+        self._file_lock.acquire()
+
+    def release(self) -> None:
+        """Give it back."""
+        self._file_lock.release()
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Let it through the filters, and write it."""
+        passed = self.filter(record)
+        if passed:
+            with self._file_lock:
+                self.emit(passed if isinstance(passed, logging.LogRecord) else record)
+        return bool(passed)
+
+
 def _write(text: str) -> None:
     line = f"{text}\n".encode("utf-8", "backslashreplace")
     written = os.write(STDERR, line)
@@ -107,7 +135,7 @@ def configure(
     Again: in the place of what was configured before.
     """
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    handler = StderrHandler() if log_file is None else WatchedFileHandler(log_file, encoding="utf-8")
+    handler = StderrHandler() if log_file is None else AppendingHandler(log_file, encoding="utf-8")
     for each in filters:
         handler.addFilter(each)
     handler.setFormatter(JsonFormatter() if log_format == "json" else LineFormatter())

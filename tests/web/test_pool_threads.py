@@ -32,6 +32,20 @@ gevent.joinall(greenlets, timeout=60)
 print([greenlet.value == [0] * 5 for greenlet in greenlets])
 """
 
+LOGGING = """
+log = logging.getLogger("govc.web")
+def tell(name):
+    for number in range(300):
+        log.info("%s %d", name, number)
+        if name == "hub":
+            gevent.sleep(0.001)
+    return name
+greenlets = [gevent.spawn(GEVENT.call_blocking, tell, name) for name in "abc"]
+greenlets.append(gevent.spawn(tell, "hub"))
+gevent.joinall(greenlets, timeout=60)
+print([greenlet.value for greenlet in greenlets])
+"""
+
 
 def run(code: str, *arguments: Path) -> str:
     """Run code with a log file and these arguments. A process that stands still is ended from inside."""
@@ -45,3 +59,9 @@ def run(code: str, *arguments: Path) -> str:
 def test_pushes_that_measure_a_repository_at_once_all_get_an_answer(tmp_path: Path) -> None:
     (tmp_path / "pack").mkdir()
     assert run(MEASURING, tmp_path / "log", tmp_path) == str([True] * 6)
+
+
+def test_lines_of_several_threads_all_come_into_the_log_file(tmp_path: Path) -> None:
+    assert run(LOGGING, tmp_path / "log") == "['a', 'b', 'c', 'hub']"
+    names = [line.split()[-2] for line in (tmp_path / "log").read_text().splitlines()]
+    assert {name: names.count(name) for name in set(names)} == {"a": 300, "b": 300, "c": 300, "hub": 300}
