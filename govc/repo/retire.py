@@ -17,6 +17,7 @@ from govc.repo.open_journal import open_journal
 from govc.repo.recovery import Site, log_folder
 from govc.wal.errors import LogError
 from govc.wal.owner import is_alive, iter_tokens
+from govc.wal.place import LogFolder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,21 +42,28 @@ def retire(site: Site, options: JournalOptions) -> RetireReport:
         return RetireReport(was_there=False)
     journal, _ = open_journal(site, options)
     try:
-        living = [token for token in iter_tokens(folder.locks) if is_alive(folder.locks, token)]
-        others = [token for token in living if token != journal.log.owner.token]
-        if others:
-            raise NotRetired(f"{folder.root}: {len(others)} other process(es) have the log open; stop the server first")
+        _check_unused(folder, journal.log.owner.token)
         report = checkpoint(journal, site, close_log=True)
-        tail = journal.log.tail()
-        if tail is None or tail.offset or not tail.is_all_published:
-            raise NotRetired(f"{folder.root}: records came in meanwhile; try again")
+        with journal.log.append_lock():  # nobody appends between the last look and the end
+            _check_unused(folder, journal.log.owner.token)
+            tail = journal.log.tail()
+            if tail is None or tail.offset or not tail.is_all_published:
+                raise NotRetired(f"{folder.root}: records came in meanwhile; try again")
+            # Out of the way in one step: a process that comes now begins a new log.
+            doomed = f"{folder.root}.retired-{secrets.token_hex(4)}"
+            disk.rename(folder.root, doomed)
     finally:
         journal.close()
-    # Out of the way in one step: a process that comes now begins a new log.
-    doomed = f"{folder.root}.retired-{secrets.token_hex(4)}"
-    disk.rename(folder.root, doomed)
     shutil.rmtree(doomed)
     return RetireReport(was_there=True, sequence=report.sequence)
+
+
+def _check_unused(folder: LogFolder, own_token: bytes) -> None:
+    """Raise NotRetired when another process has the log open."""
+    living = [token for token in iter_tokens(folder.locks) if is_alive(folder.locks, token)]
+    others = [token for token in living if token != own_token]
+    if others:
+        raise NotRetired(f"{folder.root}: {len(others)} other process(es) have the log open; stop the server first")
 
 
 def discard(site: Site) -> str:

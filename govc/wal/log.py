@@ -251,9 +251,13 @@ class Log:
             raise
 
     def _with_segment(self, tail: Tail) -> Tail:
-        """Make a segment when a checkpoint has retired the last one, or there never was one."""
+        """Make a segment when a checkpoint has retired the last one, or there never was one. Raises LogError when the
+        log itself is gone: what lies in its place, if anything, is another one.
+        """
         if tail.offset:
             return tail
+        if not self.is_current():
+            raise LogError(f"{self.folder.root}: the log was retired")
         with suppress(FileExistsError):
             disk.mkdir(self.folder.segments, self._options.folder_mode & 0o777)
             disk.chmod(self.folder.segments, self._options.folder_mode)

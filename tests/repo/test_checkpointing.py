@@ -241,6 +241,24 @@ def test_a_log_in_use_is_not_retired(world):
     assert os.path.isdir(f"{world.path}/govc")
 
 
+def test_a_log_that_is_opened_while_it_is_being_retired_is_not_retired(world, monkeypatch):
+    """With its folder would go what tells the locks of the push that has just begun from plain git's."""
+    first, second = world.commit(), world.commit()
+    world.push((MAIN, ZERO, first))
+    world.repository.close()
+
+    def open_after(journal, site, **choices):
+        report = checkpoint(journal, site, **choices)
+        world.reopen().journal(world.options).next_lock_path()
+        return report
+
+    monkeypatch.setattr("govc.repo.retire.checkpoint", open_after)
+    with pytest.raises(NotRetired, match="stop the server first"):
+        retire(load_site(os.path.realpath(world.path)), world.options)
+    assert os.path.isdir(f"{world.path}/govc")
+    assert world.push((MAIN, first, second)) == {}
+
+
 def test_a_server_whose_log_was_removed_begins_a_new_one(world):
     first, second = world.commit(), world.commit()
     world.push((MAIN, ZERO, first))

@@ -1,7 +1,9 @@
 import contextlib
 import errno
 import os
+import shutil
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -324,6 +326,23 @@ def test_a_closed_log_begins_a_new_segment(log, folder):
     log.make_durable(second)
     assert read(folder)[0] == [(2, "b")]
     assert os.path.getsize(f"{folder.segments}/{list_segments(folder.segments)[0]:012d}.seg") > HEADER_BYTES
+
+
+def test_who_has_a_log_open_that_was_removed_puts_nothing_into_the_next_one(log, folder):
+    append(log, change("a"))
+    log.mark_published([1])
+    with log.append_lock():
+        log.checkpoint_done(0, is_closed=True)
+    shutil.rmtree(folder.root)
+    with pytest.raises((LogError, OSError)):
+        append(log, change("b"))
+    make_folder(Path(folder.root).parent)
+    other = start(open_log(folder))
+    with pytest.raises(LogError, match="the log was retired"):
+        append(log, change("c"))
+    append(other, change("d"))
+    other.close()
+    assert read(folder)[0] == [(1, "d")]
 
 
 def test_threads_share_a_log(folder):
