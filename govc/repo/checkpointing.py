@@ -393,26 +393,47 @@ def _retire_packs(journal: Journal, touched: _Touched) -> int:
     names = os.listdir(journal.folder.packs)
     if not names:
         return 0
-    needed = {
-        os.path.basename(kept_pack_path(journal.folder, reference.checksum))
-        for located in LogReader(journal.folder.segments, after=touched.position)
-        for reference in located.record.draft.pack_references
-    }
+    needed = _packs_named(journal, touched.position)
     now = journal.clock_ns()
-    retired = 0
+    doomed: list[str] = []
     for name in names:
         path = f"{journal.folder.packs}/{name}"
         if name in needed:
             continue
         with suppress(FileNotFoundError):
             if name in touched.packs or now - os.stat(path).st_ctime_ns > STAGED_PACK_NS:
-                _remove(journal, path)
-                retired += 1
-    return retired
+                _archive(journal, path)
+                doomed.append(name)
+    if not doomed:
+        return 0
+    # A push may be about to name one that lies there for an older record: it has done so by now, or looks for it first.
+    with journal.log.append_lock():
+        needed = _packs_named(journal, touched.position)
+        doomed = [name for name in doomed if name not in needed]
+        for name in doomed:
+            with suppress(FileNotFoundError):
+                disk.unlink(f"{journal.folder.packs}/{name}")
+    return len(doomed)
+
+
+def _packs_named(journal: Journal, position: Position) -> set[str]:
+    """Return the names of the packs in `govc/packs` that records behind a position name."""
+    return {
+        os.path.basename(kept_pack_path(journal.folder, reference.checksum))
+        for located in LogReader(journal.folder.segments, after=position)
+        for reference in located.record.draft.pack_references
+    }
 
 
 def _remove(journal: Journal, path: str) -> None:
     """Remove a retired file; with an archive, once a copy of it is durable there."""
+    _archive(journal, path)
+    with suppress(FileNotFoundError):
+        disk.unlink(path)
+
+
+def _archive(journal: Journal, path: str) -> None:
+    """Make a durable copy of a file that is about to be retired, where there is an archive."""
     archive = journal.options.archive_dir
     if archive:
         folder = f"{archive}/{journal.archive_name()}"
@@ -422,8 +443,6 @@ def _remove(journal: Journal, path: str) -> None:
         disk.sync_path(f"{target}.new")
         disk.rename(f"{target}.new", target)
         disk.sync_folder(folder)
-    with suppress(FileNotFoundError):
-        disk.unlink(path)
 
 
 def _close(journal: Journal, report: CheckpointReport) -> CheckpointReport:

@@ -266,6 +266,20 @@ class Journal:
             disk.link(path, kept_pack_path(self.folder, checksum))
         return PackReference(checksum, size, int.from_bytes(header[8:12], "big"))
 
+    def _keep_again(self, references: Sequence[PackReference]) -> None:
+        """See to it that packs still lie in `govc/packs`: a checkpoint may have let go of one that was there before it
+        was staged, for an older record. Under the append lock. Raises LogFailed.
+        """
+        for reference in references:
+            path = kept_pack_path(self.folder, reference.checksum)
+            if os.path.exists(path):
+                continue
+            try:
+                disk.link(f"{self.layout.objects_dir}/pack/{os.path.basename(path)}", path)
+                disk.sync_folder(self.folder.packs)
+            except OSError as error:
+                raise LogFailed(f"{self.folder.root}: keeping a pack", error) from error
+
     def _read_loose(self, paths: Sequence[str]) -> tuple[tuple[bytes, bytes], ...]:
         found: list[tuple[bytes, bytes]] = []
         room = LOOSE_BYTES_MAX
@@ -317,6 +331,7 @@ class Journal:
             observed = self._observed(draft)
             if observed is not None:
                 drafts.append(observed)
+            self._keep_again(draft.pack_references)
             appended = self.log.append([*drafts, draft])
             for one in appended:
                 self._note(one)

@@ -259,6 +259,30 @@ def test_a_log_that_is_opened_while_it_is_being_retired_is_not_retired(world, mo
     assert world.push((MAIN, first, second)) == {}
 
 
+def test_a_pack_that_comes_again_is_kept_for_its_new_record(world, tmp_path, monkeypatch):
+    """A checkpoint that comes between its staging and its record lets go of it, for the old record's sake."""
+    oid = world.commit(size=400_000)
+    branch = b"refs/heads/again"
+    world.push((branch, ZERO, oid))
+    world.push((branch, oid, ZERO))
+    writer = world.writer
+
+    def checkpoint_before(*arguments):
+        checkpoint_path(world.path)
+        return writer(*arguments)
+
+    monkeypatch.setattr(world, "writer", checkpoint_before)
+    assert world.push((branch, ZERO, oid)) == {}
+    (reference,) = world.records()[-1].draft.pack_references
+    assert os.listdir(f"{world.path}/govc/packs") == [f"pack-{reference.checksum.hex()}.pack"]
+    for name in os.listdir(f"{world.path}/objects/pack"):  # which a power cut may take: nothing has synced the folder
+        os.unlink(f"{world.path}/objects/pack/{name}")
+    restart_machine(monkeypatch, tmp_path)
+    assert world.recover().problems == []
+    assert world.ref("again") == oid
+    world.fsck()
+
+
 def test_a_server_whose_log_was_removed_begins_a_new_one(world):
     first, second = world.commit(), world.commit()
     world.push((MAIN, ZERO, first))
