@@ -411,7 +411,9 @@ class Journal:
         self._unmarked.append(appended.record.sequence)
         done = list(self._unmarked)
         self.log.mark_published(done)
-        self._unmarked = [sequence for sequence in self._unmarked if sequence not in done]
+        for sequence in done:
+            with suppress(ValueError):  # another thread has marked it, too
+                self._unmarked.remove(sequence)
 
     def expect_late_hooks(self, appended: Appended) -> None:
         """Note that hooks have to be told of this record: should we die before that, somebody else does it."""
