@@ -114,7 +114,7 @@ def read_fastest(descriptor: int) -> int:
 
 
 def write_fastest(descriptor: int, position: int) -> None:
-    """Say how far we are, if that is farther than anybody said."""
+    """Say how far we are, if that is farther than anybody said. Another who says so at this moment may undo it."""
     if position > read_fastest(descriptor):
         os.pwrite(descriptor, _NUMBER.pack(position), _FASTEST_AT)
 

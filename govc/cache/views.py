@@ -86,11 +86,14 @@ class _Remote(View):
         self._sleep = sleep
         self._polls = 0
         self._wants_all = False
+        self._position = 0
 
     def read(self) -> FlightStatus:
         return self._flight.read()
 
     def wait(self) -> None:
+        # Again: who said so at the same moment may have undone it, and the producer would wait for us as we for him.
+        self._flight.move_to(self._position)
         self._sleep(POLL_SECONDS[min(self._polls, len(POLL_SECONDS) - 1)])
         self._polls += 1
 
@@ -112,6 +115,7 @@ class _Remote(View):
 
     def move_to(self, position: int) -> None:
         self._polls = 0
+        self._position = position
         self._flight.move_to(position)
 
     def refusal(self) -> Refused | None:
