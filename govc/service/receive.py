@@ -467,12 +467,19 @@ class ReceiveSession:
     # Files
 
     def _update_server_info(self) -> None:
-        """Write the two files that a plain web server needs to serve the dumb protocol (RP-89)."""
+        """Write the two files that a plain web server needs to serve the dumb protocol (RP-89). Then look again: a push
+        in another worker, which has looked after us, may have written its own before.
+        """
+        written: tuple[bytes, bytes] | None = None
         try:
-            snapshot = self._repository.snapshot()
-            objects_dir, commondir = snapshot.layout.objects_dir, snapshot.layout.commondir
-            replace_file(f"{commondir}/info/refs", dumb.info_refs(snapshot, b""))
-            replace_file(f"{objects_dir}/info/packs", dumb.info_packs(snapshot))
+            while True:
+                snapshot = self._repository.snapshot()
+                content = dumb.info_refs(snapshot, b""), dumb.info_packs(snapshot)
+                if content == written:
+                    return
+                replace_file(f"{snapshot.layout.commondir}/info/refs", content[0])
+                replace_file(f"{snapshot.layout.objects_dir}/info/packs", content[1])
+                written = content
         except (GovcError, OSError) as error:
             log.error("%s: server info not updated: %s", self._repository.gitdir, error)
 
