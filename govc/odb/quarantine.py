@@ -322,6 +322,7 @@ class Quarantine:
 
 def _link_keep(known_as: str, path: str) -> list[str] | None:
     """Make `path` a name of that file; return what to remove later, None where that can't be done."""
+    _make_young(known_as)  # before it has that name, too: it may be as old as its process
     try:
         disk.link(known_as, path)
     except FileExistsError:
@@ -331,7 +332,6 @@ def _link_keep(known_as: str, path: str) -> list[str] | None:
         if error.errno not in (*_NO_LINKS, errno.ENOENT):
             raise
         return None
-    _make_young(path)  # its other names may be old
     return [path]
 
 

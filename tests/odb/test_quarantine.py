@@ -8,8 +8,10 @@ import pytest
 import govc.odb.files as files
 import govc.odb.quarantine as quarantine_module
 from govc.objects.types import BLOB, hash_object
+from govc.odb.leftovers import remove_leftovers
 from govc.odb.modes import FileModes
 from govc.odb.quarantine import (
+    KEEP_PREFIX,
     PREFIX,
     STALE_SECONDS,
     MigrationFailed,
@@ -290,3 +292,23 @@ def test_only_folders_that_are_old_and_unlocked_are_stale(target):
         assert [str(dead)] == stale_quarantines(str(target), now_seconds=later)
         assert [str(dead)] == remove_stale_quarantines(str(target), now_seconds=later)
     assert not dead.exists()
+
+
+def test_a_keep_is_young_from_the_moment_that_it_is_there(target, pack_bytes, monkeypatch):
+    """Maintenance may look just then, and its other names are as old as the process."""
+    known_as = target.parent / "token.0"
+    known_as.write_text(f"{KEEP_PREFIX}token\n")
+    os.utime(known_as, (1, 1))
+    true_link, removed = os.link, []
+
+    def link_then_look(source, to, **options):
+        true_link(source, to, **options)
+        removed.extend(remove_leftovers(str(target)))
+
+    monkeypatch.setattr(os, "link", link_then_look)
+    with Quarantine(str(target)) as quarantine:
+        receive(quarantine, pack_bytes)
+        migration = quarantine.migrate(f"{KEEP_PREFIX}token", known_as=str(known_as))
+    assert removed == []
+    [keep] = migration.keep_paths
+    assert os.path.samefile(keep, known_as)
