@@ -157,7 +157,7 @@ class Introductions:
         except OSError as error:
             log.warning("%s: introductions are not used: %s", self.folder, error.strerror)
             names = []
-        self._read_segments([name for name in names if name.endswith(SEGMENT)])
+        was_missed = self._read_segments([name for name in names if name.endswith(SEGMENT)])
         self._look_at_forward([name for name in names if name.endswith(FORWARD)])
         self._open_ready([name for name in names if name.endswith(READY)])
         self._look_at_thin([name for name in names if name.endswith(THIN)])
@@ -165,7 +165,7 @@ class Introductions:
         for name in self._mapped.keys() - set(names):
             self._mapped.pop(name, None)
         self._watch_maps()
-        self._stamp = stamp
+        self._stamp = None if was_missed else stamp
         if forgotten != self._forgotten:  # meanwhile, by another: of that, this one may have kept some
             self._forget({*self._segments, *self._forward_files, self._thin_name})
         self.generation += 1
@@ -203,20 +203,26 @@ class Introductions:
         """Tell whether this very file was found to be no good. (One that is made again may have the same name.)"""
         return name in self._bad and self._bad[name] == _stamp_of(f"{self.folder}/{name}")
 
-    def _read_segments(self, names: Sequence[str]) -> None:
+    def _read_segments(self, names: Sequence[str]) -> bool:
+        """Say whether one was gone before it could be read. What it held lies in another one, which the folder's stamp
+        needn't show: it may have come within the same tick of the clock.
+        """
         kept: dict[str, Segment] = {}
+        was_missed = False
         for name in names:
             known = self._segments.get(name)
             if known is None and not self._is_bad(name):
                 try:
                     known = parse_segment(self._map(name), self.algo, name=name)
+                except FileNotFoundError:
+                    was_missed = True
                 except (BadSegment, OSError) as error:
                     log.warning("%s: %s", self.folder, error)
                     self._bad[name] = _stamp_of(f"{self.folder}/{name}")
             if known is not None:
                 kept[name] = known
         if kept == self._segments and self._stamp is not None:
-            return
+            return was_missed
         view = self._grown(kept)
         self._segments = kept
         if view is None:
@@ -232,6 +238,7 @@ class Introductions:
                     memory.append(segment)
         self._memory = memory
         self._view = view
+        return was_missed
 
     def _map(self, name: str) -> bytes | mmap.mmap:
         content = self._open(name)
