@@ -32,6 +32,7 @@ class DiskUse:
         return sum(map(self._measure_folder, self._folders))
 
     def _measure_folder(self, folder: str) -> int:
+        now_ns = time.time_ns()  # from before the look: listing may take long
         try:
             status = os.stat(folder)
         except FileNotFoundError:
@@ -46,7 +47,7 @@ class DiskUse:
             for entry in entries:
                 with suppress(FileNotFoundError):
                     size += entry.stat(follow_symlinks=False).st_size
-        if time.time_ns() - status.st_mtime_ns > SETTLED_NS:
+        if now_ns - status.st_mtime_ns > SETTLED_NS:
             self._known[folder] = (stamp, size)
         else:
             self._known.pop(folder, None)

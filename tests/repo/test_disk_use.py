@@ -1,6 +1,8 @@
 """The bytes of a repository's objects: the same as walking them, and not by walking them each time."""
 
+import contextlib
 import os
+import time
 
 import pytest
 
@@ -95,3 +97,24 @@ def test_only_so_many_are_known(objects):
         assert uses.measure(f"{objects}/nowhere{number}") == 0
         assert uses.measure(str(objects)) == 10
     assert len(uses._uses) == 2
+
+
+def test_a_change_during_a_long_look_is_seen(objects, monkeypatch):
+    """It falls within the tick in which the folder was changed before; only the end of the look is long after that."""
+    (objects / "pack/pack-1.pack").write_bytes(bytes(100))
+    use = DiskUse(str(objects))
+    scandir, time_ns, changed = os.scandir, time.time_ns, []
+
+    def list_slowly(path):
+        entries = list(scandir(path))
+        if path.endswith("/pack") and not changed:
+            status = os.stat(path)
+            (objects / "pack/pack-2.pack").write_bytes(bytes(7))
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+            changed.append(path)
+        return contextlib.nullcontext(entries)
+
+    monkeypatch.setattr(os, "scandir", list_slowly)
+    monkeypatch.setattr(time, "time_ns", lambda: time_ns() + len(changed) * 2 * disk_use.SETTLED_NS)
+    assert use.measure() == 100
+    assert use.measure() == 107
