@@ -293,7 +293,7 @@ class CacheFolder:
                     else:
                         others.append((entry.path, status))
         total = sum(body.size for body in bodies) + sum(_share_of(status) for _, status in others)
-        total -= _remove_abandoned(others, {body.path for body in bodies})
+        total -= _remove_abandoned(others)
         return _turn_clock(bodies, total, self.bytes_max)
 
 
@@ -335,7 +335,7 @@ def _share_of(status: os.stat_result) -> int:
     return min(status.st_size, status.st_blocks * _BLOCK_BYTES) // max(status.st_nlink, 1)
 
 
-def _remove_abandoned(files: list[tuple[str, os.stat_result]], bodies: set[str]) -> int:
+def _remove_abandoned(files: list[tuple[str, os.stat_result]]) -> int:
     """Remove what dead producers left, and what belongs to bodies that are gone; return how many bytes that freed."""
     freed = 0
     for path, _ in files:
@@ -353,8 +353,9 @@ def _remove_abandoned(files: list[tuple[str, os.stat_result]], bodies: set[str])
                 continue
         elif path.endswith(LINE):
             known = read_line(path)
-            key_path = f"{os.path.dirname(path)}/{known[0].hex()}" if known is not None else ""
-            if key_path + BODY in bodies or key_path + GROWN in bodies or _age_of(status) < SWEEP_SECONDS:
+            # Looked for now: since the folder was listed another line may lie there, whose body isn't on the list.
+            stem = f"{os.path.dirname(path)}/{known[0].hex()}" if known is not None else path
+            if _age_of(status) < SWEEP_SECONDS or os.path.exists(stem + BODY) or os.path.exists(stem + GROWN):
                 continue
         elif path.endswith(FLIGHT) or _age_of(status) < ABANDONED_SECONDS:
             continue

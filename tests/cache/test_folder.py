@@ -208,11 +208,31 @@ def test_what_a_flight_borrows_stays_though_the_flight_began_after_the_listing(c
     listed = [(base, os.stat(base))]
     flight = os.open(f"{cache.path}/key.flight", os.O_RDWR | os.O_CREAT)
     assert claim(flight)
-    folder_room._remove_abandoned(listed, set())
+    folder_room._remove_abandoned(listed)
     assert os.path.exists(base)
     os.close(flight)
     cache.sweep(1, now=1000.0)
     assert names(cache) == []
+
+
+def test_the_last_body_of_a_line_that_came_after_the_listing_is_known(cache, monkeypatch):
+    """What is listed under the line's name, and is old, named a body that has gone."""
+    line, old, new = "1" * 40, "a" * 40, "b" * 40
+    cache.write_line(line, old, b"")
+    os.utime(f"{cache.path}/{line}.line", (BEGIN, BEGIN))
+    real = folder_room._remove_abandoned
+
+    def come_then_remove(*listed):
+        put(cache, new, 10)
+        cache.write_line(line, new, b"note")
+        return real(*listed)
+
+    monkeypatch.setattr(folder_room, "_remove_abandoned", come_then_remove)
+    cache.sweep(1, now=1000.0)
+    elder = cache.find_elder(line)
+    assert elder is not None
+    assert elder.note == b"note"
+    elder.body.close()
 
 
 def test_without_locks_that_belong_to_open_files_there_is_no_cache(tmp_path, monkeypatch):
