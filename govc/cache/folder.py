@@ -17,7 +17,7 @@ new mtime and stays for another turn, without one it is unlinked. Who reads an u
 notices nothing.
 
 **Full.** A body is only begun while the file system has `reserve` bytes free beside what is expected of it, so that
-the cache is never the one who fills a disk.
+the cache is hardly ever the one who fills a disk: bodies that are begun at once all find the same room.
 
 What a killed process leaves is removed when the folder is swept: a `.flight` whose lock nobody holds, a `.part`
 without a flight, an old `new-*`.

@@ -7,8 +7,9 @@ Each is a setting of the server; 0 means no limit. The last one, the quota, may 
 What is refused is refused in the report, per ref, with the reason that a person needs: the name of the limit, its value
 and what is used. Deletions are always taken, since they are how room is made; it comes with the next `git gc`.
 
-The use is what `govc.repo.disk_use` measures. Two pushes that arrive at once are measured alike, so together they may
-go beyond the quota by what the second one brings. The next one meets it.
+The use is what `govc.repo.disk_use` measures when a push begins. Pushes that are under way at once are measured alike,
+so together they may go beyond the quota, or the number of refs, by what all but one of them bring. The next one meets
+it.
 """
 
 from dataclasses import dataclass, field
