@@ -10,6 +10,7 @@ that is listed after the refs holds what the refs need.
 Nothing here locks and no call switches greenlets, except where a file system makes a stat wait.
 """
 
+import _thread
 import logging
 import os
 import threading
@@ -113,7 +114,8 @@ class Repository:
         self._counted = NO_LOG_STATISTICS
         self._recoveries: list[RecoveryReport] = []
         self._turn = threading.Lock()
-        self._change = threading.Lock()  # of `_journal`; nobody waits while he holds it
+        # Of `_journal`. Threads of a pool take it, which may wait for ever for a lock of gevent's.
+        self._change = _thread.RLock()
 
     @property
     def layout(self) -> RepositoryLayout:

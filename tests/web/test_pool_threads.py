@@ -28,8 +28,31 @@ disk_use.DiskUse._measure_folder = measure_slowly
 def measure():
     return [uses.measure(sys.argv[2]) for _ in range(5)]
 greenlets = [gevent.spawn(GEVENT.call_blocking, measure) for _ in range(6)]
-gevent.joinall(greenlets, timeout=60)
+gevent.joinall(greenlets, timeout=120)
 print([greenlet.value == [0] * 5 for greenlet in greenlets])
+"""
+
+OPENING = """
+from govc.odb.cache import BaseCache
+from govc.protocol.oid import SHA1
+from govc.repo.creation import create_repository
+from govc.repo.journal import JournalOptions
+from govc.repo.repository import Repository, Surroundings
+create_repository(sys.argv[2], SHA1, export=True, allow_push=True)
+class SlowRepository(Repository):
+    known = None
+    @property
+    def _journal(self):
+        thread_sleep(0.05)
+        return self.known
+    @_journal.setter
+    def _journal(self, journal):
+        self.known = journal
+around = Surroundings(environ={}, base_cache=BaseCache(1 << 20), object_bytes_max=1 << 30)
+repository = SlowRepository(sys.argv[2], around)
+greenlets = [gevent.spawn(GEVENT.call_blocking, repository.journal, JournalOptions()) for _ in range(6)]
+gevent.joinall(greenlets, timeout=120)
+print([greenlet.value is repository.known for greenlet in greenlets])
 """
 
 LOGGING = """
@@ -42,14 +65,14 @@ def tell(name):
     return name
 greenlets = [gevent.spawn(GEVENT.call_blocking, tell, name) for name in "abc"]
 greenlets.append(gevent.spawn(tell, "hub"))
-gevent.joinall(greenlets, timeout=60)
+gevent.joinall(greenlets, timeout=120)
 print([greenlet.value for greenlet in greenlets])
 """
 
 
 def run(code: str, *arguments: Path) -> str:
     """Run code with a log file and these arguments. A process that stands still is ended from inside."""
-    guard = "import faulthandler, logging, os, sys\nfaulthandler.dump_traceback_later(90, exit=True)\n"
+    guard = "import faulthandler, logging, os, sys\nfaulthandler.dump_traceback_later(200, exit=True)\n"
     command = [sys.executable, "-c", f"{guard}{BEGIN}{code}sys.stdout.flush()\nos._exit(0)\n", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -59,6 +82,10 @@ def run(code: str, *arguments: Path) -> str:
 def test_pushes_that_measure_a_repository_at_once_all_get_an_answer(tmp_path: Path) -> None:
     (tmp_path / "pack").mkdir()
     assert run(MEASURING, tmp_path / "log", tmp_path) == str([True] * 6)
+
+
+def test_pushes_that_open_a_log_at_once_all_get_the_same(tmp_path: Path) -> None:
+    assert run(OPENING, tmp_path / "log", tmp_path / "a.git") == str([True] * 6)
 
 
 def test_lines_of_several_threads_all_come_into_the_log_file(tmp_path: Path) -> None:
