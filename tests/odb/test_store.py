@@ -20,6 +20,7 @@ from govc.odb.store import LOOSE_NUMBER_FIRST, ObjectStore
 from govc.pack.index_writer import encode_index_v2
 from govc.pack.writer import write_pack
 from govc.protocol.oid import SHA1, SHA256, HashAlgorithm
+from tests.descriptors import count_open
 
 BLOB_OID = hash_object(SHA1, BLOB, b"a blob\n")
 
@@ -183,24 +184,19 @@ def test_pack_deleted_while_open_stays_readable_and_the_next_store_uses_the_new_
     check_all(fresh, expected)
 
 
-def open_descriptor_count() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
 def test_reused_packs_stay_open_and_the_rest_is_closed_with_its_last_user(make_repository, git):
     path = make_repository()
-    gc.collect()
-    at_first = open_descriptor_count()
     store = open_store(path)
     fresh = ObjectStore.open(str(path / "objects"), SHA1, reuse=store)
     assert store.packs[0].descriptor() == fresh.packs[0].descriptor()
+    assert count_open(path) > 0
     oid = next(store.iter_oids())
     del store
     gc.collect()
     assert fresh.read_oid(oid)[0] in TYPE_NAMES
     del fresh
     gc.collect()
-    assert at_first == open_descriptor_count()
+    assert count_open(path) == 0
 
 
 def test_object_packed_after_it_was_seen_loose_keeps_its_number(make_repository, git):
