@@ -45,8 +45,11 @@ def die(folder, how):
 
 @pytest.fixture
 def notes(tmp_path):
-    """Notes that gather and check; they note nothing themselves, as pytest has the traces of this process."""
-    return CrashNotes(str(tmp_path))
+    """Notes that gather and check, all at one moment; they note nothing themselves, as pytest has the traces of this
+    process.
+    """
+    now = time.time()
+    return CrashNotes(str(tmp_path), clock=lambda: now)
 
 
 def left(tmp_path):
