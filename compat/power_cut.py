@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from compat.programs import find_program
 
 COMMIT_SECONDS = 300
 IMAGE_BYTES = 384 << 20
+UNMOUNT_SECONDS = 60
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -75,9 +77,22 @@ def mounted(image: Path, place: Path) -> Iterator[Path]:
         try:
             yield place
         finally:
-            run("umount", place)
+            _unmount(place)
     finally:
         run("losetup", "--detach", device)
+
+
+def _unmount(place: Path) -> None:
+    """Unmount, once the helpers of a server that has ended are gone, too: they see only then that nobody listens."""
+    deadline = time.monotonic() + UNMOUNT_SECONDS
+    while True:
+        try:
+            run("umount", place)
+            return
+        except NotPossible as error:
+            if "busy" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.1)
 
 
 def sync_all(place: Path) -> None:

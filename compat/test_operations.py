@@ -26,6 +26,7 @@ from compat import frontends
 from compat.conftest import Repo, Server, agree, remove_served
 from compat.gitclient import Git
 from compat.rawhttp import request
+from tests.waiting import wait_until
 
 Templates = Callable[[str, str], Path]
 
@@ -209,7 +210,8 @@ def mounted_read_only(folder: Path) -> Iterator[None]:
         subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
         yield
     finally:
-        subprocess.run(["umount", folder], check=True)
+        # A helper of the server may outlive it for a moment.
+        wait_until(lambda: subprocess.run(["umount", folder], check=False).returncode == 0, "it is unmounted")
 
 
 def test_a_read_only_mount_is_served(tmp_path: Path, git: Git, templates: Templates) -> None:
