@@ -7,8 +7,9 @@ connection to itself, by an application that is like its own but for what it ser
 produced, clones that are sent from the cache, a fetch.
 
 Nobody else is answered, nothing of it is counted or logged, and everything it made is removed, in memory too. It ends
-after SECONDS_MAX, whatever it has come to; where it can't be done (no room for a folder, no loopback) the worker starts
-as it is. What a worker leaves behind that is killed meanwhile, a later one removes.
+after SECONDS_MAX, whatever it has come to, and what is cut short then has a moment to end. Where it can't be done (no
+room for a folder, no loopback) the worker starts as it is. What a worker leaves behind that is killed meanwhile, a
+later one removes.
 """
 
 import errno
@@ -33,6 +34,9 @@ from govc.repo.practice import BRANCH, Practice, make_practice
 log = logging.getLogger(__name__)
 
 SECONDS_MAX = 2.0
+ENDING_SECONDS = 1.0
+"""What is cut short has so long to end: until then it holds what it was made from, which would be kept for good."""
+
 EXPECTED = (GovcError, OSError)
 """No room, no loopback: told in a line. Anything else is a fault of ours, and told with its traceback."""
 
@@ -101,10 +105,15 @@ def _practise(worker: Any, make_application: Callable[[str, str], Any]) -> None:
         with suppress(OSError):  # a folder that may be written to, and not be read
             _remove_left()
         folder = tempfile.mkdtemp(prefix=PREFIX)
-        with gevent.Timeout(SECONDS_MAX, False), _silence():
-            requests = iter_requests(make_practice(f"{folder}/root/{NAME}"))
-            with closing(make_application(f"{folder}/root", f"{folder}/cache")) as application:
-                worker.practise(application, lambda handle: exchange(handle, requests))
+        is_cut = True
+        with _silence():
+            with gevent.Timeout(SECONDS_MAX, False):
+                requests = iter_requests(make_practice(f"{folder}/root/{NAME}"))
+                with closing(make_application(f"{folder}/root", f"{folder}/cache")) as application:
+                    worker.practise(application, lambda handle: exchange(handle, requests))
+                is_cut = False
+            if is_cut:
+                gevent.sleep(ENDING_SECONDS)
     except Exception as error:  # whatever it is: who has not practised is a slower beginner, and no more
         log.warning("a worker starts without having practised: %s", error, exc_info=not isinstance(error, EXPECTED))
     finally:

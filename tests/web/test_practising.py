@@ -8,7 +8,9 @@ import socket
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -159,3 +161,31 @@ def test_an_answer_that_is_none_is_an_error(answer: bytes) -> None:
 
     with pytest.raises(OSError, match="practising was answered"):
         practising.exchange(handle, [b"GET / HTTP/1.1\r\n\r\n"])
+
+
+def test_an_answer_that_is_cut_short_is_over_before_what_is_there_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it holds would be held as long as the worker lives: files of a folder that is gone."""
+    ended: list[bool] = []
+    at_the_freeze: list[list[bool]] = []
+    monkeypatch.setattr(practising.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(practising, "SECONDS_MAX", 0.05)
+    monkeypatch.setattr(practising, "make_practice", lambda _path: None)
+    monkeypatch.setattr(practising, "iter_requests", lambda _practice: iter([b"GET / HTTP/1.1\r\n\r\n"]))
+    monkeypatch.setattr(gc, "freeze", lambda: at_the_freeze.append(ended.copy()))
+
+    def handle(_listener: object, client: socket.socket, _address: object) -> None:
+        try:
+            while client.recv(100):
+                continue
+        finally:
+            client.close()
+            ended.append(True)
+
+    class Worker:
+        def practise(self, _application: object, exchange: Callable[[object], None]) -> None:
+            exchange(handle)
+
+    practising.practise(Worker(), lambda _root, _cache: BytesIO())
+    assert at_the_freeze == [[True]]
