@@ -3,6 +3,9 @@
 What is called in a thread of a pool has the context of its caller (which request it works for, for logs and phases),
 and what it raises is raised in the caller alone: gevent would print the traceback of everything that leaves a thread,
 the expected refusals too, past our log and its redaction.
+
+Nothing that is called there may wait for a lock that gevent has replaced (`threading.Lock`): there is no hub to wake
+who waits, so he may wait for ever (tests/web/test_pool_threads.py). `_thread.RLock` is the kernel's threads'.
 """
 
 import os
