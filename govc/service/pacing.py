@@ -58,17 +58,17 @@ def remembered(snapshot: Snapshot, key: Any, runtime: Runtime, make: Callable[[]
     `make` returns the answer and whether it may be kept. May switch.
     """
     derived = snapshot.derived
-    making = ("making", key)
-    while key not in derived and making in derived:
+    making, mine = ("making", key), object()
+    while key not in derived and derived.setdefault(making, mine) is not mine:  # one of several threads sets it
         runtime.sleep(_WAIT_SECONDS)
-    known: _T | None = derived.get(key)
-    if known is not None:
-        return known
-    derived[making] = True
     try:
+        known: _T | None = derived.get(key)
+        if known is not None:
+            return known
         answer, may_be_kept = make()
+        if may_be_kept:
+            derived[key] = answer
+        return answer
     finally:
-        del derived[making]
-    if may_be_kept:
-        derived[key] = answer
-    return answer
+        if derived.get(making) is mine:
+            del derived[making]

@@ -1,11 +1,14 @@
 """Loops that share the hub, and answers that are made once."""
 
+import threading
+import time
 from types import SimpleNamespace
 
 import pytest
 
 from govc.repo.runtime import PLAIN, Runtime
 from govc.service.pacing import RUN_MAX, paced, paced_runs, remembered
+from tests.beside import HELD_SECONDS, Beside
 
 
 def snapshot_like():
@@ -69,3 +72,34 @@ def test_a_failure_leaves_nobody_waiting():
     with pytest.raises(ValueError):
         remembered(snapshot, "k", PLAIN, fail)
     assert remembered(snapshot, "k", PLAIN, lambda: (b"answer", True)) == b"answer"
+
+
+def test_two_threads_that_miss_an_answer_make_it_one_after_the_other():
+    """Under a WSGI server with threads both may have looked before either says that it makes it."""
+
+    class Derived(dict):
+        def __setitem__(self, key, value):
+            if key != "k":
+                other.meet()
+            super().__setitem__(key, value)
+
+        def setdefault(self, key, value):
+            other.meet()
+            return super().setdefault(key, value)
+
+    snapshot, made, inside = snapshot_like(), [], threading.Event()
+    snapshot.derived = Derived()
+
+    def make():
+        made.append(1)
+        if len(made) == 1:
+            inside.wait(2 * HELD_SECONDS)
+        return b"answer", True
+
+    other = Beside(lambda: remembered(snapshot, "k", PLAIN, make))
+    assert (
+        remembered(snapshot, "k", Runtime(sleep=lambda _seconds: inside.set() or time.sleep(0.002)), make) == b"answer"
+    )
+    assert other.result() == b"answer"
+    assert len(made) == 1
+    assert list(snapshot.derived) == ["k"]
