@@ -214,7 +214,7 @@ class Repository(Reading):
             refs = Refs(snapshot.table, snapshot.peel, self._packed_list, self._lock)
             picture = Picture(snapshot, refs, self._objects, self._history, self._paths)
             self._fall()
-        watched = inner.watched()
+        watched = inner.watched(snapshot)
         self._current = (_stamps_of(watched), picture, faults)
         return picture
 
@@ -226,7 +226,7 @@ class Repository(Reading):
             if self._inner is None or current is None or not self._patience.is_over():
                 return
             stamps, picture, faults = current
-            watched = self._inner.watched()
+            watched = self._inner.watched(picture.inner)
             standing = None
             if stamps is not None and watched is not None and not picture.inner.layout.is_linked_worktree:
                 standing = stand(self.path, watched, stamps)

@@ -125,7 +125,7 @@ class IndexKeeper:
         self._extend(repository)
 
     def _extend(self, repository: Repository) -> None:
-        tips = self._pending.pop(repository.gitdir, set())
+        tips = tuple(self._pending.pop(repository.gitdir, ()))  # at once: another thread may be adding to them
         try:
             snapshot = repository.snapshot()
             index = snapshot.introductions

@@ -3,8 +3,11 @@
 The least recently used ones are dropped when there are more than `repositories_max`, or when their packs hold more than
 `descriptors_max` open files. A repository that a request still uses lives on until that request ends; dropping one
 loses nothing but time. A folder that was deleted, renamed or replaced at the same path is noticed by its inode.
+
+Threads of a WSGI server may share a pool: what changes it takes a lock, and nobody waits for a disk under it.
 """
 
+import _thread
 import os
 from collections import OrderedDict
 from collections.abc import Callable
@@ -52,6 +55,7 @@ class RepositoryPool:
         # Of each repository as of its last use: nobody adds up all packs of all repositories at each request.
         self._counts: dict[str, int] = {}
         self._descriptors = 0
+        self._lock = _thread.RLock()  # of all the above; the kernel's, as threads of a pool may wait for it
 
     def get(self, gitdir: str) -> Repository:
         """Return the repository at `gitdir` (absolute).
@@ -60,14 +64,18 @@ class RepositoryPool:
         """
         gitdir = os.path.realpath(gitdir)
         known = self._open.get(gitdir)
-        if known is not None and identity_of(gitdir) == known.identity:
-            self._open.move_to_end(gitdir)
+        if known is not None and identity_of(gitdir) == known.identity and self.note_use(known):
             return known
         self._admit(gitdir)
         repository = Repository(gitdir, self._around)
-        self._open[gitdir] = repository
-        self._open.move_to_end(gitdir)
-        self._opened += 1
+        with self._lock:
+            known = self._open.get(gitdir)
+            if known is not None and known.identity == repository.identity:
+                repository = known  # another thread was quicker: with two, each would have a log of its own
+            else:
+                self._open[gitdir] = repository
+                self._opened += 1
+            self._open.move_to_end(gitdir)
         return repository
 
     def admit_again(self) -> None:
@@ -83,10 +91,13 @@ class RepositoryPool:
         return list(self._open.values())
 
     def note_use(self, repository: Repository) -> bool:
-        """Count a use that didn't go through `get`; say whether it is open here."""
+        """Count a use that didn't go through `get`; say whether it is open here. Each request asks: no lock."""
         if self._open.get(repository.gitdir) is not repository:
             return False
-        self._open.move_to_end(repository.gitdir)
+        try:
+            self._open.move_to_end(repository.gitdir)
+        except KeyError:  # another thread has just dropped it
+            return False
         return True
 
     def trim(self, used: Repository) -> None:
@@ -94,16 +105,23 @@ class RepositoryPool:
 
         `used`: the one that may have opened packs since.
         """
-        if self._open.get(used.gitdir) is used:
-            self._descriptors += used.descriptor_count - self._counts.get(used.gitdir, 0)
-            self._counts[used.gitdir] = used.descriptor_count
-        while len(self._open) > 1 and (
-            len(self._open) > self._limits.repositories_max or self._descriptors > self._limits.descriptors_max
-        ):
-            self._drop(next(iter(self._open)))
+        with self._lock:
+            if self._open.get(used.gitdir) is used:
+                count = used.descriptor_count
+                self._descriptors += count - self._counts.get(used.gitdir, 0)
+                self._counts[used.gitdir] = count
+            while len(self._open) > 1 and (
+                len(self._open) > self._limits.repositories_max or self._descriptors > self._limits.descriptors_max
+            ):
+                gitdir, _ = self._open.popitem(last=False)
+                self._note_dropped(gitdir)
 
     def _drop(self, gitdir: str) -> None:
-        del self._open[gitdir]
+        with self._lock:
+            if self._open.pop(gitdir, None) is not None:
+                self._note_dropped(gitdir)
+
+    def _note_dropped(self, gitdir: str) -> None:
         self._descriptors -= self._counts.pop(gitdir, 0)
         self._dropped += 1
 

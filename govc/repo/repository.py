@@ -7,7 +7,8 @@ not the rest. Pieces that turn out the same stay the same Python objects, so wha
 The order of reading matters: refs before packs. An object is written before the ref that names it, so a pack folder
 that is listed after the refs holds what the refs need.
 
-Nothing here locks and no call switches greenlets, except where a file system makes a stat wait.
+Threads of a WSGI server may share a repository: one at a time looks, and what it finds is published whole. Nothing else
+here locks and no call switches greenlets, except where a file system makes a stat wait.
 """
 
 import _thread
@@ -114,8 +115,12 @@ class Repository:
         self._counted = NO_LOG_STATISTICS
         self._recoveries: list[RecoveryReport] = []
         self._turn = threading.Lock()
-        # Of `_journal`. Threads of a pool take it, which may wait for ever for a lock of gevent's.
+        # Locks of the kernel's threads: threads of a pool may take them, which may wait for ever for one of gevent's.
+        # A greenlet that a file system makes wait while it looks keeps no other out.
         self._change = _thread.RLock()
+        """Of `_journal`."""
+        self._look = _thread.RLock()
+        """Of what a snapshot is made of."""
 
     @property
     def layout(self) -> RepositoryLayout:
@@ -149,10 +154,19 @@ class Repository:
 
     def site(self, sleep: Sleep) -> Site:
         """Return where records are applied. Reads the configuration, and no refs: those may be torn."""
-        config = self._validate_config()
-        if self._refs is None:
-            self._refs = self._open_refs(config.layout)
-        return Site.of(config.layout, config.config, self._refs, sleep)
+        # No lock: this runs in threads beside a hub, whose greenlets must not wait for them. So what is found to
+        # have changed is left to the next snapshot.
+        known, refs = self._config, self._refs
+        config = known
+        if config is None or not config.watches.are_current(self._around.stat):
+            config = self._load_config()
+            if known is None:
+                self._config = config
+        if refs is None or (known is not None and known.layout != config.layout):
+            refs = self._open_refs(config.layout)
+            if self._refs is None:
+                self._refs = refs
+        return Site.of(config.layout, config.config, refs, sleep)
 
     def needs_recovery(self) -> bool:
         """Say whether `recover` is still to be called. Where there is no log it isn't: nobody takes a thread for that.
@@ -226,6 +240,10 @@ class Repository:
 
     def snapshot(self) -> Snapshot:
         """Return a snapshot that is true now. Raises GovcError, or OSError when a file can't be read."""
+        with self._look:
+            return self._take_snapshot()
+
+    def _take_snapshot(self) -> Snapshot:
         old = self._snapshot
         config = self._validate_config()
         refs = self._validate_refs(config.layout, old.refs if old is not None else None)
@@ -272,19 +290,32 @@ class Repository:
         For who will take a true one when it is clear what is wanted: a push, once all of it has come. Or for who relies
         on nothing else of it: what was read of objects by their names is true at any time.
         """
-        old, config = self._snapshot, self._validate_config()
-        is_whole = old is not None and old is self._snapshot and fault_count() == self._faults_seen
-        return old if old is not None and is_whole and old.config is config.config else self.snapshot()
+        with self._look:
+            old, config = self._snapshot, self._validate_config()
+            is_whole = old is not None and old is self._snapshot and fault_count() == self._faults_seen
+            if old is not None and is_whole and old.config is config.config:
+                return old
+        return self.snapshot()
 
-    def watched(self) -> list[WatchedFile] | None:
-        """Return all files whose stamps prove the last snapshot true; None when there is more to it."""
-        old, store, config, cut = self._snapshot, self._store, self._config, self._cut
-        if old is None or store is None or config is None or cut is None or self._refs is None:
-            return None
-        refs, objects = self._refs.watched(old.refs), store.watched_files()
-        if refs is None or objects is None or self._around.stat is not os.stat:
-            return None
-        return [*config.watches.files, *refs, *cut.watches.files, *objects]
+    def watched(self, snapshot: Snapshot) -> list[WatchedFile] | None:
+        """Return all files whose stamps prove a snapshot true; None when there is more to it, or when it isn't the last
+        one that was taken: another thread may have looked since.
+        """
+        with self._look:
+            store, config, cut = self._store, self._config, self._cut
+            if snapshot is not self._snapshot or config is None or cut is None or store is None or self._refs is None:
+                return None
+            refs, objects = self._refs.watched(snapshot.refs), store.watched_files()
+            if refs is None or objects is None or self._around.stat is not os.stat:
+                return None
+            is_of_it = (
+                snapshot.config is config.config
+                and snapshot.store is store
+                and snapshot.shallow is cut.shallow
+                and snapshot.grafts is cut.grafts
+                and snapshot.pack_count == len(store.packs)
+            )  # not where a look has failed halfway, nor where objects were looked for since
+            return [*config.watches.files, *refs, *cut.watches.files, *objects] if is_of_it else None
 
     # Pieces
 

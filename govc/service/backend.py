@@ -408,7 +408,7 @@ class Backend:
         self, path_info: str, stamps: PathStamps, found: FoundRepository, repository: Repository, snapshot: Snapshot
     ) -> None:
         """Make the next request for this path cheaper, if nothing changes until then."""
-        watched = repository.watched()
+        watched = repository.watched(snapshot)
         proof = prove(stamps, found, watched) if watched is not None else None
         if proof is None:
             return
