@@ -69,6 +69,9 @@ from govc.wal.errors import LogError
 
 log = logging.getLogger(__name__)
 
+SERVER_INFO_ROUNDS_MAX = 10
+"""So often info/refs is written for one push while others go on: whose end it misses then writes it for all."""
+
 EXPECTED_MAX = 16
 """So many pushes in a row are taken in without a look at the folders: their packs stay open until there is one."""
 
@@ -472,7 +475,7 @@ class ReceiveSession:
         """
         written: tuple[bytes, bytes] | None = None
         try:
-            while True:
+            for _ in range(SERVER_INFO_ROUNDS_MAX):
                 snapshot = self._repository.snapshot()
                 content = dumb.info_refs(snapshot, b""), dumb.info_packs(snapshot)
                 if content == written:

@@ -83,6 +83,11 @@ class AppendingHandler(WatchedFileHandler):
         super().createLock()
         self._file_lock = _thread.RLock()
 
+    def _at_fork_reinit(self) -> None:
+        """Make it anew in a forked process, where nobody is who holds it (the standard library's own hook)."""
+        super()._at_fork_reinit()  # type: ignore[misc]
+        self._file_lock = _thread.RLock()
+
     def acquire(self) -> None:
         """Take it: gunicorn does, when it opens the file again."""
         self._file_lock.acquire()

@@ -2,12 +2,13 @@
 
 import logging
 import sys
+import threading
 
 import pytest
 
 from govc.web import log_lines
 from govc.web.json_lines import JsonFormatter
-from govc.web.log_lines import LineFormatter, StderrHandler, find_plain
+from govc.web.log_lines import AppendingHandler, LineFormatter, StderrHandler, find_plain
 from govc.web.redaction import RedactingFilter
 
 PLAIN = logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -104,3 +105,15 @@ def test_whoever_wants_a_record_gets_one(child, change):
     assert find_plain(child) is child.parent.handlers[0]
     change(child)
     assert find_plain(child) is None
+
+
+def test_a_forked_process_does_not_wait_for_who_held_the_log_file_before(tmp_path):
+    handler = AppendingHandler(tmp_path / "log")
+    holder = threading.Thread(target=handler.acquire)
+    holder.start()
+    holder.join()
+    assert not handler._file_lock.acquire(blocking=False)
+    handler._at_fork_reinit()  # which the standard library calls in the child
+    assert handler._file_lock.acquire(blocking=False)
+    handler.release()
+    handler.close()
