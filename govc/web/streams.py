@@ -67,7 +67,8 @@ class Stream:
             if chunk is None:
                 chunk = next_chunk(self._chunks)
             if not isinstance(chunk, FileSpan):
-                return chunk
+                # A server that goes by the letter of PEP 3333 takes no kind of bytes of ours (LastChunk).
+                return chunk if chunk is None or self._outlet is not None or type(chunk) is bytes else bytes(chunk)
             if self._outlet is not None:
                 self._send_span(self._outlet, chunk)
             else:

@@ -8,6 +8,7 @@ import pytest
 
 from govc.errors import RepositoryRefused
 from govc.protocol.errors import RemoteProtocolError
+from govc.service.last_chunk import LastChunk
 from tests.descriptors import count_open
 from tests.web.fakes import Client, FakeBackend, make_environ
 
@@ -16,6 +17,7 @@ NEVER_CACHED = {
     "Pragma": "no-cache",
     "Cache-Control": "no-cache, max-age=0, must-revalidate",
 }
+RECEIVE_TYPE = "application/x-git-receive-pack-request"
 PACK = "objects/pack/pack-" + "0" * 40 + ".pack"
 
 
@@ -285,6 +287,15 @@ def test_a_file_that_nobody_reads_is_closed(client, tmp_path):
     chunks.close()
     assert client.request("HEAD", f"/a.git/{PACK}").body == b""
     assert count_open(path) == 0
+
+
+@pytest.mark.parametrize("chunks", [[b"a", LastChunk(b"b")], [LastChunk(b"b")]])
+def test_a_server_of_another_kind_gets_nothing_but_bytes(client, chunks):
+    """`wsgiref` asserts it, and answered pushes with 500."""
+    client.backend.handle.receive_pack = lambda context, body: iter(chunks)
+    _, answer = client.start(make_environ("POST", "/a.git/git-receive-pack", CONTENT_TYPE=RECEIVE_TYPE))
+    assert [type(chunk) for chunk in answer] == [bytes] * len(chunks)
+    answer.close()
 
 
 def test_getanyfile_false_forbids_dumb_routes_only(client):
