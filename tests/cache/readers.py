@@ -3,12 +3,27 @@
 import threading
 import time
 
+from govc.cache import bodies
 from govc.cache.span import FileSpan
 from tests.waiting import SECONDS
 
 
 def as_bytes(chunk):
     return b"".join(chunk.iter_bytes()) if isinstance(chunk, FileSpan) else chunk
+
+
+def note_remote_joins(monkeypatch):
+    """Return an event that is set once somebody follows a flight that he takes for another process's."""
+    has_joined, join_remote = threading.Event(), bodies.join_remote
+
+    def noted_join(*arguments):
+        remote = join_remote(*arguments)
+        if remote is not None:
+            has_joined.set()
+        return remote
+
+    monkeypatch.setattr(bodies, "join_remote", noted_join)
+    return has_joined
 
 
 class ChunkReader(threading.Thread):

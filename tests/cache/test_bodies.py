@@ -26,7 +26,7 @@ from govc.cache.folder import CacheFolder
 from govc.cache.record import FlightState, FlightStatus
 from govc.cache.views import view_of
 from govc.errors import ObjectMissing
-from tests.cache.readers import ChunkReader, as_bytes
+from tests.cache.readers import ChunkReader, as_bytes, note_remote_joins
 from tests.waiting import SECONDS, wait_until
 
 KEY = b"k" * 20
@@ -197,8 +197,8 @@ def test_who_comes_while_a_flight_begins_is_in_it_and_not_beside_it(here, monkey
     """One who comes between the flight's name in the folder and its entry in our list takes it for another process's:
     on a disk that fills up he would be dropped."""
     recipe = Recipe([BIG], permits=0)
-    others, took_ours_for_remote = [], threading.Event()
-    begin, join_remote = flight_room.begin, flight_room.join_remote
+    others, took_ours_for_remote = [], note_remote_joins(monkeypatch)
+    begin = flight_room.begin
 
     def slow_begin(*arguments, **options):
         flight = begin(*arguments, **options)
@@ -206,14 +206,7 @@ def test_who_comes_while_a_flight_begins_is_in_it_and_not_beside_it(here, monkey
         took_ours_for_remote.wait(0.3)  # as long as the defect gets to show itself
         return flight
 
-    def watched_join(*arguments):
-        remote = join_remote(*arguments)
-        if remote is not None:
-            took_ours_for_remote.set()
-        return remote
-
     monkeypatch.setattr(bodies_room, "begin", slow_begin)
-    monkeypatch.setattr(bodies_room, "join_remote", watched_join)
     first = start_reader(here, recipe)
     wait_until(lambda: others and len(others[0].seen) == len(first.seen) == len(HEAD))
     assert not took_ours_for_remote.is_set()

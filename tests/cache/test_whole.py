@@ -12,7 +12,7 @@ from govc.cache.bodies import BodyCache, BodyRequest
 from govc.cache.flight import FlightFailed, Notice
 from govc.cache.folder import CacheFolder
 from govc.errors import ClientGone, ObjectMissing
-from tests.cache.readers import ChunkReader
+from tests.cache.readers import ChunkReader, note_remote_joins
 from tests.waiting import SECONDS, wait_until
 
 KEY = b"k" * 20
@@ -160,16 +160,7 @@ def test_on_a_disk_that_fills_up_who_waits_gets_all_of_it(caches, monkeypatch):
         return real(descriptor, memoryview(data)[:room], offset)
 
     monkeypatch.setattr(os, "pwrite", pwrite)
-    may_go_on, is_followed = threading.Event(), threading.Event()
-    join_remote = bodies_room.join_remote
-
-    def watched_join(*arguments):
-        remote = join_remote(*arguments)
-        if remote is not None:
-            is_followed.set()
-        return remote
-
-    monkeypatch.setattr(bodies_room, "join_remote", watched_join)
+    may_go_on, is_followed = threading.Event(), note_remote_joins(monkeypatch)
 
     class Slow(Recipe):
         def __call__(self):
